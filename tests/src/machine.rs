@@ -1,0 +1,183 @@
+//! A simulated machine, what runs on it with and without the quota, and what its device knows.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::scratch::unique;
+use crate::{Outcome, Program, Scratch, artifact, program};
+
+/// A simulated machine with a state of its own, which lives as long as this value.
+pub struct Machine {
+    kind: &'static str,
+    state: String,
+}
+
+impl Machine {
+    /// A fresh machine of the kind that `cuda-sim run` takes, such as `H100` or `2xH100`.
+    pub fn new(kind: &'static str) -> Self {
+        Self { kind, state: unique() }
+    }
+
+    /// Programs on this machine as they are.
+    pub fn bare(&self) -> Setting<'_> {
+        Setting { machine: self, home: None, preload: Vec::new(), variables: Vec::new() }
+    }
+
+    /// Programs on this machine under one quota, which they share: one container. It has no limits yet.
+    pub fn quota(&self) -> Setting<'_> {
+        let home = Scratch::new();
+        let region = home.path().join("quota.cache");
+        Setting {
+            machine: self,
+            home: Some(home),
+            preload: vec![artifact("libgpuquota.so")],
+            variables: Vec::new(),
+        }
+        .with("CUDA_DEVICE_MEMORY_SHARED_CACHE", region)
+    }
+
+    /// What the device itself knows now.
+    pub fn truth(&self) -> Truth {
+        let mut command = Command::new(artifact("cuda-sim"));
+        command.args(["truth", "--json", "--state", &self.state]);
+        Truth(json(command))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let mut command = Command::new(artifact("cuda-sim"));
+        command.args(["forget", "--state", &self.state]).output().ok();
+    }
+}
+
+/// How programs are started on a machine.
+pub struct Setting<'m> {
+    machine: &'m Machine,
+    home: Option<Scratch>,
+    preload: Vec<PathBuf>,
+    variables: Vec<(OsString, OsString)>,
+}
+
+impl Setting<'_> {
+    /// Sets an environment variable for the programs.
+    pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// Caps the memory of every device: a number of bytes, or one with a unit.
+    pub fn memory(self, limit: impl ToString) -> Self {
+        self.with("GPUQUOTA_MEMORY", limit.to_string())
+    }
+
+    /// The share of every device's time, in percent.
+    pub fn cores(self, percent: u32) -> Self {
+        self.with("GPUQUOTA_CORES", percent.to_string())
+    }
+
+    /// Preloads another library, `before` or after what is preloaded already.
+    pub fn preloading(mut self, library: PathBuf, before: bool) -> Self {
+        let place = if before { 0 } else { self.preload.len() };
+        self.preload.insert(place, library);
+        self
+    }
+
+    /// The region that the programs under this quota share.
+    pub fn region(&self) -> PathBuf {
+        self.home().join("quota.cache")
+    }
+
+    /// The folder that holds the region.
+    pub fn home(&self) -> &Path {
+        self.home.as_ref().expect("only a quota has a region").path()
+    }
+
+    /// Starts a test program.
+    pub fn start(&self, name: &str, arguments: &[&str]) -> Program {
+        Program::start(self.command(program(name), arguments))
+    }
+
+    /// Runs a test program to its end.
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Outcome {
+        self.start(name, arguments).finish()
+    }
+
+    /// Runs any command to its end.
+    pub fn run_command(&self, command: &str, arguments: &[&str]) -> Outcome {
+        Program::start(self.command(command, arguments)).finish()
+    }
+
+    /// The command that puts a program on the machine. `env` comes between the two, so that the launcher of
+    /// the simulator is not itself under the quota.
+    pub fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(artifact("cuda-sim"));
+        command.args(["run", self.machine.kind, "--state", &self.machine.state, "--", "env"]);
+        for (name, value) in &self.variables {
+            command.arg(join(name, "=", value));
+        }
+        if !self.preload.is_empty() {
+            let all: Vec<_> = self.preload.iter().map(|library| library.as_os_str()).collect();
+            command.arg(join("LD_PRELOAD".as_ref(), "=", &all.join(":".as_ref())));
+        }
+        command.arg(program.into()).args(arguments);
+        command
+    }
+
+    /// What `gpuquota inspect --json` says of this quota's region.
+    pub fn inspect(&self) -> Value {
+        let mut command = Command::new(artifact("gpuquota"));
+        command.arg("inspect").arg(self.region()).arg("--json");
+        json(command)
+    }
+}
+
+/// What the simulated device knows, independent of all that the library writes down.
+pub struct Truth(Value);
+
+impl Truth {
+    /// A number of device 0, by its name in the JSON of `cuda-sim truth`.
+    #[track_caller]
+    pub fn device(&self, key: &str) -> i64 {
+        number(&self.0["devices"][0], key)
+    }
+
+    /// The device's clock in nanoseconds at the moment of asking.
+    pub fn clock_ns(&self) -> i64 {
+        number(&self.0, "clock_ns")
+    }
+
+    /// A number of one process on device 0, which must be known there.
+    #[track_caller]
+    pub fn process(&self, pid: u32, key: &str) -> i64 {
+        let all = self.0["devices"][0]["processes"].as_array().expect("processes is a list");
+        let one = all
+            .iter()
+            .find(|one| one["pid"] == pid)
+            .unwrap_or_else(|| panic!("no process {pid}: {}", self.0));
+        number(one, key)
+    }
+}
+
+#[track_caller]
+fn number(object: &Value, key: &str) -> i64 {
+    object[key].as_i64().unwrap_or_else(|| panic!("no number {key} in {object}"))
+}
+
+fn json(mut command: Command) -> Value {
+    let output = command.output().unwrap_or_else(|why| panic!("{command:?}: {why}"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{text}\n{error}", output.status);
+    serde_json::from_str(&text).unwrap_or_else(|why| panic!("{command:?}: {why}:\n{text}"))
+}
+
+fn join(a: &std::ffi::OsStr, between: &str, b: &std::ffi::OsStr) -> OsString {
+    let mut all = a.to_owned();
+    all.push(between);
+    all.push(b);
+    all
+}

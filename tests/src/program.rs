@@ -1,0 +1,171 @@
+//! A running test program: what it says, what it is told, how it ended. Nothing waits for ever.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Longer than any program takes on a busy machine of two cores; a program that hangs fails its test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program that is running, or was.
+pub struct Program {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    stderr: Option<JoinHandle<String>>,
+    said: Vec<(String, String)>,
+    out: String,
+}
+
+impl Program {
+    /// Starts a command with pipes to talk through.
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|why| panic!("{command:?}: {why}"));
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        let mut stderr = child.stderr.take().expect("stderr is a pipe");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok();
+        });
+        let stderr = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            stderr.read_to_end(&mut all).ok();
+            String::from_utf8_lossy(&all).into_owned()
+        });
+        let stdin = child.stdin.take();
+        Self { child, stdin, lines, stderr: Some(stderr), said: Vec::new(), out: String::new() }
+    }
+
+    /// The process id of what was started. The launchers replace themselves by the program, so it is the
+    /// program's.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The value of `key` the next time the program says it.
+    pub fn wait_for(&mut self, key: &str) -> i64 {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.note(&line);
+                    if let Some((said, value)) = line.split_once('=')
+                        && said == key
+                    {
+                        return value.parse().unwrap_or_else(|_| panic!("{line}: not a number"));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("waited {PATIENCE:?} for {key}; said so far:\n{}", self.out)
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let outcome = self.reap();
+                    panic!("ended before it said {key}: {outcome}")
+                }
+            }
+        }
+    }
+
+    /// Writes a line to the program's standard input.
+    pub fn tell(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("the pipe is open until finish");
+        writeln!(stdin, "{line}").unwrap_or_else(|why| panic!("telling {line}: {why}"));
+    }
+
+    /// Tells a line and waits for the answer's `key`.
+    pub fn ask(&mut self, line: &str, key: &str) -> i64 {
+        self.tell(line);
+        self.wait_for(key)
+    }
+
+    /// SIGKILL: nothing that the program could do about it, and nothing that it leaves behind in order.
+    pub fn kill(mut self) -> Outcome {
+        self.child.kill().expect("the program is a child of ours");
+        self.reap()
+    }
+
+    /// Closes the program's standard input and waits for its end.
+    pub fn finish(mut self) -> Outcome {
+        self.stdin = None;
+        self.reap()
+    }
+
+    fn reap(&mut self) -> Outcome {
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            match self.child.try_wait().expect("the program is a child of ours") {
+                Some(status) => break status,
+                None if Instant::now() > until => {
+                    self.child.kill().ok();
+                    panic!("still running after {PATIENCE:?}; said so far:\n{}", self.out);
+                }
+                None => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
+        // A grandchild may keep the pipe open; what the program itself said is there at once.
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_millis(500)) {
+            self.note(&line);
+        }
+        let stderr = self.stderr.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+        Outcome { status, said: std::mem::take(&mut self.said), out: std::mem::take(&mut self.out), stderr }
+    }
+
+    fn note(&mut self, line: &str) {
+        if let Some((key, value)) = line.split_once('=') {
+            self.said.push((key.to_owned(), value.to_owned()));
+        }
+        self.out.push_str(line);
+        self.out.push('\n');
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // A test that fails half way must not leave its holder behind; for one that ended this does nothing.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// How a program ended and what it said.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its exit status.
+    pub status: ExitStatus,
+    said: Vec<(String, String)>,
+    /// All of its standard output.
+    pub out: String,
+    /// All of its standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The program must have ended with status 0.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert!(self.status.success(), "{self}");
+        self
+    }
+
+    /// The last value said for `key`.
+    #[track_caller]
+    pub fn value(&self, key: &str) -> i64 {
+        *self.values(key).last().unwrap_or_else(|| panic!("never said {key}: {self}"))
+    }
+
+    /// Every value said for `key`, in order.
+    #[track_caller]
+    pub fn values(&self, key: &str) -> Vec<i64> {
+        let mine = self.said.iter().filter(|(said, _)| said == key);
+        mine.map(|(_, value)| value.parse().unwrap_or_else(|_| panic!("{key}={value}: {self}"))).collect()
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\nstdout:\n{}\nstderr:\n{}", self.status, self.out, self.stderr)
+    }
+}
