@@ -1,0 +1,171 @@
+//! HAMi's shared region v1.2, as a view: written so that its monitors read true numbers, never read by us to decide.
+//!
+//! Offsets follow the published C header of HAMi-core and were measured with a C compiler; `include/gpuquota_region.h`
+//! repeats them. Both `sem_t` hold the value 1 for ever: nobody of ours waits on them.
+
+use crate::layout::layout;
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
+
+/// `initialized_flag` of a valid region.
+pub const MAGIC: i32 = 19_920_718;
+/// Devices that the view can show; ours beyond these are not shown there.
+pub const DEVICES: usize = 16;
+/// Process slots.
+pub const SLOTS: usize = 1024;
+
+/// Bytes of one device held by one process.
+#[repr(C)]
+pub struct Used {
+    /// Contexts.
+    pub context: AtomicU64,
+    /// Modules.
+    pub module: AtomicU64,
+    /// Allocations.
+    pub data: AtomicU64,
+    /// Not used by anybody.
+    pub offset: AtomicU64,
+    /// Sum of the above.
+    pub total: AtomicU64,
+    _unused: [u64; 3],
+}
+
+/// Utilisation of one device by one process.
+#[repr(C)]
+pub struct Utilization {
+    /// Decoder, encoder and SM utilisation, percent.
+    pub dec_enc_sm: [AtomicU64; 3],
+    _unused: [u64; 3],
+}
+
+/// One process.
+#[repr(C)]
+pub struct Process {
+    /// Process id in the container; 0 for a hole.
+    pub pid: AtomicI32,
+    /// Process id on the host; 0 when unknown.
+    pub host_pid: AtomicI32,
+    /// Memory per device.
+    pub used: [Used; DEVICES],
+    /// Memory as a monitor saw it; not written by us.
+    pub monitor_used: [AtomicU64; DEVICES],
+    /// Utilisation per device.
+    pub utilization: [Utilization; DEVICES],
+    /// 1 running, 0 hole.
+    pub status: AtomicI32,
+    _pad: u32,
+    /// HAMi-core's sequence lock: always even here.
+    pub sequence: AtomicU64,
+    _unused: [u64; 2],
+}
+
+/// A `sem_t` of glibc as an inert pattern.
+#[repr(C)]
+pub struct InertSemaphore([AtomicU64; 4]);
+
+/// The whole view.
+#[repr(C)]
+pub struct View {
+    /// [`MAGIC`], stored last.
+    pub initialized_flag: AtomicI32,
+    /// 1.
+    pub major: AtomicU32,
+    /// 2.
+    pub minor: AtomicU32,
+    _sm_init_flag: u32,
+    _owner_pid: u64,
+    sem: InertSemaphore,
+    /// Number of devices. 0 makes a monitor overlook the container.
+    pub device_num: AtomicU64,
+    /// UUIDs as text, zero-padded.
+    pub uuids: [[AtomicU64; 12]; DEVICES],
+    /// Memory limits, bytes; 0 for none.
+    pub limit: [AtomicU64; DEVICES],
+    /// Core limits, percent.
+    pub sm_limit: [AtomicU64; DEVICES],
+    /// Processes; holes have status 0 and zero sizes.
+    pub procs: [Process; SLOTS],
+    /// High-water mark of `procs`.
+    pub proc_num: AtomicI32,
+    /// 1: throttle, 0: run free; flipped by HAMi's monitor under the default policy.
+    pub utilization_switch: AtomicI32,
+    /// 2 on every launch; a monitor counts it down, and a negative value asks launches to wait.
+    pub recent_kernel: AtomicI32,
+    /// 0 high, 1 low.
+    pub priority: AtomicI32,
+    /// Last launch, unix seconds.
+    pub last_kernel_time: AtomicU64,
+    sem_postinit: InertSemaphore,
+}
+
+layout!(Used, size 64, context = 0, module = 8, data = 16, offset = 24, total = 32);
+layout!(Utilization, size 48, dec_enc_sm = 0);
+layout!(Process, size 1960, pid = 0, host_pid = 4, used = 8, monitor_used = 1032, utilization = 1160,
+    status = 1928, sequence = 1936);
+layout!(View, size 2_008_952, initialized_flag = 0, major = 4, minor = 8, sem = 24, device_num = 56, uuids = 64,
+    limit = 1600, sm_limit = 1728, procs = 1856, proc_num = 2_008_896, utilization_switch = 2_008_900,
+    recent_kernel = 2_008_904, priority = 2_008_908, last_kernel_time = 2_008_912, sem_postinit = 2_008_920);
+
+impl InertSemaphore {
+    /// glibc: value 1, no waiters, shared between processes (128).
+    fn set(&self) {
+        let [value, private, ..] = &self.0;
+        value.store(1, Relaxed);
+        private.store(128, Relaxed);
+    }
+}
+
+impl View {
+    /// Writes a fresh view; the caller holds the initialisation lock. The magic goes last.
+    pub(crate) fn initialise(&self, priority: i32) {
+        self.initialized_flag.store(0, Release);
+        self.major.store(1, Relaxed);
+        self.minor.store(2, Relaxed);
+        self.sem.set();
+        self.sem_postinit.set();
+        self.device_num.store(0, Relaxed);
+        self.proc_num.store(0, Relaxed);
+        self.utilization_switch.store(1, Relaxed);
+        self.recent_kernel.store(2, Relaxed);
+        self.priority.store(priority, Relaxed);
+        self.last_kernel_time.store(0, Relaxed);
+        for process in &self.procs {
+            process.clear();
+        }
+        for ((uuid, limit), sm_limit) in self.uuids.iter().zip(&self.limit).zip(&self.sm_limit) {
+            uuid.iter().for_each(|word| word.store(0, Relaxed));
+            limit.store(0, Relaxed);
+            sm_limit.store(100, Relaxed);
+        }
+        self.initialized_flag.store(MAGIC, Release);
+    }
+}
+
+impl Process {
+    /// Turns the record into a hole.
+    pub(crate) fn clear(&self) {
+        self.status.store(0, Relaxed);
+        self.pid.store(0, Relaxed);
+        self.host_pid.store(0, Relaxed);
+        for used in &self.used {
+            used.set(0);
+        }
+        for utilization in &self.utilization {
+            utilization.dec_enc_sm.iter().for_each(|word| word.store(0, Relaxed));
+        }
+    }
+
+    /// Shows a running process.
+    pub(crate) fn show(&self, pid: u32) {
+        self.pid.store(pid as i32, Relaxed);
+        self.status.store(1, Release);
+    }
+}
+
+impl Used {
+    /// Shows `bytes` of allocations.
+    pub fn set(&self, bytes: u64) {
+        self.data.store(bytes, Relaxed);
+        self.total.store(bytes, Relaxed);
+    }
+}

@@ -1,0 +1,180 @@
+//! A process's own record: claimed, held while it lives, given back or found dead.
+
+use crate::file::Region;
+use crate::layout::{self, SLOT_FREE, SLOT_TAKEN, Slot};
+use crate::lock::{self, slot_byte};
+use crate::sys::{self, Descriptor, Errno, LockKind};
+use core::ffi::CStr;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+/// Why no slot could be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClaimError {
+    /// All slots are held by living processes.
+    Full,
+    /// The region's file can no longer be opened, or its file system has no locks.
+    File(Errno),
+}
+
+/// What to do with the lanes and pending times of a dead process before its slot is used again. Runs with the
+/// slot's lock held; if the caller dies in it, the next one starts over.
+pub trait Settle {
+    /// Settles slot `index`.
+    fn settle(&mut self, region: &Region, index: usize);
+}
+
+/// Claims a slot for this process. The slot stays taken until the process dies.
+pub fn claim(region: &Region, path: &CStr, settle: &mut impl Settle) -> Result<usize, ClaimError> {
+    let file = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0).map_err(ClaimError::File)?;
+    let free = |slot: &Slot| slot.state.load(Acquire) == SLOT_FREE;
+    let index = match first_lockable(region, &file, free)? {
+        Some(index) => index,
+        None => first_lockable(region, &file, is_gone)?.ok_or(ClaimError::Full)?,
+    };
+    let Some(slot) = region.ours().slots.get(index) else { return Err(ClaimError::Full) };
+    // Also for a free slot: whoever freed it may have died before its last word was written.
+    settle.settle(region, index);
+    clear(region, index, slot);
+    let start_time = lock::process_stat(sys::pid()).map_or(0, |stat| stat.start_time);
+    slot.pid.store(sys::pid(), Relaxed);
+    slot.start_time.store(start_time, Relaxed);
+    slot.pid_namespace.store(sys::inode_of(c"/proc/self/ns/pid"), Relaxed);
+    slot.heartbeat_ns.store(sys::monotonic_ns(), Relaxed);
+    slot.state.store(SLOT_TAKEN, Release);
+    let high = index.wrapping_add(1) as u32;
+    let view = region.hami();
+    region.ours().header.slot_high.fetch_max(high, AcqRel);
+    view.proc_num.fetch_max(high as i32, AcqRel);
+    if let Some(process) = view.procs.get(index) {
+        process.show(sys::pid());
+    }
+    lock::keep_for_life(file).map_err(ClaimError::File)?;
+    // A process without it lives on; the node then knows its pid only from the region.
+    let _ = lock::announce_pid(path, index);
+    Ok(index)
+}
+
+/// The first slot that is wanted and whose lock can be taken; it is then held by `file`.
+fn first_lockable(
+    region: &Region,
+    file: &Descriptor,
+    wanted: impl Fn(&Slot) -> bool,
+) -> Result<Option<usize>, ClaimError> {
+    for (index, slot) in region.ours().slots.iter().enumerate() {
+        if !wanted(slot) {
+            continue;
+        }
+        match file.try_lock(LockKind::Ofd, slot_byte(index)) {
+            Ok(()) if wanted(slot) => return Ok(Some(index)),
+            Ok(()) => file.unlock(slot_byte(index)),
+            Err(Errno(libc::EAGAIN | libc::EACCES)) => {}
+            Err(error) => return Err(ClaimError::File(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Gives back what dead processes hold. Returns how many slots were freed.
+pub fn reap(region: &Region, path: &CStr, settle: &mut impl Settle) -> Result<usize, Errno> {
+    let file = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0)?;
+    let high = region.ours().header.slot_high.load(Acquire) as usize;
+    let mut freed = 0usize;
+    for (index, slot) in region.ours().slots.iter().enumerate().take(high) {
+        if !is_gone(slot) || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
+            continue;
+        }
+        if is_gone(slot) {
+            settle.settle(region, index);
+            clear(region, index, slot);
+            freed = freed.wrapping_add(1);
+        }
+        file.unlock(slot_byte(index));
+    }
+    Ok(freed)
+}
+
+/// Whether a taken slot's process is gone, as far as this PID namespace can tell. Its lock decides finally; this
+/// half covers file systems on which a lock can be lost, and keeps a dying process's slot until the kernel has
+/// closed its files, the driver's among them.
+fn is_gone(slot: &Slot) -> bool {
+    if slot.state.load(Acquire) != SLOT_TAKEN {
+        return false;
+    }
+    if slot.pid_namespace.load(Relaxed) != sys::inode_of(c"/proc/self/ns/pid") {
+        return true;
+    }
+    let start_time = slot.start_time.load(Relaxed);
+    !lock::process_stat(slot.pid.load(Relaxed)).is_some_and(|stat| stat.runs && stat.start_time == start_time)
+}
+
+/// Empties a settled slot. The state goes first, so that nobody takes the rest for a process.
+fn clear(region: &Region, index: usize, slot: &Slot) {
+    slot.state.store(SLOT_FREE, Release);
+    slot.pid.store(0, Relaxed);
+    slot.start_time.store(0, Relaxed);
+    slot.pid_namespace.store(0, Relaxed);
+    slot.host_pid.store(0, Relaxed);
+    for device in &slot.lane_device {
+        device.store(0, Relaxed);
+    }
+    if let Some(process) = region.hami().procs.get(index) {
+        process.clear();
+    }
+}
+
+/// Whether another process than the caller's holds slot `index`'s lock.
+pub fn is_held(file: &Descriptor, index: usize) -> Result<bool, Errno> {
+    file.is_locked(slot_byte(index))
+}
+
+const _: () = assert!(layout::SLOTS <= 0x1_0000, "the lock bytes of slots and pids must not overlap");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::format;
+
+    struct Nothing;
+    impl Settle for Nothing {
+        fn settle(&mut self, _: &Region, _: usize) {}
+    }
+
+    fn region(name: &str) -> (CString, Region) {
+        let path = std::env::temp_dir().join(format!("gpuquota-slot-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let path = CString::new(path.to_str().expect("utf-8")).expect("no NUL");
+        let region = Region::open(&path, 1).expect("a region");
+        (path, region)
+    }
+
+    #[test]
+    fn a_slot_is_held_after_every_descriptor_of_its_holder_was_closed() {
+        let (path, region) = region("held");
+        let index = claim(&region, &path, &mut Nothing).expect("a slot");
+        let other = Descriptor::open(&path, libc::O_RDWR, 0).expect("the file");
+        assert!(is_held(&other, index).expect("locks"), "the lock lives in a mapping, not in a descriptor");
+        assert_eq!(reap(&region, &path, &mut Nothing), Ok(0));
+    }
+
+    #[test]
+    fn two_claims_get_two_slots_and_the_view_counts_both() {
+        let (path, region) = region("two");
+        let first = claim(&region, &path, &mut Nothing).expect("a slot");
+        let second = claim(&region, &path, &mut Nothing).expect("another");
+        assert_ne!(first, second);
+        assert_eq!(region.hami().proc_num.load(Acquire), 2);
+    }
+
+    #[test]
+    fn a_slot_whose_process_never_was_is_reaped() {
+        let (path, region) = region("dead");
+        let slot = &region.ours().slots[5];
+        slot.pid.store(u32::MAX - 1, Relaxed);
+        slot.pid_namespace.store(sys::inode_of(c"/proc/self/ns/pid"), Relaxed);
+        slot.state.store(SLOT_TAKEN, Release);
+        region.ours().header.slot_high.store(6, Release);
+        assert_eq!(reap(&region, &path, &mut Nothing), Ok(1));
+        assert_eq!(slot.state.load(Acquire), SLOT_FREE);
+    }
+}

@@ -1,0 +1,332 @@
+//! The few system calls beneath, in one place.
+//!
+//! # Safety
+//! This room may use `unsafe` because it is the crate's border to the kernel: every block passes pointers to live
+//! locals or to constants, and hands nothing out but integers and [`Descriptor`]s.
+#![allow(unsafe_code)]
+
+use core::ffi::CStr;
+
+/// An errno value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+/// Keeps the caller's errno: hooks run inside programs that may look at theirs afterwards.
+pub struct KeepErrno(i32);
+
+impl KeepErrno {
+    /// Remembers errno until dropped.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(errno().0)
+    }
+}
+
+impl Default for KeepErrno {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for KeepErrno {
+    fn drop(&mut self) {
+        // SAFETY: __errno_location returns a valid pointer to this thread's errno.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
+
+/// This thread's errno.
+#[must_use]
+pub fn errno() -> Errno {
+    // SAFETY: __errno_location returns a valid pointer to this thread's errno.
+    Errno(unsafe { *libc::__errno_location() })
+}
+
+fn check(result: i32) -> Result<i32, Errno> {
+    if result < 0 { Err(errno()) } else { Ok(result) }
+}
+
+/// An open file description of ours: close-on-exec, never one of the numbers 0 to 2, closed when dropped.
+#[derive(Debug)]
+pub struct Descriptor(i32);
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: closing a descriptor that we opened and that nobody else was given.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// What [`Descriptor::identity`] tells of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+/// What [`Descriptor::stat`] tells of a file.
+#[derive(Clone, Copy)]
+pub struct Stat {
+    /// Which file it is.
+    pub identity: Identity,
+    /// Bytes.
+    pub size: u64,
+    /// Whether it is a regular file.
+    pub regular: bool,
+}
+
+/// Which open file description may hold a lock, and how long to wait for it.
+#[derive(Clone, Copy)]
+pub enum LockKind {
+    /// Held by the open file description.
+    Ofd,
+    /// Held by the process: the kernel translates its pid for whoever asks from another namespace.
+    Classic,
+}
+
+impl Descriptor {
+    /// Opens `path` with `flags` (O_CLOEXEC is added) and, when creating, `mode`.
+    pub fn open(path: &CStr, flags: i32, mode: u32) -> Result<Self, Errno> {
+        // SAFETY: path is a C string that outlives the call.
+        let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })?;
+        Self(fd).above(3)
+    }
+
+    /// Moves the descriptor to a number of at least `floor`, so that it does not stand where the program expects
+    /// its own (0 to 2 may be closed on purpose).
+    pub fn above(self, floor: i32) -> Result<Self, Errno> {
+        if self.0 >= floor {
+            return Ok(self);
+        }
+        // SAFETY: plain fcntl on our own descriptor.
+        check(unsafe { libc::fcntl(self.0, libc::F_DUPFD_CLOEXEC, floor) }).map(Self)
+    }
+
+    /// Gives the number away without closing it.
+    #[must_use]
+    pub fn into_raw(self) -> i32 {
+        let fd = self.0;
+        core::mem::forget(self);
+        fd
+    }
+
+    /// Takes a number back that [`Self::into_raw`] gave. Whether it still is the same file is for
+    /// [`Self::identity`] to tell: the program may have closed it and opened another under its number.
+    #[must_use]
+    pub fn from_raw(fd: i32) -> Self {
+        Self(fd)
+    }
+
+    /// Size, kind and identity.
+    pub fn stat(&self) -> Result<Stat, Errno> {
+        // SAFETY: stat is plain data and fstat fills it when it returns 0.
+        let stat = unsafe {
+            let mut stat: libc::stat = core::mem::zeroed();
+            check(libc::fstat(self.0, &mut stat))?;
+            stat
+        };
+        Ok(Stat {
+            identity: Identity { device: stat.st_dev, inode: stat.st_ino },
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
+        })
+    }
+
+    /// Which file the descriptor stands for.
+    pub fn identity(&self) -> Result<Identity, Errno> {
+        self.stat().map(|stat| stat.identity)
+    }
+
+    /// Whether the file lies on overlayfs, where a mapping does not keep an OFD lock alive.
+    #[must_use]
+    pub fn on_overlay(&self) -> bool {
+        const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
+        // SAFETY: statfs is plain data and fstatfs fills it when it returns 0.
+        unsafe {
+            let mut stat: libc::statfs = core::mem::zeroed();
+            libc::fstatfs(self.0, &mut stat) == 0 && stat.f_type == OVERLAYFS_SUPER_MAGIC
+        }
+    }
+
+    /// Makes the file readable and writable for every user of the container, whatever the umask: they share one
+    /// quota. The umask itself is the program's and stays untouched.
+    pub fn share_with_all_users(&self) {
+        // SAFETY: plain fchmod on our own descriptor; failure means somebody else owns the file.
+        unsafe { libc::fchmod(self.0, 0o666) };
+    }
+
+    /// Takes disk space for the first `bytes` bytes: with ftruncate alone the first store to a page that the disk
+    /// has no room for would be a SIGBUS.
+    pub fn allocate(&self, bytes: u64) -> Result<(), Errno> {
+        let length = i64::try_from(bytes).map_err(|_| Errno(libc::EFBIG))?;
+        // SAFETY: plain fallocate on our own descriptor.
+        match check(unsafe { libc::fallocate(self.0, 0, 0, length) }) {
+            Ok(_) => Ok(()),
+            // File systems without fallocate: glibc's emulation writes every block.
+            // SAFETY: plain posix_fallocate on our own descriptor; it returns the error, not errno.
+            Err(Errno(libc::EOPNOTSUPP)) => match unsafe { libc::posix_fallocate(self.0, 0, length) } {
+                0 => Ok(()),
+                error => Err(Errno(error)),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads from the start of the file; returns the bytes read.
+    pub fn read_at<'b>(&self, buffer: &'b mut [u8], offset: u64) -> Result<&'b [u8], Errno> {
+        let offset = i64::try_from(offset).map_err(|_| Errno(libc::EINVAL))?;
+        // SAFETY: the buffer is ours and its length is passed along.
+        let read = unsafe { libc::pread(self.0, buffer.as_mut_ptr().cast(), buffer.len(), offset) };
+        let read = usize::try_from(read).map_err(|_| errno())?;
+        buffer.get(..read).ok_or(Errno(libc::EIO))
+    }
+
+    /// Tries to take a write lock on one byte; EAGAIN or EACCES when somebody else holds it.
+    pub fn try_lock(&self, kind: LockKind, byte: u64) -> Result<(), Errno> {
+        let command = match kind {
+            LockKind::Ofd => libc::F_OFD_SETLK,
+            LockKind::Classic => libc::F_SETLK,
+        };
+        self.lock_call(command, libc::F_WRLCK, byte).map(|_| ())
+    }
+
+    /// Gives a byte back.
+    pub fn unlock(&self, byte: u64) {
+        let _ = self.lock_call(libc::F_OFD_SETLK, libc::F_UNLCK, byte);
+    }
+
+    /// Whether another open file description holds a lock on the byte.
+    pub fn is_locked(&self, byte: u64) -> Result<bool, Errno> {
+        self.lock_call(libc::F_OFD_GETLK, libc::F_WRLCK, byte)
+            .map(|lock| i32::from(lock.l_type) != libc::F_UNLCK)
+    }
+
+    /// Process id of the holder of a classic lock on the byte, as seen from this PID namespace: `None` when the
+    /// byte is free, `Some(0)` when the holder is not visible from here.
+    pub fn classic_holder(&self, byte: u64) -> Result<Option<u32>, Errno> {
+        let lock = self.lock_call(libc::F_GETLK, libc::F_WRLCK, byte)?;
+        if i32::from(lock.l_type) == libc::F_UNLCK {
+            return Ok(None);
+        }
+        Ok(Some(u32::try_from(lock.l_pid).unwrap_or(0)))
+    }
+
+    fn lock_call(&self, command: i32, lock_type: i32, byte: u64) -> Result<libc::flock, Errno> {
+        let start = i64::try_from(byte).map_err(|_| Errno(libc::EINVAL))?;
+        // SAFETY: flock is plain data; fcntl reads and, for the GETLK commands, writes it.
+        unsafe {
+            let mut lock: libc::flock = core::mem::zeroed();
+            lock.l_type = lock_type as libc::c_short;
+            lock.l_whence = libc::SEEK_SET as libc::c_short;
+            lock.l_start = start;
+            lock.l_len = 1;
+            check(libc::fcntl(self.0, command, &mut lock))?;
+            Ok(lock)
+        }
+    }
+
+    /// Maps the first `bytes` bytes, shared. The mapping is never undone.
+    pub fn map_shared(&self, bytes: usize, writable: bool) -> Result<*mut u8, Errno> {
+        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        map(bytes, protection, libc::MAP_SHARED, self.0)
+    }
+}
+
+fn map(bytes: usize, protection: i32, flags: i32, fd: i32) -> Result<*mut u8, Errno> {
+    // SAFETY: a mapping at an address of the kernel's choice disturbs no other mapping.
+    let address = unsafe { libc::mmap(core::ptr::null_mut(), bytes, protection, flags, fd, 0) };
+    if address == libc::MAP_FAILED { Err(errno()) } else { Ok(address.cast()) }
+}
+
+/// Fresh private memory, zeroed.
+pub fn map_private(bytes: usize) -> Result<*mut u8, Errno> {
+    map(bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+}
+
+/// How a child made by fork sees a mapping.
+#[derive(Clone, Copy)]
+pub enum InChild {
+    /// Not at all.
+    Absent,
+    /// As zeroes.
+    Zeroed,
+}
+
+/// Says how a child sees `bytes` bytes at `address`, a mapping made by this crate.
+pub fn advise_fork(address: *mut u8, bytes: usize, child: InChild) -> Result<(), Errno> {
+    let advice = match child {
+        InChild::Absent => libc::MADV_DONTFORK,
+        InChild::Zeroed => libc::MADV_WIPEONFORK,
+    };
+    // SAFETY: the range is a mapping of ours, and the advice changes nothing for this process.
+    check(unsafe { libc::madvise(address.cast(), bytes, advice) }).map(|_| ())
+}
+
+/// Gives private memory from [`map_private`] back.
+pub fn unmap_private(address: *mut u8, bytes: usize) {
+    // SAFETY: the caller of map_private hands its mapping back and uses it no more.
+    unsafe { libc::munmap(address.cast(), bytes) };
+}
+
+/// A clock's nanoseconds.
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    // SAFETY: timespec is plain data and clock_gettime fills it; both clocks exist on every Linux.
+    let time = unsafe {
+        let mut time: libc::timespec = core::mem::zeroed();
+        libc::clock_gettime(clock, &mut time);
+        time
+    };
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds (no system call: the vDSO answers).
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds since 1970.
+#[must_use]
+pub fn realtime_ns() -> u64 {
+    clock_ns(libc::CLOCK_REALTIME)
+}
+
+/// Sleeps until CLOCK_MONOTONIC reaches `until_ns`, or a signal handler ran.
+pub fn sleep_until(until_ns: u64) {
+    let time = libc::timespec {
+        tv_sec: (until_ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (until_ns % 1_000_000_000) as libc::c_long,
+    };
+    // SAFETY: time is a live local; the remainder is not asked for.
+    unsafe {
+        libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &time, core::ptr::null_mut());
+    }
+}
+
+/// This process's id in its own namespace.
+#[must_use]
+pub fn pid() -> u32 {
+    // SAFETY: getpid cannot fail.
+    unsafe { libc::getpid() as u32 }
+}
+
+/// Inode of a file such as `/proc/self/ns/pid`; 0 where it cannot be had.
+#[must_use]
+pub fn inode_of(path: &CStr) -> u64 {
+    // SAFETY: path is a C string; stat is plain data that the call fills when it returns 0.
+    unsafe {
+        let mut stat: libc::stat = core::mem::zeroed();
+        if libc::stat(path.as_ptr(), &mut stat) == 0 { stat.st_ino } else { 0 }
+    }
+}
+
+/// Reads the beginning of a small file.
+pub fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    Descriptor::open(path, libc::O_RDONLY | libc::O_NOCTTY, 0)?.read_at(buffer, 0)
+}
+
+/// Writes to standard error, ignoring every failure.
+pub fn write_stderr(text: &[u8]) {
+    // SAFETY: text is a live slice whose length is passed along.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
