@@ -1,0 +1,138 @@
+//! Every name that a limit can be asked under: one table, read by the reader, the help and the docs.
+
+/// What a knob sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Device memory, in bytes.
+    Memory,
+    /// GPU time, in percent.
+    Cores,
+    /// Whether limits are enforced.
+    Mode,
+    /// What happens when a limit cannot be understood.
+    OnError,
+    /// When the share of GPU time binds.
+    Policy,
+    /// Somebody else's word for no quota at all.
+    Off,
+    /// The task's priority.
+    Priority,
+    /// Memory beyond the cap from the host.
+    Oversubscribe,
+    /// Where the region is.
+    Region,
+    /// Which devices another engine's indices mean.
+    DeviceMap,
+}
+
+impl Key {
+    /// The key's name in the limits file, if it may stand there.
+    pub const fn file_name(self) -> Option<&'static str> {
+        match self {
+            Self::Memory => Some("memory"),
+            Self::Cores => Some("cores"),
+            Self::Mode => Some("mode"),
+            Self::OnError => Some("on_error"),
+            Self::Policy => Some("policy"),
+            Self::Off | Self::Priority | Self::Oversubscribe | Self::Region | Self::DeviceMap => None,
+        }
+    }
+}
+
+/// Who asked. The order is the rank: for each device the first that says something is obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The read-only limits file.
+    File,
+    /// Our own variables.
+    Own,
+    /// HAMi's variables, which Volcano, KAI and Koordinator set too.
+    Hami,
+    /// vgpu-manager's variables.
+    VgpuManager,
+}
+
+/// One environment variable.
+#[derive(Debug)]
+pub struct Knob {
+    /// Its name.
+    pub name: &'static str,
+    /// Whose name it is, and with that whose grammar its value has.
+    pub source: Source,
+    /// What it sets.
+    pub key: Key,
+    /// Whether `NAME_<i>`, i in 0..=15, sets it for one device.
+    pub indexed: bool,
+    /// What it means, for the help.
+    pub about: &'static str,
+    /// What values may be, in which unit and range, for the help.
+    pub values: &'static str,
+    /// What holds when it is absent, for the help.
+    pub default: &'static str,
+    /// What to write instead of a wrong value: the end of a sentence that starts with "Write".
+    pub write: &'static str,
+}
+
+pub(super) const REGION: &str = "GPUQUOTA_REGION";
+pub(super) const HAMI_REGION: &str = "CUDA_DEVICE_MEMORY_SHARED_CACHE";
+pub(super) const POD_UID: &str = "POD_UID";
+pub(super) const CONTAINER_NAME: &str = "CONTAINER_NAME";
+pub(super) const VGPU_MOUNT: &str = "CONTAINER_VGPU_MOUNT";
+pub(super) const DEVICE_MAP: &str = "MANAGER_VISIBLE_DEVICES";
+
+const SIZE: &str = "a size such as 2GiB, 1536MiB or 0=2GiB,1=4GiB";
+const SHARE: &str = "a percentage from 1 to 100 such as 30%, or 0=30%,1=50%";
+const HAMI_SIZE: &str = "a whole number with g, m or k, such as 2g or 1536m";
+const HAMI_SHARE: &str = "a whole number from 1 to 100";
+const BOOL: &str = "true or false";
+const PATH: &str = "an absolute path of at most 1023 bytes";
+
+const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text: [&'static str; 4]) -> Knob {
+    let [about, values, default, write] = text;
+    Knob { name, source, key, indexed, about, values, default, write }
+}
+
+/// All variables, in order of rank.
+#[rustfmt::skip]
+pub static KNOBS: [Knob; 20] = [
+    knob(Source::Own, Key::Memory, false, "GPUQUOTA_MEMORY",
+        ["device memory that may be held", "SIZE or DEVICE=SIZE, separated by commas; B, KiB, MiB, GiB, TiB; below 64 TiB", "no limit", SIZE]),
+    knob(Source::Own, Key::Cores, false, "GPUQUOTA_CORES",
+        ["share of GPU time", "PERCENT or DEVICE=PERCENT, separated by commas; 1 to 100", "no limit", SHARE]),
+    knob(Source::Own, Key::Mode, false, "GPUQUOTA_MODE",
+        ["what limits do", "enforce, observe (count what would be refused) or off", "enforce", "enforce, observe or off"]),
+    knob(Source::Own, Key::OnError, false, "GPUQUOTA_ON_ERROR",
+        ["what a limit does that cannot be understood", "closed (no GPU) or open (as if it were not given)", "closed", "closed or open"]),
+    knob(Source::Own, Key::Region, false, REGION,
+        ["the container's region file", "absolute path, at most 1023 bytes", "see the next ones", PATH]),
+    knob(Source::Hami, Key::Memory, true, "CUDA_DEVICE_MEMORY_LIMIT",
+        ["device memory that may be held", "whole number with g, m or k (binary), else bytes; 0 is none", "no limit", HAMI_SIZE]),
+    knob(Source::Hami, Key::Cores, true, "CUDA_DEVICE_SM_LIMIT",
+        ["share of GPU time", "whole number of percent; 0 and 100 are no limit", "no limit", HAMI_SHARE]),
+    knob(Source::Hami, Key::Policy, false, "GPU_CORE_UTILIZATION_POLICY",
+        ["when the share of GPU time binds", "default, force (always) or disable (never)", "default", "default, force or disable"]),
+    knob(Source::Hami, Key::Priority, false, "CUDA_TASK_PRIORITY",
+        ["the task's priority", "whole number, 0 is the highest", "1", "a whole number such as 0 or 1"]),
+    knob(Source::Hami, Key::Oversubscribe, false, "CUDA_OVERSUBSCRIBE",
+        ["memory beyond the device's own from the host", "true or false", "false", BOOL]),
+    knob(Source::Hami, Key::Off, false, "CUDA_DISABLE_CONTROL",
+        ["no quota at all, unless GPUQUOTA_MODE says otherwise", "true or false", "false", BOOL]),
+    knob(Source::Hami, Key::Region, false, HAMI_REGION,
+        ["the container's region file", "absolute path, at most 1023 bytes", "see the next ones", PATH]),
+    knob(Source::Hami, Key::Region, false, POD_UID,
+        ["with CONTAINER_NAME: the region is MOUNT/containers/<POD_UID>_<CONTAINER_NAME>", "text", "/tmp/cudevshr.cache", PATH]),
+    knob(Source::Hami, Key::Region, false, CONTAINER_NAME,
+        ["see POD_UID", "text", "/tmp/cudevshr.cache", PATH]),
+    knob(Source::Hami, Key::Region, false, VGPU_MOUNT,
+        ["MOUNT of POD_UID", "absolute path", "/usr/local/vgpu", PATH]),
+    knob(Source::VgpuManager, Key::Memory, true, "CUDA_MEM_LIMIT",
+        ["device memory that may be held", "as CUDA_DEVICE_MEMORY_LIMIT; the index is the host's", "no limit", HAMI_SIZE]),
+    knob(Source::VgpuManager, Key::Cores, true, "CUDA_CORE_LIMIT",
+        ["share of GPU time", "as CUDA_DEVICE_SM_LIMIT; the index is the host's", "no limit", HAMI_SHARE]),
+    knob(Source::VgpuManager, Key::Oversubscribe, false, "CUDA_MEM_OVERSOLD",
+        ["memory beyond the device's own from the host", "true or false", "false", BOOL]),
+    knob(Source::VgpuManager, Key::Off, false, "DISABLE_VGPU_CONTROL",
+        ["no quota at all, unless GPUQUOTA_MODE says otherwise", "true or false", "false", BOOL]),
+    knob(Source::VgpuManager, Key::DeviceMap, false, DEVICE_MAP,
+        ["the UUIDs behind vgpu-manager's indices", "UUIDs, separated by commas", "indices are the container's", "UUIDs, separated by commas"]),
+];

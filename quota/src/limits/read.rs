@@ -1,0 +1,202 @@
+//! From texts to [`Limits`]: the file first, then the knobs in order of rank; what is wrong is collected.
+
+use super::knob::{DEVICE_MAP, KNOBS};
+use super::value::{self, split_once};
+use super::{CorePolicy, Env, Key, Knob, Limits, Mode, OnError, Place, Problem, Problems, Reading, Reason};
+use super::{Selector, Source, Table, Uuid};
+use crate::text::{Fixed, Line};
+
+/// HAMi's indexed variables end here.
+const INDEXED: u8 = 15;
+
+/// Reads what the operator asked, from the environment and from the limits file's text.
+///
+/// Never fails: what could not be understood stands in [`Reading::problems`], and [`Reading::closed`] says what
+/// follows from it. Where a limits file is given, mode, policy and the policy for errors come from it alone:
+/// the environment is the tenant's, and must not switch off what the file sets.
+pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
+    let mut reader = Reader::default();
+    if let Some(text) = file {
+        for key in [Key::Mode, Key::Off, Key::OnError, Key::Policy] {
+            reader.settle(key);
+        }
+        reader.file(text);
+    }
+    for knob in &KNOBS {
+        reader.variable(env, knob);
+    }
+    Reading { limits: reader.limits, problems: reader.problems }
+}
+
+#[derive(Default)]
+struct Reader {
+    limits: Limits,
+    problems: Problems,
+    /// Keys that were decided by a higher source, as bits by discriminant.
+    settled: u16,
+}
+
+impl Reader {
+    fn settle(&mut self, key: Key) {
+        self.settled |= bit(key);
+    }
+
+    fn file(&mut self, text: &[u8]) {
+        let mut seen = 0_u16;
+        for (number, line) in (1_u32..).zip(text.split(|byte| *byte == b'\n')) {
+            let line = split_once(line, b'#').map_or(line, |(before, _comment)| before).trim_ascii();
+            if line.is_empty() {
+                continue;
+            }
+            let place = Place::File(number);
+            let Some((name, text)) = split_once(line, b'=') else {
+                self.wrong_line(place, line, Reason::NotKeyValue);
+                continue;
+            };
+            let name = name.trim_ascii();
+            let same = |knob: &&Knob| knob.key.file_name().is_some_and(|known| known.as_bytes() == name);
+            match KNOBS.iter().find(same) {
+                None => self.wrong_line(place, name, Reason::UnknownKey),
+                Some(knob) if seen & bit(knob.key) != 0 => self.wrong_line(place, name, Reason::KeyTwice),
+                Some(knob) => {
+                    seen |= bit(knob.key);
+                    self.value(knob, place, Source::File, text.trim_ascii(), Selector::All);
+                }
+            }
+        }
+    }
+
+    fn wrong_line(&mut self, place: Place, value: &[u8], reason: Reason) {
+        let instead = "each of memory, cores, mode, on_error and policy at most once, as 'key = value'";
+        self.problems.add(Problem::new(place, value, reason, instead));
+    }
+
+    fn variable(&mut self, env: Env<'_, '_>, knob: &'static Knob) {
+        if let Some(text) = env(knob.name) {
+            self.named(knob, knob.name, text, Selector::All);
+        }
+        for index in (0..=INDEXED).filter(|_| knob.indexed) {
+            let mut name = Line::<64>::new();
+            name.push_str(knob.name).push_str("_").push_u64(u64::from(index));
+            if let Some(text) = env(name.as_str()) {
+                self.named(knob, name.as_str(), text, device(env, knob.source, index));
+            }
+        }
+    }
+
+    fn named(&mut self, knob: &'static Knob, name: &str, text: &[u8], selector: Selector) {
+        // A value that nothing could come of need not be right either.
+        if !self.decided(knob) {
+            let place = Place::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
+            self.value(knob, place, knob.source, text, selector);
+        }
+    }
+
+    /// Whether a higher source has spoken for every device, or for the whole key.
+    fn decided(&self, knob: &Knob) -> bool {
+        match knob.key {
+            Key::Memory => self.limits.memory.spoken_above(knob.source),
+            Key::Cores => self.limits.cores.spoken_above(knob.source),
+            key => self.settled & bit(key) != 0,
+        }
+    }
+
+    fn value(&mut self, knob: &'static Knob, place: Place, source: Source, text: &[u8], selector: Selector) {
+        let outcome = match (knob.key, source) {
+            (Key::Memory, Source::File | Source::Own) => {
+                let memory = &mut self.limits.memory;
+                return list(text, source, memory, value::own_size, |part, reason| {
+                    self.problems.add(Problem::of(knob, place, part, reason));
+                });
+            }
+            (Key::Cores, Source::File | Source::Own) => {
+                let cores = &mut self.limits.cores;
+                return list(text, source, cores, value::own_percent, |part, reason| {
+                    self.problems.add(Problem::of(knob, place, part, reason));
+                });
+            }
+            (Key::Memory, _) => {
+                value::hami_size(text).and_then(|bytes| self.limits.memory.add(source, selector, bytes))
+            }
+            (Key::Cores, _) => {
+                value::hami_percent(text).and_then(|share| self.limits.cores.add(source, selector, share))
+            }
+            (Key::Mode, _) => mode(text).map(|mode| self.limits.mode = mode),
+            (Key::OnError, _) => on_error(text).map(|on_error| self.limits.on_error = on_error),
+            (Key::Policy, _) => policy(text, source).map(|policy| self.limits.policy = policy),
+            (Key::Priority, _) => value::priority(text).map(|priority| self.limits.priority = priority),
+            (Key::Oversubscribe, _) => {
+                value::boolean(text).map(|on| self.limits.oversubscribe = self.limits.oversubscribe || on)
+            }
+            (Key::Off, _) => value::boolean(text).map(|off| {
+                if off {
+                    self.limits.mode = Mode::Off;
+                }
+            }),
+            (Key::Region | Key::DeviceMap, _) => Ok(()),
+        };
+        match outcome {
+            // Whoever speaks of the mode speaks against the other engines' switches too.
+            Ok(()) if knob.key == Key::Mode => self.settle(Key::Off),
+            Ok(()) => {}
+            Err(reason) => self.problems.add(Problem::of(knob, place, text, reason)),
+        }
+    }
+}
+
+/// Our lists: `SIZE`, `DEVICE=SIZE` or both, separated by commas.
+fn list<T: Copy>(
+    text: &[u8],
+    source: Source,
+    table: &mut Table<T>,
+    value: fn(&[u8]) -> Result<T, Reason>,
+    mut wrong: impl FnMut(&[u8], Reason),
+) {
+    for part in text.split(|byte| *byte == b',') {
+        let part = part.trim_ascii();
+        let entry = match split_once(part, b'=') {
+            None => value(part).map(|value| (Selector::All, value)),
+            Some((device, text)) => value::selector(device.trim_ascii())
+                .and_then(|selector| value(text).map(|value| (selector, value))),
+        };
+        if let Err(reason) = entry.and_then(|(selector, value)| table.add(source, selector, value)) {
+            wrong(part, reason);
+        }
+    }
+}
+
+/// The device behind an indexed variable: HAMi counts the container's devices, vgpu-manager the host's.
+fn device(env: Env<'_, '_>, source: Source, index: u8) -> Selector {
+    let host = (source == Source::VgpuManager).then(|| env(DEVICE_MAP)).flatten();
+    host.and_then(|uuids| uuids.split(|byte| *byte == b',').nth(usize::from(index)))
+        .and_then(|uuid| Uuid::copy_of(uuid.trim_ascii()))
+        .map_or(Selector::Index(index), Selector::Uuid)
+}
+
+fn mode(text: &[u8]) -> Result<Mode, Reason> {
+    word(text, &[("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)])
+}
+
+fn on_error(text: &[u8]) -> Result<OnError, Reason> {
+    word(text, &[("closed", OnError::Closed), ("open", OnError::Open)])
+}
+
+fn policy(text: &[u8], source: Source) -> Result<CorePolicy, Reason> {
+    let known =
+        [("default", CorePolicy::Default), ("force", CorePolicy::Force), ("disable", CorePolicy::Disable)];
+    word(text, &known).map_err(|reason| if source == Source::Hami { Reason::PolicyUnknown } else { reason })
+}
+
+fn word<T: Copy>(text: &[u8], known: &[(&str, T)]) -> Result<T, Reason> {
+    let text = text.trim_ascii();
+    known
+        .iter()
+        .find(|(name, _)| text.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, value)| *value)
+        .ok_or(Reason::UnknownWord)
+}
+
+const fn bit(key: Key) -> u16 {
+    // Ten keys, sixteen bits.
+    1_u16.wrapping_shl(key as u32)
+}
