@@ -1,0 +1,120 @@
+//! Bytes held, by device and by process. One lock per device; every sum and every peak changes under it.
+//!
+//! A process slot's figures are the truth, the device's are their sums: whoever takes the lock over from a
+//! dead holder adds the sums up anew, so a half-done charge of the dead leaves no trace but its own share,
+//! which the reaper gives back.
+
+use crate::layout::{Device, Share, slot_state};
+use crate::lock::{self, Held};
+use crate::state::State;
+
+/// The device has no room for the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+/// The memory lock of one device, held.
+pub struct MemoryGuard<'a> {
+    device: &'static Device,
+    share: &'static Share,
+    total: u64,
+    _held: Held<'a>,
+}
+
+impl State {
+    /// Takes the memory lock of device `index`.
+    ///
+    /// # Panics
+    /// If the machine has no device `index`.
+    #[inline]
+    pub fn memory(&self, index: usize) -> MemoryGuard<'static> {
+        let device = &self.layout().devices[index];
+        let held =
+            lock::hold(&device.memory_lock, self.slot(), |slot| self.is_alive(slot), || self.add_up(index));
+        MemoryGuard {
+            device,
+            share: &self.layout().slots[self.slot()].shares[index],
+            total: self.machine().devices[index].total_bytes,
+            _held: held,
+        }
+    }
+
+    /// Free bytes of device `index`, all processes counted. Takes no lock.
+    #[inline]
+    pub fn free_bytes(&self, index: usize) -> u64 {
+        let physical = self.layout().devices[index].physical.get();
+        self.machine().devices[index].total_bytes.saturating_sub(physical)
+    }
+
+    /// Makes the device's sums those of its processes. Under the memory lock.
+    pub(crate) fn add_up(&self, index: usize) {
+        let device = &self.layout().devices[index];
+        let (mut requested, mut physical, mut context) = (0, 0, 0);
+        for slot in self.slots() {
+            if matches!(slot.state.get(), slot_state::LIVE | slot_state::TEARDOWN) {
+                requested += slot.shares[index].requested.get();
+                physical += slot.shares[index].physical.get();
+                context += slot.shares[index].context.get();
+            }
+        }
+        device.requested.set(requested);
+        device.physical.set(physical);
+        device.context.set(context);
+        device.requested_peak.raise(requested);
+        device.physical_peak.raise(physical);
+    }
+}
+
+impl MemoryGuard<'_> {
+    /// Charges `requested` bytes that take `physical` bytes of the device.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if the device has fewer free; nothing is charged then.
+    #[inline]
+    pub fn charge(&mut self, requested: u64, physical: u64) -> Result<(), OutOfMemory> {
+        let device = self.device;
+        let held = device.physical.get().saturating_add(physical);
+        if held > self.total {
+            return Err(OutOfMemory);
+        }
+        self.share.requested.add(requested);
+        self.share.physical.add(physical);
+        self.share.requested_peak.raise(self.share.requested.get());
+        device.requested.add(requested);
+        device.physical.set(held);
+        device.requested_peak.raise(device.requested.get());
+        device.physical_peak.raise(held);
+        Ok(())
+    }
+
+    /// Gives back what [`MemoryGuard::charge`] took.
+    #[inline]
+    pub fn release(&mut self, requested: u64, physical: u64) {
+        self.share.requested.sub(requested);
+        self.share.physical.sub(physical);
+        self.device.requested.sub(requested);
+        self.device.physical.sub(physical);
+    }
+
+    /// Charges the overhead of a context, which no program asked for.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] as for [`MemoryGuard::charge`].
+    pub fn charge_context(&mut self, bytes: u64) -> Result<(), OutOfMemory> {
+        self.charge(0, bytes)?;
+        self.share.context.add(bytes);
+        self.device.context.add(bytes);
+        Ok(())
+    }
+
+    /// Gives back a context's overhead.
+    pub fn release_context(&mut self, bytes: u64) {
+        self.release(0, bytes);
+        self.share.context.sub(bytes);
+        self.device.context.sub(bytes);
+    }
+
+    /// Bytes of the device that nobody holds.
+    pub fn free_bytes(&self) -> u64 {
+        self.total.saturating_sub(self.device.physical.get())
+    }
+}

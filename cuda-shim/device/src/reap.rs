@@ -1,0 +1,67 @@
+//! Gives back what dead processes held: their seats at once, their memory after the driver's teardown time.
+
+use crate::layout::slot_state::{ENDED, LIVE, TEARDOWN};
+use crate::liveness::clock_ns;
+use crate::lock;
+use crate::state::State;
+
+/// A reader that sees others at work looks for the dead at most this often.
+const PERIOD_NS: u64 = 5_000_000;
+
+impl State {
+    /// Looks for dead processes and gives back what is due. Every step may be done twice, so the death of
+    /// a reaper costs nothing.
+    pub fn reap(&self) {
+        let layout = self.layout();
+        let _held = lock::hold(&layout.header.reap_lock, self.slot(), |slot| self.is_alive(slot), || ());
+        let now = clock_ns();
+        layout.header.reaped_at.set(now);
+        for (index, slot) in self.slots().iter().enumerate() {
+            if slot.state.get() == LIVE && !self.is_alive(index) {
+                self.vacate(index);
+                slot.release_at.set(now + self.machine().teardown_ns);
+                slot.state.set(TEARDOWN);
+            }
+            if slot.state.get() == TEARDOWN && slot.release_at.get() <= now {
+                self.give_back(index);
+                slot.state.set(ENDED);
+            }
+        }
+    }
+
+    /// [`State::reap`], but only if nobody did for a while.
+    pub fn reap_sometimes(&self) {
+        if clock_ns().saturating_sub(self.layout().header.reaped_at.get()) > PERIOD_NS {
+            self.reap();
+        }
+    }
+
+    /// Whether another process ever used this machine; cheap.
+    #[inline]
+    pub fn has_company(&self) -> bool {
+        self.layout().header.slots_used.get() > 2
+    }
+
+    fn vacate(&self, slot: usize) {
+        for index in 0..self.machine().devices.len() {
+            let _held = self.schedule(index);
+            self.bring_up(index, clock_ns());
+            for (number, owner) in self.seated(index) {
+                if owner == slot {
+                    self.retire(index, number);
+                }
+            }
+        }
+    }
+
+    fn give_back(&self, slot: usize) {
+        for index in 0..self.machine().devices.len() {
+            let _guard = self.memory(index);
+            let share = &self.layout().slots[slot].shares[index];
+            share.requested.set(0);
+            share.physical.set(0);
+            share.context.set(0);
+            self.add_up(index);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! A process at a device: its work in time, when it completes, and waiting for it.
+//!
+//! A seat's stretches are written by its process alone (which serialises its threads), between two steps of
+//! a sequence word, so that others can read them. While a process has the device to itself it touches
+//! nothing shared but its own seat; with company it first brings the schedule up to date under the device's
+//! schedule lock. The schedule is kept twice and switched by one store, so no death leaves it half done.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
+
+use crate::layout::{BUCKET_NS, BUCKETS, Device, Round, SEATS, STALLS, STRETCHES, SeatCells, Slot};
+use crate::liveness::{clock_ns, sleep_until};
+use crate::lock::{self, Held};
+use crate::sched::{Demand, Schedule};
+use crate::state::State;
+
+/// The last stretch of a wait is spent spinning: a sleep overshoots by about this much.
+const SPIN_NS: u64 = 60_000;
+
+/// The seat of this process at one device.
+pub struct Seat {
+    state: &'static State,
+    device: &'static Device,
+    cells: &'static SeatCells,
+    index: usize,
+    number: usize,
+}
+
+/// Work being laid out: the seat's time now, held still until dropped.
+pub struct Work<'a> {
+    seat: &'a Seat,
+    now: u64,
+    _schedule: Option<Held<'static>>,
+}
+
+impl Seat {
+    /// Takes a seat at device `index`. `None` if all are taken.
+    pub fn take(state: &'static State, index: usize) -> Option<Seat> {
+        let device = &state.layout().devices[index];
+        let _held = state.schedule(index);
+        state.bring_up(index, clock_ns());
+        let number = (0..SEATS).find(|number| device.seats[*number].owner.get() == 0)?;
+        let cells = &device.seats[number];
+        let share = &state.layout().slots[state.slot()].shares[index];
+        cells.sequence.set(0);
+        cells.base_busy_ns.set(share.busy_ns.get());
+        cells.base_kernels.set(share.kernels.get());
+        cells.done_ns.set(0);
+        cells.kernels.set(0);
+        cells.count.set(0);
+        for bucket in &cells.buckets {
+            bucket.number.set(0);
+        }
+        for round in &device.rounds {
+            round.lanes[number].lag.set(0);
+            round.lanes[number].stalls.set(0);
+        }
+        state.layout().slots[state.slot()].client.set(1);
+        cells.owner.0.store(state.slot() as u64 + 1, Release);
+        mark(device, number, true);
+        Some(Seat { state, device, cells, index, number })
+    }
+
+    /// Begins to lay out work. The caller lets one thread of the process in at a time.
+    #[inline]
+    pub fn work(&self) -> Work<'_> {
+        if self.device.seated.0.load(Acquire) <= 1 {
+            let wall = clock_ns();
+            return Work { seat: self, now: wall.saturating_sub(self.lag()), _schedule: None };
+        }
+        let held = self.state.schedule(self.index);
+        self.state.bring_up(self.index, clock_ns());
+        let round = active(self.device);
+        let now = round.wall.get().saturating_sub(round.lanes[self.number].lag.get());
+        Work { seat: self, now, _schedule: Some(held) }
+    }
+
+    /// The seat's time now.
+    #[inline]
+    pub fn now(&self) -> u64 {
+        self.work().now
+    }
+
+    /// The wall time at which seat time `time` was reached; meaningful once it was.
+    pub fn wall_of(&self, time: u64) -> u64 {
+        let _held = self.state.schedule(self.index);
+        let count = active(self.device).lanes[self.number].stalls.get();
+        let mut lag = None;
+        for step in 1..=count.min(STALLS as u64) {
+            let stall = &self.cells.stalls[((count - step) as usize) % STALLS];
+            if stall.at.get() < time {
+                return time + stall.lag.get();
+            }
+            lag = Some(stall.lag.get());
+        }
+        // Before the first stall nothing lags; older than the memory of stalls, the oldest known lag is nearest.
+        time + if count > STALLS as u64 { lag.unwrap_or(0) } else { 0 }
+    }
+
+    /// Waits until the seat's time reaches `time`.
+    pub fn wait(&self, time: u64) {
+        loop {
+            let wall = clock_ns();
+            let due = self.due(time);
+            if due <= wall && self.now() >= time {
+                return;
+            }
+            if due > wall + SPIN_NS {
+                sleep_until(due - SPIN_NS);
+                continue;
+            }
+            while clock_ns() < due {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    /// The wall time at which `time` will be reached if nobody adds work.
+    fn due(&self, time: u64) -> u64 {
+        if self.device.seated.0.load(Acquire) <= 1 {
+            return time + self.lag();
+        }
+        let _held = self.state.schedule(self.index);
+        self.state.bring_up(self.index, clock_ns());
+        let mut demand = Cells::of(self.state, self.index, false);
+        let mut schedule = read_round(active(self.device), &demand.seats);
+        if schedule.seat_time(self.number) >= time {
+            return schedule.wall;
+        }
+        let slice = self.state.machine().slice_ns;
+        schedule.advance(u64::MAX, slice, Some((self.number, time)), &mut demand);
+        schedule.wall
+    }
+
+    fn lag(&self) -> u64 {
+        active(self.device).lanes[self.number].lag.get()
+    }
+
+    /// Leaves: pending work is dropped, what was done stays on the process's account.
+    pub fn leave(&self) {
+        let _held = self.state.schedule(self.index);
+        self.state.bring_up(self.index, clock_ns());
+        self.state.retire(self.index, self.number);
+    }
+}
+
+impl Work<'_> {
+    /// The seat's time.
+    #[inline]
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Lays out one kernel of `duration` nanoseconds from seat time `start`; returns its end.
+    #[inline]
+    pub fn run(&mut self, start: u64, duration: u64) -> u64 {
+        let end = start + duration;
+        self.busy(start, end, 1);
+        end
+    }
+
+    /// Lays out `kernels` launches that keep the device busy over `[start, end)`.
+    #[inline]
+    pub fn busy(&mut self, start: u64, end: u64, kernels: u64) {
+        let cells = self.seat.cells;
+        let sequence = cells.sequence.get();
+        cells.sequence.set(sequence + 1);
+        fence(Release);
+        cells.kernels.add(kernels);
+        let count = cells.count.get() as usize;
+        let last = count.checked_sub(1).and_then(|last| cells.stretches.get(last));
+        match last {
+            Some(last) if start >= last.start.get() && start <= last.end.get() => last.end.raise(end),
+            _ if end > start => insert(cells, self.now, self.seat.lag(), start, end),
+            _ => {}
+        }
+        cells.sequence.0.store(sequence + 2, Release);
+    }
+}
+
+/// Files a stretch among the pending ones: what is over leaves first, what touches is joined.
+fn insert(cells: &SeatCells, now: u64, lag: u64, start: u64, end: u64) {
+    let mut kept = [(0u64, 0u64); STRETCHES + 1];
+    let mut length = 0;
+    let count = (cells.count.get() as usize).min(STRETCHES);
+    let mut pending = Some((start, end));
+    for stretch in &cells.stretches[..count] {
+        let (from, to) = (stretch.start.get(), stretch.end.get());
+        if to <= now {
+            cells.done_ns.add(to - from);
+            fill_buckets(cells, from + lag, to + lag);
+            continue;
+        }
+        match &mut pending {
+            Some((start, end)) if *start <= to && from <= *end => {
+                (*start, *end) = (from.min(*start), to.max(*end));
+                continue;
+            }
+            Some(new) if new.1 < from => {
+                kept[length] = *new;
+                length += 1;
+                pending = None;
+            }
+            _ => {}
+        }
+        kept[length] = (from, to);
+        length += 1;
+    }
+    if let Some(new) = pending {
+        kept[length] = new;
+        length += 1;
+    }
+    if length > STRETCHES {
+        length = STRETCHES;
+        kept[length - 1].1 = kept[length].1;
+    }
+    for (stretch, (from, to)) in cells.stretches.iter().zip(&kept[..length]) {
+        stretch.start.set(*from);
+        stretch.end.set(*to);
+    }
+    cells.count.set(length as u64);
+}
+
+fn fill_buckets(cells: &SeatCells, from: u64, to: u64) {
+    let oldest = (to / BUCKET_NS).saturating_sub(BUCKETS as u64 - 1);
+    for number in (from / BUCKET_NS).max(oldest)..=to / BUCKET_NS {
+        let bucket = &cells.buckets[number as usize % BUCKETS];
+        if bucket.number.get() != number {
+            bucket.number.set(number);
+            bucket.busy_ns.set(0);
+        }
+        bucket.busy_ns.add(overlap((from, to), (number * BUCKET_NS, (number + 1) * BUCKET_NS)));
+    }
+}
+
+fn overlap(a: (u64, u64), b: (u64, u64)) -> u64 {
+    a.1.min(b.1).saturating_sub(a.0.max(b.0))
+}
+
+fn active(device: &Device) -> &Round {
+    &device.rounds[device.active_round.0.load(Acquire) as usize & 1]
+}
+
+fn mark(device: &Device, number: usize, taken: bool) {
+    let word = &device.occupied[number / 64];
+    let bit = 1 << (number % 64);
+    word.set(if taken { word.get() | bit } else { word.get() & !bit });
+    let seated: u32 = device.occupied.iter().map(|word| word.get().count_ones()).sum();
+    device.seated.0.store(seated.into(), Release);
+}
+
+fn seats_of(device: &Device) -> Vec<usize> {
+    (0..SEATS).filter(|number| device.occupied[number / 64].get() & (1 << (number % 64)) != 0).collect()
+}
+
+fn read_round(round: &Round, seats: &[usize]) -> Schedule {
+    let mut lag = [0; SEATS];
+    for &seat in seats {
+        lag[seat] = round.lanes[seat].lag.get();
+    }
+    let current = round.current.get() as usize % SEATS;
+    Schedule { wall: round.wall.get(), current, slice_end: round.slice_end.get(), lag }
+}
+
+/// The shared cells as the schedule's demand.
+struct Cells {
+    device: &'static Device,
+    seats: Vec<usize>,
+    /// Stalls recorded per seat; only a schedule that will be published records.
+    stalls: Option<[u64; SEATS]>,
+}
+
+impl Cells {
+    fn of(state: &State, index: usize, record: bool) -> Cells {
+        let device = &state.layout().devices[index];
+        let seats = seats_of(device);
+        let stalls = record.then(|| {
+            let mut stalls = [0; SEATS];
+            for &seat in &seats {
+                stalls[seat] = active(device).lanes[seat].stalls.get();
+            }
+            stalls
+        });
+        Cells { device, seats, stalls }
+    }
+}
+
+impl Demand for Cells {
+    fn seats(&self) -> &[usize] {
+        &self.seats
+    }
+
+    fn next_work(&self, seat: usize, now: u64) -> Option<(u64, u64)> {
+        read(&self.device.seats[seat], |cells| {
+            let count = (cells.count.get() as usize).min(STRETCHES);
+            let mut stretches = cells.stretches[..count].iter();
+            stretches
+                .find(|stretch| stretch.end.get() > now)
+                .map(|found| (found.start.get(), found.end.get()))
+        })
+    }
+
+    fn stalled(&mut self, seat: usize, at: u64, lag: u64) {
+        let Some(stalls) = &mut self.stalls else { return };
+        let count = stalls[seat];
+        let ring = &self.device.seats[seat].stalls;
+        // A stall that continues the last one only deepens it: no work completed in between.
+        if let Some(last) = count.checked_sub(1).map(|last| &ring[last as usize % STALLS])
+            && last.at.get() == at
+        {
+            last.lag.set(lag);
+            return;
+        }
+        let next = &ring[count as usize % STALLS];
+        next.at.set(at);
+        next.lag.set(lag);
+        stalls[seat] = count + 1;
+    }
+}
+
+/// Reads a seat's stretches whole; gives up waiting for a writer that was killed half-way.
+fn read<T>(cells: &SeatCells, look: impl Fn(&SeatCells) -> T) -> T {
+    for attempt in 0.. {
+        let before = cells.sequence.0.load(Acquire);
+        let seen = look(cells);
+        fence(Acquire);
+        if (before & 1 == 0 && cells.sequence.0.load(Relaxed) == before) || attempt > 10_000 {
+            return seen;
+        }
+        if attempt > 100 {
+            std::thread::yield_now();
+        }
+    }
+    unreachable!("the loop above has no end")
+}
+
+/// Busy nanoseconds and kernels of a seat, up to the known schedule.
+pub(crate) fn account(device: &Device, number: usize) -> (u64, u64) {
+    let round = active(device);
+    let now = round.wall.get().saturating_sub(round.lanes[number].lag.get());
+    read(&device.seats[number], |cells| {
+        let count = (cells.count.get() as usize).min(STRETCHES);
+        let pending: u64 = cells.stretches[..count]
+            .iter()
+            .map(|stretch| overlap((stretch.start.get(), stretch.end.get()), (0, now)))
+            .sum();
+        (
+            cells.base_busy_ns.get() + cells.done_ns.get() + pending,
+            cells.base_kernels.get() + cells.kernels.get(),
+        )
+    })
+}
+
+/// Busy nanoseconds of a seat within wall times `[from, to)`, at most the last second.
+pub(crate) fn recent(device: &Device, number: usize, from: u64, to: u64) -> u64 {
+    let lag = active(device).lanes[number].lag.get();
+    read(&device.seats[number], |cells| {
+        let count = (cells.count.get() as usize).min(STRETCHES);
+        let pending = cells.stretches[..count]
+            .iter()
+            .map(|stretch| overlap((stretch.start.get() + lag, stretch.end.get() + lag), (from, to)));
+        let filled = cells.buckets.iter().filter_map(|bucket| {
+            let start = bucket.number.get() * BUCKET_NS;
+            let share = overlap((start, start + BUCKET_NS), (from, to));
+            (share > 0).then(|| bucket.busy_ns.get() * share / BUCKET_NS)
+        });
+        pending.chain(filled).sum()
+    })
+}
+
+impl State {
+    /// Takes the schedule lock of device `index`.
+    pub(crate) fn schedule(&self, index: usize) -> Held<'static> {
+        let word = &self.layout().devices[index].schedule_lock;
+        lock::hold(word, self.slot(), |slot| self.is_alive(slot), || ())
+    }
+
+    /// Brings the schedule of device `index` up to `wall`. Under the schedule lock.
+    pub(crate) fn bring_up(&self, index: usize, wall: u64) {
+        let device = &self.layout().devices[index];
+        let mut demand = Cells::of(self, index, true);
+        let mut schedule = read_round(active(device), &demand.seats);
+        if demand.seats.len() > 1 {
+            schedule.advance(wall, self.machine().slice_ns, None, &mut demand);
+        }
+        schedule.wall = schedule.wall.max(wall);
+        let spare = (device.active_round.get() + 1) & 1;
+        let round = &device.rounds[spare as usize];
+        round.wall.set(schedule.wall);
+        round.current.set(schedule.current as u64);
+        round.slice_end.set(schedule.slice_end);
+        let stalls = demand.stalls.unwrap_or([0; SEATS]);
+        for &seat in &demand.seats {
+            round.lanes[seat].lag.set(schedule.lag[seat]);
+            round.lanes[seat].stalls.set(stalls[seat]);
+        }
+        device.active_round.0.store(spare, Release);
+    }
+
+    /// Empties a seat, its work booked on its process. Under the schedule lock; doing it twice is harmless.
+    pub(crate) fn retire(&self, index: usize, number: usize) {
+        let device = &self.layout().devices[index];
+        let cells = &device.seats[number];
+        let Some(owner) = cells.owner.get().checked_sub(1) else { return };
+        let (busy, kernels) = account(device, number);
+        let slot: &Slot = &self.layout().slots[owner as usize];
+        slot.shares[index].busy_ns.set(busy);
+        slot.shares[index].kernels.set(kernels);
+        mark(device, number, false);
+        cells.owner.set(0);
+    }
+
+    /// The seats of device `index` and the slots that hold them. Under the schedule lock.
+    pub(crate) fn seated(&self, index: usize) -> Vec<(usize, usize)> {
+        let device = &self.layout().devices[index];
+        seats_of(device)
+            .into_iter()
+            .filter_map(|number| Some((number, device.seats[number].owner.get().checked_sub(1)? as usize)))
+            .collect()
+    }
+}

@@ -1,0 +1,338 @@
+//! The state file of a simulated machine: creating it, opening it, and this process's slot in it.
+//!
+//! # Safety
+//! The mapping is made here and handed out as `&'static Layout`, whose every cell is an atomic word: any
+//! bit pattern is valid and any other writer is sound. It is never unmapped.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicPtr};
+
+use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
+use crate::liveness::{self, Life};
+use crate::machine::{DeviceSpec, KernelRule, MAX_DEVICES, MAX_RULES, Machine};
+
+/// Why there is no simulated machine.
+#[derive(Debug)]
+pub enum OpenError {
+    /// `CUDA_SIM_STATE` is not set.
+    NotSimulated,
+    /// The file cannot be opened, mapped or locked.
+    Io(PathBuf, io::Error),
+    /// The file is no finished state file of this version.
+    Foreign(PathBuf),
+    /// All process slots are taken.
+    Full(PathBuf),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::NotSimulated => {
+                write!(out, "{} is not set: start the command with `cuda-sim run`", crate::STATE_ENV)
+            }
+            OpenError::Io(path, error) => {
+                write!(out, "state of the simulated GPU {}: {error}", path.display())
+            }
+            OpenError::Foreign(path) => {
+                write!(out, "{} is no state of a simulated GPU of this version", path.display())
+            }
+            OpenError::Full(path) => {
+                write!(
+                    out,
+                    "state of the simulated GPU {}: all {SLOTS} process slots are taken",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// A simulated machine, opened by this process. Lives until the process ends.
+pub struct State {
+    layout: &'static Layout,
+    machine: Machine,
+    slot: usize,
+    probe: File,
+    _life: Life,
+    /// One word that the kernel wipes in a forked child.
+    family: &'static AtomicBool,
+}
+
+/// Opens the machine that `CUDA_SIM_STATE` names and takes a process slot, once per process; a forked child
+/// that asks gets a slot of its own.
+///
+/// # Errors
+/// [`OpenError`], with text for people.
+pub fn open_from_env() -> Result<&'static State, OpenError> {
+    static OPENED: AtomicPtr<State> = AtomicPtr::new(std::ptr::null_mut());
+    static OPENING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // SAFETY: a non-null pointer was leaked from a Box below and is never freed.
+    let opened = || unsafe { OPENED.load(Acquire).as_ref() }.filter(|state| !state.is_forked());
+    if let Some(state) = opened() {
+        return Ok(state);
+    }
+    // Another thread of the parent may have held this lock at fork: a child must not wait for it forever.
+    let _guard = OPENING.try_lock();
+    if let Some(state) = opened() {
+        return Ok(state);
+    }
+    let path = std::env::var_os(crate::STATE_ENV).ok_or(OpenError::NotSimulated)?;
+    let state: &'static State = Box::leak(Box::new(State::open(Path::new(&path))?));
+    OPENED.store((state as *const State).cast_mut(), Release);
+    Ok(state)
+}
+
+impl State {
+    /// Creates the state file of `machine` at `path`; replaces nothing.
+    ///
+    /// # Errors
+    /// The file exists or cannot be written.
+    pub fn create(path: &Path, machine: &Machine) -> io::Result<()> {
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        // Containers run under other users; the file is as open as a device node.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        file.set_len(LENGTH as u64)?;
+        let layout = map(&file)?;
+        write_machine(&layout.header, machine);
+        layout.header.length.set(LENGTH as u64);
+        layout.header.magic.0.store(MAGIC, Release);
+        Ok(())
+    }
+
+    /// Opens the state file at `path` and takes a process slot.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path) -> Result<State, OpenError> {
+        let io = |error| OpenError::Io(path.into(), error);
+        let probe = liveness::raise(liveness::open(path).map_err(io)?);
+        let length = probe.metadata().map_err(io)?.len();
+        if length != LENGTH as u64 {
+            return Err(OpenError::Foreign(path.into()));
+        }
+        let layout = map(&probe).map_err(io)?;
+        let header = &layout.header;
+        if header.magic.0.load(Acquire) != MAGIC || header.device_count.get() as usize > MAX_DEVICES {
+            return Err(OpenError::Foreign(path.into()));
+        }
+        let (slot, life) =
+            take_slot(layout, path, &probe).map_err(io)?.ok_or(OpenError::Full(path.into()))?;
+        let state = State {
+            layout,
+            machine: read_machine(header),
+            slot,
+            probe,
+            _life: life,
+            family: family_word().map_err(io)?,
+        };
+        state.reap();
+        Ok(state)
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Whether this is a forked child's inherited copy: its slot belongs to the parent.
+    #[inline]
+    pub fn is_forked(&self) -> bool {
+        !self.family.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The process slot of this process.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    pub(crate) fn layout(&self) -> &'static Layout {
+        self.layout
+    }
+
+    pub(crate) fn slots(&self) -> &'static [Slot] {
+        let used = (self.layout.header.slots_used.get() as usize).min(SLOTS);
+        &self.layout.slots[..used]
+    }
+
+    pub(crate) fn is_alive(&self, slot: usize) -> bool {
+        slot == self.slot || liveness::is_alive(&self.probe, slot)
+    }
+}
+
+fn map(file: &File) -> io::Result<&'static Layout> {
+    // SAFETY: a fresh shared mapping at an address of the kernel's choice.
+    let base = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            LENGTH,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: LENGTH bytes are mapped, page-aligned, never unmapped; Layout is all atomics.
+    Ok(unsafe { &*base.cast::<Layout>() })
+}
+
+/// A word that reads true in this process and false in every forked child.
+fn family_word() -> io::Result<&'static AtomicBool> {
+    // SAFETY: a fresh private anonymous mapping.
+    let page = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            4096,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the page was just mapped.
+    if unsafe { libc::madvise(page, 4096, libc::MADV_WIPEONFORK) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed, aligned, never unmapped; zero is a valid AtomicBool.
+    let word = unsafe { &*page.cast::<AtomicBool>() };
+    word.store(true, Release);
+    Ok(word)
+}
+
+/// Takes a slot nobody used before, else the record of an ended process. The byte lock is the arbiter.
+fn take_slot(layout: &'static Layout, path: &Path, probe: &File) -> io::Result<Option<(usize, Life)>> {
+    for wanted in [slot_state::FREE, slot_state::ENDED] {
+        for (index, slot) in layout.slots.iter().enumerate() {
+            if slot.state.get() != wanted {
+                continue;
+            }
+            let Some(life) = Life::hold(path, index, probe)? else { continue };
+            if slot.state.get() != wanted {
+                continue;
+            }
+            for share in &slot.shares {
+                share.requested_peak.set(0);
+                share.busy_ns.set(0);
+                share.kernels.set(0);
+            }
+            slot.client.set(0);
+            slot.pid.set(u64::from(std::process::id()));
+            slot.state.0.store(slot_state::LIVE, Release);
+            layout.header.slots_used.0.fetch_max(index as u64 + 1, Release);
+            return Ok(Some((index, life)));
+        }
+    }
+    Ok(None)
+}
+
+/// The numeric fields of a device, in the order of the file.
+fn spec_numbers(spec: &DeviceSpec) -> [u64; 18] {
+    [
+        spec.pci_domain.into(),
+        spec.pci_bus.into(),
+        spec.pci_device.into(),
+        spec.pci_id.into(),
+        spec.total_bytes,
+        spec.sm_count.into(),
+        spec.cc_major.into(),
+        spec.cc_minor.into(),
+        spec.sm_clock_khz.into(),
+        spec.memory_clock_khz.into(),
+        spec.memory_bus_bits.into(),
+        spec.l2_bytes.into(),
+        spec.shared_per_sm.into(),
+        spec.shared_per_block_optin.into(),
+        spec.threads_per_sm.into(),
+        spec.blocks_per_sm.into(),
+        spec.power_limit_mw.into(),
+        spec.context_bytes,
+    ]
+}
+
+fn write_machine(header: &Header, machine: &Machine) {
+    header.device_count.set(machine.devices.len().min(MAX_DEVICES) as u64);
+    header.cuda_version.set(machine.cuda_version as u64);
+    header.slice_ns.set(machine.slice_ns.max(1));
+    header.teardown_ns.set(machine.teardown_ns);
+    header.launch_queue.set(machine.launch_queue.max(1).into());
+    header.rule_count.set(machine.kernels.len().min(MAX_RULES) as u64);
+    layout::write_text(&header.driver_version, &machine.driver_version);
+    for (cells, rule) in header.rules.iter().zip(&machine.kernels) {
+        layout::write_text(&cells.pattern, &rule.pattern);
+        cells.duration_ns.set(rule.duration_ns);
+    }
+    for (cells, spec) in header.specs.iter().zip(&machine.devices) {
+        layout::write_text(&cells.name, &spec.name);
+        for (cell, half) in cells.uuid.iter().zip(spec.uuid.as_chunks::<8>().0) {
+            cell.set(u64::from_le_bytes(*half));
+        }
+        for (cell, number) in cells.numbers.iter().zip(spec_numbers(spec)) {
+            cell.set(number);
+        }
+    }
+}
+
+fn read_machine(header: &Header) -> Machine {
+    let devices = header.specs[..header.device_count.get() as usize]
+        .iter()
+        .map(|cells| {
+            let mut uuid = [0; 16];
+            uuid[..8].copy_from_slice(&cells.uuid[0].get().to_le_bytes());
+            uuid[8..].copy_from_slice(&cells.uuid[1].get().to_le_bytes());
+            let mut numbers = cells.numbers.iter().map(layout::Word::get);
+            let mut next = || numbers.next().unwrap_or(0);
+            DeviceSpec {
+                name: layout::read_text(&cells.name),
+                uuid,
+                pci_domain: next() as u32,
+                pci_bus: next() as u32,
+                pci_device: next() as u32,
+                pci_id: next() as u32,
+                total_bytes: next(),
+                sm_count: next() as u32,
+                cc_major: next() as u32,
+                cc_minor: next() as u32,
+                sm_clock_khz: next() as u32,
+                memory_clock_khz: next() as u32,
+                memory_bus_bits: next() as u32,
+                l2_bytes: next() as u32,
+                shared_per_sm: next() as u32,
+                shared_per_block_optin: next() as u32,
+                threads_per_sm: next() as u32,
+                blocks_per_sm: next() as u32,
+                power_limit_mw: next() as u32,
+                context_bytes: next(),
+            }
+        })
+        .collect();
+    let rules = (header.rule_count.get() as usize).min(MAX_RULES);
+    Machine {
+        devices,
+        cuda_version: header.cuda_version.get() as i32,
+        driver_version: layout::read_text(&header.driver_version),
+        slice_ns: header.slice_ns.get().max(1),
+        teardown_ns: header.teardown_ns.get(),
+        launch_queue: header.launch_queue.get() as u32,
+        kernels: header.rules[..rules]
+            .iter()
+            .map(|cells| KernelRule {
+                pattern: layout::read_text(&cells.pattern),
+                duration_ns: cells.duration_ns.get(),
+            })
+            .collect(),
+    }
+}
