@@ -36,7 +36,7 @@ impl Machine {
             preload: vec![artifact("libgpuquota.so")],
             variables: Vec::new(),
         }
-        .with("CUDA_DEVICE_MEMORY_SHARED_CACHE", region)
+        .with("GPUQUOTA_REGION", region)
     }
 
     /// What the device itself knows now.

@@ -1,0 +1,148 @@
+//! The cap is exact: never one byte over by the device's own truth, and nothing refused that fits.
+
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting};
+
+const CAP: i64 = 8 * GIB;
+
+/// Eight processes of four threads race; answers them at rest, each still holding a few pieces.
+fn race(setting: &Setting<'_>) -> Vec<Program> {
+    let piece = (256 * MIB).to_string();
+    let mut all: Vec<_> =
+        (0..8).map(|_| setting.start("race_for_last_bytes", &["4", &piece, "400"])).collect();
+    all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
+    all.iter_mut().for_each(|one| one.tell("go"));
+    all.iter_mut().for_each(|one| _ = one.wait_for("rest"));
+    all
+}
+
+#[test]
+fn eight_processes_of_four_threads_cannot_pass_one_cap() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP);
+    let mut all = race(&quota);
+
+    let truth = machine.truth();
+    let context = truth.device("context_bytes");
+    assert!(
+        truth.device("requested_peak_bytes") + context <= CAP,
+        "by {} bytes over",
+        truth.device("requested_peak_bytes") + context - CAP
+    );
+
+    // At rest whatever is free can be had, to the byte; a refusal before that would have been a wrong one.
+    let free = all[0].ask("info", "free");
+    assert!(free > 0);
+    assert_eq!(all[1].ask(&format!("alloc {free}"), "rc"), 0, "{free} bytes are free and were refused");
+    assert_eq!(all[2].ask("alloc 1", "rc"), OUT_OF_MEMORY);
+    let truth = machine.truth();
+    assert_eq!(truth.device("requested_bytes") + truth.device("context_bytes"), CAP);
+
+    let refusals: i64 = all.into_iter().map(|one| one.finish().success().value("refusals")).sum();
+    assert!(refusals > 0, "nobody was refused: this was no race for the last bytes");
+    assert_eq!(machine.truth().device("requested_bytes"), 0);
+}
+
+#[test]
+fn the_same_race_passes_the_cap_where_there_is_none() {
+    let machine = Machine::new("H100");
+    race(&machine.bare()).into_iter().for_each(|one| _ = one.finish().success());
+    assert!(machine.truth().device("requested_peak_bytes") > CAP);
+}
+
+#[test]
+fn a_cap_can_be_filled_to_the_last_byte() {
+    let machine = Machine::new("H100");
+    let bare = machine.bare().run("alloc_until_refused", &[]).success();
+    assert!(bare.value("held") > 2 * GIB);
+
+    let quota = machine.quota().memory("2GiB");
+    let mut program = quota.start("alloc_until_refused", &["67108864", "hold"]);
+    let held = program.wait_for("held");
+    assert_eq!(program.wait_for("refusal"), OUT_OF_MEMORY);
+    assert_eq!(program.wait_for("free"), 0);
+    let truth = machine.truth();
+    assert_eq!(truth.device("requested_bytes"), held);
+    assert_eq!(held + truth.device("context_bytes"), 2 * GIB);
+    program.tell("end");
+    program.finish().success();
+}
+
+#[test]
+fn bytes_of_a_killed_holder_go_to_the_next_at_once() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory("4GiB");
+    let mut first = quota.start("hold", &[]);
+    let mut next = quota.start("hold", &[]);
+    let most = format!("alloc {}", 5 * GIB / 2);
+    assert_eq!(first.ask(&most, "rc"), 0);
+    assert_eq!(next.ask(&most, "rc"), OUT_OF_MEMORY);
+    first.kill();
+    assert_eq!(next.ask(&most, "rc"), 0);
+    next.finish().success();
+}
+
+#[test]
+fn a_storm_of_kills_leaks_nothing() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP);
+    let mut witness = quota.start("hold", &[]);
+    let free = witness.ask("info", "free");
+    for round in 0..12_u64 {
+        let mut all: Vec<_> =
+            (0..4).map(|_| quota.start("race_for_last_bytes", &["2", "268435456", "100000000"])).collect();
+        all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
+        all.iter_mut().for_each(|one| one.tell("go"));
+        std::thread::sleep(std::time::Duration::from_micros(5_000 + 1_700 * round));
+        all.into_iter().for_each(|one| _ = one.kill());
+    }
+    let most = free - CAP / 1024;
+    assert_eq!(witness.ask(&format!("alloc {most}"), "rc"), 0, "what the dead held was not given back");
+    assert_eq!(witness.ask(&format!("alloc {}", free - most), "rc"), 0);
+    assert_eq!(witness.ask("alloc 1", "rc"), OUT_OF_MEMORY, "more was given back than was held");
+    let truth = machine.truth();
+    assert!(truth.device("requested_peak_bytes") <= CAP);
+    witness.finish().success();
+}
+
+#[test]
+fn every_free_is_forwarded_also_of_pointers_that_nobody_knows() {
+    let machine = Machine::new("H100");
+    let bare = machine.bare().run("free_unknown", &[]).success();
+    let quota = machine.quota().memory("2GiB").run("free_unknown", &[]).success();
+    for key in ["null", "nowhere", "first", "second", "async_nowhere"] {
+        assert_eq!(quota.value(key), bare.value(key), "{key}");
+    }
+    assert_ne!(bare.value("nowhere"), 0, "the driver knows what was never allocated");
+    assert_eq!(quota.value("total") - quota.value("free"), bare.value("total") - bare.value("free"));
+}
+
+#[test]
+fn every_kind_of_memory_is_charged_once_and_given_back() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory("2GiB");
+    for kind in ["plain", "managed", "pitch", "array", "array3d", "mipmap", "vmm", "async"] {
+        let outcome = quota.run("kinds", &[kind]).success();
+        let taken = if kind == "pitch" { outcome.values("taken")[0] } else { 64 * MIB };
+        assert_eq!(outcome.value("charged"), taken, "{kind}");
+        assert_eq!(outcome.value("returned"), taken, "{kind}");
+        assert_eq!(outcome.value("over"), OUT_OF_MEMORY, "{kind}");
+    }
+    assert!(machine.truth().device("requested_peak_bytes") < 128 * MIB);
+}
+
+#[test]
+fn the_driver_itself_refuses_none_of_these_kinds() {
+    let machine = Machine::new("H100");
+    for kind in ["plain", "pitch", "array", "array3d", "mipmap", "vmm", "async"] {
+        let outcome = machine.bare().run("kinds", &[kind]).success();
+        assert!(outcome.value("charged") >= 64 * MIB, "{kind}: {outcome}");
+    }
+}
+
+#[test]
+fn a_released_handle_is_charged_while_it_is_mapped() {
+    let machine = Machine::new("H100");
+    let free = machine.quota().memory("2GiB").run("vmm_mapped", &[]).success().values("free");
+    assert_eq!(free[0] - free[1], 64 * MIB);
+    assert_eq!(free[2], free[0]);
+}

@@ -1,0 +1,67 @@
+//! The view is one: whoever is asked about the device's memory, the answer is the slice.
+
+use gpuquota_promises::{GIB, Machine};
+
+const CAP: i64 = 2 * GIB;
+
+#[test]
+fn the_driver_and_nvml_agree_on_the_slice() {
+    let machine = Machine::new("H100");
+    let view = machine.quota().memory(CAP).run("views", &[]).success();
+    for total in ["total", "device_total", "nvml_total", "nvml2_total"] {
+        assert_eq!(view.value(total), CAP, "{total}: {view}");
+    }
+    for free in ["nvml_free", "nvml2_free"] {
+        assert_eq!(view.value(free), view.value("free"), "{free}: {view}");
+    }
+    for used in ["nvml_used", "nvml2_used"] {
+        assert_eq!(view.value(used), CAP - view.value("free"), "{used}: {view}");
+    }
+}
+
+#[test]
+fn the_first_answer_is_already_the_slice() {
+    let machine = Machine::new("H100");
+    let view = machine.quota().memory(CAP).run("views_first", &[]).success();
+    assert_eq!(view.value("nvml_total"), CAP);
+    assert_eq!(view.value("device_total"), CAP);
+}
+
+#[test]
+fn without_a_quota_the_whole_card_is_seen() {
+    let machine = Machine::new("H100");
+    let view = machine.bare().run("views", &[]).success();
+    let whole = machine.truth().device("total_bytes");
+    assert_eq!(view.value("device_total"), whole);
+    assert_eq!(view.value("nvml_total"), whole);
+}
+
+#[test]
+fn a_cap_above_the_card_shows_the_card() {
+    let machine = Machine::new("H100");
+    let view = machine.quota().memory("900GiB").run("views", &[]).success();
+    let whole = machine.truth().device("total_bytes");
+    assert_eq!(view.value("total"), whole, "{view}");
+    assert_eq!(view.value("nvml_total"), whole, "{view}");
+}
+
+#[test]
+fn observing_and_off_show_the_whole_card() {
+    let machine = Machine::new("H100");
+    let bare = machine.bare().run("views", &[]).success();
+    for mode in ["observe", "off"] {
+        let view = machine.quota().memory(CAP).with("GPUQUOTA_MODE", mode).run("views", &[]).success();
+        assert_eq!(view.value("total"), bare.value("total"), "{mode}: {view}");
+        assert_eq!(view.value("nvml_total"), bare.value("nvml_total"), "{mode}: {view}");
+    }
+}
+
+#[test]
+fn hami_variables_make_the_same_slice() {
+    let machine = Machine::new("H100");
+    for name in ["CUDA_DEVICE_MEMORY_LIMIT", "CUDA_DEVICE_MEMORY_LIMIT_0"] {
+        let view = machine.quota().with(name, "2g").run("views", &[]).success();
+        assert_eq!(view.value("total"), CAP, "{name}: {view}");
+        assert_eq!(view.value("nvml_total"), CAP, "{name}: {view}");
+    }
+}
