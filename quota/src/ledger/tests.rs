@@ -1,0 +1,188 @@
+//! The ledger under races and under death at every step.
+
+use super::*;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::vec::Vec;
+
+struct Words {
+    total: AtomicU64,
+    lanes: Vec<[AtomicU64; 4]>,
+}
+
+impl Words {
+    fn new(lanes: usize) -> Self {
+        let lane = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self { total: AtomicU64::new(0), lanes: (0..lanes).map(|_| lane()).collect() }
+    }
+
+    fn held(&self) -> u64 {
+        (0..self.lanes.len()).map(|lane| held(&self.lane(lane as u32).expect("a lane"))).sum()
+    }
+}
+
+impl Book for Words {
+    fn lane(&self, index: u32) -> Option<Lane<'_>> {
+        let [amount, operation, held, reserving] = self.lanes.get(index as usize)?;
+        Some(Lane { amount, operation, held, reserving })
+    }
+}
+
+/// Dies at the n-th step.
+struct DiesAt(Cell<u32>);
+
+impl Fate for DiesAt {
+    fn lives(&self) -> bool {
+        let left = self.0.get();
+        self.0.set(left.wrapping_sub(1));
+        left != 0
+    }
+}
+
+#[cfg(not(loom))]
+mod real {
+    use super::*;
+
+    #[test]
+    fn a_cap_is_reached_to_the_byte_and_never_passed() {
+        let words = Words::new(1);
+        assert_eq!(take(&words, &words.total, 0, 60, Some(100)), Ok(60));
+        assert_eq!(take(&words, &words.total, 0, 41, Some(100)), Err(Refused::Cap { used: 60 }));
+        assert_eq!(take(&words, &words.total, 0, 40, Some(100)), Ok(100));
+        assert_eq!(give(&words, &words.total, 0, 100), Ok(0));
+        assert_eq!((used(&words.total), words.held()), (0, 0));
+    }
+
+    #[test]
+    fn giving_more_than_the_lane_holds_gives_what_it_holds() {
+        let words = Words::new(2);
+        take(&words, &words.total, 0, 10, None).expect("room");
+        take(&words, &words.total, 1, 5, None).expect("room");
+        assert_eq!(give(&words, &words.total, 1, 1000), Ok(10));
+        assert_eq!(words.held(), 10);
+    }
+
+    #[test]
+    fn numbers_beyond_counting_are_refused() {
+        let words = Words::new(1);
+        for bytes in [1 << 46, u64::MAX >> 1, u64::MAX] {
+            assert!(take(&words, &words.total, 0, bytes, None).is_err(), "{bytes} bytes");
+        }
+        assert_eq!(take(&words, &words.total, 9, 1, None), Err(Refused::Broken));
+        assert_eq!(used(&words.total), 0);
+    }
+
+    #[test]
+    fn racing_threads_never_pass_one_cap_and_leave_nothing_behind() {
+        const CAP: u64 = 1000;
+        let words = Arc::new(Words::new(8));
+        let threads: Vec<_> = (0..8u32)
+            .map(|lane| {
+                let words = Arc::clone(&words);
+                std::thread::spawn(move || {
+                    let mut refused = 0u32;
+                    for turn in 0..20_000u64 {
+                        let bytes = 1 + (turn * 7 + u64::from(lane) * 13) % 400;
+                        match take(&*words, &words.total, lane, bytes, Some(CAP)) {
+                            Ok(after) => {
+                                assert!(after <= CAP);
+                                give(&*words, &words.total, lane, bytes).expect("a free");
+                            }
+                            Err(Refused::Cap { used }) => {
+                                assert!(used + bytes > CAP, "{bytes} fit beside {used}");
+                                refused += 1;
+                            }
+                            Err(Refused::Broken) => panic!("the book is whole"),
+                        }
+                    }
+                    refused
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| {
+            thread.join().expect("no thread fails");
+        });
+        assert_eq!((used(&words.total), words.held()), (0, 0));
+    }
+
+    /// Two lanes take turns; the first dies at every possible step of every operation, at every possible moment of
+    /// the other's progress; a cleaner that may itself die at every step, then a second cleaner, settle it.
+    #[test]
+    fn death_at_any_step_loses_no_byte_and_keeps_none() {
+        for operations in 0..6u64 {
+            for step in 0..6u32 {
+                for follower in 0..3u64 {
+                    for cleaner_step in 0..6u32 {
+                        death_at(operations, step, follower, cleaner_step);
+                    }
+                }
+            }
+        }
+    }
+
+    fn death_at(operations: u64, step: u32, follower: u64, cleaner_step: u32) {
+        let words = Words::new(3);
+        take(&words, &words.total, 1, 1000, None).expect("room");
+        for turn in 0..operations {
+            take(&words, &words.total, 0, 1 + turn, None).expect("room");
+        }
+        let _ = apply(&words, &words.total, 0, 77, None, &DiesAt(Cell::new(step)));
+        for turn in 0..follower {
+            take(&words, &words.total, 1 + (turn % 2) as u32, 5, None).expect("room");
+        }
+        let _ = settle(&words, &words.total, 0, &DiesAt(Cell::new(cleaner_step)));
+        settle_dead(&words, &words.total, 0).expect("the second cleaner");
+        let expected = 1000 + 5 * follower;
+        let context = std::format!("ops {operations} step {step} follower {follower} cleaner {cleaner_step}");
+        assert_eq!(used(&words.total), expected, "{context}");
+        assert_eq!(words.held(), expected, "{context}");
+        // The lane is as good as new for the next owner.
+        take(&words, &words.total, 0, 9, Some(expected + 9)).expect("room");
+        assert_eq!(give(&words, &words.total, 0, 9), Ok(expected), "{context}");
+    }
+}
+
+/// `RUSTFLAGS="--cfg loom" cargo test -p gpuquota-quota --lib --release loom`: every interleaving of two owners,
+/// one of which dies at a chosen step, and a cleaner that runs beside the other owner.
+#[cfg(loom)]
+mod loom_models {
+    use super::*;
+
+    fn model(step: u32) {
+        loom::model(move || {
+            let words = Arc::new(Words::new(2));
+            let dying = {
+                let words = Arc::clone(&words);
+                loom::thread::spawn(move || {
+                    let _ = apply(&*words, &words.total, 0, 10, Some(15), &DiesAt(Cell::new(step)));
+                    let _ = settle_dead(&*words, &words.total, 0);
+                })
+            };
+            let lived = take(&*words, &words.total, 1, 7, Some(15));
+            dying.join().expect("the cleaner ends");
+            let expected = if lived.is_ok() { 7 } else { 0 };
+            assert_eq!(used(&words.total), expected);
+            assert_eq!(words.held(), expected);
+        });
+    }
+
+    #[test]
+    fn loom_death_at_any_step_beside_a_living_owner_is_settled_exactly() {
+        (0..6).for_each(model);
+    }
+
+    #[test]
+    fn loom_two_owners_never_pass_the_cap() {
+        loom::model(|| {
+            let words = Arc::new(Words::new(2));
+            let other = {
+                let words = Arc::clone(&words);
+                loom::thread::spawn(move || take(&*words, &words.total, 1, 9, Some(15)).is_ok())
+            };
+            let one = take(&*words, &words.total, 0, 10, Some(15)).is_ok();
+            let two = other.join().expect("the other ends");
+            assert!(one ^ two, "exactly one of 10 and 9 fits under 15");
+            assert_eq!(used(&words.total), if one { 10 } else { 9 });
+        });
+    }
+}
