@@ -11,11 +11,13 @@ mod artifacts;
 mod machine;
 mod program;
 mod scratch;
+mod trial;
 
 pub use artifacts::{artifact, program};
 pub use machine::{Machine, Setting, Truth};
 pub use program::{Outcome, Program};
 pub use scratch::Scratch;
+pub use trial::{Verdict, trials};
 
 /// One mebibyte.
 pub const MIB: i64 = 1 << 20;

@@ -1,0 +1,122 @@
+//! What cannot be understood is said, with its name and its value, and the policy holds: by default no GPU.
+
+use std::process::Command;
+
+use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, artifact};
+
+/// The program got no GPU, and one line says which variable and which value are to blame.
+#[track_caller]
+fn refused(outcome: &Outcome, name: &str, value: &str) {
+    assert!(!outcome.status.success(), "{name}={value} left the program with a GPU: {outcome}");
+    named(outcome, name, value);
+}
+
+#[track_caller]
+fn named(outcome: &Outcome, name: &str, value: &str) {
+    let line = outcome.stderr.lines().find(|line| line.contains(name));
+    let line = line.unwrap_or_else(|| panic!("nothing on stderr names {name}={value}: {outcome}"));
+    assert!(line.contains(value), "{line}: does not say {value}");
+}
+
+#[test]
+fn a_limit_that_cannot_be_understood_means_no_gpu() {
+    let machine = Machine::new("H100");
+    for (name, value) in [
+        ("GPUQUOTA_MEMORY", "1.5x"),
+        ("GPUQUOTA_MEMORY", ""),
+        ("GPUQUOTA_MEMORY", "0"),
+        ("GPUQUOTA_MEMORY", "-1GiB"),
+        ("GPUQUOTA_MEMORY", "99999999999999999999"),
+        ("GPUQUOTA_MEMORY", "010GiB"),
+        ("GPUQUOTA_MEMORY", "2GB"),
+        ("GPUQUOTA_CORES", "101"),
+        ("GPUQUOTA_CORES", "0"),
+        ("GPUQUOTA_CORES", "-5"),
+        ("GPUQUOTA_CORES", "many"),
+        ("GPUQUOTA_MODE", "enforced"),
+        ("CUDA_DEVICE_MEMORY_LIMIT", "1.5x"),
+        ("CUDA_DEVICE_MEMORY_LIMIT", "-1"),
+        ("CUDA_DEVICE_MEMORY_LIMIT", "99999999999999999999g"),
+        ("CUDA_DEVICE_SM_LIMIT", "101"),
+    ] {
+        refused(&machine.quota().with(name, value).run("door_linked", &[]), name, value);
+    }
+    assert_eq!(machine.truth().device("requested_peak_bytes"), 0);
+}
+
+#[test]
+fn with_the_open_policy_it_counts_as_not_given_and_is_said_all_the_same() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory("1.5x").with("GPUQUOTA_ON_ERROR", "open");
+    let outcome = quota.run("door_linked", &[]).success();
+    named(&outcome, "GPUQUOTA_MEMORY", "1.5x");
+    assert!(outcome.value("total") > 2 * GIB);
+}
+
+#[test]
+fn hami_variables_keep_hami_s_meaning_of_zero_and_empty_loudly() {
+    let machine = Machine::new("H100");
+    for value in ["0", ""] {
+        let outcome =
+            machine.quota().with("CUDA_DEVICE_MEMORY_LIMIT", value).run("door_linked", &[]).success();
+        named(&outcome, "CUDA_DEVICE_MEMORY_LIMIT", value);
+        assert!(outcome.value("total") > 2 * GIB, "{outcome}");
+    }
+}
+
+#[test]
+fn it_is_said_once_per_container_and_not_by_every_process() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().with("CUDA_DEVICE_MEMORY_LIMIT", "0");
+    let mut said = 0;
+    for _ in 0..3 {
+        said += quota.run("door_linked", &[]).success().stderr.lines().count();
+    }
+    assert_eq!(said, 1);
+}
+
+#[test]
+fn a_region_that_is_no_region_is_a_failed_quota() {
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    for (name, contents) in [("text", b"this is no region".to_vec()), ("noise", vec![0xa5; 4 << 20])] {
+        let path = scratch.file(name, &contents);
+        let quota = machine.quota().memory("2GiB").with("GPUQUOTA_REGION", &path);
+        let outcome = quota.run("door_linked", &[]);
+        assert!(!outcome.status.success(), "{name}: {outcome}");
+        assert!(outcome.stderr.contains(path.to_str().expect("text")), "{name}: {outcome}");
+        assert_eq!(
+            std::fs::read(&path).expect("still there"),
+            contents,
+            "{name}: somebody else's file was changed"
+        );
+    }
+}
+
+/// A command line that cannot be understood: status 2, and the reason names what is wrong.
+#[track_caller]
+fn usage_error(binary: &str, arguments: &[&str], word: &str) {
+    let mut command = Command::new(artifact(binary));
+    command.args(arguments);
+    let outcome = Program::start(command).finish();
+    assert_eq!(outcome.status.code(), Some(2), "{binary} {arguments:?}: {outcome}");
+    assert!(outcome.stderr.contains(word), "{binary} {arguments:?}: does not say {word}: {outcome}");
+    assert_eq!(outcome.out, "", "{binary} {arguments:?}: errors belong on stderr");
+}
+
+#[test]
+fn command_lines_that_make_no_sense_end_with_status_2() {
+    let scratch = Scratch::new();
+    let no_region = scratch.file("notes.txt", "this is no region");
+    let no_region = no_region.to_str().expect("text");
+    usage_error("cuda-sim", &["run", "NOSUCH", "--", "true"], "NOSUCH");
+    usage_error("cuda-sim", &["run", "H100"], "");
+    usage_error("cuda-sim", &["dance"], "dance");
+    usage_error("gpuquota", &["run"], "");
+    usage_error("gpuquota", &["run", "--memory", "2GiB"], "");
+    usage_error("gpuquota", &["run", "--memory", "2QiB", "--", "true"], "2QiB");
+    usage_error("gpuquota", &["run", "--cores", "101%", "--", "true"], "101");
+    usage_error("gpuquota", &["dance"], "dance");
+    usage_error("gpuquota", &["inspect", no_region], no_region);
+    usage_error("gpuquota", &["inspect", "/nowhere/quota.cache"], "/nowhere/quota.cache");
+}

@@ -1,0 +1,238 @@
+//! Namespaces and containers: mounts of one's own, PID namespaces, a limits file, podman with a CDI spec.
+//! Each of these needs something of the machine, and is skipped, by name and with the reason, without it.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use gpuquota_promises::{
+    GIB, MIB, Machine, Outcome, Program, Scratch, Setting, Verdict, artifact, program, trials,
+};
+
+const CAP: i64 = 2 * GIB;
+
+fn main() -> ExitCode {
+    trials(&[
+        ("a_full_disk_is_a_failed_quota_and_no_signal", full_disk),
+        ("a_container_with_ld_so_preload_sees_its_slice", ld_so_preload),
+        ("a_limits_file_outranks_the_environment_and_survives_its_loss", limits_file),
+        ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
+        ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
+        ("java_starts_and_ends_as_without_the_library", java),
+        ("the_release_runs_on_glibc_2_17", glibc_floor),
+    ])
+}
+
+/// The options of `unshare` that make a mount namespace here: as root plainly, else with a user namespace.
+fn mount_namespace() -> Option<&'static [&'static str]> {
+    let works = |options: &[&str]| {
+        Command::new("unshare").args(options).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output()
+    };
+    [&["--mount"][..], &["--mount", "--map-root-user"][..]]
+        .into_iter()
+        .find(|options| works(options).is_ok_and(|output| output.status.success()))
+}
+
+const NO_NAMESPACE: &str = "this machine lets nobody here make a mount namespace";
+
+/// Runs a shell script in a mount namespace, then `command` in the same.
+fn after(options: &[&str], script: &str, command: Command) -> Outcome {
+    let mut all = Command::new("unshare");
+    all.args(options).args(["sh", "-c", &format!("set -e; {script}; exec \"$@\""), "sh"]);
+    all.arg(command.get_program()).args(command.get_args());
+    Program::start(all).finish()
+}
+
+/// A script that puts a copy of /etc in its place, so that files can be added to it.
+fn own_etc(scratch: &Scratch) -> String {
+    let copy = scratch.path().join("etc");
+    std::fs::create_dir(&copy).expect("the scratch folder is ours");
+    let copy = copy.display();
+    format!("mount -t tmpfs none {copy}; cp -a /etc/. {copy} 2>/dev/null || true; mount --rbind {copy} /etc")
+}
+
+fn full_disk() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let region = scratch.path().join("quota.cache");
+    let quota = machine.quota().memory(CAP).with("GPUQUOTA_REGION", &region);
+    let mount = format!("mount -t tmpfs -o size=1m none {}", scratch.path().display());
+    let outcome = after(options, &mount, quota.command(program("door_linked"), &[]));
+    assert_eq!(outcome.status.code(), Some(1), "{outcome}");
+    assert!(outcome.stderr.contains(region.to_str().expect("text")), "{outcome}");
+    assert_eq!(machine.truth().device("requested_peak_bytes"), 0);
+    Verdict::Kept
+}
+
+/// The slice's view in a program that was started without LD_PRELOAD.
+fn sees_the_slice(outcome: Outcome) {
+    let outcome = outcome.success();
+    assert_eq!(outcome.value("total"), CAP, "{outcome}");
+    assert_eq!(outcome.value("nvml_total"), CAP, "{outcome}");
+}
+
+fn ld_so_preload() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let script =
+        format!("{}; echo {} > /etc/ld.so.preload", own_etc(&scratch), artifact("libgpuquota.so").display());
+    let region = scratch.path().join("quota.cache");
+    let container = machine.bare().memory(CAP).with("GPUQUOTA_REGION", region);
+    sees_the_slice(after(options, &script, container.command(program("views"), &[])));
+    Verdict::Kept
+}
+
+fn limits_file() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let script =
+        format!("{}; mkdir /etc/gpuquota; echo 'memory = 2GiB' > /etc/gpuquota/limits", own_etc(&scratch));
+    // A tenant who asks for more, and one who throws the environment away.
+    let asks_for_more: Setting<'_> = machine.quota().memory("40GiB");
+    sees_the_slice(after(options, &script, asks_for_more.command(program("views"), &[])));
+    Verdict::Kept
+}
+
+fn pid_namespaces() -> Verdict {
+    let options = ["--mount", "--pid", "--fork", "--mount-proc"];
+    if !Command::new("unshare").args(options).arg("true").output().is_ok_and(|output| output.status.success())
+    {
+        return Verdict::Skipped("this machine lets nobody here make a PID namespace".into());
+    }
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let start = || {
+        let hold = quota.command(program("hold"), &[]);
+        let mut command = Command::new("unshare");
+        command.args(options).args(["--kill-child"]).arg(hold.get_program()).args(hold.get_args());
+        Program::start(command)
+    };
+    let (mut one, mut other) = (start(), start());
+    let free = one.ask("info", "free");
+    assert_eq!(one.wait_for("pid").max(1), 1, "the namespace is its own");
+    let _ = other.ask("info", "free");
+    assert_eq!(one.ask(&format!("alloc {GIB}"), "rc"), 0);
+    // Both are process 1 of their namespace: neither may take the other for dead, or for itself.
+    let seen = other.ask("info", "free");
+    assert!(seen <= free - GIB, "the other namespace's memory is not counted: {seen} free");
+    assert_eq!(other.ask(&format!("alloc {}", seen + 1), "rc"), 2);
+    assert_eq!(other.ask("info", "free"), seen, "a living process was reaped from another namespace");
+    one.kill();
+    assert!(other.ask("info", "free") >= seen + GIB, "a dead process was not reaped from another namespace");
+    other.finish().success();
+    Verdict::Kept
+}
+
+fn podman() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    for tool in ["podman", "runc"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            return Verdict::Skipped(format!(
+                "{tool} is not installed; scripts/prerequisites container installs it"
+            ));
+        }
+    }
+    let scratch = Scratch::new();
+    let root = root_file_system(&scratch);
+    let spec = cdi_spec(&scratch, &root);
+    let run = |command: &[&str]| {
+        let mut podman = Command::new("podman");
+        podman
+            .args(["--cgroup-manager=cgroupfs", "run", "--rm", "--runtime", "runc", "--network=host"])
+            .args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"])
+            .args(["--device", "gpuquota.test/slice=two", "--rootfs"])
+            .arg(format!("{}:O", root.display()))
+            .args(command);
+        let script =
+            format!("{}; mkdir -p /etc/cdi; cp {} /etc/cdi", own_etc(&Scratch::new()), spec.display());
+        after(options, &script, podman)
+    };
+    let plain = run(&["/usr/bin/true"]);
+    if !plain.status.success() {
+        return Verdict::Skipped(format!("podman starts no container here: {}", plain.stderr.trim()));
+    }
+    let simulator = artifact("cuda-sim");
+    let simulator = simulator.to_str().expect("text");
+    let views = program("views");
+    sees_the_slice(run(&[simulator, "run", "H100", "--", views.to_str().expect("text")]));
+    Verdict::Kept
+}
+
+/// A root made of the host's /usr: enough for a C program.
+fn root_file_system(scratch: &Scratch) -> std::path::PathBuf {
+    let root = scratch.path().join("root");
+    for folder in ["usr", "tmp", "proc", "sys", "dev", "etc", "run", "var/lib/gpuquota"] {
+        std::fs::create_dir_all(root.join(folder)).expect("the scratch folder is ours");
+    }
+    for link in ["bin", "sbin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(Path::new("usr").join(link), root.join(link)).expect("a fresh folder");
+    }
+    root
+}
+
+/// What a node hands to a container that was given a slice, as one CDI device: the library, its ld.so.preload,
+/// its limits. The artifacts and programs lie where they lie on the host.
+fn cdi_spec(scratch: &Scratch, root: &Path) -> std::path::PathBuf {
+    let preload = scratch.file("ld.so.preload", format!("{}\n", artifact("libgpuquota.so").display()));
+    let mut mounts =
+        vec![mount(Path::new("/usr"), Path::new("/usr")), mount(&preload, Path::new("/etc/ld.so.preload"))];
+    for folder in [artifact("cuda-sim"), program("views")] {
+        let folder = folder.parent().expect("a file lies in a folder");
+        std::fs::create_dir_all(root.join(folder.strip_prefix("/").expect("absolute"))).expect("ours");
+        mounts.push(mount(folder, folder));
+    }
+    let edits = serde_json::json!({
+        "env": [format!("GPUQUOTA_MEMORY={CAP}"), "GPUQUOTA_REGION=/var/lib/gpuquota/quota.cache"],
+        "mounts": mounts,
+    });
+    let spec = serde_json::json!({
+        "cdiVersion": "0.5.0",
+        "kind": "gpuquota.test/slice",
+        "devices": [{ "name": "two", "containerEdits": edits }],
+    });
+    scratch.file("gpuquota-test.json", spec.to_string())
+}
+
+fn mount(from: &Path, to: &Path) -> serde_json::Value {
+    serde_json::json!({ "hostPath": from, "containerPath": to, "options": ["ro", "nosuid", "nodev", "rbind"] })
+}
+
+fn java() -> Verdict {
+    if Command::new("java").arg("-version").output().is_err() {
+        return Verdict::Skipped("java is not installed".into());
+    }
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP);
+    let arguments = ["-Xint", "-Xcheck:jni", "-XX:+PrintFlagsFinal", "-version"];
+    let (bare, quota) =
+        (machine.bare().run_command("java", &arguments), quota.run_command("java", &arguments));
+    assert_eq!(quota.status, bare.status, "{quota}");
+    assert_eq!(quota.stderr, bare.stderr);
+    Verdict::Kept
+}
+
+/// The release build is the one that runs in other people's containers.
+fn glibc_floor() -> Verdict {
+    let folder = std::env::var_os("GPUQUOTA_DIST");
+    let folder = folder.as_deref().unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist").as_ref());
+    let library = Path::new(folder).join("libgpuquota.so");
+    if !library.exists() {
+        return Verdict::Skipped(format!("no {}; make release builds it", library.display()));
+    }
+    let output =
+        Command::new("readelf").arg("-VW").arg(&library).output().expect("readelf comes with binutils");
+    let table = String::from_utf8_lossy(&output.stdout);
+    let versions = table.split_whitespace().filter_map(|word| {
+        let mut parts = word.strip_prefix("GLIBC_")?.split('.').map(|part| part.parse::<u32>().ok());
+        Some((parts.next()??, parts.next()??))
+    });
+    let newest = versions.max().expect("it asks for some glibc");
+    assert!(newest <= (2, 17), "it asks for glibc {newest:?}");
+    assert!(
+        library.metadata().expect("it is there").len() < 4 * MIB as u64,
+        "it is large for a library in every process"
+    );
+    Verdict::Kept
+}

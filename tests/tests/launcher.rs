@@ -1,0 +1,135 @@
+//! `gpuquota`: starts any command under a quota and gets out of its way; shows what the region says, which
+//! must be what the device knows.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting, artifact, program};
+
+/// A command under `gpuquota run`, on a machine.
+fn under<'a>(setting: &Setting<'_>, options: &[&'a str], command: &[&'a str]) -> Program {
+    let arguments: Vec<_> = ["run"].iter().chain(options).chain(&["--"]).chain(command).copied().collect();
+    Program::start(setting.command(artifact("gpuquota"), &arguments))
+}
+
+#[test]
+fn the_quota_reaches_the_command() {
+    let machine = Machine::new("H100");
+    let path = program("alloc_until_refused");
+    let outcome =
+        under(&machine.bare(), &["--memory", "2GiB"], &[path.to_str().expect("text")]).finish().success();
+    assert_eq!(outcome.values("total"), [2 * GIB, 2 * GIB], "{outcome}");
+    assert_eq!(outcome.value("refusal"), OUT_OF_MEMORY);
+    assert!(machine.truth().device("requested_peak_bytes") <= 2 * GIB);
+}
+
+#[test]
+fn two_quotas_on_one_machine_are_two() {
+    let machine = Machine::new("H100");
+    let path = program("hold");
+    let path = path.to_str().expect("text");
+    let mut one = under(&machine.bare(), &["--memory", "2GiB"], &[path]);
+    let mut other = under(&machine.bare(), &["--memory", "3GiB"], &[path]);
+    assert_eq!(one.ask("info", "total"), 2 * GIB);
+    assert_eq!(other.ask("info", "total"), 3 * GIB);
+    assert_eq!(one.ask(&format!("alloc {GIB}"), "rc"), 0);
+    assert_eq!(other.ask(&format!("alloc {}", 2 * GIB), "rc"), 0);
+}
+
+#[test]
+fn status_and_signals_are_the_command_s() {
+    let machine = Machine::new("H100");
+    let run = |script: &str| under(&machine.bare(), &["--memory", "2GiB"], &["sh", "-c", script]).finish();
+    assert_eq!(run("exit 42").status.code(), Some(42));
+    assert_eq!(run("kill -KILL $$").status.to_string(), "signal: 9 (SIGKILL)");
+    assert_eq!(run("kill -TERM $$").status.to_string(), "signal: 15 (SIGTERM)");
+    let outcome = run("echo out; echo err >&2");
+    assert_eq!((outcome.out.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn a_command_that_is_not_there_is_said_to_be_so() {
+    let machine = Machine::new("H100");
+    let outcome = under(&machine.bare(), &["--memory", "2GiB"], &["/nowhere/train"]).finish();
+    assert_eq!(outcome.status.code(), Some(127), "{outcome}");
+    assert!(outcome.stderr.contains("/nowhere/train"), "{outcome}");
+}
+
+/// Off the simulator; where a real driver is installed there is nothing to say.
+#[test]
+fn without_a_driver_it_says_so_and_starts_the_command_all_the_same() {
+    let bare = Program::start(Command::new(program("no_driver"))).finish();
+    let mut command = Command::new(artifact("gpuquota"));
+    command.args(["run", "--memory", "2GiB", "--", "sh", "-c", "exit 3"]);
+    let outcome = Program::start(command).finish();
+    assert_eq!(outcome.status.code(), Some(3), "{outcome}");
+    if bare.value("driver") == 0 {
+        assert!(outcome.stderr.contains("driver"), "{outcome}");
+    }
+}
+
+#[test]
+fn inspect_shows_what_the_device_knows() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(2 * GIB).cores(50);
+    let mut holder = quota.start("hold", &[]);
+    let pid = holder.wait_for("pid");
+    assert_eq!(holder.ask(&format!("alloc {}", 512 * MIB), "rc"), 0);
+    assert_eq!(holder.ask(&format!("alloc {}", 2 * GIB), "rc"), OUT_OF_MEMORY);
+
+    let seen = quota.inspect();
+    let device = &seen["devices"][0];
+    let truth = machine.truth();
+    let used = truth.device("requested_bytes") + truth.device("context_bytes");
+    assert_eq!(device["limit_bytes"], 2 * GIB, "{seen:#}");
+    assert_eq!(device["used_bytes"], used, "{seen:#}");
+    assert_eq!(device["peak_bytes"], used, "{seen:#}");
+    assert_eq!(device["denied"], 1, "{seen:#}");
+    assert_eq!(device["cores_percent"], 50, "{seen:#}");
+    let process = device["processes"].as_array().and_then(|all| all.iter().find(|one| one["pid"] == pid));
+    assert_eq!(process.expect("the holder is listed")["used_bytes"], used, "{seen:#}");
+    holder.finish().success();
+}
+
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn the_agent_serves_what_inspect_shows() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(2 * GIB);
+    let mut holder = quota.start("hold", &[]);
+    assert_eq!(holder.ask(&format!("alloc {}", 512 * MIB), "rc"), 0);
+
+    // Port 0: the agent takes a free one and says which on its first line.
+    let mut command = Command::new(artifact("gpuquota"));
+    command.args(["agent", "--listen", "127.0.0.1:0", "--regions"]).arg(quota.home());
+    let mut agent = Agent(command.stdout(Stdio::piped()).spawn().expect("the agent starts"));
+    let mut first = String::new();
+    let stdout = agent.0.stdout.take().expect("stdout is a pipe");
+    BufReader::new(stdout).read_line(&mut first).expect("the agent says where it listens");
+    let address = first
+        .split_whitespace()
+        .find_map(|word| word.trim_start_matches("http://").parse::<std::net::SocketAddr>().ok());
+    let address = address.unwrap_or_else(|| panic!("no address in {first}"));
+
+    let mut stream = TcpStream::connect(address).expect("the agent listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout above zero");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let used = quota.inspect()["devices"][0]["used_bytes"].to_string();
+    let line = answer.lines().find(|line| line.starts_with("gpuquota_memory_used_bytes{"));
+    let line = line.unwrap_or_else(|| panic!("no metric of used memory:\n{answer}"));
+    assert_eq!(line.split_whitespace().last(), Some(used.as_str()), "{line}");
+    holder.finish().success();
+}

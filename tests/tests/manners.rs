@@ -1,0 +1,220 @@
+//! The host application never suffers: processes fork, exec, take signals, close descriptors and end as they
+//! do without the library.
+
+use std::process::Command;
+
+use gpuquota_promises::{GIB, MIB, Machine, Program, artifact, program};
+
+const CAP: i64 = 2 * GIB;
+
+#[test]
+fn a_fork_without_exec_disturbs_nobody() {
+    let machine = Machine::new("H100");
+    let bare = machine.bare().run("fork_no_exec", &[]).success();
+    let quota = machine.quota().memory(CAP).run("fork_no_exec", &[]).success();
+    assert_eq!(quota.value("child"), bare.value("child"), "{quota}");
+    let free = quota.values("free");
+    assert_eq!(free[1], free[0], "the child's end changed the parent's account: {quota}");
+    assert_eq!(free[2] - free[1], 64 * MIB, "{quota}");
+}
+
+#[test]
+fn children_forked_before_the_first_call_have_accounts_of_their_own() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let alone = quota.run("hold", &[]).success();
+    drop(alone);
+    let outcome = quota.run("fork_before_init", &[]).success();
+    assert_eq!(outcome.value("worst"), 0, "{outcome}");
+    let context = machine.truth().device("context_bytes");
+    assert_eq!(context, 0, "all have ended");
+    let mut witness = quota.start("hold", &[]);
+    assert_eq!(
+        witness.ask("info", "free"),
+        outcome.value("free"),
+        "the children's bytes were not given back"
+    );
+    witness.finish().success();
+}
+
+#[test]
+fn an_executed_child_is_a_process_of_the_same_quota() {
+    for how in ["fork", "vfork"] {
+        let machine = Machine::new("H100");
+        let outcome = machine.quota().memory(4 * GIB).run("fork_exec", &[how]).success();
+        assert_eq!(outcome.value("child"), 0, "{how}: {outcome}");
+        let free = outcome.values("free");
+        assert!(
+            free[1] <= free[0] - 64 * MIB,
+            "the child was not charged to the same quota: {how}: {outcome}"
+        );
+        assert_eq!(free[2], free[0], "{how}: {outcome}");
+    }
+}
+
+#[test]
+fn exec_gives_back_what_the_old_image_held() {
+    let machine = Machine::new("H100");
+    let free = machine.quota().memory(CAP).run("exec_self", &[]).success().values("free");
+    assert_eq!(free[0], free[1]);
+}
+
+#[test]
+fn a_jvm_like_user_of_signals_finds_all_as_it_left_it() {
+    let machine = Machine::new("H100");
+    let bare = machine.bare().run("signals", &[]).success();
+    let quota = machine.quota().memory(CAP).cores(50).run("signals", &[]).success();
+    assert_eq!((bare.value("hits"), bare.value("own_stack")), (4, 4), "{bare}");
+    assert_eq!(quota.out, bare.out);
+    assert_eq!(quota.stderr, bare.stderr);
+}
+
+#[test]
+fn threads_come_and_go_and_the_last_free_comes_after_main() {
+    let machine = Machine::new("H100");
+    let outcome = machine.quota().memory(CAP).run("threads_exit", &[]).success();
+    assert_eq!(outcome.value("late_free"), 0, "{outcome}");
+    let truth = machine.truth();
+    assert_eq!(truth.device("requested_bytes"), 0);
+    assert_eq!(truth.device("requested_peak_bytes"), 2 * MIB);
+}
+
+/// The bytes of `program`, which waits while it holds 64 MiB, stay charged although it has closed every
+/// descriptor, or opened and closed the region itself.
+#[track_caller]
+fn stays_counted(arguments: impl Fn(&str) -> Vec<String>, program: &str) {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let mut witness = quota.start("hold", &[]);
+    let alone = witness.ask("info", "free");
+    let arguments = arguments(quota.region().to_str().expect("the path is text"));
+    let mut holder = quota.start(program, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let free = holder.wait_for("free");
+    // Asking for more than there is makes the witness look for dead ones to reap.
+    assert_eq!(witness.ask(&format!("alloc {}", free + 1), "rc"), 2);
+    assert_eq!(witness.ask("info", "free"), free);
+    assert!(alone - free >= 64 * MIB);
+    holder.tell("go on");
+    holder.finish().success();
+    assert_eq!(witness.ask("info", "free"), alone, "the holder ended and its bytes were not given back");
+    witness.finish().success();
+}
+
+#[test]
+fn a_daemon_that_closes_every_descriptor_stays_counted() {
+    stays_counted(|_| vec![], "close_all_fds");
+}
+
+#[test]
+fn a_program_that_opens_and_closes_the_region_stays_counted() {
+    stays_counted(|region| vec![region.to_owned()], "opens_region");
+}
+
+#[test]
+fn a_region_kept_over_a_reboot_starts_anew() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP);
+    let mut holder = quota.start("hold", &[]);
+    let free = holder.ask("info", "free");
+    assert_eq!(holder.ask(&format!("alloc {GIB}"), "rc"), 0);
+    holder.kill();
+
+    // Another boot: every trace of this boot's id in the file becomes another id's.
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("Linux has it");
+    let raw: Vec<u8> = id.trim().replace('-', "").as_bytes().chunks(2).map(hex).collect();
+    let mut region = std::fs::read(quota.region()).expect("the region is there");
+    let changed = overwrite(&mut region, id.trim().as_bytes()) + overwrite(&mut region, &raw);
+    assert!(changed > 0, "the region does not say of which boot it is");
+    std::fs::write(quota.region(), region).expect("the region can be written");
+
+    let mut next = quota.start("hold", &[]);
+    assert_eq!(next.ask("info", "free"), free);
+    assert_eq!(next.ask(&format!("alloc {GIB}"), "rc"), 0);
+    next.finish().success();
+}
+
+fn hex(pair: &[u8]) -> u8 {
+    u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal")
+}
+
+/// Changes the first byte of every occurrence of `what`; answers how many there were.
+fn overwrite(file: &mut [u8], what: &[u8]) -> usize {
+    let places: Vec<_> = (0..file.len() - what.len()).filter(|&i| &file[i..i + what.len()] == what).collect();
+    // A letter becomes another one that is hexadecimal too.
+    places.iter().for_each(|&i| file[i] ^= 1);
+    places.len()
+}
+
+#[test]
+fn a_region_that_cannot_be_made_is_a_failed_quota_and_says_so() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP).with("GPUQUOTA_REGION", "/proc/nowhere/quota.cache");
+    let outcome = quota.run("door_linked", &[]);
+    assert!(!outcome.status.success(), "the program had a GPU without a quota: {outcome}");
+    assert!(outcome.stderr.contains("/proc/nowhere/quota.cache"), "{outcome}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "loud is one line: {outcome}");
+    assert_eq!(machine.truth().device("requested_peak_bytes"), 0);
+
+    let outcome = quota.with("GPUQUOTA_ON_ERROR", "open").run("door_linked", &[]).success();
+    assert!(outcome.stderr.contains("/proc/nowhere/quota.cache"), "{outcome}");
+}
+
+/// Everything about a command that has nothing to do with CUDA, side by side.
+#[test]
+fn programs_without_cuda_behave_as_they_do_without_the_library() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP).cores(30);
+    let python = "import subprocess, threading, ctypes, os, sys
+t = threading.Thread(target=lambda: print('thread')); t.start(); t.join()
+print(subprocess.run(['sh', '-c', 'echo child; exit 3'], capture_output=True))
+print(ctypes.CDLL(None).getppid() == os.getppid(), sys.flags)
+pid = os.fork()
+if pid == 0: os._exit(5)
+print(os.waitpid(pid, 0)[1])";
+    for (command, arguments) in [
+        ("true", vec![]),
+        ("false", vec![]),
+        ("sh", vec!["-c", "echo out; echo err >&2; exit 7"]),
+        ("sh", vec!["-c", "kill -TERM $$"]),
+        (
+            "bash",
+            vec!["-c", "set -o pipefail; printf 'b\\na\\n' | sort | (cat; exit 4); echo $? ${PIPESTATUS[0]}"],
+        ),
+        ("bash", vec!["-c", "trap 'echo caught' USR1; kill -USR1 $$; umask; ulimit -n"]),
+        ("python3", vec!["-c", python]),
+    ] {
+        let bare = machine.bare().run_command(command, &arguments);
+        let quota = quota.run_command(command, &arguments);
+        assert_eq!(quota.status, bare.status, "{command} {arguments:?}: {quota}");
+        assert_eq!(quota.out, bare.out, "{command} {arguments:?}");
+        assert_eq!(quota.stderr, bare.stderr, "{command} {arguments:?}");
+    }
+    assert!(!quota.region().exists(), "a program that never touched CUDA made a region");
+}
+
+#[test]
+fn a_limit_that_makes_no_sense_is_no_concern_of_programs_without_cuda() {
+    let machine = Machine::new("H100");
+    let outcome = machine.quota().memory("nonsense").run_command("true", &[]).success();
+    assert_eq!(outcome.stderr, "");
+}
+
+/// No simulator here, and on most machines that run this no driver either.
+#[test]
+fn a_missing_driver_stays_missing() {
+    let run = |preload: bool| {
+        let mut command = Command::new("env");
+        if preload {
+            command.arg(format!("LD_PRELOAD={}", artifact("libgpuquota.so").display()));
+            command.arg("GPUQUOTA_MEMORY=2GiB").arg("GPUQUOTA_REGION=/proc/nowhere/quota.cache");
+        }
+        command.arg(program("no_driver"));
+        Program::start(command).finish().success()
+    };
+    let (bare, quota) = (run(false), run(true));
+    if bare.value("driver") == 0 {
+        assert_eq!(quota.out, bare.out);
+        assert_eq!(quota.stderr, bare.stderr);
+        assert_eq!(quota.value("global"), 0, "a name of the driver was found without a driver");
+    }
+}
