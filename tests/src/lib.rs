@@ -17,7 +17,7 @@ pub use artifacts::{artifact, program};
 pub use machine::{Machine, Setting, Truth};
 pub use program::{Outcome, Program};
 pub use scratch::Scratch;
-pub use trial::{Verdict, trials};
+pub use trial::{Trial, Verdict, trials};
 
 /// One mebibyte.
 pub const MIB: i64 = 1 << 20;

@@ -12,9 +12,12 @@ pub enum Verdict {
     Skipped(String),
 }
 
+/// A name that says the promise, and what puts it to the test.
+pub type Trial = (&'static str, fn() -> Verdict);
+
 /// Runs the tests whose name contains the command line's first word, all of them without one; the other
 /// words of `cargo test` are understood as far as they matter here.
-pub fn trials(all: &[(&str, fn() -> Verdict)]) -> ExitCode {
+pub fn trials(all: &[Trial]) -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if arguments.iter().any(|word| word == "--list") {
         all.iter().for_each(|(name, _)| println!("{name}: test"));

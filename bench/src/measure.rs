@@ -1,0 +1,107 @@
+//! Takes the figures: programs on one simulated machine, the sides of each comparison in turn.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use gpuquota_promises::{Machine, Setting, artifact, program};
+
+/// One comparison: what is measured, and every figure of every round.
+pub struct Row {
+    /// What is measured.
+    pub name: &'static str,
+    /// Nanoseconds without the library, one figure per round.
+    pub without: Vec<f64>,
+    /// Nanoseconds with it.
+    pub with: Vec<f64>,
+    /// The most that it may add, in nanoseconds.
+    pub goal: Goal,
+}
+
+/// What a row is held against.
+#[derive(Clone, Copy)]
+pub enum Goal {
+    /// At most so many nanoseconds more.
+    Adds(f64),
+    /// At most so many times what an empty preloaded library adds in the same rounds.
+    TimesEmpty(f64),
+    /// Shown for comparison only.
+    None,
+}
+
+/// What the program `gate` prints, the row that it becomes, and the most that it may add.
+const CALLS: [(&str, &str, f64); 6] = [
+    ("pair", "cuMemAlloc + cuMemFree", 60.0),
+    ("pair_live", "the same, 10,000 live", 60.0),
+    ("any_pair_live", "any of 10,000 live", 60.0),
+    ("info", "cuMemGetInfo", 20.0),
+    ("launch", "cuLaunchKernel, no share", 5.0),
+    ("init", "cuInit", 100_000.0),
+];
+
+/// All comparisons, in the order of the table.
+pub fn all(rounds: usize) -> Vec<Row> {
+    let machine = Machine::new("H100");
+    let sides = [machine.bare(), machine.quota().memory("40GiB"), machine.quota().memory("40GiB").cores(99)];
+    let mut figures: [Vec<Vec<f64>>; 3] = Default::default();
+    for _ in 0..rounds {
+        for (side, figures) in sides.iter().zip(&mut figures) {
+            figures.push(gate(side));
+        }
+    }
+    let column = |side: usize, call: usize| figures[side].iter().map(|round| round[call]).collect::<Vec<_>>();
+    let mut rows: Vec<_> = CALLS
+        .iter()
+        .enumerate()
+        .map(|(call, (_, name, goal))| Row {
+            name,
+            without: column(0, call),
+            with: column(1, call),
+            goal: Goal::Adds(*goal),
+        })
+        .collect();
+    let launch = CALLS.iter().position(|(key, ..)| *key == "launch").expect("it is in the list");
+    let shared = Row {
+        name: "cuLaunchKernel, 99% share",
+        without: column(0, launch),
+        with: column(2, launch),
+        goal: Goal::Adds(60.0),
+    };
+    rows.insert(launch + 1, shared);
+    rows.extend(exec(rounds * 40));
+    rows
+}
+
+/// One run of the program `gate`: a figure for each of [`CALLS`].
+fn gate(setting: &Setting<'_>) -> Vec<f64> {
+    let outcome = setting.run("gate", &[]).success();
+    let figure = |key: &str| {
+        let lines = outcome.out.lines().filter_map(|line| line.split_once('='));
+        let found = lines.filter(|(said, _)| *said == key).find_map(|(_, value)| value.parse().ok());
+        found.unwrap_or_else(|| panic!("gate does not say {key}: {outcome}"))
+    };
+    CALLS.iter().map(|(key, ..)| figure(key)).collect()
+}
+
+/// Starting a program that never touches CUDA, with nothing, an empty library and ours preloaded.
+fn exec(rounds: usize) -> [Row; 2] {
+    let (empty, ours) = (program("empty.so"), artifact("libgpuquota.so"));
+    let mut figures: [Vec<f64>; 3] = Default::default();
+    for _ in 0..rounds {
+        for (library, figures) in [None, Some(&empty), Some(&ours)].into_iter().zip(&mut figures) {
+            let mut command = Command::new("/bin/true");
+            command.env_remove("LD_PRELOAD").stdin(Stdio::null());
+            if let Some(library) = library {
+                command.env("LD_PRELOAD", library);
+            }
+            let start = Instant::now();
+            let status = command.status().expect("/bin/true is everywhere");
+            assert!(status.success(), "{library:?}: {status}");
+            figures.push(start.elapsed().as_nanos() as f64);
+        }
+    }
+    let [without, empty, ours] = figures;
+    [
+        Row { name: "/bin/true, empty library", without: without.clone(), with: empty, goal: Goal::None },
+        Row { name: "/bin/true", without, with: ours, goal: Goal::TimesEmpty(2.0) },
+    ]
+}

@@ -1,0 +1,59 @@
+//! Shows the figures: a table for people, the raw data for whoever wants to check it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::measure::{Goal, Row};
+
+/// The table, in Markdown: medians, what the library adds, and the goal.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = String::from("| | without | with | added | goal | |\n|---|--:|--:|--:|--:|---|\n");
+    let empty = rows.iter().find(|row| matches!(row.goal, Goal::None)).map_or(0.0, added);
+    for row in rows {
+        let most = match row.goal {
+            Goal::Adds(most) => Some(most),
+            Goal::TimesEmpty(times) => Some(times * empty),
+            Goal::None => None,
+        };
+        let verdict = match most {
+            Some(most) if added(row) <= most => "kept",
+            Some(_) => "missed",
+            None => "",
+        };
+        let goal = most.map_or(String::from("-"), |most| format!("<= {}", time(most)));
+        let (without, with) = (time(median(&row.without)), time(median(&row.with)));
+        let line = [row.name, &without, &with, &time(added(row)), &goal, verdict].join(" | ");
+        writeln!(text, "| {line} |").expect("a String takes everything");
+    }
+    text
+}
+
+/// Writes `raw.json`: every figure of every round, in nanoseconds.
+pub fn write(folder: &Path, rows: &[Row]) -> std::io::Result<()> {
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| serde_json::json!({ "name": row.name, "without_ns": row.without, "with_ns": row.with }))
+        .collect();
+    std::fs::create_dir_all(folder)?;
+    let text = serde_json::to_string_pretty(&rows).expect("numbers and names are JSON");
+    std::fs::write(folder.join("raw.json"), text + "\n")
+}
+
+/// What the library adds: the median of the differences, each taken within one round.
+fn added(row: &Row) -> f64 {
+    median(&row.with.iter().zip(&row.without).map(|(with, without)| with - without).collect::<Vec<_>>())
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn time(ns: f64) -> String {
+    match ns.abs() {
+        size if size < 1_000.0 => format!("{ns:.1} ns"),
+        size if size < 1_000_000.0 => format!("{:.1} us", ns / 1_000.0),
+        _ => format!("{:.2} ms", ns / 1_000_000.0),
+    }
+}
