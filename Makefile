@@ -1,0 +1,55 @@
+# gpuquota: `make` or `make help` lists what can be made.
+#
+# All that is fetched lies in a cache outside the tree (GPUQUOTA_CACHE), all that is built in target/ and dist/.
+
+CARGO ?= cargo
+OUT := $(CURDIR)/target
+PROGRAMS := $(OUT)/programs
+GLIBC := 2.17
+ARCH := $(shell uname -m)
+
+export CARGO_TARGET_DIR := $(OUT)
+export GPUQUOTA_ARTIFACTS := $(OUT)/release
+export GPUQUOTA_PROGRAMS := $(PROGRAMS)
+export GPUQUOTA_DIST := $(CURDIR)/dist
+
+.PHONY: help
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+.PHONY: demo
+demo: prerequisites artifacts programs ## a real CUDA program under a quota, here and now
+	@$(CARGO) run --quiet -p gpuquota-promises --bin demo
+
+.PHONY: test
+test: prerequisites lint artifacts programs ## every promise, on the simulated GPU
+	$(CARGO) test --workspace --no-fail-fast
+
+.PHONY: lint
+lint: ## formatting and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+.PHONY: bench
+bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the raw data in bench/runs/name)
+	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN))
+
+.PHONY: release
+release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and later
+	scripts/release $(ARCH)-unknown-linux-gnu.$(GLIBC) dist
+
+.PHONY: artifacts
+artifacts: ## target/release: the library, gpuquota and the simulated GPU
+	$(CARGO) build --workspace --release --quiet
+
+.PHONY: programs
+programs: ## target/programs: the small CUDA programs that the tests run
+	@cuda=$$(scripts/cuda-toolkit) && $(MAKE) --silent -C tests/programs CUDA=$$cuda OUT=$(PROGRAMS)
+
+.PHONY: prerequisites
+prerequisites:
+	@scripts/prerequisites
+
+.PHONY: clean
+clean: ## removes what was built, leaves what was fetched
+	rm -rf $(OUT) dist
