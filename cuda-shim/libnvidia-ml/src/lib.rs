@@ -1,1 +1,31 @@
-//! To be written.
+//! The simulated libnvidia-ml.so.1: NVML over the truth of the simulated device.
+//!
+//! Rooms, imports point downward only:
+//! - [`system`], [`device`], [`memory`], [`activity`], [`processes`], [`sensors`], [`modes`], [`topology`],
+//!   [`fields`], [`events`]: NVML by subject, one entry per function;
+//! - [`unsupported`]: every other function of the header, each answering `NOT_SUPPORTED`;
+//! - [`internal`]: the private table that nvidia-smi asks for;
+//! - [`library`]: initialisation, the machine, handles;
+//! - [`types`]: NVML's structures;
+//! - [`abi`]: what C hands in and gets back; the only room that touches the caller's memory.
+//!
+//! What the machine does not simulate (memory traffic, temperatures, fans, links) is a constant or
+//! `NOT_SUPPORTED`, never a guess that changes.
+
+#[macro_use]
+mod abi;
+
+mod activity;
+mod device;
+mod events;
+mod fields;
+mod internal;
+mod library;
+mod memory;
+mod modes;
+mod processes;
+mod sensors;
+mod system;
+mod topology;
+mod types;
+mod unsupported;

@@ -1,0 +1,42 @@
+//! Device memory, in bytes: what CUDA counts, so that both libraries tell one story.
+
+use crate::abi::Out;
+use crate::library::{Device, Handle};
+use crate::types::{Bar1Memory, Memory, MemoryV2, expect_version, struct_version};
+
+/// The window through which the host reaches the device; nothing of it is simulated.
+const BAR1_BYTES: u64 = 128 << 30;
+
+/// Total and free bytes, what the dead still held given back first.
+fn bytes(device: &Device) -> (u64, u64) {
+    device.state.reap();
+    (device.spec.total_bytes, device.state.free_bytes(device.index))
+}
+
+nvml! {
+    /// Total, free and used bytes.
+    fn nvmlDeviceGetMemoryInfo(device: Handle, memory: Out<Memory>) {
+        let (total, free) = bytes(&device.device()?);
+        memory.put(Memory { total, free, used: total - free })
+    }
+
+    /// The same, what the driver keeps for itself apart: here nothing.
+    fn nvmlDeviceGetMemoryInfo_v2(device: Handle, memory: Out<MemoryV2>) {
+        let device = device.device()?;
+        let version = memory.get()?.version;
+        expect_version(version, struct_version::<MemoryV2>(2))?;
+        let (total, free) = bytes(&device);
+        memory.put(MemoryV2 { version, total, reserved: 0, free, used: total - free })
+    }
+
+    /// The window of the PCI bus onto device memory: unused.
+    fn nvmlDeviceGetBAR1MemoryInfo(device: Handle, memory: Out<Bar1Memory>) {
+        device.device()?;
+        memory.put(Bar1Memory { total: BAR1_BYTES, free: BAR1_BYTES, used: 0 })
+    }
+
+    /// Width of the memory bus in bits.
+    fn nvmlDeviceGetMemoryBusWidth(device: Handle, bits: Out<u32>) {
+        bits.put(device.device()?.spec.memory_bus_bits)
+    }
+}
