@@ -7,7 +7,8 @@ use crate::measure::{Goal, Row};
 
 /// The table, in Markdown: medians, what the library adds, and the goal.
 pub fn table(rows: &[Row]) -> String {
-    let mut text = String::from("| | without | with | added | goal | |\n|---|--:|--:|--:|--:|---|\n");
+    let mut text =
+        String::from("| | without | with | ratio | added | goal | |\n|---|--:|--:|--:|--:|--:|---|\n");
     let empty = rows.iter().find(|row| matches!(row.goal, Goal::None)).map_or(0.0, added);
     for row in rows {
         let most = match row.goal {
@@ -22,7 +23,8 @@ pub fn table(rows: &[Row]) -> String {
         };
         let goal = most.map_or(String::from("-"), |most| format!("<= {}", time(most)));
         let (without, with) = (time(median(&row.without)), time(median(&row.with)));
-        let line = [row.name, &without, &with, &time(added(row)), &goal, verdict].join(" | ");
+        let ratio = format!("{:.2}", median(&row.with) / median(&row.without));
+        let line = [row.name, &without, &with, &ratio, &time(added(row)), &goal, verdict].join(" | ");
         writeln!(text, "| {line} |").expect("a String takes everything");
     }
     text

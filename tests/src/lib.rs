@@ -7,12 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+mod agent;
 mod artifacts;
 mod machine;
 mod program;
 mod scratch;
 mod trial;
 
+pub use agent::Agent;
 pub use artifacts::{artifact, program};
 pub use machine::{Machine, Setting, Truth};
 pub use program::{Outcome, Program};

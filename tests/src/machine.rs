@@ -9,8 +9,12 @@ use serde_json::Value;
 use crate::scratch::unique;
 use crate::{Outcome, Program, Scratch, artifact, program};
 
-/// A simulated machine with a state of its own, which lives as long as this value.
+/// A machine: a simulated one with a state of its own, which lives as long as this value, or this one.
 pub struct Machine {
+    simulated: Option<Simulated>,
+}
+
+struct Simulated {
     kind: &'static str,
     state: String,
 }
@@ -18,7 +22,14 @@ pub struct Machine {
 impl Machine {
     /// A fresh machine of the kind that `cuda-sim run` takes, such as `H100` or `2xH100`.
     pub fn new(kind: &'static str) -> Self {
-        Self { kind, state: unique() }
+        Self { simulated: Some(Simulated { kind, state: unique() }) }
+    }
+
+    /// This machine, if a driver answers on it.
+    pub fn real() -> Option<Self> {
+        let here = Self { simulated: None };
+        let answer = here.bare().run("no_driver", &[]).success().value("init");
+        (answer == 0).then_some(here)
     }
 
     /// Programs on this machine as they are.
@@ -39,18 +50,21 @@ impl Machine {
         .with("GPUQUOTA_REGION", region)
     }
 
-    /// What the device itself knows now.
+    /// What the device itself knows now. Only a simulated one tells.
     pub fn truth(&self) -> Truth {
+        let simulated = self.simulated.as_ref().expect("a real device does not tell");
         let mut command = Command::new(artifact("cuda-sim"));
-        command.args(["truth", "--json", "--state", &self.state]);
+        command.args(["truth", "--json", "--state", &simulated.state]);
         Truth(json(command))
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let mut command = Command::new(artifact("cuda-sim"));
-        command.args(["forget", "--state", &self.state]).output().ok();
+        if let Some(simulated) = &self.simulated {
+            let mut command = Command::new(artifact("cuda-sim"));
+            command.args(["forget", "--state", &simulated.state]).output().ok();
+        }
     }
 }
 
@@ -114,8 +128,14 @@ impl Setting<'_> {
     /// The command that puts a program on the machine. `env` comes between the two, so that the launcher of
     /// the simulator is not itself under the quota.
     pub fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
-        let mut command = Command::new(artifact("cuda-sim"));
-        command.args(["run", self.machine.kind, "--state", &self.machine.state, "--", "env"]);
+        let mut command = match &self.machine.simulated {
+            Some(Simulated { kind, state }) => {
+                let mut command = Command::new(artifact("cuda-sim"));
+                command.args(["run", kind, "--state", state, "--", "env"]);
+                command
+            }
+            None => Command::new("env"),
+        };
         for (name, value) in &self.variables {
             command.arg(join(name, "=", value));
         }

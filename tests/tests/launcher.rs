@@ -1,12 +1,9 @@
 //! `gpuquota`: starts any command under a quota and gets out of its way; shows what the region says, which
 //! must be what the device knows.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting, artifact, program};
+use gpuquota_promises::{Agent, GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting, artifact, program};
 
 /// A command under `gpuquota run`, on a machine.
 fn under<'a>(setting: &Setting<'_>, options: &[&'a str], command: &[&'a str]) -> Program {
@@ -93,15 +90,6 @@ fn inspect_shows_what_the_device_knows() {
     holder.finish().success();
 }
 
-struct Agent(Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[test]
 fn the_agent_serves_what_inspect_shows() {
     let machine = Machine::new("H100");
@@ -109,24 +97,7 @@ fn the_agent_serves_what_inspect_shows() {
     let mut holder = quota.start("hold", &[]);
     assert_eq!(holder.ask(&format!("alloc {}", 512 * MIB), "rc"), 0);
 
-    // Port 0: the agent takes a free one and says which on its first line.
-    let mut command = Command::new(artifact("gpuquota"));
-    command.args(["agent", "--listen", "127.0.0.1:0", "--regions"]).arg(quota.home());
-    let mut agent = Agent(command.stdout(Stdio::piped()).spawn().expect("the agent starts"));
-    let mut first = String::new();
-    let stdout = agent.0.stdout.take().expect("stdout is a pipe");
-    BufReader::new(stdout).read_line(&mut first).expect("the agent says where it listens");
-    let address = first
-        .split_whitespace()
-        .find_map(|word| word.trim_start_matches("http://").parse::<std::net::SocketAddr>().ok());
-    let address = address.unwrap_or_else(|| panic!("no address in {first}"));
-
-    let mut stream = TcpStream::connect(address).expect("the agent listens");
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout above zero");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = Agent::start(quota.home()).metrics();
     let used = quota.inspect()["devices"][0]["used_bytes"].to_string();
     let line = answer.lines().find(|line| line.starts_with("gpuquota_memory_used_bytes{"));
     let line = line.unwrap_or_else(|| panic!("no metric of used memory:\n{answer}"));

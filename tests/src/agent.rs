@@ -1,0 +1,55 @@
+//! The node's agent on a port of its own, and what it serves.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::artifact;
+
+/// A running `gpuquota agent`, ended when this value is dropped.
+pub struct Agent {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Agent {
+    /// Starts one that looks for regions in a folder. It takes a free port and says which on its first line.
+    pub fn start(regions: &Path) -> Self {
+        let mut command = Command::new(artifact("gpuquota"));
+        command.args(["agent", "--listen", "127.0.0.1:0", "--regions"]).arg(regions);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the agent starts");
+        let mut first = String::new();
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        BufReader::new(stdout).read_line(&mut first).expect("the agent says where it listens");
+        let of_word =
+            |word: &str| word.trim_start_matches("http://").trim_end_matches("/metrics").parse().ok();
+        let address = first.split_whitespace().find_map(of_word);
+        let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
+        Self { child, address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it answers to `GET /metrics`, headers included.
+    pub fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("the agent listens");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout above zero");
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
