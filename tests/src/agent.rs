@@ -15,14 +15,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts one that looks for regions in a folder. It takes a free port and says which on its first line.
+    /// Starts one that looks for regions in a folder. It takes a free port and says which.
     pub fn start(regions: &Path) -> Self {
         let mut command = Command::new(artifact("gpuquota"));
-        command.args(["agent", "--listen", "127.0.0.1:0", "--regions"]).arg(regions);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the agent starts");
+        command.args(["agent", "--listen", "127.0.0.1:0", "--root"]).arg(regions);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
         let mut first = String::new();
-        let stdout = child.stdout.take().expect("stdout is a pipe");
-        BufReader::new(stdout).read_line(&mut first).expect("the agent says where it listens");
+        let stderr = child.stderr.take().expect("stderr is a pipe");
+        BufReader::new(stderr).read_line(&mut first).expect("the agent says where it listens");
         let of_word =
             |word: &str| word.trim_start_matches("http://").trim_end_matches("/metrics").parse().ok();
         let address = first.split_whitespace().find_map(of_word);

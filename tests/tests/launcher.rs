@@ -19,7 +19,7 @@ fn the_quota_reaches_the_command() {
         under(&machine.bare(), &["--memory", "2GiB"], &[path.to_str().expect("text")]).finish().success();
     assert_eq!(outcome.values("total"), [2 * GIB, 2 * GIB], "{outcome}");
     assert_eq!(outcome.value("refusal"), OUT_OF_MEMORY);
-    assert!(machine.truth().device("requested_peak_bytes") <= 2 * GIB);
+    assert!(machine.truth().device("requested_peak") <= 2 * GIB);
 }
 
 #[test]
@@ -80,13 +80,13 @@ fn inspect_shows_what_the_device_knows() {
     let device = &seen["devices"][0];
     let truth = machine.truth();
     let used = truth.device("requested_bytes") + truth.device("context_bytes");
-    assert_eq!(device["limit_bytes"], 2 * GIB, "{seen:#}");
-    assert_eq!(device["used_bytes"], used, "{seen:#}");
-    assert_eq!(device["peak_bytes"], used, "{seen:#}");
+    assert_eq!(device["memory_limit"], 2 * GIB, "{seen:#}");
+    assert_eq!(device["used"], used, "{seen:#}");
+    assert_eq!(device["peak"], used, "{seen:#}");
     assert_eq!(device["denied"], 1, "{seen:#}");
-    assert_eq!(device["cores_percent"], 50, "{seen:#}");
-    let process = device["processes"].as_array().and_then(|all| all.iter().find(|one| one["pid"] == pid));
-    assert_eq!(process.expect("the holder is listed")["used_bytes"], used, "{seen:#}");
+    assert_eq!(device["share_percent"], 50, "{seen:#}");
+    let process = seen["processes"].as_array().and_then(|all| all.iter().find(|one| one["pid"] == pid));
+    assert_eq!(process.expect("the holder is listed")["devices"][0]["bytes"], used, "{seen:#}");
     holder.finish().success();
 }
 
@@ -98,8 +98,8 @@ fn the_agent_serves_what_inspect_shows() {
     assert_eq!(holder.ask(&format!("alloc {}", 512 * MIB), "rc"), 0);
 
     let answer = Agent::start(quota.home()).metrics();
-    let used = quota.inspect()["devices"][0]["used_bytes"].to_string();
-    let line = answer.lines().find(|line| line.starts_with("gpuquota_memory_used_bytes{"));
+    let used = quota.inspect()["devices"][0]["used"].to_string();
+    let line = answer.lines().find(|line| line.starts_with("gpuquota_container_memory_used_bytes{"));
     let line = line.unwrap_or_else(|| panic!("no metric of used memory:\n{answer}"));
     assert_eq!(line.split_whitespace().last(), Some(used.as_str()), "{line}");
     holder.finish().success();

@@ -30,14 +30,14 @@ fn main() {
     let before = simulated.then(|| machine.truth());
     std::thread::sleep(WATCHED);
     let got = before.map(|before| {
-        let (after, pid) = (machine.truth(), computing.pid());
-        let busy = after.process(pid, "busy_ns") - before.process(pid, "busy_ns");
+        let after = machine.truth();
+        let busy = after.device("busy_ns") - before.device("busy_ns");
         100.0 * busy as f64 / (after.clock_ns() - before.clock_ns()) as f64
     });
     let picture = picture(&node);
 
     show("fill", FILL, &filling.finish());
-    show("compute", COMPUTE, &computing.finish());
+    show("kernels_13", COMPUTE, &computing.finish());
     match got {
         Some(got) => {
             println!("    share of the GPU's time: asked 30%, got {got:.1}% by the device's own count\n")
@@ -53,11 +53,10 @@ fn region(node: &Scratch, name: &str) -> String {
 
 /// Starts a program under a quota of its own.
 fn start(machine: &Machine, node: &Scratch, name: &str, options: &[&str], arguments: &[&str]) -> Program {
-    let path = program(name).display().to_string();
-    let all: Vec<_> = ["run"].iter().chain(options).chain(&["--", &path]).chain(arguments).copied().collect();
-    let name = if name == "fill" { "fill" } else { "compute" };
-    let setting = machine.bare().with("GPUQUOTA_REGION", region(node, name));
-    Program::start(setting.command(artifact("gpuquota"), &all))
+    let (path, region) = (program(name).display().to_string(), region(node, name));
+    let head = ["run", "--region", &region];
+    let all: Vec<_> = head.iter().chain(options).chain(&["--", &path]).chain(arguments).copied().collect();
+    Program::start(machine.bare().command(artifact("gpuquota"), &all))
 }
 
 fn show(name: &str, options: &[&str], outcome: &Outcome) {
@@ -71,7 +70,7 @@ fn show(name: &str, options: &[&str], outcome: &Outcome) {
 /// What people and monitors see of the two while they run.
 fn picture(node: &Scratch) -> String {
     let mut text = String::new();
-    for name in ["fill", "compute"] {
+    for name in ["fill", "kernels_13"] {
         let output = Command::new(artifact("gpuquota")).arg("inspect").arg(region(node, name)).output();
         let output = output.expect("gpuquota starts");
         text += &format!("$ gpuquota inspect {name}.cache\n");
