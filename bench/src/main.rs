@@ -1,5 +1,6 @@
 //! What gpuquota costs: the same program with and without the library, in turn, in one run, on the simulated
-//! GPU. `make bench` runs it; `--json FOLDER` also writes the raw figures to `FOLDER/raw.json`.
+//! GPU. `make bench` runs it; `--json FOLDER` also writes the
+//! raw figures there, with the table and the machine.
 //!
 //! Absolute figures are the simulator's and this machine's; what counts is the difference within a run.
 
@@ -25,9 +26,10 @@ fn main() -> ExitCode {
         }
     };
     let rows = measure::all(ROUNDS);
-    print!("{}", report::table(&rows));
+    let table = report::table(&rows);
+    print!("{table}");
     if let Some(folder) = folder
-        && let Err(why) = report::write(&folder, &rows)
+        && let Err(why) = report::write(&folder, &rows, &table)
     {
         eprintln!("gpuquota-bench: {}: {why}", folder.display());
         return ExitCode::FAILURE;

@@ -30,15 +30,26 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-/// Writes `raw.json`: every figure of every round, in nanoseconds.
-pub fn write(folder: &Path, rows: &[Row]) -> std::io::Result<()> {
+/// Writes `raw.json`, every figure of every round in nanoseconds, and `README.md`, the table and the machine.
+pub fn write(folder: &Path, rows: &[Row], table: &str) -> std::io::Result<()> {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| serde_json::json!({ "name": row.name, "without_ns": row.without, "with_ns": row.with }))
         .collect();
     std::fs::create_dir_all(folder)?;
     let text = serde_json::to_string_pretty(&rows).expect("numbers and names are JSON");
-    std::fs::write(folder.join("raw.json"), text + "\n")
+    std::fs::write(folder.join("raw.json"), text + "\n")?;
+    std::fs::write(folder.join("README.md"), format!("{}\n\n{}", machine(), table))
+}
+
+/// What the figures were taken on, in one line.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (cpus, kernel) = (read("/proc/cpuinfo"), read("/proc/sys/kernel/osrelease"));
+    let models: Vec<_> = cpus.lines().filter(|line| line.starts_with("model name")).collect();
+    let model =
+        models.first().and_then(|line| line.split_once(": ")).map_or("unknown CPU", |(_, model)| model);
+    format!("{} CPUs, {model}, Linux {}, on the simulated H100.", models.len(), kernel.trim())
 }
 
 /// What the library adds: the median of the differences, each taken within one round.

@@ -91,6 +91,12 @@ fn a_deepbind_plugin_that_uses_dlsym() {
 }
 
 #[test]
+fn a_deepbind_plugin_loaded_after_the_driver() {
+    plugin("plugin_linked.so", "deepbind_later");
+    plugin("plugin_dlsym.so", "deepbind_later");
+}
+
+#[test]
 fn a_constructor_of_a_plugin_that_is_linked() {
     plugin("plugin_linked_constructor.so", "constructor");
 }
