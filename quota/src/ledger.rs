@@ -220,8 +220,8 @@ fn fold(held: u64, amount: i64, sequence: u64) -> u64 {
 fn mark(book: &impl Book, total: &AtomicU64, now: Total, fate: &impl Fate) -> bool {
     let Some(lane) = book.lane(now.lane()) else { return true };
     let operation = lane.operation.load(Ordering::Acquire);
-    if operation & APPLIED != 0 || !now.names(now.lane(), operation >> 1) {
-        // Marked already, or its owner has folded it and gone on.
+    if operation == 0 || operation & APPLIED != 0 || !now.names(now.lane(), operation >> 1) {
+        // Never used, marked already, or folded by its owner, who has gone on.
         return true;
     }
     if total.load(Ordering::Acquire) != now.0 {
@@ -244,7 +244,7 @@ fn recover(book: &impl Book, total: &AtomicU64, index: u32) -> Result<(), Refuse
     }
     // The total first: whoever overwrites it has marked the operation before.
     let named = Total(total.load(Ordering::Acquire)).names(index, sequence);
-    let marked = lane.operation.load(Ordering::Acquire) & APPLIED != 0;
+    let marked = lane.operation.load(Ordering::Acquire) == sequence << 1 | APPLIED;
     if named || marked {
         let amount = lane.amount.load(Ordering::Relaxed) as i64;
         lane.held.store(fold(held, amount, sequence), Ordering::Release);

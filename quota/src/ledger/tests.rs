@@ -161,8 +161,8 @@ mod loom_models {
             let lived = take(&*words, &words.total, 1, 7, Some(15));
             dying.join().expect("the cleaner ends");
             let expected = if lived.is_ok() { 7 } else { 0 };
-            assert_eq!(used(&words.total), expected);
-            assert_eq!(words.held(), expected);
+            assert_eq!(used(&words.total), expected, "step {step}");
+            assert_eq!(words.held(), expected, "step {step}");
         });
     }
 
