@@ -1,0 +1,148 @@
+//! `gpuquota inspect`: what a region says, for people or as JSON, one object per region and line.
+
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::regions::{self, Device, Places, Process, Region};
+use crate::words;
+use gpuquota_quota::limits::{self, DEFAULT_REGION};
+use serde::Serialize;
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Show limits, use and processes of a quota.
+#[derive(clap::Args)]
+pub struct Inspect {
+    /// The region file. Without it: the one that the environment names, else all of this node.
+    region: Option<PathBuf>,
+
+    /// One JSON object per region and line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Told<'r> {
+    region: &'r str,
+    #[serde(flatten)]
+    content: &'r Region,
+}
+
+impl Inspect {
+    /// Shows the regions.
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let named = match self.region {
+            Some(path) => Some(path),
+            None => named_by_environment()?,
+        };
+        let regions = match named {
+            Some(path) => {
+                let region = regions::read_path(&path)
+                    .map_err(|why| Error::Asked(format!("region {}: {why}", path.display())))?;
+                vec![(path, region)]
+            }
+            None => all_of_node(),
+        };
+        if regions.is_empty() {
+            eprintln!("gpuquota: no region on this node");
+        }
+        let text: String = regions
+            .iter()
+            .map(|(path, region)| if self.json { json(path, region) } else { people(path, region) })
+            .collect();
+        match io::stdout().lock().write_all(text.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::system("write")(error)),
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// The region of the container that we are in, if the environment says that we are in one.
+fn named_by_environment() -> Result<Option<PathBuf>, Error> {
+    let environment = Environment::inherited();
+    let region = limits::region_path(&|name| environment.get(name)).map_err(|problem| {
+        let mut line = gpuquota_quota::text::Line::<512>::new();
+        problem.write(&mut line, limits::Consequence::Ignored);
+        Error::Asked(line.to_string())
+    })?;
+    let path = Path::new(OsStr::from_bytes(region.path.as_bytes()));
+    let path = if region.may_fall_back && !path.exists() { Path::new(DEFAULT_REGION) } else { path };
+    Ok((path != Path::new(DEFAULT_REGION)).then(|| path.to_path_buf()))
+}
+
+fn all_of_node() -> Vec<(PathBuf, Region)> {
+    let (found, mishaps) = Places::of_node().search();
+    for mishap in mishaps {
+        eprintln!("gpuquota: {} is skipped: {}", mishap.path.display(), mishap.word);
+    }
+    found.into_iter().map(|found| (found.path, found.region)).collect()
+}
+
+fn json(path: &Path, content: &Region) -> String {
+    let told = Told { region: &path.to_string_lossy(), content };
+    serde_json::to_string(&told).expect("plain data has a JSON form") + "\n"
+}
+
+fn people(path: &Path, region: &Region) -> String {
+    let mut rows = vec![vec![format!("region {}", path.display())]];
+    for device in &region.devices {
+        rows.push(vec![format!("device {} {}", device.index, device.uuid)]);
+        rows.push(memory(device));
+        rows.push(time(device));
+    }
+    let mut text = words::columns(&rows);
+    if !region.processes.is_empty() {
+        let header = ["  pid", "host pid", "state", "device", "memory", "pending"].map(str::to_owned);
+        let lines = region.processes.iter().flat_map(process);
+        text.push_str(&words::columns(&std::iter::once(header.to_vec()).chain(lines).collect::<Vec<_>>()));
+    }
+    if region.fallbacks != 0 {
+        text.push_str(&format!("  {} calls fell back to the driver's own answer\n", region.fallbacks));
+    }
+    text
+}
+
+fn memory(device: &Device) -> Vec<String> {
+    let limit = device.memory_limit.map_or_else(|| "none".to_owned(), words::bytes);
+    let mut row = vec![
+        "  memory".to_owned(),
+        format!("limit {limit}"),
+        format!("used {}", words::bytes(device.used)),
+        format!("peak {}", words::bytes(device.peak)),
+        format!("denied {}", device.denied),
+    ];
+    if device.would_deny != 0 {
+        row.push(format!("would deny {}", device.would_deny));
+    }
+    row
+}
+
+fn time(device: &Device) -> Vec<String> {
+    let share = device.share_percent.map_or_else(|| "none".to_owned(), |percent| format!("{percent}%"));
+    vec![
+        "  time".to_owned(),
+        format!("share {share}"),
+        format!("used {:.3} s", words::seconds(device.gpu_time_ns)),
+        format!("waited {:.3} s", words::seconds(device.wait_ns)),
+        format!("launches {}, {} waited", device.launches, device.waits),
+    ]
+}
+
+fn process(process: &Process) -> Vec<Vec<String>> {
+    let head = [
+        format!("  {}", process.pid),
+        process.host_pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
+        if process.alive { "alive" } else { "dead" }.to_owned(),
+    ];
+    if process.devices.is_empty() {
+        return vec![head.to_vec()];
+    }
+    let line = |share: &regions::Share| {
+        let pending = format!("{:.3} ms", words::seconds(share.pending_ns) * 1e3);
+        let tail = [share.device.to_string(), words::bytes(share.bytes), pending];
+        head.iter().cloned().chain(tail).collect()
+    };
+    process.devices.iter().map(line).collect()
+}

@@ -1,0 +1,205 @@
+//! Which files of the node are regions? The places of every engine, searched in order of trust.
+//!
+//! Directories may belong to tenants. Each step opens one name that the directory itself gave, without following
+//! links, so no name can lead out of it; and there are limits to how much anybody can make us read.
+
+use super::{OPEN, Region, Unreadable, read};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat};
+use std::collections::HashSet;
+use std::ffi::{CStr, OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Regions of one node that are read; more are a mishap.
+const REGIONS: usize = 1024;
+/// Entries of one directory that are looked at.
+const ENTRIES: usize = 8192;
+
+/// A region that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The container: `<podUID>_<container>` where an engine named the place so, else the file's name.
+    pub container: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it says.
+    pub region: Region,
+}
+
+/// A file that should have been a region and was not taken.
+#[derive(Debug)]
+pub struct Mishap {
+    /// Where it is.
+    pub path: PathBuf,
+    /// One word for a metric's label.
+    pub word: &'static str,
+}
+
+/// Where to look.
+pub struct Places(Vec<Place>);
+
+enum Place {
+    /// Region files, and directories with one region file each.
+    Tree(PathBuf),
+    /// Directories `gpuquota-<uid>` of that user.
+    Users(PathBuf),
+    /// One file.
+    File(PathBuf),
+}
+
+impl Places {
+    /// These directories and no others.
+    pub fn only(roots: &[PathBuf]) -> Self {
+        Self(roots.iter().cloned().map(Place::Tree).collect())
+    }
+
+    /// The places of our own launcher, HAMi, KAI, HAMi DRA and Volcano.
+    pub fn of_node() -> Self {
+        let trees = [
+            "/usr/local/vgpu/containers",
+            "/usr/local/vgpu/claims",
+            "/usr/local/vgpu/vgpu/containers",
+            "/run/gpuquota",
+        ];
+        let user = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_absolute());
+        let user = user.map(|path| Place::Tree(Path::new(&path).join("gpuquota")));
+        let trusted = trees.into_iter().map(|path| Place::Tree(path.into())).chain(user);
+        let open_to_all = [
+            Place::Tree("/tmp/vgpu/containers".into()),
+            Place::Users("/tmp".into()),
+            Place::File("/tmp/cudevshr.cache".into()),
+        ];
+        Self(trusted.chain(open_to_all).collect())
+    }
+
+    /// Reads every region; a file or a container's name that turns up twice counts once, the first time.
+    pub fn search(&self) -> (Vec<Found>, Vec<Mishap>) {
+        let mut search = Search::default();
+        for place in &self.0 {
+            match place {
+                Place::Tree(path) => search.root(path, |search, tree| search.tree(tree, path)),
+                Place::Users(path) => search.root(path, |search, tmp| search.users(tmp, path)),
+                Place::File(path) => {
+                    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
+                        search.root(parent, |search, directory| {
+                            if let Ok((file, stat)) = enter(directory.as_fd(), name) {
+                                search.file(&stem(name), file, &stat, path.clone());
+                            }
+                        });
+                    }
+                }
+            }
+        }
+        (search.found, search.mishaps)
+    }
+}
+
+#[derive(Default)]
+struct Search {
+    found: Vec<Found>,
+    mishaps: Vec<Mishap>,
+    files: HashSet<(u64, u64)>,
+    containers: HashSet<String>,
+}
+
+impl Search {
+    /// A place that is not there, or not open to us, has no regions.
+    fn root(&mut self, path: &Path, look: impl FnOnce(&mut Self, &OwnedFd)) {
+        if let Ok(directory) = openat(CWD, path, OPEN | OFlags::DIRECTORY, Mode::empty()) {
+            look(self, &directory);
+        }
+    }
+
+    fn users(&mut self, tmp: &OwnedFd, path: &Path) {
+        for name in names(tmp) {
+            let user = name.to_str().and_then(|name| name.strip_prefix("gpuquota-")?.parse::<u32>().ok());
+            if let Some(user) = user
+                && let Ok((directory, stat)) = enter(tmp.as_fd(), &name)
+                && is(&stat, FileType::Directory)
+                && stat.st_uid == user
+            {
+                self.tree(&directory, &path.join(&name));
+            }
+        }
+    }
+
+    fn tree(&mut self, tree: &OwnedFd, path: &Path) {
+        for name in names(tree) {
+            let Ok((entry, stat)) = enter(tree.as_fd(), &name) else { continue };
+            if is(&stat, FileType::Directory) {
+                self.container(&entry, &name, &path.join(&name));
+            } else if is_cache(&name) || name.as_bytes().contains(&b'_') {
+                self.file(&stem(&name), entry, &stat, path.join(&name));
+            }
+        }
+    }
+
+    /// A container's own directory: the engines put exactly one region there, so a second one is an intruder, and
+    /// nobody can tell which.
+    fn container(&mut self, directory: &OwnedFd, container: &OsStr, path: &Path) {
+        let mut caches = names(directory).filter(|name| is_cache(name));
+        let (Some(name), second) = (caches.next(), caches.next()) else { return };
+        if second.is_some() {
+            self.mishaps.push(Mishap { path: path.to_path_buf(), word: "several_regions" });
+        } else if let Ok((file, stat)) = enter(directory.as_fd(), &name) {
+            self.file(&container.to_string_lossy(), file, &stat, path.join(name));
+        }
+    }
+
+    fn file(&mut self, container: &str, file: OwnedFd, stat: &Stat, path: PathBuf) {
+        // The types of these fields differ between architectures.
+        #[allow(clippy::useless_conversion)]
+        let identity = (u64::from(stat.st_dev), u64::from(stat.st_ino));
+        if !self.files.insert(identity) {
+            return;
+        }
+        let word = if self.found.len() >= REGIONS {
+            "too_many"
+        } else if self.containers.contains(container) {
+            "duplicate"
+        } else {
+            match read(file) {
+                Ok(region) => {
+                    self.containers.insert(container.to_owned());
+                    return self.found.push(Found { container: container.to_owned(), path, region });
+                }
+                Err(unreadable) => unreadable.word(),
+            }
+        };
+        self.mishaps.push(Mishap { path, word });
+    }
+}
+
+/// Opens one name of a directory, whatever it is, if it is no link.
+fn enter(directory: impl AsFd, name: &OsStr) -> Result<(OwnedFd, Stat), Unreadable> {
+    let entry = openat(directory, name, OPEN | OFlags::NOFOLLOW, Mode::empty())?;
+    let stat = fstat(&entry)?;
+    Ok((entry, stat))
+}
+
+/// The names in a directory, in order, so that "the first" means the same at every search.
+fn names(directory: &OwnedFd) -> impl Iterator<Item = OsString> + use<> {
+    let own = |name: &CStr| !matches!(name.to_bytes(), b"." | b"..");
+    let entries = Dir::read_from(directory).into_iter().flatten().flatten();
+    let mut names: Vec<OsString> = entries
+        .filter(|entry| own(entry.file_name()))
+        .map(|entry| OsString::from_vec(entry.file_name().to_bytes().to_vec()))
+        .take(ENTRIES)
+        .collect();
+    names.sort_unstable();
+    names.into_iter()
+}
+
+fn is(stat: &Stat, kind: FileType) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == kind
+}
+
+fn is_cache(name: &OsStr) -> bool {
+    name.as_bytes().ends_with(b".cache")
+}
+
+fn stem(name: &OsStr) -> String {
+    let name = name.to_string_lossy();
+    name.strip_suffix(".cache").unwrap_or(&name).to_owned()
+}

@@ -1,0 +1,115 @@
+//! `gpuquota run`: any command under a quota, like nice or taskset.
+//!
+//! It finds the library, gives the container a region, sets the environment and steps aside: the exit status and
+//! the signals are the command's. It never simulates a GPU, and where there is none it says so and starts the
+//! command all the same.
+
+mod child;
+mod driver;
+mod home;
+mod library;
+
+use crate::environment::Environment;
+use crate::error::Error;
+use gpuquota_quota::limits::{self, Place, Severity};
+use gpuquota_quota::text::Line;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+const MEMORY: &str = "GPUQUOTA_MEMORY";
+const CORES: &str = "GPUQUOTA_CORES";
+
+/// Run a command under a GPU quota.
+#[derive(clap::Args)]
+pub struct Run {
+    /// Device memory that the command and all its children may hold together, such as 2GiB; with DEVICE= (an
+    /// index or a UUID) for that device alone. May be given several times.
+    #[arg(long, value_name = "[DEVICE=]SIZE")]
+    memory: Vec<String>,
+
+    /// Share of GPU time, such as 30%; with DEVICE= for that device alone. May be given several times.
+    #[arg(long, value_name = "[DEVICE=]PERCENT")]
+    cores: Vec<String>,
+
+    /// Devices that the command sees (CUDA_VISIBLE_DEVICES). May be given several times.
+    #[arg(long, value_name = "LIST")]
+    device: Vec<String>,
+
+    /// What limits do: enforce them, observe (count what would be refused), or off.
+    #[arg(long, value_parser = ["enforce", "observe", "off"])]
+    mode: Option<String>,
+
+    /// The region file; commands with the same one share one quota. Without it a fresh one is made, and removed
+    /// when the command has ended.
+    #[arg(long, value_name = "PATH")]
+    region: Option<PathBuf>,
+
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    /// Runs the command; the exit status is the command's.
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let asked = self.variables();
+        check(&asked)?;
+        let library = library::find()?;
+        let preload = library::preload(&library, std::env::var_os("LD_PRELOAD").as_deref())?;
+        let region = match &self.region {
+            Some(path) => home::Home::given(path)?,
+            None => home::Home::fresh()?,
+        };
+        let (name, arguments) = self.command.split_first().expect("clap demands a command");
+        if !driver::is_there() {
+            eprintln!(
+                "gpuquota: no NVIDIA driver here (libcuda.so.1 is not found); starting {name:?} all the same"
+            );
+        }
+        let mut command = Command::new(name);
+        command.args(arguments).envs(asked).env("LD_PRELOAD", preload).env("GPUQUOTA_REGION", region.path());
+        if !self.device.is_empty() {
+            command.env("CUDA_VISIBLE_DEVICES", self.device.join(","));
+        }
+        let ended = child::run(&mut command, name)?;
+        // Before the signal that ended the command may end this process too.
+        drop(region);
+        Ok(ended.repeat())
+    }
+
+    /// The limits as the library reads them.
+    fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let list = |values: &[String]| (!values.is_empty()).then(|| OsString::from(values.join(",")));
+        let mode = self.mode.as_ref().map(OsString::from);
+        [(MEMORY, list(&self.memory)), (CORES, list(&self.cores)), ("GPUQUOTA_MODE", mode)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+}
+
+/// Refuses what the library could not understand, in the words of the command line.
+fn check(asked: &[(&'static str, OsString)]) -> Result<(), Error> {
+    let environment = Environment::of(asked);
+    let reading = limits::read(&|name| environment.get(name), None);
+    match reading.problems.iter().find(|problem| problem.reason.severity() == Severity::Error) {
+        None => Ok(()),
+        Some(problem) => {
+            let option = match problem.place {
+                Place::Env(name) if name.as_bytes() == MEMORY.as_bytes() => "--memory",
+                Place::Env(name) if name.as_bytes() == CORES.as_bytes() => "--cores",
+                _ => "--mode",
+            };
+            let mut line = Line::<512>::new();
+            line.push_str(option).push_str(" \"").push_escaped(problem.value(), 48).push_str("\": ");
+            problem.write_reason(&mut line);
+            Err(Error::Asked(line.to_string()))
+        }
+    }
+}
+
+/// The name of a file, for a message.
+fn shown(path: &OsStr) -> String {
+    path.to_string_lossy().into_owned()
+}
