@@ -13,7 +13,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use gpuquota_quota::limits::{self, Place, Severity};
 use gpuquota_quota::text::Line;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -107,9 +107,4 @@ fn check(asked: &[(&'static str, OsString)]) -> Result<(), Error> {
             Err(Error::Asked(line.to_string()))
         }
     }
-}
-
-/// The name of a file, for a message.
-fn shown(path: &OsStr) -> String {
-    path.to_string_lossy().into_owned()
 }

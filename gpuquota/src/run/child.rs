@@ -1,6 +1,5 @@
 //! The command's life: start it, pass signals on, and end as it ended.
 
-use super::shown;
 use crate::error::Error;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getpid, kill_process, pidfd_open};
 use rustix::process::{pidfd_send_signal, setrlimit};
@@ -23,7 +22,8 @@ pub struct Ended(ExitStatus);
 pub fn run(command: &mut Command, name: &OsStr) -> Result<Ended, Error> {
     // Before the command exists, so that no signal is lost between.
     let signals = listen().map_err(Error::system("listen for signals"))?;
-    let mut child = command.spawn().map_err(|source| Error::Command { name: shown(name), source })?;
+    let mut child =
+        command.spawn().map_err(|source| Error::Command { name: name.display().to_string(), source })?;
     // Taken before anybody waits: it names this child for ever, and never a later process of the same number.
     let pid = Pid::from_child(&child);
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(Error::system("hold on to the command"))?;

@@ -1,6 +1,5 @@
 //! Where the command's region lives: a path that was given, or a fresh one that goes when the command has ended.
 
-use super::shown;
 use crate::error::Error;
 use crate::regions;
 use gpuquota_region::Region;
@@ -22,8 +21,8 @@ pub struct Home {
 impl Home {
     /// The region at `path`, made if it is not there; it stays.
     pub fn given(path: &Path) -> Result<Self, Error> {
-        let doing = || format!("make {} absolute", shown(path.as_os_str()));
-        let path = std::path::absolute(path).map_err(Error::system(doing()))?;
+        let doing = format!("make {} absolute", path.display());
+        let path = std::path::absolute(path).map_err(Error::system(doing))?;
         Self { path, ours: false }.opened()
     }
 
@@ -42,8 +41,7 @@ impl Home {
     /// Makes the region now, as this user: the command may start its GPU work as another one, and what is wrong
     /// with the place is better said here.
     fn opened(self) -> Result<Self, Error> {
-        let refused =
-            |reason: &str| Error::Asked(format!("region {}: {reason}", shown(self.path.as_os_str())));
+        let refused = |reason: &str| Error::Asked(format!("region {}: {reason}", self.path.display()));
         if self.path.as_os_str().len() > 1023 {
             return Err(refused("the path is longer than 1023 bytes"));
         }
@@ -69,10 +67,10 @@ impl Drop for Home {
 
 /// The first directory for regions that this user may write to.
 fn runtime_directory() -> Result<PathBuf, Error> {
-    let user = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_absolute());
+    let user = std::env::var_os("XDG_RUNTIME_DIR").map(|path| Path::new(&path).join("gpuquota"));
     let own = PathBuf::from(format!("/tmp/gpuquota-{}", getuid().as_raw()));
     let places: Vec<PathBuf> =
-        [Some(PathBuf::from("/run/gpuquota")), user.map(|path| path_in(&path)), Some(own)]
+        [Some("/run/gpuquota".into()), user.filter(|path| path.is_absolute()), Some(own)]
             .into_iter()
             .flatten()
             .collect();
@@ -83,12 +81,8 @@ fn runtime_directory() -> Result<PathBuf, Error> {
             Err(error) => refused = error,
         }
     }
-    let looked: Vec<String> = places.iter().map(|place| shown(place.as_os_str())).collect();
+    let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
     Err(Error::System { doing: format!("keep a region in any of {}", looked.join(", ")), source: refused })
-}
-
-fn path_in(runtime: &std::ffi::OsStr) -> PathBuf {
-    Path::new(runtime).join("gpuquota")
 }
 
 /// Makes the directory if needed. It must be this user's own: in /tmp somebody else may have been faster.

@@ -1,6 +1,5 @@
 //! Where is libgpuquota.so, and how does it get in?
 
-use super::shown;
 use crate::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -13,11 +12,11 @@ const VARIABLE: &str = "GPUQUOTA_LIBRARY";
 pub fn find() -> Result<PathBuf, Error> {
     if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
         return usable(Path::new(&path))
-            .ok_or_else(|| Error::Asked(format!("{VARIABLE}={:?} is no file", shown(&path))));
+            .ok_or_else(|| Error::Asked(format!("{VARIABLE}={path:?} is no file")));
     }
     let places = places(std::env::current_exe().ok().as_deref());
     places.iter().find_map(|place| usable(place)).ok_or_else(|| {
-        let looked: Vec<String> = places.iter().map(|place| shown(place.as_os_str())).collect();
+        let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
         Error::Asked(format!("{NAME} is not found; looked at {}. Set {VARIABLE} to it.", looked.join(", ")))
     })
 }
@@ -41,7 +40,7 @@ pub fn preload(library: &Path, inherited: Option<&OsStr>) -> Result<OsString, Er
     let own = library.as_os_str();
     if own.as_bytes().iter().any(separates) {
         let message = "cannot be preloaded: the loader would split its path at the blank or colon";
-        return Err(Error::Asked(format!("{} {message}", shown(own))));
+        return Err(Error::Asked(format!("{} {message}", own.display())));
     }
     let mut value = inherited.unwrap_or_default().to_os_string();
     if !value.as_bytes().split(|byte| separates(byte)).any(|known| known == own.as_bytes()) {

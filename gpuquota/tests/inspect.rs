@@ -1,0 +1,98 @@
+//! `gpuquota inspect`: what the region says, and a clear word about what is none.
+
+mod common;
+
+use common::{Scratch, UUID, gpuquota, join, output, sample, stderr, stdout};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn inspect(path: &Path) -> Value {
+    let told = output(gpuquota().arg("inspect").arg(path).arg("--json"));
+    assert_eq!(told.status.code(), Some(0), "{}", stderr(&told));
+    assert_eq!(stdout(&told).lines().count(), 1);
+    serde_json::from_str(&stdout(&told)).expect("JSON")
+}
+
+#[test]
+fn a_region_is_told_by_device_and_by_process() {
+    let home = Scratch::new();
+    let path = home.join("a.cache");
+    let slot = join(&sample(&path), &path);
+    let told = inspect(&path);
+    assert_eq!(told["region"], json!(path.to_string_lossy()));
+    let device = json!({
+        "index": 0, "uuid": UUID, "memory_limit": 2_u64 << 30, "used": 1 << 30, "peak": 3_u64 << 29, "denied": 5,
+        "would_deny": 0, "share_percent": 30, "gpu_time_ns": 2_500_000_000_u64, "wait_ns": 500_000_000,
+        "launches": 9, "waits": 0,
+    });
+    assert_eq!(told["devices"], json!([device]));
+    let process = json!({
+        "slot": slot, "pid": std::process::id(), "host_pid": std::process::id(), "alive": true,
+        "devices": [{"device": 0, "bytes": 1 << 28, "pending_ns": 4_000_000}],
+    });
+    assert_eq!(told["processes"], json!([process]));
+
+    let people = stdout(&output(gpuquota().arg("inspect").arg(&path)));
+    for part in
+        ["limit 2.00 GiB", "used 1.00 GiB", "peak 1.50 GiB", "denied 5", "share 30%", "256.00 MiB", "alive"]
+    {
+        assert!(people.contains(part), "{part} is not in\n{people}");
+    }
+}
+
+#[test]
+fn a_process_whose_lock_is_gone_is_told_as_dead() {
+    let home = Scratch::new();
+    let path = home.join("a.cache");
+    let region = sample(&path);
+    let slot = &region.ours().slots[3];
+    slot.pid.store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
+    slot.state.store(gpuquota_region::layout::SLOT_TAKEN, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(inspect(&path)["processes"][0]["alive"], json!(false));
+}
+
+#[test]
+fn without_a_path_the_environments_region_is_meant() {
+    let home = Scratch::new();
+    let path = home.join("a.cache");
+    sample(&path);
+    for name in ["GPUQUOTA_REGION", "CUDA_DEVICE_MEMORY_SHARED_CACHE"] {
+        let told = output(gpuquota().env(name, &path).arg("inspect"));
+        assert!(stdout(&told).contains(UUID), "{name}: {}", stderr(&told));
+    }
+    let relative = output(gpuquota().env("GPUQUOTA_REGION", "a.cache").arg("inspect"));
+    assert_eq!(relative.status.code(), Some(2));
+    assert!(stderr(&relative).contains("GPUQUOTA_REGION=\"a.cache\""));
+}
+
+#[test]
+fn what_is_no_region_is_an_error_with_its_reason() {
+    let home = Scratch::new();
+    sample(&home.join("whole.cache"));
+    let whole = std::fs::read(home.join("whole.cache")).expect("the region");
+    let half = &whole[..whole.len() / 2];
+    for (name, bytes) in
+        [("empty", &b""[..]), ("text", b"no region"), ("half", half), ("noise", &vec![0xa5; 1 << 22])]
+    {
+        std::fs::write(home.join(name), bytes).expect("a file");
+    }
+    assert!(std::process::Command::new("mkfifo").arg(home.join("fifo")).status().expect("mkfifo").success());
+    for name in ["empty", "text", "half", "noise", "fifo", "missing", "."] {
+        let told = output(gpuquota().arg("inspect").arg(home.join(name)));
+        assert_eq!((told.status.code(), stdout(&told).as_str()), (Some(2), ""), "{name}");
+        assert!(
+            stderr(&told).starts_with(&format!("gpuquota: region {}", home.join(name).display())),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_tenants_bytes_never_reach_the_terminal_raw() {
+    let home = Scratch::new();
+    let path = home.join("a.cache");
+    let uuid = u64::from_le_bytes(*b"\x1b[31m\n\"\xff");
+    sample(&path).ours().devices[0].uuid[0].store(uuid, std::sync::atomic::Ordering::Relaxed);
+    let told = output(gpuquota().arg("inspect").arg(&path));
+    assert!(stdout(&told).contains("\\x1b[31m\\n\\\"\\xff"), "{}", stdout(&told));
+}
