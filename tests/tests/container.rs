@@ -4,9 +4,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use gpuquota_promises::{
-    GIB, MIB, Machine, Outcome, Program, Scratch, Setting, Verdict, artifact, program, trials,
-};
+use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Scratch, Verdict, artifact, program, trials};
 
 const CAP: i64 = 2 * GIB;
 
@@ -14,7 +12,7 @@ fn main() -> ExitCode {
     trials(&[
         ("a_full_disk_is_a_failed_quota_and_no_signal", full_disk),
         ("a_container_with_ld_so_preload_sees_its_slice", ld_so_preload),
-        ("a_limits_file_outranks_the_environment_and_survives_its_loss", limits_file),
+        ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
         ("java_starts_and_ends_as_without_the_library", java),
@@ -45,7 +43,7 @@ fn after(options: &[&str], script: &str, command: Command) -> Outcome {
 /// A script that puts a copy of /etc in its place, so that files can be added to it.
 fn own_etc(scratch: &Scratch) -> String {
     let copy = scratch.path().join("etc");
-    std::fs::create_dir(&copy).expect("the scratch folder is ours");
+    std::fs::create_dir_all(&copy).expect("the scratch folder is ours");
     let copy = copy.display();
     format!("mount -t tmpfs none {copy}; cp -a /etc/. {copy} 2>/dev/null || true; mount --rbind {copy} /etc")
 }
@@ -87,11 +85,11 @@ fn limits_file() -> Verdict {
     let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
     let machine = Machine::new("H100");
     let scratch = Scratch::new();
-    let script =
-        format!("{}; mkdir /etc/gpuquota; echo 'memory = 2GiB' > /etc/gpuquota/limits", own_etc(&scratch));
-    // A tenant who asks for more, and one who throws the environment away.
-    let asks_for_more: Setting<'_> = machine.quota().memory("40GiB");
-    sees_the_slice(after(options, &script, asks_for_more.command(program("views"), &[])));
+    let limits = "mkdir -p /etc/gpuquota; echo 'memory = 2GiB' > /etc/gpuquota/limits";
+    let script = format!("{}; {limits}", own_etc(&scratch));
+    for quota in [machine.quota().memory("40GiB"), machine.quota()] {
+        sees_the_slice(after(options, &script, quota.command(program("views"), &[])));
+    }
     Verdict::Kept
 }
 
@@ -110,9 +108,8 @@ fn pid_namespaces() -> Verdict {
         Program::start(command)
     };
     let (mut one, mut other) = (start(), start());
+    assert_eq!((one.wait_for("pid"), other.wait_for("pid")), (1, 1), "each namespace is its own");
     let free = one.ask("info", "free");
-    assert_eq!(one.wait_for("pid").max(1), 1, "the namespace is its own");
-    let _ = other.ask("info", "free");
     assert_eq!(one.ask(&format!("alloc {GIB}"), "rc"), 0);
     // Both are process 1 of their namespace: neither may take the other for dead, or for itself.
     let seen = other.ask("info", "free");
@@ -145,8 +142,7 @@ fn podman() -> Verdict {
             .args(["--device", "gpuquota.test/slice=two", "--rootfs"])
             .arg(format!("{}:O", root.display()))
             .args(command);
-        let script =
-            format!("{}; mkdir -p /etc/cdi; cp {} /etc/cdi", own_etc(&Scratch::new()), spec.display());
+        let script = format!("{}; mkdir -p /etc/cdi; cp {} /etc/cdi", own_etc(&scratch), spec.display());
         after(options, &script, podman)
     };
     let plain = run(&["/usr/bin/true"]);
