@@ -10,9 +10,12 @@ use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Regions of one node that are read; more are a mishap.
 const REGIONS: usize = 1024;
+/// How long one search reads; what is left then is a mishap. The places that nobody but root writes come first.
+const BUDGET: Duration = Duration::from_secs(5);
 /// Entries of one directory that are looked at.
 const ENTRIES: usize = 8192;
 
@@ -75,7 +78,13 @@ impl Places {
 
     /// Reads every region; a file or a container's name that turns up twice counts once, the first time.
     pub fn search(&self) -> (Vec<Found>, Vec<Mishap>) {
-        let mut search = Search::default();
+        let mut search = Search {
+            until: Instant::now() + BUDGET,
+            found: Vec::new(),
+            mishaps: Vec::new(),
+            files: HashSet::new(),
+            containers: HashSet::new(),
+        };
         for place in &self.0 {
             match place {
                 Place::Tree(path) => search.root(path, |search, tree| search.tree(tree, path)),
@@ -95,8 +104,8 @@ impl Places {
     }
 }
 
-#[derive(Default)]
 struct Search {
+    until: Instant,
     found: Vec<Found>,
     mishaps: Vec<Mishap>,
     files: HashSet<(u64, u64)>,
@@ -156,6 +165,8 @@ impl Search {
         }
         let word = if self.found.len() >= REGIONS {
             "too_many"
+        } else if Instant::now() > self.until {
+            "out_of_time"
         } else if self.containers.contains(container) {
             "duplicate"
         } else {
