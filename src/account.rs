@@ -1,0 +1,407 @@
+//! Bytes: reserve, call the driver, commit or roll back.
+//!
+//! The protocol that makes a reservation atomic and survives SIGKILL stands in `quota::ledger`; this room gives it
+//! the region's words, picks a lane for the thread, and decides what a refusal means.
+
+use crate::futex::{Futex, Held};
+use crate::holdings::{Holding, Key};
+use crate::process::Process;
+use core::sync::atomic::{
+    AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use gpuquota_quota::ledger::{self, Book, Lane, Refused};
+use gpuquota_quota::share::{self, Rate};
+use gpuquota_region::layout::{DEVICES, Device, EVENT_DENIED, EVENT_REAPED, LANES};
+use gpuquota_region::slot::Settle;
+use gpuquota_region::{Region, sys};
+
+/// Lanes that threads of one process may use for one device at the same time; beyond, they wait for each other for
+/// the nanoseconds that an operation takes.
+const LANES_PER_DEVICE: usize = 4;
+
+/// How long a refusal waits for reservations in flight, which may turn out smaller or fail.
+const SETTLING_NS: u64 = 10_000_000;
+/// How long the driver's own refusal is retried while a dead process's memory may be on its way back.
+const TEARDOWN_NS: u64 = 100_000_000;
+/// How long after a death its memory may still be on its way.
+const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
+
+/// The lanes of this process. All-zero bytes: none in use.
+pub struct Lanes {
+    locks: [Futex; LANES],
+    /// Lane + 1 by device; 0 for none yet.
+    by_device: [[AtomicU8; LANES_PER_DEVICE]; DEVICES],
+}
+
+/// The region's lanes, numbered slot by slot.
+struct Lines<'r>(&'r Region);
+
+impl Book for Lines<'_> {
+    #[inline]
+    fn lane(&self, index: u32) -> Option<Lane<'_>> {
+        let index = index as usize;
+        let lane = self.0.ours().lanes.get(index / LANES)?.get(index % LANES)?;
+        Some(Lane {
+            amount: &lane.amount,
+            operation: &lane.operation,
+            held: &lane.held,
+            reserving: &lane.reserving,
+        })
+    }
+}
+
+fn number(slot: usize, lane: u8) -> u32 {
+    (slot.wrapping_mul(LANES) as u32).wrapping_add(u32::from(lane))
+}
+
+/// What one kind of allocation needs to know of a call's answer.
+pub trait Verdict: Copy {
+    /// The call succeeded.
+    fn is_success(self) -> bool;
+    /// The device itself has no room.
+    fn is_out_of_memory(self) -> bool;
+    /// The answer to a request over the cap.
+    const OUT_OF_MEMORY: Self;
+}
+
+/// Bytes that are reserved but not yet anybody's.
+#[derive(Clone, Copy)]
+pub struct Reservation {
+    lane: u8,
+    bytes: u64,
+}
+
+impl Process {
+    fn device(&self, index: u8) -> Option<&'static Device> {
+        self.region()?.ours().devices.get(usize::from(index))
+    }
+
+    /// A lane for this thread to use: the first that is not busy.
+    #[inline]
+    fn with_lane<R>(&self, device: u8, then: impl FnOnce(u8, usize) -> R) -> Option<R> {
+        let slot = self.slot_index()?;
+        let (lane, _held) = self.free_lane(device)?;
+        Some(then(lane, slot))
+    }
+
+    #[inline]
+    fn free_lane(&self, device: u8) -> Option<(u8, Held<'_>)> {
+        let lanes = self.lanes.by_device.get(usize::from(device))?;
+        for serving in lanes {
+            let lane = match serving.load(Acquire).checked_sub(1) {
+                Some(lane) => lane,
+                None => match self.open_lane(device, serving) {
+                    Some(lane) => lane,
+                    None => break,
+                },
+            };
+            if let Some(held) = self.lanes.locks.get(usize::from(lane))?.try_lock() {
+                return Some((lane, held));
+            }
+        }
+        let lane = lanes.first()?.load(Acquire).checked_sub(1)?;
+        Some((lane, self.lanes.locks.get(usize::from(lane))?.lock()))
+    }
+
+    #[cold]
+    fn open_lane(&self, device: u8, serving: &AtomicU8) -> Option<u8> {
+        let mine = device.wrapping_add(1);
+        let lanes = &self.slot()?.lane_device;
+        let lane = lanes.iter().position(|lane| lane.compare_exchange(0, mine, AcqRel, Relaxed).is_ok())?;
+        let lane = lane as u8;
+        match serving.compare_exchange(0, lane.wrapping_add(1), AcqRel, Acquire) {
+            Ok(_) => Some(lane),
+            Err(other) => {
+                // Another thread was first; the lane has held nothing yet.
+                lanes.get(usize::from(lane))?.store(0, Release);
+                other.checked_sub(1)
+            }
+        }
+    }
+
+    /// Reserves `bytes`; `None` if they may not be had, which is then already written down.
+    #[inline]
+    pub fn reserve(&self, device: u8, bytes: u64) -> Option<Reservation> {
+        let record = self.device(device)?;
+        let cap = self.known.memory_cap(device, record).filter(|_| !self.observes());
+        match self.try_reserve(record, device, bytes, cap) {
+            Ok(reservation) => {
+                if self.observes() {
+                    self.note_excess(device, record);
+                }
+                Some(reservation)
+            }
+            Err(refused) => self.reserve_slowly(record, device, bytes, cap, refused),
+        }
+    }
+
+    #[inline]
+    fn try_reserve(
+        &self,
+        record: &Device,
+        device: u8,
+        bytes: u64,
+        cap: Option<u64>,
+    ) -> Result<Reservation, Refused> {
+        let region = self.region().ok_or(Refused::Broken)?;
+        let take = |lane, slot| {
+            let used = ledger::take(&Lines(region), &record.used, number(slot, lane), bytes, cap)?;
+            if record.peak.load(Relaxed) < used {
+                record.peak.fetch_max(used, Relaxed);
+            }
+            Ok(Reservation { lane, bytes })
+        };
+        let reservation = self.with_lane(device, take).ok_or(Refused::Broken)??;
+        self.show(device);
+        Ok(reservation)
+    }
+
+    /// A refusal is right only if the bytes of the dead are back and no reservation in flight may still shrink.
+    #[cold]
+    fn reserve_slowly(
+        &self,
+        record: &Device,
+        device: u8,
+        bytes: u64,
+        cap: Option<u64>,
+        refused: Refused,
+    ) -> Option<Reservation> {
+        let _errno = sys::KeepErrno::new();
+        let mut refused = refused;
+        if cap.is_none_or(|cap| bytes <= cap) {
+            self.reap();
+            let deadline = sys::monotonic_ns().wrapping_add(SETTLING_NS);
+            loop {
+                match self.try_reserve(record, device, bytes, cap) {
+                    Ok(reservation) => return Some(reservation),
+                    Err(again) => refused = again,
+                }
+                let now = sys::monotonic_ns();
+                if now >= deadline || !self.in_flight(device) {
+                    break;
+                }
+                sys::sleep_until(now.wrapping_add(100_000));
+            }
+        }
+        let used = match refused {
+            Refused::Cap { used } => used,
+            Refused::Broken => ledger::used(&record.used),
+        };
+        record.denied.fetch_add(1, Relaxed);
+        self.region()?.event(EVENT_DENIED, u32::from(device), bytes, used, cap.unwrap_or(0));
+        None
+    }
+
+    /// Whether any process has reserved an upper bound whose call has not returned.
+    fn in_flight(&self, device: u8) -> bool {
+        let Some(region) = self.region() else { return false };
+        let ours = region.ours();
+        let high = ours.header.slot_high.load(Acquire) as usize;
+        let serves = |lane: &AtomicU8| lane.load(Relaxed) == device.wrapping_add(1);
+        ours.slots.iter().zip(&ours.lanes).take(high).any(|(slot, lanes)| {
+            let pairs = slot.lane_device.iter().zip(lanes);
+            pairs.filter(|(device, _)| serves(device)).any(|(_, lane)| lane.reserving.load(Relaxed) != 0)
+        })
+    }
+
+    /// Says that a reservation is an upper bound, until it is settled.
+    fn announce(&self, reservation: Reservation, sign: i64) {
+        let lane = self
+            .slot_index()
+            .zip(self.region())
+            .and_then(|(slot, region)| region.ours().lanes.get(slot)?.get(usize::from(reservation.lane)));
+        if let Some(lane) = lane {
+            lane.reserving.fetch_add((reservation.bytes as i64).wrapping_mul(sign) as u64, Relaxed);
+        }
+    }
+
+    fn note_excess(&self, device: u8, record: &Device) {
+        let cap = self.known.memory_cap(device, record);
+        if cap.is_some_and(|cap| ledger::used(&record.used) > cap) {
+            record.would_deny.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Gives `bytes` of a lane back.
+    #[inline]
+    pub fn give_back(&self, device: u8, lane: u8, bytes: u64) {
+        let given = self.device(device).zip(self.region()).zip(self.slot_index()).and_then(
+            |((record, region), slot)| {
+                let _held = self.lanes.locks.get(usize::from(lane))?.lock();
+                ledger::give(&Lines(region), &record.used, number(slot, lane), bytes).ok()
+            },
+        );
+        match given {
+            Some(_) => self.show(device),
+            None => self.fell_back(),
+        }
+    }
+
+    /// Counts an incident that was survived by going on with the driver's own answer.
+    #[cold]
+    fn fell_back(&self) {
+        if let Some(region) = self.region() {
+            region.ours().header.fallbacks.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Bytes that this process holds of a device.
+    fn own_bytes(&self, device: u8) -> Option<u64> {
+        let lanes = self.region()?.ours().lanes.get(self.slot_index()?)?;
+        let serving = self.lanes.by_device.get(usize::from(device))?;
+        let held =
+            serving.iter().map_while(|lane| lanes.get(usize::from(lane.load(Acquire).checked_sub(1)?)));
+        Some(held.fold(0, |sum: u64, lane| sum.wrapping_add(lane.held.load(Acquire) >> 16)))
+    }
+
+    /// Writes this process's bytes into HAMi's view. Threads may pass each other here, so whoever wrote looks again:
+    /// the last one to write then wrote what was true.
+    #[inline]
+    fn show(&self, device: u8) {
+        let used = self
+            .region()
+            .zip(self.slot_index())
+            .and_then(|(region, slot)| region.hami().procs.get(slot)?.used.get(usize::from(device)));
+        let Some(used) = used else { return };
+        let mut bytes = self.own_bytes(device);
+        for _ in 0..4 {
+            used.set(bytes.unwrap_or(0));
+            let again = self.own_bytes(device);
+            if again == bytes {
+                return;
+            }
+            bytes = again;
+        }
+    }
+
+    /// An allocation: reserves `bytes`, makes the call, and notes what it gave under the key that `granted` tells.
+    #[inline]
+    pub fn allocate<R: Verdict>(
+        &self,
+        device: u8,
+        bytes: u64,
+        call: impl Fn() -> R,
+        granted: impl FnOnce() -> (Option<Key>, u64),
+    ) -> R {
+        let Some(reservation) = self.reserve(device, bytes) else { return R::OUT_OF_MEMORY };
+        let answer = self.call_with_patience(device, call);
+        if !answer.is_success() {
+            self.give_back(device, reservation.lane, bytes);
+            return answer;
+        }
+        let (key, owner) = granted();
+        self.note(key, Holding { bytes, device, lane: reservation.lane, owner });
+        answer
+    }
+
+    /// An allocation whose size the driver decides: reserves `most`, and settles to what `granted` tells.
+    pub fn allocate_at_most<R: Verdict>(
+        &self,
+        device: u8,
+        most: u64,
+        call: impl Fn() -> R,
+        granted: impl FnOnce() -> (Option<Key>, u64, u64),
+    ) -> R {
+        let Some(reservation) = self.reserve(device, most) else { return R::OUT_OF_MEMORY };
+        self.announce(reservation, 1);
+        let answer = self.call_with_patience(device, call);
+        let (key, owner, bytes) = if answer.is_success() { granted() } else { (None, 0, 0) };
+        let bytes = bytes.min(most);
+        if bytes < most {
+            self.give_back(device, reservation.lane, most.wrapping_sub(bytes));
+        }
+        self.announce(reservation, -1);
+        if answer.is_success() {
+            self.note(key, Holding { bytes, device, lane: reservation.lane, owner });
+        }
+        answer
+    }
+
+    #[inline]
+    fn note(&self, key: Option<Key>, holding: Holding) {
+        // A holding that cannot be noted stays charged until the process ends: never too little.
+        if !key.is_some_and(|key| self.holdings.insert(key, holding)) {
+            self.fell_back();
+        }
+    }
+
+    /// Makes the call; where the driver itself has no room although the quota has, and a process has just died,
+    /// tries again until its memory is back.
+    #[inline]
+    fn call_with_patience<R: Verdict>(&self, device: u8, call: impl Fn() -> R) -> R {
+        let answer = call();
+        if answer.is_out_of_memory() { self.call_again(device, answer, call) } else { answer }
+    }
+
+    #[cold]
+    fn call_again<R: Verdict>(&self, device: u8, answer: R, call: impl Fn() -> R) -> R {
+        let _errno = sys::KeepErrno::new();
+        self.reap();
+        let started = sys::monotonic_ns();
+        let died = self.device(device).map_or(0, |record| record.reaped_at_ns.load(Relaxed));
+        let mut answer = answer;
+        if died == 0 || started.saturating_sub(died) > TEARDOWN_WINDOW_NS {
+            return answer;
+        }
+        while answer.is_out_of_memory() && sys::monotonic_ns().saturating_sub(started) < TEARDOWN_NS {
+            sys::sleep_until(sys::monotonic_ns().wrapping_add(2_000_000));
+            answer = call();
+        }
+        answer
+    }
+
+    /// A free: takes the holding out, makes the call, gives the bytes back; a failed free puts the holding back.
+    /// What is not known is forwarded all the same.
+    #[inline]
+    pub fn free<R: Verdict>(&self, key: Option<Key>, call: impl FnOnce() -> R) -> R {
+        let holding = key.and_then(|key| self.holdings.remove(key));
+        let answer = call();
+        if let (Some(key), Some(holding)) = (key, holding) {
+            if answer.is_success() {
+                self.give_back(holding.device, holding.lane, holding.bytes);
+            } else {
+                self.note(Some(key), holding);
+            }
+        }
+        answer
+    }
+
+    /// A context is gone, and with it all that belonged to it.
+    #[cold]
+    pub fn context_is_gone(&self, context: u64) {
+        self.known.forget_context(context);
+        self.holdings.remove_context(context, |holding| {
+            self.give_back(holding.device, holding.lane, holding.bytes);
+        });
+    }
+}
+
+/// Settles what a dead process left.
+pub struct Heir;
+
+impl Settle for Heir {
+    fn settle(&mut self, region: &Region, index: usize) {
+        let ours = region.ours();
+        let Some(slot) = ours.slots.get(index) else { return };
+        let mut given = 0u64;
+        for (lane, serves) in slot.lane_device.iter().enumerate() {
+            let device = serves.load(Acquire).checked_sub(1).and_then(|at| ours.devices.get(usize::from(at)));
+            let Some(device) = device else { continue };
+            if let Ok(bytes) = ledger::settle_dead(&Lines(region), &device.used, number(index, lane as u8))
+                && bytes > 0
+            {
+                device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);
+                given = given.saturating_add(bytes);
+            }
+        }
+        for (device, pending) in ours.devices.iter().zip(&slot.pending_ns) {
+            let pending = pending.swap(0, AcqRel);
+            if let Some(rate) = Rate::new(device.core_limit.load(Relaxed)).filter(|_| pending > 0) {
+                share::settle(crate::meter::clock(device), pending, 0, rate);
+            }
+        }
+        if given > 0 {
+            region.event(EVENT_REAPED, u32::MAX, 0, given, 0);
+        }
+    }
+}

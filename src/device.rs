@@ -1,0 +1,311 @@
+//! Which device of the region is meant?
+//!
+//! CUDA, NVML and the region each number devices in their own way; what they agree on is the UUID. This room keeps
+//! the translations of this process, and registers a device in the region when the container first meets it.
+
+use crate::hook::cuda;
+use crate::process::Process;
+use core::sync::atomic::{
+    AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use gpuquota_quota::limits::Source;
+use gpuquota_region::Region;
+use gpuquota_region::layout::{self, DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device};
+use gpuquota_region::{lock, sys};
+
+/// Devices as CUDA numbers them in one process.
+const ORDINALS: usize = 64;
+/// Contexts and NVML handles remembered; more are asked for anew each time.
+const REMEMBERED: usize = 64;
+
+/// What this process knows of devices. All-zero bytes: nothing.
+pub struct Known {
+    /// Region index + 1 by CUDA ordinal.
+    ordinals: [AtomicU8; ORDINALS],
+    /// Index in the container + 1 by CUDA ordinal, where CUDA_VISIBLE_DEVICES reorders; 0 where it does not.
+    visible: [AtomicU8; ORDINALS],
+    /// Primary context by CUDA ordinal.
+    primaries: [AtomicU64; ORDINALS],
+    /// Region index + 1 by context.
+    contexts: Remembered,
+    /// Region index + 1 by NVML handle.
+    handles: Remembered,
+    /// What the limits file allows, bytes + 1, by region index; 0 where it says nothing.
+    ceilings: [AtomicU64; layout::DEVICES],
+}
+
+/// A small table from a handle to a region index, without locks.
+struct Remembered {
+    keys: [AtomicU64; REMEMBERED],
+    values: [AtomicU8; REMEMBERED],
+}
+
+impl Remembered {
+    #[inline]
+    fn get(&self, key: u64) -> Option<u8> {
+        let mut pairs = self.keys.iter().zip(&self.values);
+        let (_, value) = pairs.find(|(found, _)| found.load(Acquire) == key)?;
+        value.load(Relaxed).checked_sub(1)
+    }
+
+    fn put(&self, key: u64, index: u8) {
+        for (found, value) in self.keys.iter().zip(&self.values) {
+            if found.load(Relaxed) == 0
+                && value.compare_exchange(0, index.wrapping_add(1), AcqRel, Relaxed).is_ok()
+            {
+                found.store(key, Release);
+                return;
+            }
+        }
+    }
+
+    fn forget(&self, key: u64) {
+        for (found, value) in self.keys.iter().zip(&self.values) {
+            if found.compare_exchange(key, 0, AcqRel, Relaxed).is_ok() {
+                value.store(0, Release);
+            }
+        }
+    }
+}
+
+/// Where a call acts: the calling thread's context and its device.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The context's handle.
+    pub context: u64,
+    /// Region index of its device.
+    pub device: u8,
+}
+
+impl Known {
+    /// Reads CUDA_VISIBLE_DEVICES where it is a list of numbers: ordinal n is then the n-th of them.
+    pub fn read_visible(&self, value: Option<&[u8]>) {
+        let Some(value) = value else { return };
+        for (word, visible) in value.split(|byte| *byte == b',').zip(&self.visible) {
+            let number =
+                word.iter().filter(|byte| **byte != b' ').try_fold(None, |number: Option<u8>, byte| {
+                    let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+                    Some(Some(number.unwrap_or(0).checked_mul(10)?.checked_add(digit)?))
+                });
+            let Some(Some(number)) = number else { return };
+            visible.store(number.saturating_add(1), Relaxed);
+        }
+    }
+
+    /// Where the calling thread's calls act; `None` without a context.
+    #[inline]
+    pub fn place(&self, process: &Process) -> Option<Place> {
+        let context = cuda::current_context()?;
+        let device = match self.contexts.get(context) {
+            Some(device) => device,
+            None => self.learn_context(process, context)?,
+        };
+        Some(Place { context, device })
+    }
+
+    #[cold]
+    fn learn_context(&self, process: &Process, context: u64) -> Option<u8> {
+        let index = self.of_ordinal(process, cuda::current_device()?)?;
+        self.contexts.put(context, index);
+        Some(index)
+    }
+
+    /// Region index of a CUDA device.
+    pub fn of_ordinal(&self, process: &Process, ordinal: i32) -> Option<u8> {
+        let position = usize::try_from(ordinal).ok()?;
+        let known = self.ordinals.get(position)?;
+        if let Some(index) = known.load(Acquire).checked_sub(1) {
+            return Some(index);
+        }
+        let index = match self.visible.get(position)?.load(Relaxed) {
+            0 => position as u32,
+            number => u32::from(number).wrapping_sub(1),
+        };
+        let mut uuid = Uuid::default();
+        if !cuda::uuid_of(ordinal, &mut uuid) {
+            uuid.push(b"CUDA-ordinal-");
+            uuid.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
+        }
+        let found = self.register(process, &uuid, index, cuda::total_memory(ordinal).unwrap_or(0))?;
+        known.store(found.wrapping_add(1), Release);
+        Some(found)
+    }
+
+    /// Region index of an NVML device, which `describe` tells the UUID, index and total memory of.
+    pub fn of_handle(
+        &self,
+        process: &Process,
+        handle: u64,
+        describe: impl FnOnce(&mut Uuid) -> Option<(u32, u64)>,
+    ) -> Option<u8> {
+        if let Some(index) = self.handles.get(handle) {
+            return Some(index);
+        }
+        let mut uuid = Uuid::default();
+        let (index, total) = describe(&mut uuid)?;
+        let found = self.register(process, &uuid, index, total)?;
+        self.handles.put(handle, found);
+        Some(found)
+    }
+
+    fn register(&self, process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
+        let found = register(process, uuid, index, total)?;
+        let limit = process.limits().memory.lookup(index, uuid.text());
+        if let Some(limit) = limit.filter(|limit| limit.source == Source::File) {
+            let ceiling = self.ceilings.get(usize::from(found))?;
+            ceiling.store(limit.value.saturating_add(1), Relaxed);
+        }
+        Some(found)
+    }
+
+    /// The cap on a device's memory. What the limits file says outranks the region, which the container's programs
+    /// can write: the lower of both holds.
+    #[inline]
+    pub fn memory_cap(&self, index: u8, device: &Device) -> Option<u64> {
+        let shared = Some(device.memory_limit.load(Relaxed)).filter(|limit| *limit != 0);
+        let ceiling = self.ceilings.get(usize::from(index))?.load(Relaxed).checked_sub(1);
+        match (shared, ceiling) {
+            (Some(shared), Some(ceiling)) => Some(shared.min(ceiling)),
+            (shared, ceiling) => shared.or(ceiling),
+        }
+    }
+
+    /// Remembers the primary context of a device.
+    pub fn is_primary(&self, ordinal: i32, context: u64) {
+        if let Some(primary) = usize::try_from(ordinal).ok().and_then(|at| self.primaries.get(at)) {
+            primary.store(context, Relaxed);
+        }
+    }
+
+    /// The primary context of a device, if it was ever retained.
+    pub fn primary(&self, ordinal: i32) -> Option<u64> {
+        let primary = self.primaries.get(usize::try_from(ordinal).ok()?)?.load(Relaxed);
+        (primary != 0).then_some(primary)
+    }
+
+    /// Forgets a context that is gone: its handle may come back for another device.
+    pub fn forget_context(&self, context: u64) {
+        self.contexts.forget(context);
+    }
+}
+
+/// A UUID's text while it is built, zero-padded.
+pub struct Uuid {
+    bytes: [u8; layout::UUID_BYTES],
+    length: usize,
+}
+
+impl Default for Uuid {
+    fn default() -> Self {
+        Self { bytes: [0; layout::UUID_BYTES], length: 0 }
+    }
+}
+
+impl Uuid {
+    /// Appends text; what does not fit is left off.
+    pub fn push(&mut self, text: &[u8]) {
+        for (to, from) in self.bytes.iter_mut().skip(self.length).zip(text) {
+            *to = *from;
+            self.length = self.length.saturating_add(1);
+        }
+    }
+
+    /// Appends 16 bytes the way NVML writes them: 8-4-4-4-12 hexadecimal digits.
+    pub fn push_groups(&mut self, bytes: &[u8]) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        for (position, byte) in bytes.iter().enumerate() {
+            if matches!(position, 4 | 6 | 8 | 10) {
+                self.push(b"-");
+            }
+            for half in [byte >> 4, byte & 15] {
+                self.push(DIGITS.get(usize::from(half)).map_or(b"", core::slice::from_ref));
+            }
+        }
+    }
+
+    fn text(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&[])
+    }
+
+    fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.bytes
+            .chunks_exact(8)
+            .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    fn is(&self, device: &Device) -> bool {
+        device.uuid.iter().zip(self.words()).all(|(stored, own)| stored.load(Relaxed) == own)
+    }
+}
+
+/// The region's record of a device, made now if the container meets it for the first time.
+#[cold]
+fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
+    let _errno = sys::KeepErrno::new();
+    let region = process.region()?;
+    let devices = &region.ours().devices;
+    loop {
+        if let Some(found) = position(region, uuid) {
+            return Some(found);
+        }
+        let own = devices.iter().position(|device| {
+            device.state.compare_exchange(DEVICE_FREE, DEVICE_CLAIMED, AcqRel, Relaxed).is_ok()
+        })?;
+        let device = devices.get(own)?;
+        device.claimed_by.store(sys::pid(), Relaxed);
+        device.uuid.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
+        // Of two processes that register the same device at once, the one with the lower record wins.
+        let mut other = false;
+        for earlier in devices.iter().take(own) {
+            wait_while_claimed(earlier);
+            other |= earlier.state.load(Acquire) == DEVICE_READY && uuid.is(earlier);
+        }
+        if other {
+            device.state.store(DEVICE_FREE, Release);
+            continue;
+        }
+        let limits = process.limits();
+        let cores = limits.cores_for(index, uuid.text()).map_or(0, u32::from);
+        let memory = limits.memory_for(index, uuid.text()).unwrap_or(0);
+        device.memory_total.store(total, Relaxed);
+        device.memory_limit.store(memory, Relaxed);
+        device.core_limit.store(cores, Relaxed);
+        if cores != 0 {
+            region.ours().header.shares.store(1, Release);
+        }
+        device.state.store(DEVICE_READY, Release);
+        show(region, own, uuid, memory, cores);
+    }
+}
+
+fn position(region: &Region, uuid: &Uuid) -> Option<u8> {
+    let is = |device: &Device| device.state.load(Acquire) == DEVICE_READY && uuid.is(device);
+    region.ours().devices.iter().position(is).map(|found| found as u8)
+}
+
+/// Waits for a process that is writing a record: it takes microseconds, unless the process died in between.
+fn wait_while_claimed(device: &Device) {
+    let deadline = sys::monotonic_ns().wrapping_add(100_000_000);
+    while device.state.load(Acquire) == DEVICE_CLAIMED {
+        let now = sys::monotonic_ns();
+        if now > deadline && lock::process_stat(device.claimed_by.load(Relaxed)).is_none() {
+            let _ = device.state.compare_exchange(DEVICE_CLAIMED, DEVICE_FREE, AcqRel, Relaxed);
+            return;
+        }
+        sys::sleep_until(now.wrapping_add(50_000));
+    }
+}
+
+/// HAMi's view of a device.
+fn show(region: &Region, index: usize, uuid: &Uuid, memory: u64, cores: u32) {
+    let view = region.hami();
+    let Some(((words, limit), sm_limit)) =
+        view.uuids.get(index).zip(view.limit.get(index)).zip(view.sm_limit.get(index))
+    else {
+        return;
+    };
+    words.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
+    limit.store(memory, Relaxed);
+    sm_limit.store(if cores == 0 { 100 } else { u64::from(cores) }, Relaxed);
+    view.device_num.fetch_max((index as u64).wrapping_add(1), AcqRel);
+}

@@ -1,0 +1,280 @@
+//! Who holds what: each living allocation of this process, by pointer or handle.
+//!
+//! A sharded hash table: an operation takes one shard's lock for a few nanoseconds, and its cost does not grow with
+//! the number of living allocations. The tables are mappings of our own, absent in a child made by fork: nothing
+//! here calls malloc, which the program may interpose, and a child must not take its parent's allocations for its
+//! own. Why not a crate: `hashbrown` and its like contain paths that panic or abort when memory is short.
+//!
+//! # Safety
+//! This room may use `unsafe` because it reads and writes the entries in mappings of its own, under the shard's
+//! lock, at indices that are masked to the table's size.
+#![allow(unsafe_code)]
+
+use crate::futex::Futex;
+use core::cell::UnsafeCell;
+use core::mem::size_of;
+use gpuquota_region::sys::{self, InChild};
+
+/// What a key names. Pointers and handles come from different spaces and may be equal as numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Device memory, by address.
+    Memory = 1,
+    /// An array or mipmapped array, by handle.
+    Array = 2,
+    /// Physical memory of the VMM, by handle.
+    Physical = 3,
+    /// A mapping of physical memory, by address.
+    Mapping = 4,
+}
+
+/// A key: user-space addresses and handles are below 2^57, the kind goes above.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key(u64);
+
+impl Key {
+    /// The key of `value`; `None` for zero and for what cannot be told apart.
+    #[inline]
+    pub fn new(kind: Kind, value: u64) -> Option<Self> {
+        (value != 0 && value >> 60 == 0).then_some(Self(value | (kind as u64) << 60))
+    }
+
+    fn kind(self) -> u64 {
+        self.0 >> 60
+    }
+
+    #[inline]
+    fn hash(self) -> u64 {
+        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+/// What is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holding {
+    /// Bytes charged.
+    pub bytes: u64,
+    /// Region index of the device.
+    pub device: u8,
+    /// Ledger lane, within the process, through which they were charged.
+    pub lane: u8,
+    /// Memory and arrays: the context they belong to. Physical memory: how many handles and mappings keep it.
+    /// Mappings: the physical memory's handle.
+    pub owner: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    /// 0: free.
+    key: u64,
+    /// bytes << 16 | device << 8 | lane.
+    charge: u64,
+    owner: u64,
+}
+
+impl Entry {
+    const FREE: Self = Self { key: 0, charge: 0, owner: 0 };
+
+    fn new(key: Key, holding: Holding) -> Self {
+        let charge = holding.bytes << 16 | u64::from(holding.device) << 8 | u64::from(holding.lane);
+        Self { key: key.0, charge, owner: holding.owner }
+    }
+
+    fn holding(self) -> Holding {
+        let [lane, device, ..] = self.charge.to_le_bytes();
+        Holding { bytes: self.charge >> 16, device, lane, owner: self.owner }
+    }
+}
+
+const SHARDS: usize = 64;
+/// Entries of a shard's first table: one page and a half.
+const FIRST: usize = 256;
+
+/// The table. All-zero bytes are an empty one.
+pub struct Holdings {
+    shards: [Shard; SHARDS],
+}
+
+#[repr(align(64))]
+struct Shard {
+    lock: Futex,
+    table: UnsafeCell<Table>,
+}
+
+struct Table {
+    /// Null until the first insertion.
+    entries: *mut Entry,
+    /// A power of two, or 0.
+    capacity: usize,
+    used: usize,
+}
+
+// SAFETY: a shard's table is only touched with its lock held.
+unsafe impl Sync for Shard {}
+
+impl Holdings {
+    #[inline]
+    fn with<R>(&self, key: Key, then: impl FnOnce(&mut Table, Key) -> R) -> Option<R> {
+        let shard = self.shards.get((key.hash() >> 58) as usize % SHARDS)?;
+        let _held = shard.lock.lock();
+        // SAFETY: the lock is held, so this is the only reference to the table.
+        Some(then(unsafe { &mut *shard.table.get() }, key))
+    }
+
+    /// Notes a holding; false when there is no memory for the note.
+    #[inline]
+    pub fn insert(&self, key: Key, holding: Holding) -> bool {
+        self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(false)
+    }
+
+    /// Takes a holding out.
+    #[inline]
+    pub fn remove(&self, key: Key) -> Option<Holding> {
+        self.with(key, |table, key| table.remove(key)).flatten()
+    }
+
+    /// The holding of a key.
+    pub fn get(&self, key: Key) -> Option<Holding> {
+        self.with(key, |table, key| table.position(key).map(|at| table.read(at).holding())).flatten()
+    }
+
+    /// Changes the count of references that keep physical memory; takes it out and returns it when none is left.
+    pub fn change_references(&self, key: Key, by: i64) -> Option<Holding> {
+        self.with(key, |table, key| {
+            let at = table.position(key)?;
+            let mut entry = table.read(at);
+            entry.owner = entry.owner.saturating_add_signed(by);
+            if entry.owner == 0 {
+                return table.remove(key);
+            }
+            table.write(at, entry);
+            None
+        })
+        .flatten()
+    }
+
+    /// Takes out everything that belongs to a context that is gone, and hands each to `gone`.
+    pub fn remove_context(&self, context: u64, mut gone: impl FnMut(Holding)) {
+        for shard in &self.shards {
+            loop {
+                let held = shard.lock.lock();
+                // SAFETY: the lock is held.
+                let table = unsafe { &mut *shard.table.get() };
+                let Some(entry) = table.find_context(context) else { break };
+                table.remove(Key(entry.key));
+                drop(held);
+                gone(entry.holding());
+            }
+        }
+    }
+}
+
+impl Table {
+    fn mask(&self) -> usize {
+        self.capacity.wrapping_sub(1)
+    }
+
+    fn read(&self, at: usize) -> Entry {
+        // SAFETY: the index is masked to the capacity, and a table with a capacity is mapped.
+        unsafe { self.entries.wrapping_add(at & self.mask()).read() }
+    }
+
+    fn write(&mut self, at: usize, entry: Entry) {
+        // SAFETY: as in `read`.
+        unsafe { self.entries.wrapping_add(at & self.mask()).write(entry) };
+    }
+
+    fn home(&self, key: Key) -> usize {
+        (key.hash() >> 20) as usize & self.mask()
+    }
+
+    fn position(&self, key: Key) -> Option<usize> {
+        if self.capacity == 0 {
+            return None;
+        }
+        let mut at = self.home(key);
+        loop {
+            match self.read(at).key {
+                0 => return None,
+                found if found == key.0 => return Some(at),
+                _ => at = at.wrapping_add(1) & self.mask(),
+            }
+        }
+    }
+
+    fn insert(&mut self, entry: Entry) -> bool {
+        let key = Key(entry.key);
+        if let Some(at) = self.position(key) {
+            // The driver gave the same address again: whatever stood here was freed behind our back.
+            self.write(at, entry);
+            return true;
+        }
+        // At most three quarters full: probes stay short, and there always is a free entry to end them.
+        if self.used.saturating_mul(4) >= self.capacity.saturating_mul(3) && !self.grow() {
+            return false;
+        }
+        self.place(entry);
+        self.used = self.used.wrapping_add(1);
+        true
+    }
+
+    fn place(&mut self, entry: Entry) {
+        let mut at = self.home(Key(entry.key));
+        while self.read(at).key != 0 {
+            at = at.wrapping_add(1) & self.mask();
+        }
+        self.write(at, entry);
+    }
+
+    fn grow(&mut self) -> bool {
+        let capacity = self.capacity.saturating_mul(2).max(FIRST);
+        let Some(bytes) = capacity.checked_mul(size_of::<Entry>()) else { return false };
+        let Ok(entries) = sys::map_private(bytes) else { return false };
+        let _ = sys::advise_fork(entries, bytes, InChild::Absent);
+        let old = Table { entries: self.entries, capacity: self.capacity, used: self.used };
+        *self = Table { entries: entries.cast(), capacity, used: old.used };
+        for at in 0..old.capacity {
+            let entry = old.read(at);
+            if entry.key != 0 {
+                self.place(entry);
+            }
+        }
+        if old.capacity != 0 {
+            sys::unmap_private(old.entries.cast(), old.capacity.wrapping_mul(size_of::<Entry>()));
+        }
+        true
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Holding> {
+        let mut hole = self.position(key)?;
+        let removed = self.read(hole);
+        // Later entries of the same run move up, so that no probe ends early and nothing has to be swept.
+        let mut at = hole;
+        loop {
+            at = at.wrapping_add(1) & self.mask();
+            let entry = self.read(at);
+            if entry.key == 0 {
+                break;
+            }
+            let distance = at.wrapping_sub(self.home(Key(entry.key))) & self.mask();
+            if distance >= at.wrapping_sub(hole) & self.mask() {
+                self.write(hole, entry);
+                hole = at;
+            }
+        }
+        self.write(hole, Entry::FREE);
+        self.used = self.used.saturating_sub(1);
+        Some(removed.holding())
+    }
+
+    fn find_context(&self, context: u64) -> Option<Entry> {
+        let of_context = |entry: &Entry| {
+            let kind = Key(entry.key).kind();
+            entry.key != 0
+                && entry.owner == context
+                && (kind == Kind::Memory as u64 || kind == Kind::Array as u64)
+        };
+        (0..self.capacity).map(|at| self.read(at)).find(of_context)
+    }
+}

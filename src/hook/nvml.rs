@@ -1,0 +1,91 @@
+//! NVML: the container's memory as its tools read it.
+//!
+//! # Safety
+//! This room may use `unsafe` because it calls NVML with pointers to its own locals, and rewrites the records that
+//! NVML has just written successfully.
+#![allow(unsafe_code)]
+
+use super::{Missing, calls, hooks};
+use crate::device::Uuid;
+use crate::driver::{Entry, Library, sys::nvml as sys};
+use crate::process::{Quota, quota};
+use crate::report::{self, Memory};
+use core::ffi::{c_char, c_uint};
+use sys::{nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlReturn_t};
+
+/// NVML.
+pub static LIBNVML: Library =
+    Library::new(c"libnvidia-ml.so.1", "libnvidia-ml.so", c"nvmlDeviceGetUUID", TABLES);
+
+static TABLES: &[&[Entry]] = &[TABLE, CALLED];
+
+const SUCCESS: nvmlReturn_t = nvmlReturn_t::NVML_SUCCESS;
+
+impl Missing for nvmlReturn_t {
+    const MISSING: Self = Self::NVML_ERROR_FUNCTION_NOT_FOUND;
+}
+
+calls! { super::LIBNVML, sys;
+    nvmlDeviceGetUUID: fn(nvmlDevice_t, *mut c_char, c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetIndex: fn(nvmlDevice_t, *mut c_uint) -> nvmlReturn_t;
+}
+
+/// UUID text and index of a device.
+fn describe(device: nvmlDevice_t, uuid: &mut Uuid) -> Option<u32> {
+    let mut text = [0u8; 96];
+    let mut index = 0;
+    // SAFETY: writes to locals, whose length is passed along.
+    unsafe {
+        if nvmlDeviceGetUUID::REAL.get()?(device, text.as_mut_ptr().cast(), 96) != SUCCESS {
+            return None;
+        }
+        // MIG devices have no index of their own; they count as the first.
+        if nvmlDeviceGetIndex::REAL.get()?(device, &mut index) != SUCCESS {
+            index = 0;
+        }
+    }
+    uuid.push(text.split(|byte| *byte == 0).next().unwrap_or(&[]));
+    Some(index)
+}
+
+/// The slice of a device, from what NVML said of the whole.
+fn slice(device: nvmlDevice_t, total: u64, free: u64) -> Option<Memory> {
+    let Quota::On(process) = quota() else { return None };
+    let describe = |uuid: &mut Uuid| describe(device, uuid).map(|index| (index, total));
+    let index = process.known.of_handle(process, device as u64, describe)?;
+    report::memory(process, index, total, free)
+}
+
+fn memory(device: nvmlDevice_t, memory: *mut nvmlMemory_t, answer: nvmlReturn_t) -> nvmlReturn_t {
+    if answer == SUCCESS && !memory.is_null() {
+        // SAFETY: not null, and NVML has just written it.
+        let memory = unsafe { &mut *memory };
+        if let Some(slice) = slice(device, memory.total, memory.free) {
+            memory.total = slice.total;
+            memory.used = slice.total.saturating_sub(slice.free);
+            memory.free = slice.free;
+        }
+    }
+    answer
+}
+
+fn memory_v2(device: nvmlDevice_t, memory: *mut nvmlMemory_v2_t, answer: nvmlReturn_t) -> nvmlReturn_t {
+    if answer == SUCCESS && !memory.is_null() {
+        // SAFETY: not null, and NVML has just written it.
+        let memory = unsafe { &mut *memory };
+        if let Some(slice) = slice(device, memory.total, memory.free) {
+            memory.total = slice.total;
+            memory.reserved = 0;
+            memory.used = slice.total.saturating_sub(slice.free);
+            memory.free = slice.free;
+        }
+    }
+    answer
+}
+
+hooks! { super::LIBNVML, sys;
+    nvmlDeviceGetMemoryInfo: fn(device: nvmlDevice_t, info: *mut nvmlMemory_t) -> nvmlReturn_t
+        = |real| memory(device, info, real());
+    nvmlDeviceGetMemoryInfo_v2: fn(device: nvmlDevice_t, info: *mut nvmlMemory_v2_t) -> nvmlReturn_t
+        = |real| memory_v2(device, info, real());
+}

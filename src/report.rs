@@ -1,0 +1,37 @@
+//! The container's slice as its tools shall see it: the same numbers through every door.
+
+use crate::process::Process;
+use core::sync::atomic::Ordering::Relaxed;
+use gpuquota_quota::ledger;
+
+/// A device's memory as the container sees it, bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What there is: the smaller of the device and the cap.
+    pub total: u64,
+    /// What is in use by the container.
+    pub used: u64,
+    /// What is left of it; never more than the device itself has left.
+    pub free: u64,
+}
+
+/// The slice of a device, from what the driver says of the whole; `None` where there is no cap to show.
+pub fn memory(process: &Process, index: u8, real_total: u64, real_free: u64) -> Option<Memory> {
+    let device = process.region()?.ours().devices.get(usize::from(index))?;
+    if device.memory_total.load(Relaxed) == 0 {
+        device.memory_total.store(real_total, Relaxed);
+    }
+    if process.observes() {
+        return None;
+    }
+    let cap = process.known.memory_cap(index, device)?;
+    let used = ledger::used(&device.used);
+    let total = cap.min(real_total);
+    let free = total.saturating_sub(used).min(real_free);
+    Some(Memory { total, used: used.min(total), free })
+}
+
+/// The total alone.
+pub fn total(process: &Process, index: u8, real_total: u64) -> u64 {
+    memory(process, index, real_total, real_total).map_or(real_total, |memory| memory.total)
+}
