@@ -52,7 +52,7 @@ struct gpuquota_header {
     uint64_t fallbacks;        /* incidents survived by the driver's own answer */
     uint32_t shares;           /* not 0 once any device has a core limit */
     uint32_t pad0;
-    uint64_t reserved[485];
+    uint64_t reserved[491];
 };
 
 struct gpuquota_device {

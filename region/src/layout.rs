@@ -72,7 +72,7 @@ pub struct Header {
     /// Not 0 once any device has a core limit: launches look at this word first. Whoever sets a limit sets it too.
     pub shares: AtomicU32,
     _pad0: u32,
-    _reserved: [u64; 485],
+    _reserved: [u64; 491],
 }
 
 /// `Device::state`: free.
