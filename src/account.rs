@@ -3,8 +3,8 @@
 //! The protocol that makes a reservation atomic and survives SIGKILL stands in `quota::ledger`; this room gives it
 //! the region's words, picks a lane for the thread, and decides what a refusal means.
 
-use crate::futex::{Futex, Held};
 use crate::holdings::{Holding, Key};
+use crate::lock::{Held, Lock};
 use crate::process::Process;
 use core::sync::atomic::{
     AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -28,7 +28,7 @@ const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
 
 /// The lanes of this process. All-zero bytes: none in use.
 pub struct Lanes {
-    locks: [Futex; LANES],
+    locks: [Lock; LANES],
     /// Lane + 1 by device; 0 for none yet.
     by_device: [[AtomicU8; LANES_PER_DEVICE]; DEVICES],
 }

@@ -10,7 +10,7 @@
 //! lock, at indices that are masked to the table's size.
 #![allow(unsafe_code)]
 
-use crate::futex::Futex;
+use crate::lock::Lock;
 use core::cell::UnsafeCell;
 use core::mem::size_of;
 use gpuquota_region::sys::{self, InChild};
@@ -98,7 +98,7 @@ pub struct Holdings {
 
 #[repr(align(64))]
 struct Shard {
-    lock: Futex,
+    lock: Lock,
     table: UnsafeCell<Table>,
 }
 

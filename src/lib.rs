@@ -11,7 +11,7 @@
 //! - [`meter`]: GPU time: when may a launch go, and how long did it take?
 //! - [`report`]: the container's slice as its tools shall see it.
 //! - [`thread`]: the one word that each thread has.
-//! - [`futex`]: the lock of the holdings.
+//! - [`lock`]: the lock of lanes and holdings.
 //!
 //! What is allowed is decided below, in `gpuquota-quota`; what processes agree on lies in `gpuquota-region`.
 //!
@@ -25,9 +25,9 @@ mod account;
 mod device;
 mod driver;
 mod entry;
-mod futex;
 mod holdings;
 mod hook;
+mod lock;
 mod meter;
 mod process;
 mod report;

@@ -15,8 +15,8 @@
 #![allow(unsafe_code)]
 
 use crate::device::Place;
-use crate::futex::Futex;
 use crate::hook::cuda::{self, CUevent, CUstream, Relaxed as RelaxedCapture};
+use crate::lock::Lock;
 use crate::process::Process;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -50,7 +50,7 @@ pub struct Meter {
     unmeasured_ns: AtomicU64,
     /// When to measure next, in terms of `unmeasured_ns`.
     threshold_ns: AtomicU64,
-    busy: Futex,
+    busy: Lock,
     flights: UnsafeCell<[Flight; FLIGHTS]>,
     anchors: UnsafeCell<[Anchor; ANCHORS]>,
 }

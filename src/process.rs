@@ -9,7 +9,7 @@
 //! published.
 #![allow(unsafe_code)]
 
-use crate::{account, device, futex::Futex, holdings::Holdings, meter};
+use crate::{account, device, holdings::Holdings, lock::Lock, meter};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, size_of};
@@ -34,7 +34,7 @@ pub struct Process {
     phase: AtomicU32,
     /// Index of the slot + 1; 0 until one was claimed.
     slot: AtomicU32,
-    claiming: Futex,
+    claiming: Lock,
     started: UnsafeCell<MaybeUninit<Started>>,
     /// Devices as CUDA and NVML name them.
     pub known: device::Known,
