@@ -12,7 +12,7 @@ use core::sync::atomic::{
 use gpuquota_quota::ledger::{self, Book, Lane, Refused};
 use gpuquota_quota::share::{self, Rate};
 use gpuquota_region::layout::{DEVICES, Device, EVENT_DENIED, EVENT_REAPED, LANES};
-use gpuquota_region::slot::Settle;
+use gpuquota_region::slot::{self, Settle};
 use gpuquota_region::{Region, sys};
 
 /// Lanes that threads of one process may use for one device at the same time; beyond, they wait for each other for
@@ -168,20 +168,22 @@ impl Process {
     ) -> Option<Reservation> {
         let _errno = sys::KeepErrno::new();
         let mut refused = refused;
-        if cap.is_none_or(|cap| bytes <= cap) {
+        let started = sys::monotonic_ns();
+        while cap.is_none_or(|cap| bytes <= cap) {
             self.reap();
-            let deadline = sys::monotonic_ns().wrapping_add(SETTLING_NS);
-            loop {
-                match self.try_reserve(record, device, bytes, cap) {
-                    Ok(reservation) => return Some(reservation),
-                    Err(again) => refused = again,
-                }
-                let now = sys::monotonic_ns();
-                if now >= deadline || !self.in_flight(device) {
-                    break;
-                }
-                sys::sleep_until(now.wrapping_add(100_000));
+            match self.try_reserve(record, device, bytes, cap) {
+                Ok(reservation) => return Some(reservation),
+                Err(again) => refused = again,
             }
+            let now = sys::monotonic_ns();
+            let waited = now.saturating_sub(started);
+            let settling = waited < SETTLING_NS && self.in_flight(device);
+            let dying = waited < TEARDOWN_NS
+                && self.region().is_some_and(|region| slot::any_dying(region, self.path()));
+            if !settling && !dying {
+                break;
+            }
+            sys::sleep_until(now.wrapping_add(200_000));
         }
         let used = match refused {
             Refused::Cap { used } => used,

@@ -93,6 +93,17 @@ pub fn reap(region: &Region, path: &CStr, settle: &mut impl Settle) -> Result<us
     Ok(freed)
 }
 
+/// Whether a process of this container is dying: its lock is gone, but the kernel has not yet closed its files.
+/// What it holds will be free in a moment.
+#[must_use]
+pub fn any_dying(region: &Region, path: &CStr) -> bool {
+    let Ok(file) = Descriptor::open(path, libc::O_RDONLY | libc::O_NOCTTY, 0) else { return false };
+    let high = region.ours().header.slot_high.load(Acquire) as usize;
+    let taken = |slot: &Slot| slot.state.load(Acquire) == SLOT_TAKEN;
+    let mut slots = region.ours().slots.iter().enumerate().take(high).filter(|(_, slot)| taken(slot));
+    slots.any(|(index, slot)| is_held(&file, index) == Ok(false) && taken(slot))
+}
+
 /// Whether a taken slot's process is gone, as far as this PID namespace can tell. Its lock decides finally; this
 /// half covers file systems on which a lock can be lost, and keeps a dying process's slot until the kernel has
 /// closed its files, the driver's among them.
