@@ -128,7 +128,8 @@ impl Region {
         let region = Self::map(file)?;
         match region.examine(here) {
             Found::Ready => {}
-            Found::Fresh => region.initialise(here, priority),
+            // Blocks just taken read zero; storing zeroes would fault every page in.
+            Found::Fresh => region.initialise(here, priority, size == 0),
             Found::Refused(error) => return Err(error),
         }
         Ok(region)
@@ -177,12 +178,15 @@ impl Region {
 
     /// Writes a fresh region over whatever is there. Nobody else uses the file: it is new, from another boot, or
     /// its initialisation was interrupted.
-    fn initialise(&self, here: Here, priority: i32) {
+    fn initialise(&self, here: Here, priority: i32, zeroed: bool) {
         let ours = self.ours();
         let header = &ours.header;
         let generation = header.generation.load(Relaxed);
         header.state.store(layout::STATE_EMPTY, Release);
-        self.zero_ours();
+        if !zeroed {
+            self.zero_ours();
+            self.file.hami.clear();
+        }
         self.file.hami.initialise(priority);
         header.abi_major.store(layout::ABI_MAJOR, Relaxed);
         header.abi_minor.store(layout::ABI_MINOR, Relaxed);

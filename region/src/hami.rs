@@ -116,27 +116,31 @@ impl InertSemaphore {
 }
 
 impl View {
-    /// Writes a fresh view; the caller holds the initialisation lock. The magic goes last.
-    pub(crate) fn initialise(&self, priority: i32) {
+    /// Empties a view that was used before; the caller holds the initialisation lock.
+    pub(crate) fn clear(&self) {
         self.initialized_flag.store(0, Release);
-        self.major.store(1, Relaxed);
-        self.minor.store(2, Relaxed);
-        self.sem.set();
-        self.sem_postinit.set();
         self.device_num.store(0, Relaxed);
         self.proc_num.store(0, Relaxed);
-        self.utilization_switch.store(1, Relaxed);
-        self.recent_kernel.store(2, Relaxed);
-        self.priority.store(priority, Relaxed);
         self.last_kernel_time.store(0, Relaxed);
         for process in &self.procs {
             process.clear();
         }
-        for ((uuid, limit), sm_limit) in self.uuids.iter().zip(&self.limit).zip(&self.sm_limit) {
+        for (uuid, limit) in self.uuids.iter().zip(&self.limit) {
             uuid.iter().for_each(|word| word.store(0, Relaxed));
             limit.store(0, Relaxed);
-            sm_limit.store(100, Relaxed);
         }
+    }
+
+    /// Fills in an empty view; the caller holds the initialisation lock. The magic goes last.
+    pub(crate) fn initialise(&self, priority: i32) {
+        self.major.store(1, Relaxed);
+        self.minor.store(2, Relaxed);
+        self.sem.set();
+        self.sem_postinit.set();
+        self.utilization_switch.store(1, Relaxed);
+        self.recent_kernel.store(2, Relaxed);
+        self.priority.store(priority, Relaxed);
+        self.sm_limit.iter().for_each(|sm_limit| sm_limit.store(100, Relaxed));
         self.initialized_flag.store(MAGIC, Release);
     }
 }
