@@ -13,6 +13,8 @@ fn main() {
         "-Wl,-z,defs",
         // Neither constructors nor destructors of C's start files are needed.
         "-nostartfiles",
+        // The libc crate names it only where no other member of the workspace builds that crate for std.
+        "-lc",
     ] {
         println!("cargo::rustc-cdylib-link-arg={argument}");
     }
