@@ -165,25 +165,30 @@ impl Meter {
     /// that was never measured flies alone.
     fn wait_for_flights(&self, process: &Process, known: Option<u64>) {
         let most = known.map_or(0, |_| MOST_OUTSTANDING_NS);
-        if self.outstanding_ns.load(Relaxed) <= most {
+        if self.flying_ns() <= most {
             return;
         }
         self.settle_finished(process);
         let started = sys::monotonic_ns();
-        let (mut now, mut last, mut since) = (started, self.outstanding_ns.load(Relaxed), started);
+        let (mut now, mut last, mut since) = (started, self.flying_ns(), started);
         while last > most && now.saturating_sub(since) < PATIENCE_NS {
             let nap = (now.saturating_sub(since) / 8).clamp(20_000, NAP_NS);
             self.nap(process, now.saturating_add(nap), now);
             now = sys::monotonic_ns();
-            let outstanding = self.outstanding_ns.load(Relaxed);
-            if outstanding != last {
-                (last, since) = (outstanding, now);
+            let flying = self.flying_ns();
+            if flying != last {
+                (last, since) = (flying, now);
             }
         }
         if last > most {
             // Nothing finished: perhaps it cannot before this launch. It passes; what flies is charged already.
             self.outstanding_ns.store(0, Relaxed);
         }
+    }
+
+    /// Predicted time of the launches that a measured one will tell of.
+    fn flying_ns(&self) -> u64 {
+        self.outstanding_ns.load(Relaxed).saturating_sub(self.unmeasured_ns.load(Relaxed))
     }
 
     /// Sleeps, but not past the moment at which the oldest launch should be over, and settles what is.
@@ -253,17 +258,23 @@ impl Meter {
         })
     }
 
+    /// Enters a flight. A launch never waits for another thread's settling: if that takes too long, this one stays
+    /// unmeasured.
     fn fly(&self, flight: Flight) {
-        let _busy = self.busy.lock();
+        let Some(_busy) = (0..1000).find_map(|_| {
+            core::hint::spin_loop();
+            self.busy.try_lock()
+        }) else {
+            self.unmeasured_ns.fetch_add(flight.covers_ns, Relaxed);
+            cuda::destroy_event(flight.start);
+            cuda::destroy_event(flight.end);
+            return;
+        };
         // SAFETY: `busy` is held.
         let flights = unsafe { &mut *self.flights.get() };
-        match flights.iter_mut().find(|place| place.context == 0) {
-            Some(place) => *place = flight,
-            None => {
-                self.outstanding_ns.store(0, Relaxed);
-                cuda::destroy_event(flight.start);
-                cuda::destroy_event(flight.end);
-            }
+        // `depart` left a place, and only `forget_context` of this very context could fill them all.
+        if let Some(place) = flights.iter_mut().find(|place| place.context == 0) {
+            *place = flight;
         }
     }
 
