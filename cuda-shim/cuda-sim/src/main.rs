@@ -1,2 +1,72 @@
-//! To be written.
-fn main() {}
+//! `cuda-sim`: any command on a simulated machine, and what its devices themselves know.
+
+mod libdir;
+mod run;
+mod states;
+mod truth;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A simulated NVIDIA machine: libcuda.so.1 and libnvidia-ml.so.1 without a GPU.
+#[derive(Parser)]
+#[command(name = "cuda-sim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a command on a machine; a fresh one unless a state is named.
+    Run {
+        /// H100, H200, A100, T4, or several of one: 2xH100.
+        machine: String,
+        /// Share the machine of this name with other commands; it stays until it is forgotten.
+        #[arg(long)]
+        state: Option<String>,
+        /// How long kernels take by name: 'spin*=1ms'. Units: ns, us, ms, s. May be repeated.
+        #[arg(long, value_name = "PATTERN=DURATION")]
+        kernel: Vec<String>,
+        /// The command.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// What the device itself knows: bytes held, highest total ever, busy time, kernels, by process.
+    Truth {
+        /// The machine's state; by default the one that this command runs on.
+        #[arg(long)]
+        state: Option<String>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes a named state.
+    Forget {
+        /// Its name.
+        #[arg(long)]
+        state: String,
+    },
+    /// The folder of the two libraries.
+    Libdir,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run { machine, state, kernel, command } => {
+            run::run(&machine, state.as_deref(), &kernel, &command)
+        }
+        Command::Truth { state, json } => truth::print(state.as_deref(), json).map(|()| ExitCode::SUCCESS),
+        Command::Forget { state } => states::forget(&state).map(|()| ExitCode::SUCCESS),
+        Command::Libdir => libdir::libdir().map(|path| {
+            println!("{}", path.display());
+            ExitCode::SUCCESS
+        }),
+    };
+    done.unwrap_or_else(|message| {
+        eprintln!("cuda-sim: {message}");
+        ExitCode::from(2)
+    })
+}

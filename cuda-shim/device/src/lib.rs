@@ -30,7 +30,7 @@ pub mod seat;
 pub mod state;
 pub mod truth;
 
-pub use machine::{DeviceSpec, KernelRule, Machine};
+pub use machine::{DeviceSpec, KernelRule, MAX_PATTERN, Machine, PRESETS};
 pub use memory::{MemoryGuard, OutOfMemory};
 pub use seat::Seat;
 pub use state::{OpenError, State, open_from_env};

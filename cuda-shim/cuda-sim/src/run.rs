@@ -1,0 +1,126 @@
+//! A command on a machine: its environment, its signals, its end.
+//!
+//! # Safety
+//! Signal dispositions have no safe interface in the standard library: this room installs one handler, which only
+//! calls `kill` on a process id in an atomic, and at the end takes it off again.
+#![allow(unsafe_code)]
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::{env, io};
+
+use cuda_shim_device::{KernelRule, Machine, PRESETS, STATE_ENV};
+
+use crate::libdir::libdir;
+use crate::states::{Outcome, prepare};
+
+static CHILD: AtomicI32 = AtomicI32::new(0);
+
+/// Signals that are meant for the command.
+const FORWARDED: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+
+extern "C" fn forward(signal: i32) {
+    let child = CHILD.load(Relaxed);
+    if child > 0 {
+        // SAFETY: kill is async-signal-safe; the child has not been waited for while its id stands here.
+        unsafe { libc::kill(child, signal) };
+    }
+}
+
+/// Runs `command` on `machine` and ends as it ends.
+pub fn run(
+    machine: &str,
+    state: Option<&str>,
+    kernels: &[String],
+    command: &[OsString],
+) -> Outcome<ExitCode> {
+    let mut described = Machine::preset(machine).ok_or_else(|| {
+        let known = PRESETS.join(", ");
+        format!("machine \"{machine}\" is not known: write one of {known}, or several of one, such as 2xH100")
+    })?;
+    for rule in kernels {
+        described.kernels.push(parse_rule(rule)?);
+    }
+    let libraries = libdir()?;
+    let state = prepare(state, &described)?;
+    let mut path = libraries.into_os_string();
+    if let Some(existing) = env::var_os("LD_LIBRARY_PATH").filter(|existing| !existing.is_empty()) {
+        path.push(":");
+        path.push(existing);
+    }
+    let (program, arguments) = command.split_first().ok_or("no command")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("LD_LIBRARY_PATH", path)
+        .env(STATE_ENV, &state.path)
+        .spawn()
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    CHILD.store(child.id() as i32, Relaxed);
+    for signal in FORWARDED {
+        // SAFETY: installs the handler above.
+        unsafe { libc::signal(signal, forward as *const () as libc::sighandler_t) };
+    }
+    let status = wait(&mut child).map_err(|error| format!("{}: {error}", program.display()))?;
+    CHILD.store(0, Relaxed);
+    drop(state);
+    Ok(end_as(status))
+}
+
+fn wait(child: &mut std::process::Child) -> io::Result<ExitStatus> {
+    loop {
+        match child.wait() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            ended => return ended,
+        }
+    }
+}
+
+/// The command's status, or its death by the same signal.
+fn end_as(status: ExitStatus) -> ExitCode {
+    if let Some(signal) = status.signal() {
+        // SAFETY: restores the default and ends this process by the signal that ended the command.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
+        return ExitCode::from((128 + signal) as u8);
+    }
+    ExitCode::from(status.code().unwrap_or(1) as u8)
+}
+
+/// `spin*=1ms`.
+fn parse_rule(text: &str) -> Outcome<KernelRule> {
+    let wrong =
+        || format!("--kernel \"{text}\": write PATTERN=DURATION, such as 'spin*=1ms' (units ns, us, ms, s)");
+    let (pattern, duration) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let digits = duration.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &duration[digits.len()..] {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let duration_ns = number.checked_mul(unit).ok_or_else(wrong)?;
+    if pattern.is_empty() || pattern.len() >= cuda_shim_device::MAX_PATTERN {
+        return Err(wrong());
+    }
+    Ok(KernelRule { pattern: pattern.into(), duration_ns })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_need_a_pattern_a_number_and_a_unit() {
+        let rule = parse_rule("a=b*=15us").expect("a rule");
+        assert_eq!((rule.pattern.as_str(), rule.duration_ns), ("a=b*", 15_000));
+        for bad in ["spin", "=1ms", "spin=1", "spin=ms", "spin=-1ms", "spin=99999999999999999999s"] {
+            assert!(parse_rule(bad).is_err(), "{bad}");
+        }
+    }
+}
