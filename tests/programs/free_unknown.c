@@ -7,6 +7,7 @@ int main(void)
     CUdeviceptr memory;
 
     open_device();
+    say_memory();
     say("null", cuMemFree(0));
     say("nowhere", cuMemFree(0x1234500));
     must(cuMemAlloc(&memory, 8 * MIB));

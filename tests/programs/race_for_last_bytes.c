@@ -1,5 +1,6 @@
-/* THREADS threads take and give back pieces of up to BYTES, ROUNDS times each, as fast as they can. Waits
- * for the test before the race and again at rest; then takes exactly what it is told to ("alloc BYTES"). */
+/* THREADS threads take and give back pieces of up to BYTES, ROUNDS times each, as fast as they can. Before
+ * the race, which any other line starts, and at rest it answers "info"; at rest it also takes exactly what it
+ * is told to ("alloc BYTES"). */
 #include "common.h"
 
 enum { PIECES = 8 };
@@ -47,7 +48,8 @@ int main(int argc, char **argv)
     rounds = (long)number(argc, argv, 3, 500);
     open_device();
     say("ready", getpid());
-    wait_for_test();
+    while (next_line(line, sizeof line) && strncmp(line, "info", 4) == 0)
+        say_memory();
     for (int i = 0; i < threads; i++)
         must(pthread_create(&thread[i], NULL, race, (void *)(size_t)(getpid() * 64 + i)));
     for (int i = 0; i < threads; i++)

@@ -1,0 +1,291 @@
+//! Device memory: what programs ask for by itself, who owns an address, what of it may be written.
+//!
+//! Rooms: [`region`] knows the addresses outside the heaps, [`pool`] is stream-ordered memory, [`vmm`] maps
+//! physical memory by hand, [`host`] is pinned memory, [`copy`] and [`fill`] move and set bytes,
+//! [`pointer`] answers what a pointer is.
+//!
+//! # Safety
+//! Exports symbols.
+#![allow(unsafe_code)]
+
+pub mod copy;
+mod fill;
+mod host;
+mod pointer;
+pub mod pool;
+pub mod region;
+pub mod vmm;
+
+use crate::capture;
+use crate::context::Context;
+use crate::ffi::{Lane, Out, Outcome, export};
+use crate::heap::{Allocation, UNIT, Use};
+use crate::memory::region::{Backing, Region};
+use crate::status::{INVALID_VALUE, OUT_OF_MEMORY};
+use crate::stream::Stream;
+use crate::table::Handle;
+use crate::world::{World, world};
+
+/// `CU_MEM_ATTACH_GLOBAL` and `CU_MEM_ATTACH_HOST`.
+const ATTACH: std::ops::RangeInclusive<u32> = 1..=2;
+
+impl World {
+    /// The ordinal of the device whose heap deals out `address`.
+    #[inline]
+    pub fn heap_of(&self, address: u64) -> Option<usize> {
+        self.devices.iter().position(|device| device.heap.owns(address))
+    }
+
+    /// Places and charges `size` bytes of a device that live and die with `context`.
+    ///
+    /// # Errors
+    /// `OUT_OF_MEMORY`; nothing is charged then.
+    #[inline]
+    pub fn allocate(
+        &mut self,
+        ordinal: usize,
+        size: u64,
+        context: Handle<Context>,
+        purpose: Use,
+    ) -> Outcome<u64> {
+        let placed = self.devices[ordinal].heap.place(size, context, purpose, 0).ok_or(OUT_OF_MEMORY)?;
+        if let Err(status) = self.charge_or_trim(ordinal, size, placed.physical) {
+            self.devices[ordinal].heap.remove(placed.address);
+            return Err(status);
+        }
+        Ok(placed.address)
+    }
+
+    /// Charges memory, once more after the pools of the device gave back what they do not use.
+    #[inline]
+    pub fn charge_or_trim(&mut self, ordinal: usize, requested: u64, physical: u64) -> Outcome {
+        match self.charge(ordinal, requested, physical) {
+            Ok(()) => Ok(()),
+            Err(status) if self.trim_pools(ordinal, |_| 0) == 0 => Err(status),
+            Err(_) => self.charge(ordinal, requested, physical),
+        }
+    }
+
+    /// Frees the allocation that begins at `address`, whatever it is.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` if none begins there.
+    #[inline]
+    pub fn free(&mut self, address: u64) -> Outcome {
+        let ordinal = self.heap_of(address).ok_or(INVALID_VALUE)?;
+        let (allocation, physical) = self.devices[ordinal].heap.remove(address).ok_or(INVALID_VALUE)?;
+        self.regions.remove(address);
+        if let Use::Pool(pool) = allocation.purpose
+            && let Ok(pool) = self.pools.get_mut(pool)
+        {
+            pool.give(allocation.size, physical);
+            self.release(ordinal, allocation.size, 0);
+        } else {
+            self.release(ordinal, allocation.size, physical);
+        }
+        Ok(())
+    }
+
+    /// The allocation of a caller that begins at `address`, and its device.
+    #[inline]
+    pub fn callers_own(&mut self, address: u64) -> Outcome<(usize, Allocation)> {
+        let ordinal = self.heap_of(address).ok_or(INVALID_VALUE)?;
+        match self.devices[ordinal].heap.find(address) {
+            Some((begin, allocation)) if begin == address && allocation.purpose != Use::Internal => {
+                Ok((ordinal, *allocation))
+            }
+            _ => Err(INVALID_VALUE),
+        }
+    }
+
+    /// Frees everything that lives in a context.
+    pub fn free_all(&mut self, context: Handle<Context>) {
+        for mipmap in self.mipmaps.select(|mipmap| mipmap.context == context) {
+            let _ = self.destroy_mipmap(mipmap);
+        }
+        for array in self.arrays.select(|array| array.context == context) {
+            let _ = self.destroy_array(array);
+        }
+        for ordinal in 0..self.devices.len() {
+            for address in self.devices[ordinal].heap.select(|allocation| allocation.context == context) {
+                let _ = self.free(address);
+            }
+        }
+        self.free_host_of(context);
+        if let Ok(context) = self.contexts.get(context) {
+            let ordinal = context.device;
+            self.trim_pools(ordinal, |_| 0);
+        }
+    }
+
+    /// Notes that `length` bytes from `address` are written, for the heap to zero them afterwards.
+    #[inline]
+    pub fn touch(&mut self, address: u64, length: u64) {
+        if length > 0
+            && let Some(ordinal) = self.heap_of(address)
+            && let Some((_, allocation)) = self.devices[ordinal].heap.find(address)
+        {
+            allocation.touched = true;
+        }
+    }
+
+    /// Whether a device may read, or `write`, `length` bytes from `address`.
+    #[inline]
+    pub fn reaches(&mut self, address: u64, length: u64, write: bool) -> bool {
+        if let Some(ordinal) = self.heap_of(address) {
+            let found = self.devices[ordinal].heap.find(address);
+            return found.is_some_and(|(begin, allocation)| length <= allocation.size - (address - begin));
+        }
+        self.regions.reaches(address, length, write)
+    }
+
+    /// Whether the driver gave out, or knows, this address; every other one is plain host memory.
+    pub fn knows(&self, address: u64) -> bool {
+        self.heap_of(address).is_some()
+            || self.regions.reserved(address)
+            || self.regions.find(address).is_some()
+    }
+}
+
+fn allocate(out: Out<u64>, size: u64) -> Outcome {
+    out.required()?;
+    let mut world = world()?;
+    let context = world.current()?;
+    if size == 0 {
+        return Err(INVALID_VALUE);
+    }
+    capture::forbid_unsafe_call(&mut world)?;
+    let ordinal = world.contexts.get(context)?.device;
+    let address = world.allocate(ordinal, size, context, Use::Plain)?;
+    out.put(address)
+}
+
+/// Frees memory once the work of its context is over, as the call promises.
+fn free(address: u64) -> Outcome {
+    let mark = {
+        let mut world = world()?;
+        let current = world.current()?;
+        if address == 0 {
+            return Ok(());
+        }
+        let (_, allocation) = world.callers_own(address)?;
+        capture::forbid_unsafe_call(&mut world)?;
+        world.end_of(allocation.context).or_else(|_| world.end_of(current))?
+    };
+    mark.wait();
+    let mut world = world()?;
+    world.callers_own(address)?;
+    world.free(address)
+}
+
+fn check_managed(address: u64, count: u64) -> Outcome {
+    let mut world = world()?;
+    world.current()?;
+    let known = count > 0 && world.regions.find(address).is_some() && world.reaches(address, count, false);
+    if known { Ok(()) } else { Err(INVALID_VALUE) }
+}
+
+fn prefetch(lane: Lane, address: u64, count: u64, stream: Handle<Stream>) -> Outcome {
+    check_managed(address, count)?;
+    crate::stream::submit(lane, stream, crate::op::Op::Empty).map(|_| ())
+}
+
+export! {
+    fn cuMemAlloc = cuMemAlloc_v2(out: Out<u64>, size: u64) {
+        allocate(out, size)
+    }
+
+    fn cuMemAllocPitch = cuMemAllocPitch_v2(out: Out<u64>, pitch: Out<u64>, width: u64, height: u64, element: u32) {
+        out.required()?;
+        pitch.required()?;
+        if width == 0 || height == 0 || !matches!(element, 4 | 8 | 16) {
+            return Err(INVALID_VALUE);
+        }
+        let row = width.checked_next_multiple_of(UNIT).ok_or(OUT_OF_MEMORY)?;
+        allocate(out, row.checked_mul(height).ok_or(OUT_OF_MEMORY)?)?;
+        pitch.put(row)
+    }
+
+    fn cuMemAllocManaged(out: Out<u64>, size: u64, flags: u32) {
+        out.required()?;
+        if !ATTACH.contains(&flags) {
+            return Err(INVALID_VALUE);
+        }
+        allocate(out, size)?;
+        let address = out.get()?;
+        let mut world = world()?;
+        // The host writes there without telling.
+        world.touch(address, size);
+        let context = world.current()?;
+        let backing = Backing::Managed { flags };
+        world.regions.add(Region { start: address, length: size, context, backing });
+        Ok(())
+    }
+
+    fn cuMemFree = cuMemFree_v2(address: u64) {
+        free(address)
+    }
+
+    fn cuMemGetInfo = cuMemGetInfo_v2(free: Out<u64>, total: Out<u64>) {
+        let world = world()?;
+        let ordinal = world.current_device()?;
+        let device = &world.devices[ordinal];
+        free.put_if(world.state.free_bytes(device.index));
+        total.put_if(device.spec.total_bytes);
+        Ok(())
+    }
+
+    fn cuMemGetAddressRange = cuMemGetAddressRange_v2(base: Out<u64>, size: Out<u64>, address: u64) {
+        let mut world = world()?;
+        world.current()?;
+        let (begin, length) = world.range_of(address).ok_or(crate::status::NOT_FOUND)?;
+        base.put_if(begin);
+        size.put_if(length);
+        Ok(())
+    }
+
+    fn cuMemAdvise(address: u64, count: u64, advice: u32, device: i32) {
+        let _ = device;
+        if !(1..=6).contains(&advice) {
+            return Err(INVALID_VALUE);
+        }
+        check_managed(address, count)
+    }
+
+    fn cuMemAdvise_v2(address: u64, count: u64, advice: u32, location: u64) {
+        let _ = location;
+        if !(1..=6).contains(&advice) {
+            return Err(INVALID_VALUE);
+        }
+        check_managed(address, count)
+    }
+
+    lane fn |lane| cuMemPrefetchAsync / cuMemPrefetchAsync_ptsz (
+        address: u64, count: u64, device: i32, stream: Handle<Stream>,
+    ) {
+        if device != -1 {
+            world()?.device(device)?;
+        }
+        prefetch(lane, address, count, stream)
+    }
+
+    lane fn |lane| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
+        address: u64, count: u64, location: u64, flags: u32, stream: Handle<Stream>,
+    ) {
+        let _ = location;
+        if flags != 0 {
+            return Err(INVALID_VALUE);
+        }
+        prefetch(lane, address, count, stream)
+    }
+}
+
+impl World {
+    /// Begin and length of the allocation, mapping or registration that covers `address`.
+    pub fn range_of(&mut self, address: u64) -> Option<(u64, u64)> {
+        match self.heap_of(address) {
+            Some(ordinal) => self.devices[ordinal].heap.find(address).map(|(begin, it)| (begin, it.size)),
+            None => self.regions.find(address).map(|region| (region.start, region.length)),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! All objects of this process, behind one lock, and the machine that they live on.
+
+use std::sync::OnceLock;
+
+use cuda_shim_device::{DeviceSpec, Seat, State};
+
+use crate::array::{Array, Mipmap};
+use crate::capture::Capture;
+use crate::context::Context;
+use crate::event::Event;
+use crate::ffi::Outcome;
+use crate::graph::{Graph, GraphExec};
+use crate::heap::Heap;
+use crate::kernel::{Kernel, Library, Module};
+use crate::memory::pool::Pool;
+use crate::memory::region::Regions;
+use crate::memory::vmm::Physical;
+use crate::spin::{Guard, Spin};
+use crate::status::{INVALID_CONTEXT, INVALID_DEVICE, NOT_INITIALIZED};
+use crate::stream::Stream;
+use crate::table::{Handle, Table};
+use crate::thread;
+
+/// The initialised driver.
+pub struct Driver {
+    /// The machine and its state.
+    pub state: &'static State,
+    world: Spin<World>,
+}
+
+/// Everything that calls make and change.
+pub struct World {
+    pub state: &'static State,
+    /// By CUDA ordinal: what `CUDA_VISIBLE_DEVICES` left, in its order.
+    pub devices: Vec<Device>,
+    pub contexts: Table<Context>,
+    pub streams: Table<Stream>,
+    pub events: Table<Event>,
+    pub captures: Table<Capture>,
+    pub graphs: Table<Graph>,
+    pub execs: Table<GraphExec>,
+    pub libraries: Table<Library>,
+    pub modules: Table<Module>,
+    pub kernels: Table<Kernel>,
+    pub arrays: Table<Array>,
+    pub mipmaps: Table<Mipmap>,
+    pub pools: Table<Pool>,
+    pub physicals: Table<Physical>,
+    pub regions: Regions,
+    /// Numbers for contexts, streams, captures and nodes, never given twice.
+    next_id: u64,
+}
+
+/// A device as this process sees it.
+pub struct Device {
+    /// Its place in the machine.
+    pub index: usize,
+    pub spec: DeviceSpec,
+    pub heap: Heap,
+    /// Held while the process has a context here.
+    pub seat: Option<&'static Seat>,
+    pub primary: Handle<Context>,
+    pub retained: u32,
+    pub primary_flags: u32,
+    pub default_pool: Handle<Pool>,
+    pub current_pool: Handle<Pool>,
+    /// Bytes that graphs hold for their allocation nodes: (used, used high, reserved, reserved high).
+    pub graph_memory: [u64; 4],
+    /// Ends of the last launches in seat time, a ring: the hardware queue.
+    pub queue: Vec<u64>,
+    pub launches: usize,
+}
+
+static DRIVER: OnceLock<Driver> = OnceLock::new();
+
+impl Driver {
+    /// Publishes the driver; a second one is dropped.
+    pub fn publish(state: &'static State, devices: Vec<Device>) {
+        let mut world = World {
+            state,
+            devices,
+            contexts: Table::new(),
+            streams: Table::new(),
+            events: Table::new(),
+            captures: Table::new(),
+            graphs: Table::new(),
+            execs: Table::new(),
+            libraries: Table::new(),
+            modules: Table::new(),
+            kernels: Table::new(),
+            arrays: Table::new(),
+            mipmaps: Table::new(),
+            pools: Table::new(),
+            physicals: Table::new(),
+            regions: Regions::new(),
+            next_id: 1,
+        };
+        for ordinal in 0..world.devices.len() {
+            world.devices[ordinal].primary = world.contexts.add(Context::primary(ordinal));
+            let pool = world.pools.add(Pool::default_of(ordinal));
+            world.devices[ordinal].default_pool = pool;
+            world.devices[ordinal].current_pool = pool;
+        }
+        let _ = DRIVER.set(Driver { state, world: Spin::new(world) });
+    }
+
+    /// Whether `cuInit` succeeded in this process or the one that it was forked from.
+    pub fn was_published() -> bool {
+        DRIVER.get().is_some()
+    }
+}
+
+/// The driver. `NOT_INITIALIZED` before `cuInit`, and in a forked child for good.
+#[inline]
+pub fn driver() -> Outcome<&'static Driver> {
+    DRIVER.get().filter(|driver| !driver.state.is_forked()).ok_or(NOT_INITIALIZED)
+}
+
+/// The world, locked.
+#[inline]
+pub fn world() -> Outcome<Guard<'static, World>> {
+    Ok(driver()?.world.lock())
+}
+
+impl World {
+    /// The calling thread's current context, which is active.
+    #[inline]
+    pub fn current(&self) -> Outcome<Handle<Context>> {
+        let handle = thread::current();
+        if handle.is_null() {
+            return Err(INVALID_CONTEXT);
+        }
+        self.active(handle)?;
+        Ok(handle)
+    }
+
+    /// The context of this handle, if it is active.
+    #[inline]
+    pub fn active(&self, handle: Handle<Context>) -> Outcome<&Context> {
+        let context = self.contexts.get(handle)?;
+        if context.active { Ok(context) } else { Err(crate::status::CONTEXT_IS_DESTROYED) }
+    }
+
+    /// The ordinal of the current context's device.
+    #[inline]
+    pub fn current_device(&self) -> Outcome<usize> {
+        let handle = thread::current();
+        if handle.is_null() {
+            return Err(INVALID_CONTEXT);
+        }
+        Ok(self.active(handle)?.device)
+    }
+
+    /// The device of a `CUdevice`.
+    pub fn device(&self, ordinal: i32) -> Outcome<(usize, &Device)> {
+        let ordinal = usize::try_from(ordinal).map_err(|_| INVALID_DEVICE)?;
+        Ok((ordinal, self.devices.get(ordinal).ok_or(INVALID_DEVICE)?))
+    }
+
+    /// The seat at a device with an active context.
+    #[inline]
+    pub fn seat(&self, ordinal: usize) -> Outcome<&'static Seat> {
+        self.devices.get(ordinal).and_then(|device| device.seat).ok_or(INVALID_CONTEXT)
+    }
+
+    /// A number that was never given before.
+    pub fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Charges memory of a device; once more after giving back what the dead held.
+    #[inline]
+    pub fn charge(&self, ordinal: usize, requested: u64, physical: u64) -> Outcome {
+        let index = self.devices[ordinal].index;
+        if self.state.memory(index).charge(requested, physical).is_ok() {
+            return Ok(());
+        }
+        self.state.reap();
+        self.state.memory(index).charge(requested, physical).map_err(|_| crate::status::OUT_OF_MEMORY)
+    }
+
+    /// Gives charged memory back.
+    #[inline]
+    pub fn release(&self, ordinal: usize, requested: u64, physical: u64) {
+        self.state.memory(self.devices[ordinal].index).release(requested, physical);
+    }
+}
