@@ -11,23 +11,31 @@ use crate::{Outcome, Program, Scratch, artifact, program};
 
 /// A machine: a simulated one with a state of its own, which lives as long as this value, or this one.
 pub struct Machine {
-    simulated: Option<Simulated>,
-}
-
-struct Simulated {
-    kind: &'static str,
-    state: String,
+    /// The name of the simulated machine's state.
+    state: Option<String>,
+    /// What a program needs in its environment to be on the machine.
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Machine {
     /// A fresh machine of the kind that `cuda-sim run` takes, such as `H100` or `2xH100`.
     pub fn new(kind: &'static str) -> Self {
-        Self { simulated: Some(Simulated { kind, state: unique() }) }
+        let state = unique();
+        let mut command = Command::new(artifact("cuda-sim"));
+        command.args(["run", kind, "--state", &state, "--", "env"]);
+        // Programs are started without the launcher, so that killing one kills nothing else and spares nothing.
+        let environment = output(command)
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+            .filter(|(name, value)| name != "_" && std::env::var_os(name).as_ref() != Some(value))
+            .collect();
+        Self { state: Some(state), environment }
     }
 
     /// This machine, if a driver answers on it.
     pub fn real() -> Option<Self> {
-        let here = Self { simulated: None };
+        let here = Self { state: None, environment: Vec::new() };
         let answer = here.bare().run("no_driver", &[]).success().value("init");
         (answer == 0).then_some(here)
     }
@@ -52,18 +60,18 @@ impl Machine {
 
     /// What the device itself knows now. Only a simulated one tells.
     pub fn truth(&self) -> Truth {
-        let simulated = self.simulated.as_ref().expect("a real device does not tell");
+        let state = self.state.as_ref().expect("a real device does not tell");
         let mut command = Command::new(artifact("cuda-sim"));
-        command.args(["truth", "--json", "--state", &simulated.state]);
+        command.args(["truth", "--json", "--state", state]);
         Truth(json(command))
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Some(simulated) = &self.simulated {
+        if let Some(state) = &self.state {
             let mut command = Command::new(artifact("cuda-sim"));
-            command.args(["forget", "--state", &simulated.state]).output().ok();
+            command.args(["forget", "--state", state]).output().ok();
         }
     }
 }
@@ -125,18 +133,11 @@ impl Setting<'_> {
         Program::start(self.command(command, arguments)).finish()
     }
 
-    /// The command that puts a program on the machine. `env` comes between the two, so that the launcher of
-    /// the simulator is not itself under the quota.
+    /// The command that puts a program on the machine. All that it takes is on its command line, so that other
+    /// commands can be put in front; what is preloaded goes into the program only.
     pub fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
-        let mut command = match &self.machine.simulated {
-            Some(Simulated { kind, state }) => {
-                let mut command = Command::new(artifact("cuda-sim"));
-                command.args(["run", kind, "--state", state, "--", "env"]);
-                command
-            }
-            None => Command::new("env"),
-        };
-        for (name, value) in &self.variables {
+        let mut command = Command::new("env");
+        for (name, value) in self.machine.environment.iter().chain(&self.variables) {
             command.arg(join(name, "=", value));
         }
         if !self.preload.is_empty() {
@@ -169,17 +170,6 @@ impl Truth {
     pub fn clock_ns(&self) -> i64 {
         number(&self.0, "clock_ns")
     }
-
-    /// A number of one process on device 0, which must be known there.
-    #[track_caller]
-    pub fn process(&self, pid: u32, key: &str) -> i64 {
-        let all = self.0["devices"][0]["processes"].as_array().expect("processes is a list");
-        let one = all
-            .iter()
-            .find(|one| one["pid"] == pid)
-            .unwrap_or_else(|| panic!("no process {pid}: {}", self.0));
-        number(one, key)
-    }
 }
 
 #[track_caller]
@@ -187,12 +177,18 @@ fn number(object: &Value, key: &str) -> i64 {
     object[key].as_i64().unwrap_or_else(|| panic!("no number {key} in {object}"))
 }
 
-fn json(mut command: Command) -> Value {
+fn json(command: Command) -> Value {
+    let text = output(command);
+    serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why}:\n{text}"))
+}
+
+/// What a command says that must succeed.
+fn output(mut command: Command) -> String {
     let output = command.output().unwrap_or_else(|why| panic!("{command:?}: {why}"));
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{text}\n{error}", output.status);
-    serde_json::from_str(&text).unwrap_or_else(|why| panic!("{command:?}: {why}:\n{text}"))
+    text
 }
 
 fn join(a: &std::ffi::OsStr, between: &str, b: &std::ffi::OsStr) -> OsString {

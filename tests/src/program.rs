@@ -39,12 +39,6 @@ impl Program {
         Self { child, stdin, lines, stderr: Some(stderr), said: Vec::new(), out: String::new() }
     }
 
-    /// The process id of what was started. The launchers replace themselves by the program, so it is the
-    /// program's.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The value of `key` the next time the program says it.
     pub fn wait_for(&mut self, key: &str) -> i64 {
         let until = Instant::now() + PATIENCE;
