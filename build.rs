@@ -8,7 +8,7 @@ fn main() {
         // Pointers to our hooks are handed out for good.
         "-Wl,-z,nodelete",
         // Our own tables must hold our own functions, whoever else exports a `cuMemAlloc_v2`.
-        "-Wl,-Bsymbolic-functions",
+        "-Wl,-Bsymbolic",
         // An undefined symbol is a link error: in release builds a reachable panic is one (see lib.rs).
         "-Wl,-z,defs",
         // Neither constructors nor destructors of C's start files are needed.

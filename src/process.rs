@@ -13,7 +13,10 @@ use crate::{account, device, holdings::Holdings, lock::Lock, meter};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, size_of};
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
+};
 use gpuquota_quota::limits::{self, DEFAULT_REGION, Limits, Mode, OnError, Problem, Reading};
 use gpuquota_quota::text::{Fixed, Line};
 use gpuquota_region::layout::{EVENT_BAD_LIMITS, Slot};
@@ -35,6 +38,8 @@ pub struct Process {
     /// Index of the slot + 1; 0 until one was claimed.
     slot: AtomicU32,
     claiming: Lock,
+    /// When the dead were last looked for, CLOCK_MONOTONIC nanoseconds.
+    reaped_at_ns: AtomicU64,
     started: UnsafeCell<MaybeUninit<Started>>,
     /// Devices as CUDA and NVML name them.
     pub known: device::Known,
@@ -246,8 +251,25 @@ impl Process {
     #[cold]
     pub fn reap(&self) -> bool {
         let _errno = KeepErrno::new();
-        let reap = |region| slot::reap(region, self.path(), &mut account::Heir).unwrap_or(0);
+        let own = (self.slot.load(Acquire) as usize).checked_sub(1);
+        let reap = |region| slot::reap(region, self.path(), own, &mut account::Heir).unwrap_or(0);
         self.region().map_or(0, reap) > 0
+    }
+
+    /// As [`Self::reap`], at most every tenth of a second and only where there are other processes: the view must
+    /// not keep the dead for long.
+    #[inline]
+    pub fn reap_sometimes(&self) {
+        const PAUSE_NS: u64 = 100_000_000;
+        let alone = |region: &Region| region.ours().header.slot_high.load(Relaxed) <= 1;
+        if self.region().is_none_or(alone) {
+            return;
+        }
+        let (now, last) = (sys::monotonic_coarse_ns(), self.reaped_at_ns.load(Relaxed));
+        if now.saturating_sub(last) > PAUSE_NS {
+            self.reaped_at_ns.store(now, Relaxed);
+            self.reap();
+        }
     }
 
     /// Whether this process is the first of its container to speak.

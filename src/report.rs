@@ -25,6 +25,7 @@ pub fn memory(process: &Process, index: u8, real_total: u64, real_free: u64) -> 
         return None;
     }
     let cap = process.known.memory_cap(index, device)?;
+    process.reap_sometimes();
     let used = ledger::used(&device.used);
     let total = cap.min(real_total);
     let free = total.saturating_sub(used).min(real_free);

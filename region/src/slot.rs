@@ -74,13 +74,18 @@ fn first_lockable(
     Ok(None)
 }
 
-/// Gives back what dead processes hold. Returns how many slots were freed.
-pub fn reap(region: &Region, path: &CStr, settle: &mut impl Settle) -> Result<usize, Errno> {
+/// Gives back what dead processes hold, passing over the caller's `own` slot. Returns how many slots were freed.
+pub fn reap(
+    region: &Region,
+    path: &CStr,
+    own: Option<usize>,
+    settle: &mut impl Settle,
+) -> Result<usize, Errno> {
     let file = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0)?;
     let high = region.ours().header.slot_high.load(Acquire) as usize;
     let mut freed = 0usize;
     for (index, slot) in region.ours().slots.iter().enumerate().take(high) {
-        if !is_gone(slot) || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
+        if own == Some(index) || !is_gone(slot) || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
             continue;
         }
         if is_gone(slot) {
@@ -112,6 +117,10 @@ fn is_gone(slot: &Slot) -> bool {
         return false;
     }
     if slot.pid_namespace.load(Relaxed) != sys::inode_of(c"/proc/self/ns/pid") {
+        return true;
+    }
+    // Of this very process, but not its own slot (callers pass that over): an image that exec has replaced.
+    if slot.pid.load(Relaxed) == sys::pid() {
         return true;
     }
     let start_time = slot.start_time.load(Relaxed);
@@ -165,7 +174,7 @@ mod tests {
         let index = claim(&region, &path, &mut Nothing).expect("a slot");
         let other = Descriptor::open(&path, libc::O_RDWR, 0).expect("the file");
         assert!(is_held(&other, index).expect("locks"), "the lock lives in a mapping, not in a descriptor");
-        assert_eq!(reap(&region, &path, &mut Nothing), Ok(0));
+        assert_eq!(reap(&region, &path, Some(index), &mut Nothing), Ok(0));
     }
 
     #[test]
@@ -185,7 +194,7 @@ mod tests {
         slot.pid_namespace.store(sys::inode_of(c"/proc/self/ns/pid"), Relaxed);
         slot.state.store(SLOT_TAKEN, Release);
         region.ours().header.slot_high.store(6, Release);
-        assert_eq!(reap(&region, &path, &mut Nothing), Ok(1));
+        assert_eq!(reap(&region, &path, None, &mut Nothing), Ok(1));
         assert_eq!(slot.state.load(Acquire), SLOT_FREE);
     }
 }

@@ -56,6 +56,7 @@ impl Verdict for CUresult {
 }
 
 calls! { super::LIBCUDA, sys;
+    cuDeviceGetCount: fn(*mut core::ffi::c_int) -> CUresult;
     cuCtxGetCurrent: fn(*mut CUcontext) -> CUresult;
     cuCtxGetDevice: fn(*mut CUdevice) -> CUresult;
     cuDeviceGetUuid: fn(*mut sys::CUuuid, CUdevice) -> CUresult;
@@ -71,6 +72,14 @@ calls! { super::LIBCUDA, sys;
     cuEventRecord_ptsz: fn(CUevent, CUstream) -> CUresult;
     cuEventQuery: fn(CUevent) -> CUresult;
     cuEventElapsedTime: fn(*mut f32, CUevent, CUevent) -> CUresult;
+}
+
+/// How many devices the driver shows.
+pub fn device_count() -> i32 {
+    let mut count = 0;
+    // SAFETY: writes an integer to a local.
+    let answer = cuDeviceGetCount::REAL.get().map(|ask| unsafe { ask(&mut count) });
+    if answer == Some(CUDA_SUCCESS) { count } else { 0 }
 }
 
 /// The handle of the calling thread's context.

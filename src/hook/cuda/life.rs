@@ -4,16 +4,28 @@
 //! This room may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUcontext, CUdevice, CUresult, hooks, primary_is_active, sys};
+use super::{CUcontext, CUdevice, CUresult, device_count, hooks, primary_is_active, sys};
 use crate::account::Verdict;
 use crate::process::{Quota, quota, speak};
 use core::ffi::c_uint;
 
 /// cuInit attaches to the region, and is where a quota that cannot be kept is refused.
 fn init(call: impl FnOnce() -> CUresult) -> CUresult {
-    let closed = matches!(quota(), Quota::Closed);
+    let quota = quota();
     speak();
-    if closed { CUresult::CUDA_ERROR_NO_DEVICE } else { call() }
+    if matches!(quota, Quota::Closed) {
+        return CUresult::CUDA_ERROR_NO_DEVICE;
+    }
+    let answer = call();
+    if answer.is_success()
+        && let Quota::On(process) = quota
+    {
+        // Launches look at the region's word before they look at anything else, so limits must be there first.
+        for ordinal in 0..device_count() {
+            process.known.of_ordinal(process, ordinal);
+        }
+    }
+    answer
 }
 
 /// A context goes. Its events must not be touched once it is gone, its memory is free only then.
