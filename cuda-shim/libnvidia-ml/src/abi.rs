@@ -70,6 +70,13 @@ impl<T> Clone for Out<T> {
 
 impl<T> Copy for Out<T> {}
 
+#[cfg(test)]
+impl<T> From<*mut T> for Out<T> {
+    fn from(place: *mut T) -> Self {
+        Self(place)
+    }
+}
+
 impl<T: Copy> Out<T> {
     /// Whether the caller passed none.
     pub fn is_null(self) -> bool {
@@ -127,6 +134,13 @@ pub fn put_list<T: Copy>(count: Out<u32>, items: Out<T>, found: &[T]) -> Answer 
 /// A string of the caller's.
 #[repr(transparent)]
 pub struct Text(*const c_char);
+
+#[cfg(test)]
+impl From<&CStr> for Text {
+    fn from(text: &CStr) -> Self {
+        Self(text.as_ptr())
+    }
+}
 
 impl Text {
     /// The string; one that is not UTF-8 names nothing here.

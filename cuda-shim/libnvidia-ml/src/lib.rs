@@ -26,6 +26,8 @@ mod modes;
 mod processes;
 mod sensors;
 mod system;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod types;
 mod unsupported;
