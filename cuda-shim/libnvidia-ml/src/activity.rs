@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::abi::{Error, Out, put_list};
 use crate::library::{Device, Handle};
+use crate::pids::as_seen;
 use crate::types::{
     ProcessUtilizationInfo, ProcessUtilizationSample, ProcessesUtilizationInfo, Utilization, expect_version,
     struct_version,
@@ -31,6 +32,7 @@ fn samples(device: &Device, last_seen: u64) -> Result<(u64, Vec<(u32, u32)>), Er
     let now = now_us();
     let mut busy = device.state.process_utilisation(device.index, PERIOD_NS);
     busy.retain(|(_, percent)| *percent > 0);
+    let busy = as_seen(busy);
     if busy.is_empty() || now <= last_seen { Err(Error::NotFound) } else { Ok((now, busy)) }
 }
 

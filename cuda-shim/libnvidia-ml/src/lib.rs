@@ -5,6 +5,7 @@
 //!   [`fields`], [`events`]: NVML by subject, one entry per function;
 //! - [`unsupported`]: every other function of the header, each answering `NOT_SUPPORTED`;
 //! - [`internal`]: the private table that nvidia-smi asks for;
+//! - [`pids`]: process ids as the caller's namespace has them;
 //! - [`library`]: initialisation, the machine, handles;
 //! - [`types`]: NVML's structures;
 //! - [`abi`]: what C hands in and gets back; the only room that touches the caller's memory.
@@ -23,6 +24,7 @@ mod internal;
 mod library;
 mod memory;
 mod modes;
+mod pids;
 mod processes;
 mod sensors;
 mod system;

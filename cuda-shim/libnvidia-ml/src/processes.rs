@@ -2,14 +2,15 @@
 
 use crate::abi::{Answer, Out, put_list};
 use crate::library::{Device, Handle};
+use crate::pids::as_seen;
 use crate::types::{NO_INSTANCE, ProcessInfo, ProcessInfoV1};
 
-/// Pid and bytes of every live process with a context on the device.
+/// Pid and bytes of every live process with a context on the device that the caller can see.
 fn running(device: &Device) -> Vec<(u32, u64)> {
     let mut truth = device.state.truth();
     let processes = truth.devices.swap_remove(device.index).processes;
     let holding = processes.into_iter().filter(|process| process.alive && process.physical_bytes > 0);
-    holding.map(|process| (process.pid, process.physical_bytes)).collect()
+    as_seen(holding.map(|process| (process.pid, process.physical_bytes)).collect())
 }
 
 fn compute(device: Handle, count: Out<u32>, infos: Out<ProcessInfo>) -> Answer {
