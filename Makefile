@@ -22,10 +22,11 @@ demo: prerequisites artifacts programs ## a real CUDA program under a quota, her
 	@$(CARGO) run --quiet -p gpuquota-promises --bin demo
 
 .PHONY: test
-test: prerequisites lint artifacts ## what can be tested so far; `make promises` adds what needs the simulated GPU
+test: prerequisites lint artifacts programs ## what stands; `make promises` runs all, the failing ones too
 	$(CARGO) test --workspace --exclude gpuquota-promises --no-fail-fast
-	$(CARGO) test -p gpuquota-promises --test abi --test preload --no-fail-fast
-	@echo "NOT RUN: the promises that need the simulated driver, which is not whole yet (make promises)"
+	$(CARGO) test -p gpuquota-promises --test abi --test preload --test bad_input --test launcher \
+		--test runtime --test views --no-fail-fast
+	@echo "NOT RUN: doors, exactness, manners, share, container (make promises); some fail on the young simulated driver"
 
 .PHONY: promises
 promises: prerequisites artifacts programs ## every promise, on the simulated GPU

@@ -25,7 +25,11 @@ pub fn attribute(spec: &DeviceSpec, id: i32) -> Option<i32> {
         16 => spec.sm_count as i32,
         17 | 18 | 20 | 35 => 0,
         21 | 22 | 27 | 28 | 42 | 61 => {
-            if matches!(id, 21 | 22) { 131_072 } else { 32_768 }
+            if matches!(id, 21 | 22) {
+                131_072
+            } else {
+                32_768
+            }
         }
         23 => 65_536,
         24..=26 => 16_384,
@@ -45,7 +49,13 @@ pub fn attribute(spec: &DeviceSpec, id: i32) -> Option<i32> {
         51 => 32,
         52 | 53 | 63 | 64 | 66 | 67 => 32_768,
         54 | 68 => 2046,
-        55 | 57 => if id == 55 { 32_768 } else { 65_536 },
+        55 | 57 => {
+            if id == 55 {
+                32_768
+            } else {
+                65_536
+            }
+        }
         56 => 131_072,
         58..=60 => 16_384,
         69 => 1 << 28,
@@ -59,8 +69,14 @@ pub fn attribute(spec: &DeviceSpec, id: i32) -> Option<i32> {
         81 => spec.shared_per_sm as i32,
         82 => 65_536,
         83 => 1,
-        84 | 85 | 86 => 0,
-        87 => if spec.cc_minor == 0 { 2 } else { 32 },
+        84..=86 => 0,
+        87 => {
+            if spec.cc_minor == 0 {
+                2
+            } else {
+                32
+            }
+        }
         88 => 0,
         89..=91 => 1,
         92..=94 => 1,
@@ -85,7 +101,13 @@ pub fn attribute(spec: &DeviceSpec, id: i32) -> Option<i32> {
         119 => 1,
         120 => hopper,
         121..=125 => 1,
-        126 => if hopper == 1 { 4 } else { 1 },
+        126 => {
+            if hopper == 1 {
+                4
+            } else {
+                1
+            }
+        }
         127 => hopper,
         128 => 0,
         129 => 1,

@@ -79,7 +79,9 @@ pub fn unplace(address: u64, length: u64) {
 pub fn protect(address: u64, length: u64, read: bool, write: bool) {
     let protection = if read { libc::PROT_READ } else { 0 } | if write { libc::PROT_WRITE } else { 0 };
     // SAFETY: changes the protection of a mapping of ours.
-    unsafe { libc::mprotect(std::ptr::without_provenance_mut(address as usize), length as usize, protection) };
+    unsafe {
+        libc::mprotect(std::ptr::without_provenance_mut(address as usize), length as usize, protection)
+    };
 }
 
 /// A file of `length` bytes without a name, its descriptor out of the way of programs that count theirs.
@@ -97,13 +99,6 @@ pub fn memory_file(length: u64) -> Option<RawFd> {
         libc::close(low);
         Some(high)
     }
-}
-
-/// Makes a range of a file read zero again, its memory given back.
-pub fn punch(file: RawFd, offset: u64, length: u64) {
-    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    // SAFETY: a system call on a descriptor of ours.
-    unsafe { libc::fallocate(file, mode, offset as i64, length as i64) };
 }
 
 /// Makes device memory read zero again.

@@ -13,8 +13,8 @@ use crate::capture;
 use crate::dark;
 use crate::ffi::{In, Out, Outcome, export};
 use crate::status::{
-    CONTEXT_IS_DESTROYED, INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, Status,
-    UNSUPPORTED_LIMIT,
+    CONTEXT_IS_DESTROYED, INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY,
+    Status, UNSUPPORTED_LIMIT,
 };
 use crate::stream::Stream;
 use crate::table::{Handle, Kind};

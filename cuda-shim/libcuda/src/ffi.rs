@@ -15,8 +15,14 @@ pub type Outcome<T = ()> = Result<T, Status>;
 
 /// Where a caller wants a result.
 #[repr(transparent)]
-#[derive(Clone, Copy)]
 pub struct Out<T>(*mut T);
+
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Out<T> {}
 
 impl<T> Out<T> {
     /// Nowhere.

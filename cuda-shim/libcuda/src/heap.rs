@@ -127,10 +127,20 @@ impl Heap {
 
     /// Places `size` bytes. `None` if no address is left.
     #[inline]
-    pub fn place(&mut self, size: u64, context: Handle<Context>, purpose: Use, purse: usize) -> Option<Placed> {
+    pub fn place(
+        &mut self,
+        size: u64,
+        context: Handle<Context>,
+        purpose: Use,
+        purse: usize,
+    ) -> Option<Placed> {
         let allocation = Allocation { size, context, purpose, id: self.next_id, touched: false };
         self.next_id += 1;
-        if size > LARGEST_SHARED { self.place_whole(allocation) } else { self.place_shared(allocation, purse) }
+        if size > LARGEST_SHARED {
+            self.place_whole(allocation)
+        } else {
+            self.place_shared(allocation, purse)
+        }
     }
 
     fn place_whole(&mut self, allocation: Allocation) -> Option<Placed> {
@@ -245,12 +255,19 @@ impl Heap {
                     let begin = self.base + u64::from(slab.start) * BLOCK;
                     let slots = slab.slots.iter().enumerate();
                     found.extend(slots.filter_map(|(slot, allocation)| {
-                        allocation.as_ref().filter(|it| wanted(it)).map(|_| begin + slot as u64 * slab.slot_bytes)
+                        allocation
+                            .as_ref()
+                            .filter(|it| wanted(it))
+                            .map(|_| begin + slot as u64 * slab.slot_bytes)
                     }));
                 }
             }
         }
         found
+    }
+
+    fn address(&self, start: u32) -> u64 {
+        self.base + u64::from(start) * BLOCK
     }
 
     fn install(&mut self, start: u32, length: u32, block: Block) -> u32 {
@@ -295,8 +312,10 @@ impl Heap {
     fn take_run_of_joined(&mut self, length: u32) -> Option<u32> {
         let short = self.short_runs.iter_mut().enumerate().map(|(length, runs)| (length as u32, runs));
         let long = self.long_runs.iter_mut().map(|(length, runs)| (*length, runs));
-        let mut runs: Vec<(u32, u32)> =
-            short.chain(long).flat_map(|(length, runs)| runs.drain(..).map(move |start| (start, length))).collect();
+        let mut runs: Vec<(u32, u32)> = short
+            .chain(long)
+            .flat_map(|(length, runs)| runs.drain(..).map(move |start| (start, length)))
+            .collect();
         runs.sort_unstable();
         let mut joined: Vec<(u32, u32)> = Vec::with_capacity(runs.len());
         for (start, length) in runs {

@@ -1,1 +1,44 @@
-//! To be written.
+//! The simulated `libcuda.so.1`: a driver good enough that real, unmodified CUDA software runs on it.
+//!
+//! Kernels take time and compute nothing; copies, fills and host functions are real. All processes of a simulated
+//! machine share its devices through `cuda-shim-device`. The rooms, from the border inwards:
+//!
+//! - `ffi`, `abi`, `status`, `table`: arguments, structs, errors, handles;
+//! - `start`, `symbols`, `dark`, `stubs`: how a process gets in, where functions are, private tables, what is missing;
+//! - `device`, `attributes`, `context`, `module`, `kernel`, `launch`: what there is and what runs on it;
+//! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `time`: order and time;
+//! - `memory`, `array`, `heap`, `bytes`: memory, its addresses and its content;
+//! - `world`, `spin`, `thread`: all objects behind one lock, and what each thread has.
+
+// Exports have the arguments that NVIDIA gave them.
+#![allow(clippy::too_many_arguments)]
+
+mod abi;
+mod array;
+mod attributes;
+mod bytes;
+mod capture;
+mod context;
+mod dark;
+mod device;
+mod event;
+mod ffi;
+mod graph;
+mod heap;
+mod hostfn;
+mod kernel;
+mod launch;
+mod memory;
+mod misc;
+mod module;
+mod op;
+mod spin;
+mod start;
+mod status;
+mod stream;
+mod stubs;
+mod symbols;
+mod table;
+mod thread;
+mod time;
+mod world;

@@ -4,20 +4,13 @@ use crate::bytes;
 use crate::event::Event;
 use crate::graph::Graph;
 use crate::hostfn::HostCall;
-use crate::kernel::Kernel;
 use crate::table::Handle;
 use crate::world::World;
 
-/// A kernel and how it is launched.
+/// A kernel's launch.
 #[derive(Clone, Copy)]
 pub struct Launch {
-    pub kernel: Handle<Kernel>,
-    pub grid: [u32; 3],
-    pub block: [u32; 3],
-    pub shared: u32,
-    pub params: usize,
-    pub extra: usize,
-    /// As [`crate::kernel::duration`] has it.
+    /// Nanoseconds.
     pub duration: u64,
 }
 
@@ -57,7 +50,6 @@ pub enum Op {
     Fill(Fill),
     Host(HostCall),
     Record(Handle<Event>),
-    Wait(Handle<Event>),
     /// Memory that a graph allocates: its address and size.
     Alloc(u64, u64),
     Free(u64),
@@ -83,7 +75,9 @@ impl Copy {
 
     /// Bytes from the first to the last that are written.
     pub fn reach(&self) -> u64 {
-        self.to_slice * self.depth.saturating_sub(1) + self.to_pitch * self.height.saturating_sub(1) + self.width
+        self.to_slice * self.depth.saturating_sub(1)
+            + self.to_pitch * self.height.saturating_sub(1)
+            + self.width
     }
 }
 
@@ -110,6 +104,7 @@ impl Op {
         match self {
             Op::Copy(copy) => world.touch(copy.to, copy.reach()),
             Op::Fill(fill) => world.touch(fill.to, fill.reach()),
+            Op::Alloc(address, bytes) => world.touch(*address, *bytes),
             _ => {}
         }
     }
@@ -139,4 +134,3 @@ impl Op {
         }
     }
 }
-

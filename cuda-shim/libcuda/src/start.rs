@@ -120,14 +120,17 @@ fn start() -> Outcome {
     let _ = dark::DRIVER.set(dark::Driver {
         primary_context: context::primary_handle,
         current_context: || std::ptr::without_provenance_mut(crate::thread::current().raw() as usize),
-        is_context: |handle| world().is_ok_and(|world| world.contexts.get(Handle::of(handle.addr() as u64)).is_ok()),
+        is_context: |handle| {
+            world().is_ok_and(|world| world.contexts.get(Handle::of(handle.addr() as u64)).is_ok())
+        },
         load_module: module::load_for_runtime,
         version: || machine_version() as u32,
         identities: || {
             let Ok(world) = world() else { return Vec::new() };
             let identity = |device: &Device| dark::Identity {
                 uuid: device.spec.uuid,
-                pci: [device.spec.pci_domain, device.spec.pci_bus, device.spec.pci_device].map(|id| id as i32),
+                pci: [device.spec.pci_domain, device.spec.pci_bus, device.spec.pci_device]
+                    .map(|id| id as i32),
             };
             world.devices.iter().map(identity).collect()
         },
@@ -149,7 +152,6 @@ fn open_device(state: &'static State, index: usize) -> Outcome<Device> {
         primary_flags: 0,
         default_pool: Handle::NULL,
         current_pool: Handle::NULL,
-        graph_memory: [0; 4],
         queue: vec![0; state.machine().launch_queue.max(1) as usize],
         launches: 0,
     })
@@ -162,8 +164,11 @@ fn visible_devices(machine: &Machine, list: &str) -> Vec<usize> {
     for entry in list.split(',') {
         let entry = entry.trim();
         let found = if entry.starts_with("GPU-") {
-            let mut named = (0..machine.devices.len())
-                .filter(|index| machine.devices[*index].uuid_string().starts_with(&entry.to_ascii_lowercase().replacen("gpu-", "GPU-", 1)));
+            let mut named = (0..machine.devices.len()).filter(|index| {
+                machine.devices[*index]
+                    .uuid_string()
+                    .starts_with(&entry.to_ascii_lowercase().replacen("gpu-", "GPU-", 1))
+            });
             named.next().filter(|_| named.next().is_none())
         } else {
             entry.parse().ok().filter(|index| *index < machine.devices.len())

@@ -11,16 +11,11 @@ impl Status {
     pub fn code(self) -> i32 {
         self.0
     }
-
-    /// The status of a `CUresult` that is not success.
-    pub const fn of(code: i32) -> Status {
-        Status(code)
-    }
 }
 
 macro_rules! statuses {
     ($($name:ident = $code:literal $cuda:literal $text:literal;)*) => {
-        $(#[doc = $text] #[allow(dead_code)] pub const $name: Status = Status($code);)*
+        $(#[allow(dead_code)] pub const $name: Status = Status($code);)*
         const TABLE: &[(i32, &CStr, &CStr)] = &[$(($code, $cuda, $text)),*];
     };
 }
@@ -49,6 +44,7 @@ statuses! {
     CONTEXT_IS_DESTROYED = 709 c"CUDA_ERROR_CONTEXT_IS_DESTROYED" c"context is destroyed";
     HOST_MEMORY_ALREADY_REGISTERED = 712 c"CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED" c"part or all of the requested memory range is already mapped";
     HOST_MEMORY_NOT_REGISTERED = 713 c"CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED" c"pointer does not correspond to a registered memory region";
+    COOPERATIVE_LAUNCH_TOO_LARGE = 720 c"CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE" c"too many blocks in cooperative launch";
     NOT_PERMITTED = 800 c"CUDA_ERROR_NOT_PERMITTED" c"operation not permitted";
     NOT_SUPPORTED = 801 c"CUDA_ERROR_NOT_SUPPORTED" c"operation not supported";
     STREAM_CAPTURE_UNSUPPORTED = 900 c"CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED" c"operation not permitted when stream is capturing";

@@ -9,7 +9,7 @@ use crate::capture::Capture;
 use crate::context::Context;
 use crate::event::Event;
 use crate::ffi::Outcome;
-use crate::graph::{Graph, GraphExec};
+use crate::graph::{Graph, GraphExec, Node};
 use crate::heap::Heap;
 use crate::kernel::{Kernel, Library, Module};
 use crate::memory::pool::Pool;
@@ -38,6 +38,7 @@ pub struct World {
     pub events: Table<Event>,
     pub captures: Table<Capture>,
     pub graphs: Table<Graph>,
+    pub nodes: Table<Node>,
     pub execs: Table<GraphExec>,
     pub libraries: Table<Library>,
     pub modules: Table<Module>,
@@ -64,8 +65,6 @@ pub struct Device {
     pub primary_flags: u32,
     pub default_pool: Handle<Pool>,
     pub current_pool: Handle<Pool>,
-    /// Bytes that graphs hold for their allocation nodes: (used, used high, reserved, reserved high).
-    pub graph_memory: [u64; 4],
     /// Ends of the last launches in seat time, a ring: the hardware queue.
     pub queue: Vec<u64>,
     pub launches: usize,
@@ -84,6 +83,7 @@ impl Driver {
             events: Table::new(),
             captures: Table::new(),
             graphs: Table::new(),
+            nodes: Table::new(),
             execs: Table::new(),
             libraries: Table::new(),
             modules: Table::new(),

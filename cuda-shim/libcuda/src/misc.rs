@@ -1,0 +1,77 @@
+//! Calls that the simulation takes note of and that change nothing in it: profiling, logs, tensor maps.
+//!
+//! # Safety
+//! Exports symbols.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+
+use crate::ffi::{In, Out, Text, export};
+use crate::status::INVALID_VALUE;
+use crate::world::{driver, world};
+
+/// Dimensions that a tensor map may have.
+const RANKS: std::ops::RangeInclusive<u32> = 1..=5;
+
+export! {
+    fn cuProfilerInitialize(config: Text, output: Text, mode: u32) {
+        let _ = (config, output, mode);
+        driver().map(|_| ())
+    }
+
+    fn cuProfilerStart = cuProfilerStop() {
+        world()?.current().map(|_| ())
+    }
+
+    fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) {
+        let _ = (target, scope);
+        world()?.current().map(|_| ())
+    }
+
+    fn cuLogsRegisterCallback(callback: In<u8>, data: u64, handle: Out<u64>) {
+        // Nothing is ever logged, so nothing is ever called.
+        let _ = data;
+        if callback.is_null() {
+            return Err(INVALID_VALUE);
+        }
+        handle.put_if(callback.address() as u64);
+        Ok(())
+    }
+
+    fn cuLogsUnregisterCallback(handle: u64) {
+        if handle == 0 { Err(INVALID_VALUE) } else { Ok(()) }
+    }
+
+    fn cuLogsCurrent(iterator: Out<u32>, flags: u32) {
+        let _ = flags;
+        iterator.put(0)
+    }
+
+    fn cuLogsDumpToMemory(iterator: Out<u32>, buffer: Out<u8>, size: Out<u64>, flags: u32) {
+        let _ = (iterator, flags);
+        buffer.required()?;
+        size.put(0)
+    }
+
+    fn cuTensorMapEncodeTiled(
+        map: Out<[u64; 16]>, kind: u32, rank: u32, address: u64, sizes: In<u64>, strides: In<u64>, boxes: In<u32>,
+        steps: In<u32>, interleave: u32, swizzle: u32, promotion: u32, fill: u32,
+    ) {
+        let _ = (strides, steps);
+        map.required()?;
+        if !RANKS.contains(&rank) || address == 0 || sizes.is_null() || boxes.is_null() {
+            return Err(INVALID_VALUE);
+        }
+        let mut words = [0; 16];
+        words[0] = address;
+        words[1..][..rank as usize].copy_from_slice(&sizes.list(rank as usize)?);
+        words[6..12].copy_from_slice(&[kind, rank, interleave, swizzle, promotion, fill].map(u64::from));
+        map.put(words)
+    }
+
+    fn cuTensorMapReplaceAddress(map: Out<[u64; 16]>, address: *mut c_void) {
+        let mut words = map.get()?;
+        words[0] = address.addr() as u64;
+        map.put(words)
+    }
+}
