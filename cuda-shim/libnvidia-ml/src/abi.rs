@@ -170,9 +170,9 @@ pub fn put_text(buffer: Out<c_char>, room: u32, text: impl AsRef<[u8]>) -> Answe
 }
 
 /// `text` as a field of `N` bytes, cut to leave room for the NUL.
-pub fn field<const N: usize>(text: &str) -> [c_char; N] {
+pub fn field<const N: usize>(text: impl AsRef<[u8]>) -> [c_char; N] {
     let mut field = [0; N];
-    for (cell, byte) in field[..N - 1].iter_mut().zip(text.bytes()) {
+    for (cell, byte) in field[..N - 1].iter_mut().zip(text.as_ref()) {
         *cell = byte.cast_signed();
     }
     field

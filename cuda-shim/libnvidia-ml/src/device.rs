@@ -52,7 +52,7 @@ fn pci_info(device: &Device) -> PciInfo {
     PciInfo {
         head: PciInfoV2 {
             head: PciInfoV1 {
-                bus_id_legacy: field(&format!("{domain:04X}:{bus:02X}:{place:02X}.0")),
+                bus_id_legacy: field(format!("{domain:04X}:{bus:02X}:{place:02X}.0")),
                 domain,
                 bus,
                 device: place,
@@ -60,7 +60,7 @@ fn pci_info(device: &Device) -> PciInfo {
             },
             pci_subsystem_id: PCI_SUBSYSTEM,
         },
-        bus_id: field(&format!("{domain:08X}:{bus:02X}:{place:02X}.0")),
+        bus_id: field(format!("{domain:08X}:{bus:02X}:{place:02X}.0")),
     }
 }
 

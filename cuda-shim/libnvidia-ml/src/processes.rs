@@ -6,7 +6,7 @@ use crate::pids::as_seen;
 use crate::types::{NO_INSTANCE, ProcessInfo, ProcessInfoV1};
 
 /// Pid and bytes of every live process with a context on the device that the caller can see.
-fn running(device: &Device) -> Vec<(u32, u64)> {
+pub fn running(device: &Device) -> Vec<(u32, u64)> {
     let mut truth = device.state.truth();
     let processes = truth.devices.swap_remove(device.index).processes;
     let holding = processes.into_iter().filter(|process| process.alive && process.physical_bytes > 0);
@@ -35,7 +35,7 @@ fn compute_v1(device: Handle, count: Out<u32>, infos: Out<ProcessInfoV1>) -> Ans
 }
 
 /// Neither graphics nor MPS is simulated.
-fn none(device: Handle, count: Out<u32>) -> Answer {
+pub fn none(device: Handle, count: Out<u32>) -> Answer {
     device.device()?;
     count.get()?;
     count.put(0)

@@ -15,6 +15,13 @@ pub extern "C" fn nvmlSystemGetNVMLVersion(version: Out<c_char>, length: u32) ->
     }))
 }
 
+/// The command by which a process was started, without its arguments.
+pub fn program(pid: u32) -> Result<Vec<u8>, Error> {
+    let mut command = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(|_| Error::NotFound)?;
+    command.truncate(command.iter().position(|byte| *byte == 0).unwrap_or(command.len()));
+    Ok(command)
+}
+
 nvml! {
     /// The version of the kernel driver.
     fn nvmlSystemGetDriverVersion(version: Out<c_char>, length: u32) {
@@ -36,8 +43,7 @@ nvml! {
         if name.is_null() || length == 0 {
             return Err(Error::InvalidArgument);
         }
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(|_| Error::NotFound)?;
-        let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
+        let program = program(pid)?;
         put_text(name, length, &program[..program.len().min(length as usize - 1)])
     }
 
