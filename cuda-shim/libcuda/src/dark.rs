@@ -128,9 +128,13 @@ static TOOLS_RUNTIME_CALLBACK_HOOKS: Table<7> =
 
 static TOOLS_TLS: Table<4> = Table::sized(&[(2, tools_tls as *const c_void)]);
 
-/// Unknown to ZLUDA; cuBLAS reads what [`tools_tls`] gave it through entry 4 and gives up its matrix
-/// products where that fails.
-static TOOLS_UNNAMED: Table<88> = Table::sized(&[(4, succeed as *const c_void)]);
+/// Unknown to ZLUDA; what cuBLAS does with [`tools_tls`] goes through it. Its matrix products fail where
+/// one of these three does, and are content where they succeed and store nothing.
+static TOOLS_UNNAMED: Table<88> = Table::sized(&[
+    (4, succeed as *const c_void),
+    (39, succeed as *const c_void),
+    (51, succeed as *const c_void),
+]);
 
 static CONTEXT_LOCAL_STORAGE: Table<4> = Table::plain(&[
     (0, local_storage::put as *const c_void),
