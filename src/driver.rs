@@ -154,10 +154,12 @@ impl Library {
         self.entries().find(|entry| entry.hook.is_some() && entry.name == name)
     }
 
-    /// The hook of the function that lies at `address` in the real library.
+    /// The hook of the function that lies at `address` in the real library. A driver may export one function under
+    /// several names; the newest of them says what its arguments are.
     pub fn by_real_address(&self, address: *const c_void) -> Option<Hook> {
         let is = |entry: &&Entry| entry.slot.address().is_some_and(|real| real.cast_const() == address);
-        self.entries().filter(|entry| entry.hook.is_some()).find(is)?.hook
+        let hooked = self.entries().filter(|entry| entry.hook.is_some()).filter(is);
+        hooked.max_by_key(|entry| (version(entry.name), core::cmp::Reverse(entry.name.count_bytes())))?.hook
     }
 
     /// Whether the library is loaded; fills the slots when it is seen for the first time.
@@ -220,6 +222,16 @@ impl Library {
     pub fn is_redirected(&self) -> bool {
         self.redirected.load(Relaxed) != 0
     }
+}
+
+/// The version in a name such as `cuMemAlloc_v2`; 1 where none is written.
+fn version(name: &CStr) -> u8 {
+    let mut pairs = name.to_bytes().windows(3);
+    let written = pairs.find_map(|window| match window {
+        [b'_', b'v', digit @ b'0'..=b'9'] => Some(*digit),
+        _ => None,
+    });
+    written.map_or(1, |digit| digit.wrapping_sub(b'0'))
 }
 
 fn yield_now() {
