@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::{env, io};
 
-use cuda_shim_device::{KernelRule, Machine, PRESETS, STATE_ENV};
+use cuda_shim_device::{Machine, PRESETS, STATE_ENV};
 
 use crate::libdir::libdir;
 use crate::states::{Outcome, prepare};
@@ -41,7 +41,7 @@ pub fn run(
         format!("machine \"{machine}\" is not known: write one of {known}, or several of one, such as 2xH100")
     })?;
     for rule in kernels {
-        described.kernels.push(parse_rule(rule)?);
+        described.kernels.push(rule.parse()?);
     }
     let libraries = libdir()?;
     let state = prepare(state, &described)?;
@@ -88,39 +88,4 @@ fn end_as(status: ExitStatus) -> ExitCode {
         return ExitCode::from((128 + signal) as u8);
     }
     ExitCode::from(status.code().unwrap_or(1) as u8)
-}
-
-/// `spin*=1ms`.
-fn parse_rule(text: &str) -> Outcome<KernelRule> {
-    let wrong =
-        || format!("--kernel \"{text}\": write PATTERN=DURATION, such as 'spin*=1ms' (units ns, us, ms, s)");
-    let (pattern, duration) = text.rsplit_once('=').ok_or_else(wrong)?;
-    let digits = duration.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: u64 = match &duration[digits.len()..] {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let duration_ns = number.checked_mul(unit).ok_or_else(wrong)?;
-    if pattern.is_empty() || pattern.len() >= cuda_shim_device::MAX_PATTERN {
-        return Err(wrong());
-    }
-    Ok(KernelRule { pattern: pattern.into(), duration_ns })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_need_a_pattern_a_number_and_a_unit() {
-        let rule = parse_rule("a=b*=15us").expect("a rule");
-        assert_eq!((rule.pattern.as_str(), rule.duration_ns), ("a=b*", 15_000));
-        for bad in ["spin", "=1ms", "spin=1", "spin=ms", "spin=-1ms", "spin=99999999999999999999s"] {
-            assert!(parse_rule(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -85,6 +85,38 @@ pub struct Machine {
     pub kernels: Vec<KernelRule>,
 }
 
+impl std::str::FromStr for KernelRule {
+    type Err = String;
+
+    /// `PATTERN=DURATION`, such as `spin*=1ms`.
+    fn from_str(text: &str) -> Result<KernelRule, String> {
+        let wrong = || {
+            format!(
+                "kernel rule \"{text}\": write PATTERN=DURATION, such as 'spin*=1ms' (units ns, us, ms, s)"
+            )
+        };
+        let (pattern, duration) = text.rsplit_once('=').ok_or_else(wrong)?;
+        let duration_ns = parse_duration(duration).ok_or_else(wrong)?;
+        if pattern.is_empty() || pattern.len() >= MAX_PATTERN {
+            return Err(wrong());
+        }
+        Ok(KernelRule { pattern: pattern.into(), duration_ns })
+    }
+}
+
+/// `250us`, `1ms`: digits and a unit, in nanoseconds.
+pub fn parse_duration(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &text[digits.len()..] {
+        "ns" => 1,
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
 /// The names of the built-in devices.
 pub const PRESETS: [&str; 4] = ["H100", "H200", "A100", "T4"];
 
@@ -230,5 +262,14 @@ mod tests {
         assert_ne!(machine.devices[0].uuid, machine.devices[1].uuid);
         assert_ne!(machine.devices[0].pci_bus_id(), machine.devices[1].pci_bus_id());
         assert_eq!(machine.devices[1].uuid_string(), "GPU-513dc0da-2330-4000-8000-000000000001");
+    }
+
+    #[test]
+    fn rules_need_a_pattern_a_number_and_a_unit() {
+        let rule: KernelRule = "a=b*=15us".parse().expect("a rule");
+        assert_eq!((rule.pattern.as_str(), rule.duration_ns), ("a=b*", 15_000));
+        for bad in ["spin", "=1ms", "spin=1", "spin=ms", "spin=-1ms", "spin=99999999999999999999s"] {
+            assert!(bad.parse::<KernelRule>().is_err(), "{bad}");
+        }
     }
 }

@@ -133,7 +133,6 @@ impl World {
         for module in self.modules.select(|module| module.context == handle) {
             self.unload_module(module);
         }
-        self.forget_library_modules(handle);
         let fresh = Context { flags, ..Context::new(ordinal, primary, flags) };
         if primary {
             *self.contexts.get_mut(handle)? = fresh;

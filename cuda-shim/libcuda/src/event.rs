@@ -49,6 +49,21 @@ impl World {
     }
 }
 
+impl World {
+    /// When an event was recorded, if it was, outside of captures.
+    pub fn recorded(&self, event: Handle<Event>) -> Option<Mark> {
+        mark_of(self, event).ok().flatten()
+    }
+
+    /// Records seat time `time` of a stream in an event.
+    pub fn record_at(&mut self, event: Handle<Event>, stream: Handle<Stream>, time: u64) -> Outcome {
+        let mut mark = self.stream_mark(stream)?;
+        mark.time = time;
+        self.events.get_mut(event)?.moment = Moment::Recorded(mark);
+        Ok(())
+    }
+}
+
 fn mark_of(world: &World, handle: Handle<Event>) -> Outcome<Option<Mark>> {
     match &world.events.get(handle)?.moment {
         Moment::Never => Ok(None),

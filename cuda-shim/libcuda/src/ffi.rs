@@ -72,6 +72,11 @@ impl<T> Out<T> {
         Out(self.0.cast())
     }
 
+    /// A place `bytes` further.
+    pub fn skip(self, bytes: usize) -> Out<T> {
+        Out(self.0.wrapping_byte_add(bytes))
+    }
+
     /// What lies there now.
     pub fn get(self) -> Outcome<T>
     where
@@ -112,9 +117,9 @@ impl<T: Copy> In<T> {
         (0..count).map(|index| self.at(index)).collect()
     }
 
-    /// The address.
-    pub fn address(self) -> usize {
-        self.0.addr()
+    /// The address, to be read from elsewhere.
+    pub fn exposed(self) -> usize {
+        self.0.expose_provenance()
     }
 }
 
@@ -176,6 +181,7 @@ macro_rules! export {
     (lane fn |$lane:ident| $name:ident / $twin:ident ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*) => {
         const _: () = {
             #[inline]
+            #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
             fn body($lane: $crate::ffi::Lane $(, $arg: $ty)*) -> $crate::ffi::Outcome $body
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
@@ -191,6 +197,7 @@ macro_rules! export {
     (fn $name:ident $(= $($alias:ident),+)? ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*) => {
         const _: () = {
             #[inline]
+            #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
             fn body($($arg: $ty),*) -> $crate::ffi::Outcome $body
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {

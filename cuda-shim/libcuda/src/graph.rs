@@ -1,44 +1,37 @@
 //! Graphs: work that is written down once and launched as one.
 //!
-//! # Safety
-//! Exports symbols.
-#![allow(unsafe_code)]
+//! Rooms: [`nodes`] adds nodes and reads and changes their parameters, [`exec`] instantiates, launches and
+//! updates, [`topology`] tells and changes what hangs together, [`memory`] is the memory that graphs allocate.
 
-use crate::capture;
-use crate::event::Moment;
-use crate::ffi::{In, Lane, Out, Outcome, export};
+mod exec;
+pub mod memory;
+mod nodes;
+mod topology;
+
+use std::collections::HashMap;
+
+use crate::ffi::Outcome;
 use crate::op::Op;
-use crate::status::{INVALID_VALUE, NOT_SUPPORTED};
-use crate::stream::Stream;
+use crate::status::INVALID_VALUE;
 use crate::table::{Handle, Kind};
-use crate::world::{World, world};
+use crate::world::World;
+
+pub use exec::GraphExec;
 
 /// A graph that can be changed.
 #[derive(Default)]
 pub struct Graph {
+    /// In the order in which they were added.
     pub nodes: Vec<Handle<Node>>,
 }
 
 /// One piece of work of a graph, and what must be over before it begins.
 pub struct Node {
+    pub graph: Handle<Graph>,
     pub op: Op,
     pub dependencies: Vec<Handle<Node>>,
-}
-
-/// A graph as it was when it was instantiated.
-pub struct GraphExec {
-    steps: Vec<Step>,
-    /// Nanoseconds along the longest chain of dependencies.
-    duration: u64,
-    kernels: u64,
-    flags: u64,
-}
-
-#[derive(Clone)]
-struct Step {
-    op: Op,
-    /// When it begins, after the launch.
-    start: u64,
+    /// The node that it was cloned from, null for none.
+    origin: Handle<Node>,
 }
 
 impl Kind for Graph {
@@ -57,7 +50,10 @@ impl World {
         self.graphs.add(Graph::default())
     }
 
-    /// Adds a node.
+    /// Adds a node that follows the nodes `after`.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` if one of them is not of this graph.
     pub fn add_node(
         &mut self,
         graph: Handle<Graph>,
@@ -65,185 +61,60 @@ impl World {
         after: &[Handle<Node>],
     ) -> Outcome<Handle<Node>> {
         self.graphs.get(graph)?;
+        let mut dependencies = Vec::with_capacity(after.len());
         for node in after {
-            self.nodes.get(*node).map_err(|_| INVALID_VALUE)?;
+            if self.nodes.get(*node).map_err(|_| INVALID_VALUE)?.graph != graph {
+                return Err(INVALID_VALUE);
+            }
+            if !dependencies.contains(node) {
+                dependencies.push(*node);
+            }
         }
-        let node = self.nodes.add(Node { op, dependencies: after.to_vec() });
+        let node = self.nodes.add(Node { graph, op, dependencies, origin: Handle::NULL });
         self.graphs.get_mut(graph)?.nodes.push(node);
         Ok(node)
     }
 
-    /// Takes a graph away with its nodes.
+    /// A copy of a graph, and of the graphs in it.
+    pub fn clone_graph(&mut self, graph: Handle<Graph>) -> Outcome<Handle<Graph>> {
+        let originals = self.graphs.get(graph)?.nodes.clone();
+        let clone = self.new_graph();
+        let mut clones = HashMap::new();
+        for original in &originals {
+            let op = match self.nodes.get(*original)?.op {
+                Op::Child(child) => Op::Child(self.clone_graph(child)?),
+                op => op,
+            };
+            let node = self.add_node(clone, op, &[])?;
+            self.nodes.get_mut(node)?.origin = *original;
+            clones.insert(*original, node);
+        }
+        for original in &originals {
+            let after = &self.nodes.get(*original)?.dependencies;
+            let after = after.iter().filter_map(|node| clones.get(node)).copied().collect();
+            if let Some(node) = clones.get(original) {
+                self.nodes.get_mut(*node)?.dependencies = after;
+            }
+        }
+        Ok(clone)
+    }
+
+    /// Takes a graph away with its nodes, and the graphs and idle memory that are theirs.
     pub fn destroy_graph(&mut self, graph: Handle<Graph>) -> Outcome {
         for node in self.graphs.remove(graph)?.nodes {
-            let _ = self.nodes.remove(node);
+            if let Ok(node) = self.nodes.remove(node) {
+                self.drop_belongings(node.op);
+            }
         }
         Ok(())
     }
 
-    /// Nodes are added after what they depend on, so one pass over them finds when each may begin.
-    fn compile(&self, graph: Handle<Graph>, flags: u64) -> Outcome<GraphExec> {
-        let mut ends = std::collections::BTreeMap::new();
-        let mut exec = GraphExec { steps: Vec::new(), duration: 0, kernels: 0, flags };
-        for handle in &self.graphs.get(graph)?.nodes {
-            let node = self.nodes.get(*handle)?;
-            let start =
-                node.dependencies.iter().filter_map(|node| ends.get(node)).copied().max().unwrap_or(0);
-            let end = match node.op {
-                Op::Child(child) => {
-                    let child = self.compile(child, 0)?;
-                    exec.kernels += child.kernels;
-                    let moved =
-                        child.steps.into_iter().map(|step| Step { start: start + step.start, ..step });
-                    exec.steps.extend(moved);
-                    start + child.duration
-                }
-                op => {
-                    exec.kernels += u64::from(matches!(op, Op::Kernel(_)));
-                    exec.steps.push(Step { op, start });
-                    start + op.duration()
-                }
-            };
-            ends.insert(*handle, end);
-            exec.duration = exec.duration.max(end);
+    /// Takes away what belongs to a node that is gone.
+    fn drop_belongings(&mut self, op: Op) {
+        match op {
+            Op::Child(child) => drop(self.destroy_graph(child)),
+            Op::Alloc(address, _) => self.forget_graph_memory(address),
+            _ => {}
         }
-        Ok(exec)
-    }
-}
-
-fn instantiate(out: Out<Handle<GraphExec>>, graph: Handle<Graph>, flags: u64) -> Outcome {
-    out.required()?;
-    let mut world = world()?;
-    let exec = world.compile(graph, flags)?;
-    out.put(world.execs.add(exec))
-}
-
-fn launch(lane: Lane, exec: Handle<GraphExec>, stream: Handle<Stream>) -> Outcome {
-    let mut world = world()?;
-    let stream = world.stream(lane, stream)?;
-    let (steps, duration, kernels) = {
-        let exec = world.execs.get(exec)?;
-        (exec.steps.clone(), exec.duration, exec.kernels)
-    };
-    capture::forbid_wait(&mut world, stream).map_err(|_| NOT_SUPPORTED)?;
-    let (start, _) = world.lay_out(stream, duration, kernels)?;
-    for step in &steps {
-        match step.op {
-            Op::Host(call) => world.call_host(stream, call, Some(start + step.start))?,
-            Op::Record(event) => {
-                let mark = world.stream_mark(stream)?;
-                world.events.get_mut(event)?.moment = Moment::Recorded(mark);
-            }
-            // A later launch finds it free already.
-            Op::Free(address) => drop(world.free(address)),
-            op => op.touch(&mut world),
-        }
-    }
-    drop(world);
-    steps.iter().for_each(|step| step.op.perform());
-    Ok(())
-}
-
-fn put_nodes(all: &[Handle<Node>], nodes: Out<Handle<Node>>, count: Out<u64>) -> Outcome {
-    let room = if nodes.is_null() { 0 } else { count.get()? as usize };
-    nodes.put_all(all.iter().copied().take(room));
-    count.put(all.len() as u64)
-}
-
-export! {
-    fn cuGraphCreate(out: Out<Handle<Graph>>, flags: u32) {
-        out.required()?;
-        if flags != 0 {
-            return Err(INVALID_VALUE);
-        }
-        out.put(world()?.new_graph())
-    }
-
-    fn cuGraphDestroy(graph: Handle<Graph>) {
-        world()?.destroy_graph(graph)
-    }
-
-    fn cuGraphAddEmptyNode(out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64) {
-        out.required()?;
-        let after = after.list(count as usize)?;
-        let node = world()?.add_node(graph, Op::Empty, &after)?;
-        out.put(node)
-    }
-
-    fn cuGraphAddChildGraphNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, child: Handle<Graph>,
-    ) {
-        out.required()?;
-        let after = after.list(count as usize)?;
-        let mut world = world()?;
-        world.graphs.get(child)?;
-        let node = world.add_node(graph, Op::Child(child), &after)?;
-        out.put(node)
-    }
-
-    fn cuGraphGetNodes(graph: Handle<Graph>, nodes: Out<Handle<Node>>, count: Out<u64>) {
-        count.required()?;
-        let world = world()?;
-        put_nodes(&world.graphs.get(graph)?.nodes, nodes, count)
-    }
-
-    fn cuGraphGetRootNodes(graph: Handle<Graph>, nodes: Out<Handle<Node>>, count: Out<u64>) {
-        count.required()?;
-        let world = world()?;
-        let is_root = |node: &Handle<Node>| world.nodes.get(*node).is_ok_and(|node| node.dependencies.is_empty());
-        let roots: Vec<_> = world.graphs.get(graph)?.nodes.iter().copied().filter(is_root).collect();
-        put_nodes(&roots, nodes, count)
-    }
-
-    fn cuGraphNodeGetType(node: Handle<Node>, kind: Out<u32>) {
-        let world = world()?;
-        kind.put(match world.nodes.get(node)?.op {
-            Op::Kernel(_) => 0,
-            Op::Copy(_) => 1,
-            Op::Fill(_) => 2,
-            Op::Host(_) => 3,
-            Op::Child(_) => 4,
-            Op::Empty => 5,
-            Op::Record(_) => 7,
-            Op::Alloc(..) => 10,
-            Op::Free(_) => 11,
-        })
-    }
-
-    fn cuGraphInstantiate(
-        out: Out<Handle<GraphExec>>, graph: Handle<Graph>, node: Out<Handle<Node>>, log: usize, size: u64,
-    ) {
-        let _ = (node, log, size);
-        instantiate(out, graph, 0)
-    }
-
-    fn cuGraphInstantiate_v2(
-        out: Out<Handle<GraphExec>>, graph: Handle<Graph>, node: Out<Handle<Node>>, log: usize, size: u64,
-    ) {
-        let _ = (node, log, size);
-        instantiate(out, graph, 0)
-    }
-
-    fn cuGraphInstantiateWithFlags(out: Out<Handle<GraphExec>>, graph: Handle<Graph>, flags: u64) {
-        instantiate(out, graph, flags)
-    }
-
-    fn cuGraphExecDestroy(exec: Handle<GraphExec>) {
-        world()?.execs.remove(exec).map(|_| ())
-    }
-
-    fn cuGraphExecGetFlags(exec: Handle<GraphExec>, flags: Out<u64>) {
-        let world = world()?;
-        flags.put(world.execs.get(exec)?.flags)
-    }
-
-    lane fn |lane| cuGraphUpload / cuGraphUpload_ptsz (exec: Handle<GraphExec>, stream: Handle<Stream>) {
-        let mut world = world()?;
-        world.stream(lane, stream)?;
-        world.execs.get(exec).map(|_| ())
-    }
-
-    lane fn |lane| cuGraphLaunch / cuGraphLaunch_ptsz (exec: Handle<GraphExec>, stream: Handle<Stream>) {
-        launch(lane, exec, stream)
     }
 }

@@ -29,6 +29,8 @@ pub enum Use {
     Pool(Handle<Pool>),
     /// Behind an array or a module's variable: not a caller's to free.
     Internal,
+    /// Of a graph, charged while it is in use.
+    Graph,
 }
 
 /// One allocation.
@@ -83,6 +85,7 @@ pub struct Heap {
     /// Per purse (0 for plain allocations, others for pools) and class, the slabs with room. An empty slab
     /// stays for its addresses; it costs the device nothing.
     roomy: Vec<[Vec<u32>; CLASSES]>,
+    graph_purse: Option<usize>,
     next_id: u64,
 }
 
@@ -109,7 +112,19 @@ impl Heap {
             short_runs: (0..=SHORT_RUN).map(|_| Vec::new()).collect(),
             long_runs: BTreeMap::new(),
             roomy: vec![std::array::from_fn(|_| Vec::new())],
+            graph_purse: None,
             next_id: 1,
+        }
+    }
+
+    /// The purse of what graphs allocate, which is not charged by the block.
+    pub fn graph_purse(&mut self) -> usize {
+        match self.graph_purse {
+            Some(purse) => purse,
+            None => *self.graph_purse.insert({
+                self.roomy.push(std::array::from_fn(|_| Vec::new()));
+                self.roomy.len() - 1
+            }),
         }
     }
 

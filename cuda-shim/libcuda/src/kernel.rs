@@ -1,74 +1,142 @@
-//! Kernels: any name is one, and takes as long as the machine says.
+//! Modules, libraries and kernels, and how long a kernel takes.
+//!
+//! Images are not run: any name that is asked for is a kernel. Its duration comes from the first of these
+//! that speaks: the rules in `CUDA_SIM_KERNEL` ("pattern=duration,..."), the machine's rules, a duration in
+//! its own name (`step_250us`, `spin_5ms`), and otherwise the model: 3 us and 2 us for every full load of
+//! the device that its threads make.
 
 use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::OnceLock;
 
-use cuda_shim_device::Machine;
+use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 
 use crate::context::Context;
+use crate::ffi::Outcome;
+use crate::status::NOT_FOUND;
 use crate::table::{Handle, Kind};
+use crate::world::World;
 
-/// A kernel, or a function: the two share their handles, as a runtime passes one for the other.
-pub struct Kernel {
-    /// The symbol.
-    pub name: std::ffi::CString,
-    /// What it belongs to.
-    pub library: Handle<Library>,
-    pub module: Handle<Module>,
-    pub attributes: HashMap<i32, i32>,
-    /// How long it takes, where its name or the machine says; else by the grid.
-    pub duration: Option<u64>,
-}
+/// Kernels by name.
+pub type Kernels = HashMap<CString, Handle<Kernel>>;
 
-/// What was loaded for all contexts.
-#[derive(Default)]
-pub struct Library {
-    pub kernels: HashMap<String, Handle<Kernel>>,
-    /// By context.
-    pub modules: HashMap<u64, Handle<Module>>,
-}
-
-/// What was loaded into one context.
+/// A module: code loaded into one context.
 pub struct Module {
     pub context: Handle<Context>,
-    pub kernels: HashMap<String, Handle<Kernel>>,
-    /// Address and size by name.
-    pub globals: HashMap<String, (u64, u64)>,
+    /// The library that it is a part of, null for none.
+    pub library: Handle<Library>,
+    pub kernels: Kernels,
+    /// Variables that were asked for: address and size.
+    pub variables: HashMap<String, (u64, u64)>,
+    /// Sizes of variables as far as the image tells.
+    pub sizes: HashMap<String, u64>,
 }
 
-impl Kind for Kernel {
-    const TAG: u64 = 12;
+/// A library: code for every context.
+pub struct Library {
+    pub kernels: Kernels,
+    pub modules: Vec<Handle<Module>>,
+    pub sizes: HashMap<String, u64>,
+}
+
+/// A kernel; also a function of a module: callers may pass one for the other.
+pub struct Kernel {
+    pub name: CString,
+    pub module: Handle<Module>,
+    pub library: Handle<Library>,
+    /// What its name says about its duration.
+    fixed: Option<u64>,
+    /// `CUfunction_attribute` values that were set.
+    pub set: HashMap<i32, i32>,
+    /// The shape of the launch interface of before CUDA 4: block, shared bytes.
+    pub shape: ([u32; 3], u32),
+}
+
+impl Kind for Module {
+    const TAG: u64 = 5;
 }
 impl Kind for Library {
-    const TAG: u64 = 13;
+    const TAG: u64 = 6;
 }
-impl Kind for Module {
-    const TAG: u64 = 14;
-}
-
-/// Nanoseconds of any kernel, and of each block beyond what runs at once, by default.
-const BASE: u64 = 5_000;
-const PER_BLOCK: u64 = 20;
-const LONGEST: u64 = 1_000_000;
-
-/// How long a kernel of this name takes: by the machine's rules, else by a part `_<N>ns`, `_<N>us` or `_<N>ms` of
-/// its name.
-pub fn named_duration(machine: &Machine, name: &str) -> Option<u64> {
-    let rule = machine.kernels.iter().find(|rule| matches(rule.pattern.as_bytes(), name.as_bytes()));
-    rule.map(|rule| rule.duration_ns).or_else(|| spoken_duration(name))
+impl Kind for Kernel {
+    const TAG: u64 = 7;
 }
 
-/// How long a launch takes of which nothing is said: it grows with the grid.
-pub fn default_duration(grid: [u32; 3]) -> u64 {
-    let blocks = grid.iter().map(|side| u64::from(*side)).product::<u64>();
-    (BASE + blocks * PER_BLOCK).min(LONGEST)
+impl Kernel {
+    /// A kernel by name.
+    pub fn new(name: CString, machine: &Machine, module: Handle<Module>, library: Handle<Library>) -> Kernel {
+        let symbol = name.to_string_lossy();
+        let fixed = rules_of_environment()
+            .iter()
+            .chain(&machine.kernels)
+            .find(|rule| matches(&rule.pattern, &symbol) || matches(&rule.pattern, plain_name(&symbol)))
+            .map(|rule| rule.duration_ns)
+            .or_else(|| duration_in_name(&symbol));
+        Kernel { name, module, library, fixed, set: HashMap::new(), shape: ([1; 3], 0) }
+    }
+
+    /// Nanoseconds of one launch on a device.
+    #[inline]
+    pub fn duration(&self, grid: [u32; 3], block: [u32; 3], spec: &DeviceSpec) -> u64 {
+        if let Some(fixed) = self.fixed {
+            return fixed;
+        }
+        let volume = |sizes: [u32; 3]| sizes.into_iter().map(u64::from).fold(1, u64::saturating_mul);
+        let threads = volume(grid).saturating_mul(volume(block));
+        let load = u64::from(spec.sm_count) * u64::from(spec.threads_per_sm);
+        3000 + 2000 * threads.div_ceil(load.max(1)).min(1 << 40)
+    }
 }
 
-fn spoken_duration(name: &str) -> Option<u64> {
-    name.split('_').skip(1).find_map(|part| {
-        let digits = part.find(|c: char| !c.is_ascii_digit()).filter(|digits| *digits > 0)?;
-        let unit = match part.get(digits..digits + 2)? {
+fn rules_of_environment() -> &'static [KernelRule] {
+    static RULES: OnceLock<Vec<KernelRule>> = OnceLock::new();
+    RULES.get_or_init(|| {
+        let list = std::env::var("CUDA_SIM_KERNEL").unwrap_or_default();
+        let rules = list.split(',').filter(|rule| !rule.is_empty());
+        rules
+            .filter_map(|rule| {
+                rule.parse()
+                    .map_err(|error: String| eprintln!("simulated libcuda: CUDA_SIM_KERNEL: {error}"))
+                    .ok()
+            })
+            .collect()
+    })
+}
+
+/// Whether `pattern`, in which `*` stands for any run of characters, is all of `name`.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {
+            rest.is_empty()
+                || (0..=tail.len()).any(|skip| tail.is_char_boundary(skip) && matches(rest, &tail[skip..]))
+        }),
+    }
+}
+
+/// The last name in a mangled C++ symbol: `busy` of `_ZN3app4busyEPf`; other symbols as they are.
+fn plain_name(symbol: &str) -> &str {
+    let Some(mut rest) = symbol.strip_prefix("_Z") else { return symbol };
+    rest = rest.trim_start_matches(['N', 'K', 'L']);
+    let mut last = symbol;
+    while let digits = rest.bytes().take_while(u8::is_ascii_digit).count()
+        && digits > 0
+        && let Ok(length) = rest[..digits].parse::<usize>()
+        && let Some(name) = rest.get(digits..digits.saturating_add(length))
+    {
+        last = name;
+        rest = &rest[digits + length..];
+    }
+    last
+}
+
+/// A duration that a name ends in: `_`, digits, and `ns`, `us` or `ms`.
+fn duration_in_name(symbol: &str) -> Option<u64> {
+    plain_name(symbol).rsplit('_').find_map(|part| {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let unit = match &part[digits..] {
             "ns" => 1,
-            "us" => 1_000,
+            "us" => 1000,
             "ms" => 1_000_000,
             _ => return None,
         };
@@ -76,13 +144,68 @@ fn spoken_duration(name: &str) -> Option<u64> {
     })
 }
 
-/// Whether `text` is of `pattern`, in which `*` stands for any run of characters.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    match pattern.split_first() {
-        None => text.is_empty(),
-        Some((b'*', rest)) => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),
-        Some((first, rest)) => {
-            text.split_first().is_some_and(|(own, more)| own == first && matches(rest, more))
+impl World {
+    /// The kernel of this name in a module, made on the first demand.
+    pub fn module_kernel(&mut self, handle: Handle<Module>, name: CString) -> Outcome<Handle<Kernel>> {
+        let module = self.modules.get(handle)?;
+        if !module.library.is_null() {
+            return self.library_kernel(module.library, name);
         }
+        if let Some(known) = module.kernels.get(&name) {
+            return Ok(*known);
+        }
+        let kernel = Kernel::new(name.clone(), self.state.machine(), handle, Handle::NULL);
+        let kernel = self.kernels.add(kernel);
+        self.modules.get_mut(handle)?.kernels.insert(name, kernel);
+        Ok(kernel)
+    }
+
+    /// The kernel of this name in a library, made on the first demand.
+    pub fn library_kernel(&mut self, handle: Handle<Library>, name: CString) -> Outcome<Handle<Kernel>> {
+        let library = self.libraries.get(handle)?;
+        if name.is_empty() {
+            return Err(NOT_FOUND);
+        }
+        if let Some(known) = library.kernels.get(&name) {
+            return Ok(*known);
+        }
+        let kernel = Kernel::new(name.clone(), self.state.machine(), Handle::NULL, handle);
+        let kernel = self.kernels.add(kernel);
+        self.libraries.get_mut(handle)?.kernels.insert(name, kernel);
+        Ok(kernel)
+    }
+
+    /// Takes a module away with its kernels and variables.
+    pub fn unload_module(&mut self, handle: Handle<Module>) {
+        let Ok(module) = self.modules.remove(handle) else { return };
+        for kernel in module.kernels.into_values() {
+            let _ = self.kernels.remove(kernel);
+        }
+        for (address, _) in module.variables.into_values() {
+            let _ = self.free(address);
+        }
+        if let Ok(library) = self.libraries.get_mut(module.library) {
+            library.modules.retain(|known| *known != handle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_known_by_symbol_and_by_plain_name() {
+        assert_eq!(plain_name("_Z4spini"), "spin");
+        assert_eq!(plain_name("_ZN3app4busyEPf"), "busy");
+        assert_eq!(plain_name("add"), "add");
+        assert!(matches("spin*", "spinner") && matches("*in*", "spin") && !matches("spin", "spinner"));
+    }
+
+    #[test]
+    fn a_name_can_tell_its_duration() {
+        assert_eq!(duration_in_name("_Z8busy_5msv"), Some(5_000_000));
+        assert_eq!(duration_in_name("step_250us"), Some(250_000));
+        assert_eq!(duration_in_name("relu_4d"), None);
     }
 }

@@ -4,80 +4,165 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use crate::abi::LaunchConfig;
+use crate::abi::{LaunchConfig, LaunchParams};
 use crate::capture;
 use crate::ffi::{In, Lane, Outcome, export};
-use crate::kernel::{Kernel, default_duration};
+use crate::kernel::Kernel;
+use crate::occupancy::{blocks_per_sm, threads_of};
 use crate::op::{Launch, Op};
-use crate::status::INVALID_VALUE;
+use crate::status::{COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_VALUE};
 use crate::stream::Stream;
 use crate::table::Handle;
-use crate::world::world;
+use crate::world::{World, world};
 
-/// Threads that one block may have.
-const THREADS: u64 = 1024;
+/// What a launch asks for.
+#[derive(Clone, Copy)]
+pub struct Request {
+    pub kernel: Handle<Kernel>,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared: u32,
+    pub params: u64,
+    pub extra: u64,
+    /// All blocks have to run at once.
+    pub cooperative: bool,
+}
 
-#[inline]
-fn launch(
-    lane: Lane,
-    stream: Handle<Stream>,
-    kernel: Handle<Kernel>,
-    (grid, block): ([u32; 3], [u32; 3]),
-) -> Outcome {
-    let threads = block.iter().map(|side| u64::from(*side)).product::<u64>();
-    if grid.contains(&0) || threads == 0 || threads > THREADS {
-        return Err(INVALID_VALUE);
+/// `CU_LAUNCH_ATTRIBUTE_COOPERATIVE`.
+const COOPERATIVE: u32 = 2;
+
+impl World {
+    /// The work that a request comes to on a device.
+    #[inline]
+    pub fn kernel_op(&self, ordinal: usize, request: &Request) -> Outcome<Launch> {
+        let Request { kernel, grid, block, shared, params, extra, cooperative } = *request;
+        let spec = &self.devices[ordinal].spec;
+        let found = self.kernels.get(kernel)?;
+        let threads = threads_of(block);
+        let in_range = !grid.contains(&0)
+            && (1..=1024).contains(&threads)
+            && block[2] <= 64
+            && grid[1] <= 65_535
+            && grid[2] <= 65_535
+            && grid[0] <= i32::MAX as u32
+            && shared <= spec.shared_per_block_optin;
+        if !in_range {
+            return Err(INVALID_VALUE);
+        }
+        if cooperative {
+            let blocks = grid.iter().map(|side| u64::from(*side)).product::<u64>();
+            if blocks > blocks_per_sm(spec, threads, shared.into()) * u64::from(spec.sm_count) {
+                return Err(COOPERATIVE_LAUNCH_TOO_LARGE);
+            }
+        }
+        let duration = found.duration(grid, block, spec);
+        Ok(Launch { kernel, grid, block, shared, params, extra, duration })
     }
+}
+
+/// Launches a kernel. Waits while the hardware queue is full, until its oldest launch has ended.
+#[inline]
+fn launch(lane: Lane, stream: Handle<Stream>, request: &Request) -> Outcome {
     loop {
         let mut world = world()?;
         let stream = world.stream(lane, stream)?;
-        let duration = world.kernels.get(kernel)?.duration.unwrap_or_else(|| default_duration(grid));
-        let op = Op::Kernel(Launch { duration });
-        if capture::intercept(&mut world, stream, op)? {
-            return Ok(());
-        }
         let context = world.streams.get(stream)?.context;
         let ordinal = world.contexts.get(context)?.device;
-        let seat = world.seat(ordinal)?;
-        let device = &world.devices[ordinal];
-        let place = device.launches % device.queue.len().max(1);
-        let oldest = device.queue.get(place).copied().unwrap_or(0);
-        if oldest > 0 && oldest > seat.now() {
-            // The queue is full: its oldest launch must end first.
-            drop(world);
-            seat.wait(oldest);
-            continue;
+        let launch = world.kernel_op(ordinal, request)?;
+        if capture::intercept(&mut world, stream, Op::Kernel(launch))? {
+            return Ok(());
         }
-        let (_, end) = world.lay_out(stream, duration, 1)?;
-        let device = &mut world.devices[ordinal];
-        device.queue[place] = end;
-        device.launches += 1;
-        return Ok(());
+        let Some(full_until) = world.lay_out_launch(stream, ordinal, launch.duration)? else { return Ok(()) };
+        let seat = world.seat(ordinal)?;
+        drop(world);
+        seat.wait(full_until);
     }
 }
 
 export! {
     lane fn |lane| cuLaunchKernel / cuLaunchKernel_ptsz (
         kernel: Handle<Kernel>, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
-        stream: Handle<Stream>, params: usize, extra: usize,
+        stream: Handle<Stream>, params: u64, extra: u64,
     ) {
-        let _ = (shared, params, extra);
-        launch(lane, stream, kernel, ([gx, gy, gz], [bx, by, bz]))
+        let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
+        launch(lane, stream, &Request { kernel, grid, block, shared, params, extra, cooperative: false })
     }
 
     lane fn |lane| cuLaunchCooperativeKernel / cuLaunchCooperativeKernel_ptsz (
         kernel: Handle<Kernel>, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
-        stream: Handle<Stream>, params: usize,
+        stream: Handle<Stream>, params: u64,
     ) {
-        let _ = (shared, params);
-        launch(lane, stream, kernel, ([gx, gy, gz], [bx, by, bz]))
+        let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
+        launch(lane, stream, &Request { kernel, grid, block, shared, params, extra: 0, cooperative: true })
     }
 
     lane fn |lane| cuLaunchKernelEx / cuLaunchKernelEx_ptsz (
-        config: In<LaunchConfig>, kernel: Handle<Kernel>, params: usize, extra: usize,
+        config: In<LaunchConfig>, kernel: Handle<Kernel>, params: u64, extra: u64,
     ) {
-        let _ = (params, extra);
-        let config = config.get()?;
-        launch(lane, Handle::of(config.stream), kernel, (config.grid, config.block))
+        let LaunchConfig { grid, block, shared, stream, attributes, attribute_count } = config.get()?;
+        let attributes = attributes.list(attribute_count as usize)?;
+        let cooperative = attributes.iter().any(|it| it.id == COOPERATIVE && it.value.0[0] != 0);
+        launch(lane, stream, &Request { kernel, grid, block, shared, params, extra, cooperative })
     }
+
+    fn cuLaunchCooperativeKernelMultiDevice(list: In<LaunchParams>, count: u32, flags: u32) {
+        if count == 0 || flags > 3 {
+            return Err(INVALID_VALUE);
+        }
+        for LaunchParams { kernel, grid, block, shared, stream, params } in list.list(count as usize)? {
+            let request = Request { kernel, grid, block, shared, params, extra: 0, cooperative: true };
+            launch(Lane::Legacy, stream, &request)?;
+        }
+        Ok(())
+    }
+
+    fn cuFuncSetBlockShape(kernel: Handle<Kernel>, x: i32, y: i32, z: i32) {
+        let mut world = world()?;
+        if x <= 0 || y <= 0 || z <= 0 {
+            return Err(INVALID_VALUE);
+        }
+        world.kernels.get_mut(kernel)?.shape.0 = [x as u32, y as u32, z as u32];
+        Ok(())
+    }
+
+    fn cuFuncSetSharedSize(kernel: Handle<Kernel>, bytes: u32) {
+        world()?.kernels.get_mut(kernel)?.shape.1 = bytes;
+        Ok(())
+    }
+
+    fn cuParamSetSize = cuParamSeti(kernel: Handle<Kernel>, offset: i32, value: u32) {
+        // Parameters are not read.
+        let _ = (offset, value);
+        world()?.kernels.get(kernel).map(|_| ())
+    }
+
+    fn cuParamSetf(kernel: Handle<Kernel>, offset: i32, value: f32) {
+        let _ = (offset, value);
+        world()?.kernels.get(kernel).map(|_| ())
+    }
+
+    fn cuParamSetv(kernel: Handle<Kernel>, offset: i32, value: u64, bytes: u32) {
+        let _ = (offset, value, bytes);
+        world()?.kernels.get(kernel).map(|_| ())
+    }
+
+    fn cuLaunch(kernel: Handle<Kernel>) {
+        launch_grid(kernel, 1, 1, Handle::NULL)
+    }
+
+    fn cuLaunchGrid(kernel: Handle<Kernel>, width: i32, height: i32) {
+        launch_grid(kernel, width, height, Handle::NULL)
+    }
+
+    fn cuLaunchGridAsync(kernel: Handle<Kernel>, width: i32, height: i32, stream: Handle<Stream>) {
+        launch_grid(kernel, width, height, stream)
+    }
+}
+
+/// The launch interface of before CUDA 4, which keeps the shape of a launch in the kernel.
+fn launch_grid(kernel: Handle<Kernel>, width: i32, height: i32, stream: Handle<Stream>) -> Outcome {
+    let (block, shared) = world()?.kernels.get(kernel)?.shape;
+    let grid = [u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0), 1];
+    let request = Request { kernel, grid, block, shared, params: 0, extra: 0, cooperative: false };
+    launch(Lane::Legacy, stream, &request)
 }

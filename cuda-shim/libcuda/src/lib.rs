@@ -10,9 +10,6 @@
 //! - `memory`, `array`, `heap`, `bytes`: memory, its addresses and its content;
 //! - `world`, `spin`, `thread`: all objects behind one lock, and what each thread has.
 
-// Exports have the arguments that NVIDIA gave them.
-#![allow(clippy::too_many_arguments)]
-
 mod abi;
 mod array;
 mod attributes;
@@ -26,11 +23,13 @@ mod ffi;
 mod graph;
 mod heap;
 mod hostfn;
+mod image;
 mod kernel;
 mod launch;
 mod memory;
 mod misc;
 mod module;
+mod occupancy;
 mod op;
 mod spin;
 mod start;

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 pub mod copy;
-mod fill;
+pub mod fill;
 mod host;
 mod pointer;
 pub mod pool;
@@ -61,7 +61,9 @@ impl World {
     pub fn charge_or_trim(&mut self, ordinal: usize, requested: u64, physical: u64) -> Outcome {
         match self.charge(ordinal, requested, physical) {
             Ok(()) => Ok(()),
-            Err(status) if self.trim_pools(ordinal, |_| 0) == 0 => Err(status),
+            Err(status) if self.trim_pools(ordinal, |_| 0) + self.trim_graph_memory(ordinal) == 0 => {
+                Err(status)
+            }
             Err(_) => self.charge(ordinal, requested, physical),
         }
     }
@@ -72,6 +74,9 @@ impl World {
     /// `INVALID_VALUE` if none begins there.
     #[inline]
     pub fn free(&mut self, address: u64) -> Outcome {
+        if let Some(outcome) = self.end_graph_memory(address) {
+            return outcome;
+        }
         let ordinal = self.heap_of(address).ok_or(INVALID_VALUE)?;
         let (allocation, physical) = self.devices[ordinal].heap.remove(address).ok_or(INVALID_VALUE)?;
         self.regions.remove(address);

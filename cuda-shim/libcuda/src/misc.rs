@@ -34,7 +34,7 @@ export! {
         if callback.is_null() {
             return Err(INVALID_VALUE);
         }
-        handle.put_if(callback.address() as u64);
+        handle.put_if(callback.exposed() as u64);
         Ok(())
     }
 

@@ -1,185 +1,240 @@
-//! Modules, libraries, and what they hold: every image is taken, every name is found.
+//! Loading code and finding kernels and variables in it.
 //!
 //! # Safety
-//! Exports symbols.
+//! Exports symbols; stores one handle where the runtime's private table wants it.
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 
 use crate::context::Context;
-use crate::ffi::{Out, Outcome, Text, export, result};
+use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::heap::Use;
-use crate::kernel::{Kernel, Library, Module, named_duration};
-use crate::status::{INVALID_VALUE, NOT_FOUND};
+use crate::image;
+use crate::kernel::{Kernel, Kernels, Library, Module};
+use crate::status::{FILE_NOT_FOUND, INVALID_IMAGE, INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED};
 use crate::table::Handle;
 use crate::world::{World, world};
 
-/// Bytes of a variable whose image is not read.
-const GLOBAL_BYTES: u64 = 64 << 10;
+/// Size of a variable that the image does not tell, generous enough for every client seen.
+const UNKNOWN_SIZE: u64 = 64 << 10;
+/// `CU_MODULE_LAZY_LOADING`.
+const LAZY: u32 = 2;
+
+fn load(image: usize) -> Outcome<Handle<Module>> {
+    let mut world = world()?;
+    let context = world.current()?;
+    let sizes = image::variables(image)?;
+    Ok(world.modules.add(new_module(context, Handle::NULL, sizes)))
+}
+
+fn new_module(context: Handle<Context>, library: Handle<Library>, sizes: HashMap<String, u64>) -> Module {
+    Module { context, library, kernels: Kernels::new(), variables: HashMap::new(), sizes }
+}
+
+/// `cuModuleLoadData` as the runtime's private table calls it.
+///
+/// # Safety
+/// `out` is null or valid for writing, `image` null or an image.
+pub unsafe fn load_for_runtime(out: *mut *mut c_void, image: *const c_void) -> i32 {
+    if out.is_null() {
+        return INVALID_VALUE.code();
+    }
+    match load(image.expose_provenance()) {
+        Ok(module) => {
+            // SAFETY: not null; valid by the caller's word.
+            unsafe { out.write(std::ptr::without_provenance_mut(module.raw() as usize)) };
+            0
+        }
+        Err(status) => status.code(),
+    }
+}
+
+/// Reads a file of code; kept for good, as images are.
+fn read_file(name: Text) -> Outcome<usize> {
+    let mut bytes = std::fs::read(name.lossy()?).map_err(|_| FILE_NOT_FOUND)?;
+    if bytes.len() < 4 {
+        return Err(INVALID_IMAGE);
+    }
+    bytes.push(0);
+    Ok(bytes.leak().as_ptr().expose_provenance())
+}
 
 impl World {
-    fn new_module(&mut self, context: Handle<Context>) -> Handle<Module> {
-        self.modules.add(Module { context, kernels: Default::default(), globals: Default::default() })
-    }
-
-    fn new_kernel(
-        &mut self,
-        name: &std::ffi::CStr,
-        library: Handle<Library>,
-        module: Handle<Module>,
-    ) -> Handle<Kernel> {
-        let duration = named_duration(self.state.machine(), &name.to_string_lossy());
-        let attributes = Default::default();
-        self.kernels.add(Kernel { name: name.to_owned(), library, module, attributes, duration })
-    }
-
-    /// Takes a module away with its kernels and variables.
-    pub fn unload_module(&mut self, handle: Handle<Module>) {
-        let Ok(module) = self.modules.remove(handle) else { return };
-        for kernel in module.kernels.into_values() {
-            let _ = self.kernels.remove(kernel);
-        }
-        for (address, _) in module.globals.into_values() {
-            let _ = self.free(address);
-        }
-    }
-
-    /// Libraries outlive contexts, their modules in a context do not.
-    pub fn forget_library_modules(&mut self, context: Handle<Context>) {
-        for handle in self.libraries.select(|library| library.modules.contains_key(&context.raw())) {
-            if let Ok(library) = self.libraries.get_mut(handle) {
-                library.modules.remove(&context.raw());
-            }
-        }
-    }
-
-    fn module_of(&mut self, library: Handle<Library>) -> Outcome<Handle<Module>> {
+    /// A library's part in a context, loaded on the first demand.
+    pub fn library_module(&mut self, library: Handle<Library>) -> Outcome<Handle<Module>> {
         let context = self.current()?;
-        if let Some(module) = self.libraries.get(library)?.modules.get(&context.raw()) {
-            return Ok(*module);
+        let parts = &self.libraries.get(library)?.modules;
+        let known = parts.iter().find(|part| self.modules.get(**part).is_ok_and(|it| it.context == context));
+        if let Some(known) = known {
+            return Ok(*known);
         }
-        let module = self.new_module(context);
-        self.libraries.get_mut(library)?.modules.insert(context.raw(), module);
+        let sizes = self.libraries.get(library)?.sizes.clone();
+        let module = self.modules.add(new_module(context, library, sizes));
+        self.libraries.get_mut(library)?.modules.push(module);
         Ok(module)
     }
 
-    fn global(&mut self, module: Handle<Module>, name: Text, address: Out<u64>, bytes: Out<u64>) -> Outcome {
-        let name = name.lossy()?;
-        let known = self.modules.get(module)?.globals.get(&name).copied();
-        let (at, size) = match known {
-            Some(known) => known,
-            None => {
-                let context = self.modules.get(module)?.context;
-                let ordinal = self.contexts.get(context)?.device;
-                let at = self.allocate(ordinal, GLOBAL_BYTES, context, Use::Internal)?;
-                self.modules.get_mut(module)?.globals.insert(name, (at, GLOBAL_BYTES));
-                (at, GLOBAL_BYTES)
-            }
+    /// Address and size of a module's variable. A name that the image is known not to have is not found.
+    fn variable(&mut self, handle: Handle<Module>, name: &str) -> Outcome<(u64, u64)> {
+        let module = self.modules.get(handle)?;
+        if let Some(known) = module.variables.get(name) {
+            return Ok(*known);
+        }
+        let size = match module.sizes.get(name) {
+            Some(size) => (*size).max(1),
+            None if module.sizes.is_empty() => UNKNOWN_SIZE,
+            None => return Err(NOT_FOUND),
         };
-        address.put_if(at);
-        bytes.put_if(size);
-        Ok(())
+        let context = module.context;
+        let ordinal = self.contexts.get(context)?.device;
+        let address = self.allocate(ordinal, size, context, Use::Internal)?;
+        self.modules.get_mut(handle)?.variables.insert(name.to_owned(), (address, size));
+        Ok((address, size))
     }
 }
 
-fn load(out: Out<Handle<Module>>) -> Outcome {
+fn load_library(out: Out<Handle<Library>>, image: usize) -> Outcome {
     out.required()?;
     let mut world = world()?;
-    let context = world.current()?;
-    out.put(world.new_module(context))
+    let sizes = image::variables(image)?;
+    let library = Library { kernels: Kernels::new(), modules: Vec::new(), sizes };
+    let library = world.libraries.add(library);
+    out.put(library)
 }
 
-/// For the runtime's private table.
-///
-/// # Safety
-/// `out` is null or can be written.
-pub unsafe fn load_for_runtime(out: *mut *mut c_void, _image: *const c_void) -> i32 {
-    let loaded = || -> Outcome {
-        let mut world = world()?;
-        let context = world.current()?;
-        let module = world.new_module(context);
-        if out.is_null() {
-            return Err(INVALID_VALUE);
-        }
-        // SAFETY: not null; the caller vouches for the rest.
-        unsafe { *out = std::ptr::without_provenance_mut(module.raw() as usize) };
-        Ok(())
+fn put_variable(address: Out<u64>, size: Out<u64>, found: (u64, u64)) -> Outcome {
+    if address.is_null() && size.is_null() {
+        return Err(INVALID_VALUE);
+    }
+    address.put_if(found.0);
+    size.put_if(found.1);
+    Ok(())
+}
+
+/// The device that a question about a kernel is about.
+fn device_for(world: &World, device: Option<i32>) -> Outcome<usize> {
+    match device {
+        Some(device) => Ok(world.device(device)?.0),
+        None => world.current_device(),
+    }
+}
+
+fn get_attribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device: Option<i32>) -> Outcome {
+    value.required()?;
+    let world = world()?;
+    let spec = &world.devices[device_for(&world, device)?].spec;
+    let kernel = world.kernels.get(kernel)?;
+    // Threads per block, registers, PTX and binary version, dynamic shared memory, its carve-out.
+    let usual = match attribute {
+        0 => 1024,
+        4 => 32,
+        5 | 6 => (spec.cc_major * 10 + spec.cc_minor) as i32,
+        8 => 48 << 10,
+        9 => -1,
+        1..=15 => 0,
+        _ => return Err(INVALID_VALUE),
     };
-    result(loaded())
+    value.put(kernel.set.get(&attribute).copied().unwrap_or(usual))
+}
+
+fn set_attribute(attribute: i32, value: i32, kernel: Handle<Kernel>, device: Option<i32>) -> Outcome {
+    let mut world = world()?;
+    let most = world.devices[device_for(&world, device)?].spec.shared_per_block_optin as i32;
+    let kernel = world.kernels.get_mut(kernel)?;
+    let valid = match attribute {
+        8 => (0..=most).contains(&value),
+        9 => (-1..=100).contains(&value),
+        11..=15 => value >= 0,
+        _ => false,
+    };
+    if !valid {
+        return Err(INVALID_VALUE);
+    }
+    kernel.set.insert(attribute, value);
+    Ok(())
 }
 
 export! {
-    fn cuModuleLoad(out: Out<Handle<Module>>, path: Text) {
-        path.get()?;
-        load(out)
+    fn cuModuleGetLoadingMode(mode: Out<u32>) {
+        crate::world::driver()?;
+        mode.put(LAZY)
     }
 
-    fn cuModuleLoadData(out: Out<Handle<Module>>, image: *const c_void) {
-        if image.is_null() { Err(INVALID_VALUE) } else { load(out) }
+    fn cuModuleLoad(out: Out<Handle<Module>>, name: Text) {
+        out.required()?;
+        world()?.current()?;
+        out.put(load(read_file(name)?)?)
     }
 
-    fn cuModuleLoadFatBinary(out: Out<Handle<Module>>, image: *const c_void) {
-        if image.is_null() { Err(INVALID_VALUE) } else { load(out) }
+    fn cuModuleLoadData = cuModuleLoadFatBinary(out: Out<Handle<Module>>, image: In<u8>) {
+        out.required()?;
+        out.put(load(image.exposed())?)
     }
 
     fn cuModuleLoadDataEx(
-        out: Out<Handle<Module>>, image: *const c_void, count: u32, options: *const c_void, values: *const c_void,
+        out: Out<Handle<Module>>, image: In<u8>, count: u32, options: In<u32>, values: In<u64>,
     ) {
         let _ = (count, options, values);
-        if image.is_null() { Err(INVALID_VALUE) } else { load(out) }
+        out.required()?;
+        out.put(load(image.exposed())?)
     }
 
     fn cuModuleUnload(module: Handle<Module>) {
         let mut world = world()?;
+        world.current()?;
         world.modules.get(module)?;
         world.unload_module(module);
         Ok(())
     }
 
-    fn cuModuleGetLoadingMode(mode: Out<u32>) {
-        // Lazy.
-        mode.put(2)
-    }
-
     fn cuModuleGetFunction(out: Out<Handle<Kernel>>, module: Handle<Module>, name: Text) {
         out.required()?;
+        let name = name.get()?.to_owned();
         let mut world = world()?;
-        let text = name.get()?;
-        let key = name.lossy()?;
-        if key.is_empty() {
+        if name.is_empty() {
             return Err(NOT_FOUND);
         }
-        let kernel = match world.modules.get(module)?.kernels.get(&key) {
-            Some(kernel) => *kernel,
-            None => {
-                let kernel = world.new_kernel(text, Handle::NULL, module);
-                world.modules.get_mut(module)?.kernels.insert(key, kernel);
-                kernel
-            }
-        };
-        out.put(kernel)
+        out.put(world.module_kernel(module, name)?)
     }
 
-    fn cuModuleGetGlobal = cuModuleGetGlobal_v2(address: Out<u64>, bytes: Out<u64>, module: Handle<Module>, name: Text) {
-        world()?.global(module, name, address, bytes)
+    fn cuModuleGetFunctionCount(count: Out<u32>, module: Handle<Module>) {
+        let world = world()?;
+        count.put(world.modules.get(module)?.kernels.len() as u32)
+    }
+
+    fn cuModuleEnumerateFunctions(out: Out<Handle<Kernel>>, count: u32, module: Handle<Module>) {
+        let world = world()?;
+        out.put_all(world.modules.get(module)?.kernels.values().copied().take(count as usize));
+        Ok(())
+    }
+
+    fn cuModuleGetGlobal = cuModuleGetGlobal_v2(address: Out<u64>, size: Out<u64>, module: Handle<Module>, name: Text) {
+        let found = world()?.variable(module, &name.lossy()?)?;
+        put_variable(address, size, found)
     }
 
     fn cuLibraryLoadData(
-        out: Out<Handle<Library>>, image: *const c_void, options: *const c_void, values: *const c_void, count: u32,
-        library_options: *const c_void, library_values: *const c_void, library_count: u32,
+        out: Out<Handle<Library>>, image: In<u8>, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
+        options: In<u32>, values: In<u64>, count: u32,
     ) {
-        let _ = (options, values, count, library_options, library_values, library_count);
-        out.required()?;
-        if image.is_null() {
-            return Err(INVALID_VALUE);
-        }
-        out.put(world()?.libraries.add(Library::default()))
+        let _ = (jit_options, jit_values, jit_count, options, values, count);
+        load_library(out, image.exposed())
     }
 
-    fn cuLibraryUnload(library: Handle<Library>) {
+    fn cuLibraryLoadFromFile(
+        out: Out<Handle<Library>>, name: Text, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
+        options: In<u32>, values: In<u64>, count: u32,
+    ) {
+        let _ = (jit_options, jit_values, jit_count, options, values, count);
+        crate::world::driver()?;
+        load_library(out, read_file(name)?)
+    }
+
+    fn cuLibraryUnload(handle: Handle<Library>) {
         let mut world = world()?;
-        let library = world.libraries.remove(library)?;
-        for module in library.modules.into_values() {
+        let library = world.libraries.remove(handle)?;
+        for module in library.modules {
             world.unload_module(module);
         }
         for kernel in library.kernels.into_values() {
@@ -190,35 +245,45 @@ export! {
 
     fn cuLibraryGetKernel(out: Out<Handle<Kernel>>, library: Handle<Library>, name: Text) {
         out.required()?;
-        let mut world = world()?;
-        let text = name.get()?;
-        let key = name.lossy()?;
-        let kernel = match world.libraries.get(library)?.kernels.get(&key) {
-            Some(kernel) => *kernel,
-            None => {
-                let kernel = world.new_kernel(text, library, Handle::NULL);
-                world.libraries.get_mut(library)?.kernels.insert(key, kernel);
-                kernel
-            }
-        };
-        out.put(kernel)
+        let name = name.get()?.to_owned();
+        out.put(world()?.library_kernel(library, name)?)
+    }
+
+    fn cuLibraryGetKernelCount(count: Out<u32>, library: Handle<Library>) {
+        let world = world()?;
+        count.put(world.libraries.get(library)?.kernels.len() as u32)
+    }
+
+    fn cuLibraryEnumerateKernels(out: Out<Handle<Kernel>>, count: u32, library: Handle<Library>) {
+        let world = world()?;
+        out.put_all(world.libraries.get(library)?.kernels.values().copied().take(count as usize));
+        Ok(())
     }
 
     fn cuLibraryGetModule(out: Out<Handle<Module>>, library: Handle<Library>) {
         out.required()?;
-        let mut world = world()?;
-        let module = world.module_of(library)?;
-        out.put(module)
+        out.put(world()?.library_module(library)?)
     }
 
-    fn cuLibraryGetGlobal(address: Out<u64>, bytes: Out<u64>, library: Handle<Library>, name: Text) {
+    fn cuLibraryGetGlobal = cuLibraryGetManaged(address: Out<u64>, size: Out<u64>, library: Handle<Library>, name: Text) {
         let mut world = world()?;
-        let module = world.module_of(library)?;
-        world.global(module, name, address, bytes)
+        let module = world.library_module(library)?;
+        let found = world.variable(module, &name.lossy()?)?;
+        put_variable(address, size, found)
+    }
+
+    fn cuLibraryGetUnifiedFunction(out: Out<*const c_void>, library: Handle<Library>, name: Text) {
+        let _ = name;
+        out.required()?;
+        world()?.libraries.get(library)?;
+        Err(NOT_FOUND)
     }
 
     fn cuKernelGetFunction(out: Out<Handle<Kernel>>, kernel: Handle<Kernel>) {
-        world()?.kernels.get(kernel)?;
+        out.required()?;
+        let world = world()?;
+        world.current()?;
+        world.kernels.get(kernel)?;
         out.put(kernel)
     }
 
@@ -227,16 +292,17 @@ export! {
         out.put(world.kernels.get(kernel)?.library)
     }
 
-    fn cuKernelGetName = cuFuncGetName(name: Out<*const c_char>, kernel: Handle<Kernel>) {
-        let world = world()?;
-        name.put(world.kernels.get(kernel)?.name.as_ptr())
+    fn cuFuncGetModule(out: Out<Handle<Module>>, kernel: Handle<Kernel>) {
+        out.required()?;
+        let mut world = world()?;
+        let kernel = world.kernels.get(kernel)?;
+        let (module, library) = (kernel.module, kernel.library);
+        out.put(if module.is_null() { world.library_module(library)? } else { module })
     }
 
-    fn cuFuncGetModule(out: Out<Handle<Module>>, kernel: Handle<Kernel>) {
-        let mut world = world()?;
-        let (library, module) = world.kernels.get(kernel).map(|kernel| (kernel.library, kernel.module))?;
-        let module = if module.is_null() { world.module_of(library)? } else { module };
-        out.put(module)
+    fn cuKernelGetName = cuFuncGetName(out: Out<*const c_char>, kernel: Handle<Kernel>) {
+        let world = world()?;
+        out.put(world.kernels.get(kernel)?.name.as_ptr())
     }
 
     fn cuFuncLoad(kernel: Handle<Kernel>) {
@@ -244,26 +310,25 @@ export! {
     }
 
     fn cuFuncIsLoaded(state: Out<u32>, kernel: Handle<Kernel>) {
-        world()?.kernels.get(kernel)?;
+        let world = world()?;
+        world.kernels.get(kernel)?;
         state.put(1)
     }
 
     fn cuFuncGetAttribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>) {
-        attribute_of(value, attribute, kernel)
+        get_attribute(value, attribute, kernel, None)
     }
 
     fn cuKernelGetAttribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device: i32) {
-        world()?.device(device)?;
-        attribute_of(value, attribute, kernel)
+        get_attribute(value, attribute, kernel, Some(device))
     }
 
     fn cuFuncSetAttribute(kernel: Handle<Kernel>, attribute: i32, value: i32) {
-        set_attribute(kernel, attribute, value)
+        set_attribute(attribute, value, kernel, None)
     }
 
     fn cuKernelSetAttribute(attribute: i32, value: i32, kernel: Handle<Kernel>, device: i32) {
-        world()?.device(device)?;
-        set_attribute(kernel, attribute, value)
+        set_attribute(attribute, value, kernel, Some(device))
     }
 
     fn cuFuncSetCacheConfig = cuFuncSetSharedMemConfig(kernel: Handle<Kernel>, config: u32) {
@@ -272,55 +337,25 @@ export! {
     }
 
     fn cuKernelSetCacheConfig(kernel: Handle<Kernel>, config: u32, device: i32) {
-        let _ = (config, device);
-        world()?.kernels.get(kernel).map(|_| ())
+        let _ = config;
+        let world = world()?;
+        world.device(device)?;
+        world.kernels.get(kernel).map(|_| ())
     }
 
-    fn cuOccupancyMaxActiveBlocksPerMultiprocessor(blocks: Out<i32>, kernel: Handle<Kernel>, size: i32, shared: u64) {
-        occupancy(blocks, kernel, size, shared)
-    }
-
-    fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-        blocks: Out<i32>, kernel: Handle<Kernel>, size: i32, shared: u64, flags: u32,
+    fn cuKernelGetParamInfo = cuFuncGetParamInfo(
+        kernel: Handle<Kernel>, index: u64, offset: Out<u64>, size: Out<u64>,
     ) {
-        let _ = flags;
-        occupancy(blocks, kernel, size, shared)
-    }
-
-    fn cuOccupancyAvailableDynamicSMemPerBlock(bytes: Out<u64>, kernel: Handle<Kernel>, blocks: i32, size: i32) {
-        let _ = size;
+        // Parameters are not read from images.
+        let _ = (index, offset, size);
         world()?.kernels.get(kernel)?;
-        if blocks <= 0 {
-            return Err(INVALID_VALUE);
-        }
-        bytes.put((227 << 10) / blocks as u64)
+        Err(NOT_SUPPORTED)
     }
-}
 
-fn occupancy(blocks: Out<i32>, kernel: Handle<Kernel>, size: i32, _shared: u64) -> Outcome {
-    world()?.kernels.get(kernel)?;
-    if size <= 0 {
-        return Err(INVALID_VALUE);
+    fn cuModuleGetTexRef = cuModuleGetSurfRef(out: Out<u64>, module: Handle<Module>, name: Text) {
+        out.required()?;
+        name.get()?;
+        world()?.modules.get(module)?;
+        Err(NOT_FOUND)
     }
-    blocks.put((2048 / size).clamp(1, 32))
-}
-
-fn attribute_of(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>) -> Outcome {
-    let world = world()?;
-    let set = world.kernels.get(kernel)?.attributes.get(&attribute).copied();
-    // Threads per block, registers, PTX and binary version; all else is nothing by default.
-    let default = match attribute {
-        0 => 1024,
-        4 => 32,
-        5 | 6 => 90,
-        8 => 48 << 10,
-        1..=3 | 7 | 9..=15 => 0,
-        _ => return Err(INVALID_VALUE),
-    };
-    value.put(set.unwrap_or(default))
-}
-
-fn set_attribute(kernel: Handle<Kernel>, attribute: i32, value: i32) -> Outcome {
-    world()?.kernels.get_mut(kernel)?.attributes.insert(attribute, value);
-    Ok(())
 }

@@ -4,13 +4,20 @@ use crate::bytes;
 use crate::event::Event;
 use crate::graph::Graph;
 use crate::hostfn::HostCall;
+use crate::kernel::Kernel;
 use crate::table::Handle;
 use crate::world::World;
 
-/// A kernel's launch.
+/// A kernel and how it is launched.
 #[derive(Clone, Copy)]
 pub struct Launch {
-    /// Nanoseconds.
+    pub kernel: Handle<Kernel>,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared: u32,
+    pub params: u64,
+    pub extra: u64,
+    /// As [`Kernel::duration`] has it.
     pub duration: u64,
 }
 
@@ -50,6 +57,7 @@ pub enum Op {
     Fill(Fill),
     Host(HostCall),
     Record(Handle<Event>),
+    Wait(Handle<Event>),
     /// Memory that a graph allocates: its address and size.
     Alloc(u64, u64),
     Free(u64),

@@ -15,6 +15,7 @@ use crate::bytes;
 use crate::context;
 use crate::dark;
 use crate::ffi::{In, Out, Outcome, Text, export};
+use crate::graph::memory::Usage;
 use crate::heap::{BLOCK, Heap};
 use crate::module;
 use crate::status::{INVALID_VALUE, NO_DEVICE, NOT_FOUND, NOT_INITIALIZED, OUT_OF_MEMORY, describe};
@@ -152,6 +153,7 @@ fn open_device(state: &'static State, index: usize) -> Outcome<Device> {
         primary_flags: 0,
         default_pool: Handle::NULL,
         current_pool: Handle::NULL,
+        graph_memory: Usage::default(),
         queue: vec![0; state.machine().launch_queue.max(1) as usize],
         launches: 0,
     })

@@ -6,6 +6,8 @@
 
 use std::ffi::c_void;
 
+use cuda_shim_device::Seat;
+
 use crate::capture::{self, Capture};
 use crate::context::{self, Context};
 use crate::event::Event;
@@ -97,14 +99,7 @@ impl World {
     /// how many kernels keep the device busy over it, 0 for work that does not. Start and end in seat time.
     #[inline]
     pub fn lay_out(&mut self, handle: Handle<Stream>, duration: u64, kernels: u64) -> Outcome<(u64, u64)> {
-        let stream = self.streams.get(handle)?;
-        let context = self.contexts.get(stream.context)?;
-        let seat = self.seat(context.device)?;
-        let after = match stream.order {
-            Order::Legacy => context.legacy_tail.max(context.blocking.tail),
-            Order::Blocking => stream.line.tail.max(context.legacy_tail),
-            Order::Free => stream.line.tail,
-        };
+        let (seat, after) = self.turn(handle)?;
         let mut work = seat.work();
         let start = after.max(work.now());
         if kernels > 0 {
@@ -113,6 +108,66 @@ impl World {
         drop(work);
         self.extend(handle, start + duration)?;
         Ok((start, start + duration))
+    }
+
+    /// Lays out one kernel, unless the hardware queue of the device is full: then answers the seat time at
+    /// which its oldest launch ends.
+    #[inline]
+    pub fn lay_out_launch(
+        &mut self,
+        handle: Handle<Stream>,
+        ordinal: usize,
+        duration: u64,
+    ) -> Outcome<Option<u64>> {
+        let (seat, after) = self.turn(handle)?;
+        let mut work = seat.work();
+        let now = work.now();
+        let device = &mut self.devices[ordinal];
+        let place = device.launches;
+        let Some(oldest) = device.queue.get_mut(place) else { return Err(INVALID_VALUE) };
+        if *oldest > now {
+            return Ok(Some(*oldest));
+        }
+        let end = work.run(after.max(now), duration);
+        *oldest = end;
+        device.launches = if place + 1 == device.queue.len() { 0 } else { place + 1 };
+        drop(work);
+        self.extend(handle, end)?;
+        Ok(None)
+    }
+
+    /// Lays out a graph of this `length`, not before `after`, in which kernels are `busy` at these times
+    /// after its begin. Answers its begin.
+    pub fn lay_out_graph(
+        &mut self,
+        handle: Handle<Stream>,
+        after: u64,
+        busy: &[(u64, u64)],
+        kernels: u64,
+        length: u64,
+    ) -> Outcome<u64> {
+        let (seat, turn) = self.turn(handle)?;
+        let mut work = seat.work();
+        let start = turn.max(after).max(work.now());
+        for (index, (begin, end)) in busy.iter().enumerate() {
+            work.busy(start + begin, start + end, if index == 0 { kernels } else { 0 });
+        }
+        drop(work);
+        self.extend(handle, start + length)?;
+        Ok(start)
+    }
+
+    /// The seat of a stream, and the seat time before which nothing new in it may begin.
+    #[inline]
+    fn turn(&self, handle: Handle<Stream>) -> Outcome<(&'static Seat, u64)> {
+        let stream = self.streams.get(handle)?;
+        let context = self.contexts.get(stream.context)?;
+        let after = match stream.order {
+            Order::Legacy => context.legacy_tail.max(context.blocking.tail),
+            Order::Blocking => stream.line.tail.max(context.legacy_tail),
+            Order::Free => stream.line.tail,
+        };
+        Ok((self.seat(context.device)?, after))
     }
 
     /// Says that a stream has work until `end`.

@@ -1,5 +1,6 @@
 //! All objects of this process, behind one lock, and the machine that they live on.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use cuda_shim_device::{DeviceSpec, Seat, State};
@@ -9,6 +10,7 @@ use crate::capture::Capture;
 use crate::context::Context;
 use crate::event::Event;
 use crate::ffi::Outcome;
+use crate::graph::memory::{Block, Usage};
 use crate::graph::{Graph, GraphExec, Node};
 use crate::heap::Heap;
 use crate::kernel::{Kernel, Library, Module};
@@ -48,6 +50,8 @@ pub struct World {
     pub pools: Table<Pool>,
     pub physicals: Table<Physical>,
     pub regions: Regions,
+    /// What graphs allocate, by address.
+    pub graph_blocks: HashMap<u64, Block>,
     /// Numbers for contexts, streams, captures and nodes, never given twice.
     next_id: u64,
 }
@@ -65,8 +69,11 @@ pub struct Device {
     pub primary_flags: u32,
     pub default_pool: Handle<Pool>,
     pub current_pool: Handle<Pool>,
+    /// What graphs use and hold.
+    pub graph_memory: Usage,
     /// Ends of the last launches in seat time, a ring: the hardware queue.
     pub queue: Vec<u64>,
+    /// The place in the ring of the next launch.
     pub launches: usize,
 }
 
@@ -93,6 +100,7 @@ impl Driver {
             pools: Table::new(),
             physicals: Table::new(),
             regions: Regions::new(),
+            graph_blocks: HashMap::new(),
             next_id: 1,
         };
         for ordinal in 0..world.devices.len() {

@@ -93,6 +93,32 @@ pub struct Cuboid {
     depth: u64,
 }
 
+impl Cuboid {
+    /// A description of a resolved copy: where it goes, by address.
+    pub fn of(copy: &op::Copy) -> Cuboid {
+        let end = |device: u64, pitch: u64, slice: u64| End {
+            x: 0,
+            y: 0,
+            z: 0,
+            lod: 0,
+            kind: UNIFIED,
+            host: 0,
+            device,
+            array: Handle::NULL,
+            reserved: 0,
+            pitch,
+            height: slice.checked_div(pitch).unwrap_or(0),
+        };
+        Cuboid {
+            from: end(copy.from, copy.from_pitch, copy.from_slice),
+            to: end(copy.to, copy.to_pitch, copy.to_slice),
+            width: copy.width,
+            height: copy.height,
+            depth: copy.depth,
+        }
+    }
+}
+
 impl Rect {
     fn cuboid(&self) -> Cuboid {
         let end = |x, y, kind, host, device, array, pitch| End {

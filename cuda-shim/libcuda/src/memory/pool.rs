@@ -218,9 +218,9 @@ fn allocate(
         return out.put(address);
     }
     // A graph's memory has its address from the beginning, and is a graph's to free.
-    let address = world.allocate(ordinal, size, context, Use::Plain)?;
+    let address = world.place_for_graph(ordinal, size, context)?;
     if let Err(status) = capture::intercept(&mut world, stream, Op::Alloc(address, size)) {
-        world.free(address)?;
+        world.forget_graph_memory(address);
         return Err(status);
     }
     out.put(address)

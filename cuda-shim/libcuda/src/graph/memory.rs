@@ -1,0 +1,108 @@
+//! Memory that graphs allocate. It has its address from the day its node is added; every launch of the node
+//! charges it anew, every free gives the request back. The device keeps the physical memory for the graphs
+//! until it is trimmed.
+
+use crate::context::Context;
+use crate::ffi::Outcome;
+use crate::heap::Use;
+use crate::status::{INVALID_VALUE, OUT_OF_MEMORY};
+use crate::table::Handle;
+use crate::world::World;
+
+/// The memory of one allocation node.
+pub struct Block {
+    ordinal: usize,
+    size: u64,
+    physical: u64,
+    /// Between a launch of its node and a free.
+    live: bool,
+    /// Its node is gone: the next free is the last.
+    orphaned: bool,
+}
+
+/// Bytes that the graphs of a device use and hold.
+#[derive(Clone, Copy, Default)]
+pub struct Usage {
+    pub used: u64,
+    pub used_high: u64,
+    pub reserved: u64,
+    pub reserved_high: u64,
+}
+
+impl World {
+    /// An address for an allocation node. Nothing is charged yet.
+    pub fn place_for_graph(&mut self, ordinal: usize, size: u64, context: Handle<Context>) -> Outcome<u64> {
+        if size == 0 {
+            return Err(INVALID_VALUE);
+        }
+        let heap = &mut self.devices[ordinal].heap;
+        let purse = heap.graph_purse();
+        let placed = heap.place(size, context, Use::Graph, purse).ok_or(OUT_OF_MEMORY)?;
+        let block = Block { ordinal, size, physical: placed.physical, live: false, orphaned: false };
+        self.graph_blocks.insert(placed.address, block);
+        Ok(placed.address)
+    }
+
+    /// An allocation node runs. `again` allows that the memory was never freed since the last time.
+    pub fn begin_graph_memory(&mut self, address: u64, again: bool) -> Outcome {
+        let block = self.graph_blocks.get(&address).ok_or(INVALID_VALUE)?;
+        let (ordinal, size, physical) = (block.ordinal, block.size, block.physical);
+        if block.live {
+            return if again { Ok(()) } else { Err(INVALID_VALUE) };
+        }
+        let usage = self.devices[ordinal].graph_memory;
+        let used = usage.used + physical;
+        let reserved = usage.reserved.max(used);
+        self.charge_or_trim(ordinal, size, reserved - usage.reserved)?;
+        self.devices[ordinal].graph_memory = Usage {
+            used,
+            used_high: usage.used_high.max(used),
+            reserved,
+            reserved_high: usage.reserved_high.max(reserved),
+        };
+        if let Some(block) = self.graph_blocks.get_mut(&address) {
+            block.live = true;
+        }
+        Ok(())
+    }
+
+    /// Frees memory of a graph, by a node or by a caller; `None` if the address is no graph's.
+    pub fn end_graph_memory(&mut self, address: u64) -> Option<Outcome> {
+        let block = self.graph_blocks.get_mut(&address)?;
+        if !block.live {
+            return Some(Err(INVALID_VALUE));
+        }
+        block.live = false;
+        let (ordinal, size, physical, orphaned) = (block.ordinal, block.size, block.physical, block.orphaned);
+        self.devices[ordinal].graph_memory.used -= physical;
+        self.release(ordinal, size, 0);
+        if orphaned {
+            self.forget_graph_memory(address);
+        }
+        Some(Ok(()))
+    }
+
+    /// The node is gone: its address may be dealt out again as soon as nobody uses it.
+    pub fn forget_graph_memory(&mut self, address: u64) {
+        match self.graph_blocks.get_mut(&address) {
+            Some(block) if block.live => block.orphaned = true,
+            Some(block) => {
+                let ordinal = block.ordinal;
+                self.graph_blocks.remove(&address);
+                self.devices[ordinal].heap.remove(address);
+            }
+            None => {}
+        }
+    }
+
+    /// Gives back what graphs of a device hold and do not use.
+    pub fn trim_graph_memory(&mut self, ordinal: usize) -> u64 {
+        let usage = &mut self.devices[ordinal].graph_memory;
+        let surplus = usage.reserved - usage.used;
+        usage.reserved = usage.used;
+        if surplus > 0 {
+            self.release(ordinal, 0, surplus);
+        }
+        surplus
+    }
+}

@@ -1,0 +1,214 @@
+//! Graphs as a whole: creating, copying, destroying them, and what hangs together in them.
+//!
+//! # Safety
+//! Exports symbols.
+#![allow(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use crate::ffi::{In, Out, Outcome, Text, export};
+use crate::graph::{Graph, Node};
+use crate::op::Op;
+use crate::status::{FILE_NOT_FOUND, INVALID_VALUE, NOT_SUPPORTED};
+use crate::table::Handle;
+use crate::world::{World, world};
+
+/// Edges as two lists, from and to.
+type Edges = (Vec<Handle<Node>>, Vec<Handle<Node>>);
+
+/// Where a list goes: without a place for it, only its length is told.
+fn put_list<T: Copy>(all: &[T], out: Out<T>, count: Out<u64>) -> Outcome {
+    let room = if out.is_null() { 0 } else { count.get()? as usize };
+    out.put_all(all.iter().copied().take(room));
+    count.put(if out.is_null() { all.len() } else { all.len().min(room) } as u64)
+}
+
+/// Likewise for edges; their data is that of a plain dependency.
+fn put_edges(
+    edges: &Edges,
+    from: Out<Handle<Node>>,
+    to: Out<Handle<Node>>,
+    data: Out<u64>,
+    count: Out<u64>,
+) -> Outcome {
+    let room = if from.is_null() { 0 } else { count.get()? as usize };
+    data.put_all(edges.0.iter().map(|_| 0).take(room));
+    to.put_all(edges.1.iter().copied().take(room));
+    put_list(&edges.0, from, count)
+}
+
+fn edges(world: &World, graph: Handle<Graph>) -> Outcome<Edges> {
+    let mut edges = Edges::default();
+    for node in &world.graphs.get(graph)?.nodes {
+        for before in &world.nodes.get(*node)?.dependencies {
+            edges.0.push(*before);
+            edges.1.push(*node);
+        }
+    }
+    Ok(edges)
+}
+
+fn dependents(world: &World, node: Handle<Node>) -> Outcome<Vec<Handle<Node>>> {
+    let siblings = &world.graphs.get(world.nodes.get(node)?.graph)?.nodes;
+    let depends =
+        |other: &Handle<Node>| world.nodes.get(*other).is_ok_and(|it| it.dependencies.contains(&node));
+    Ok(siblings.iter().copied().filter(depends).collect())
+}
+
+fn change_edges(
+    graph: Handle<Graph>,
+    from: In<Handle<Node>>,
+    to: In<Handle<Node>>,
+    count: u64,
+    add: bool,
+) -> Outcome {
+    let mut world = world()?;
+    world.graphs.get(graph)?;
+    let count = count as usize;
+    let pairs: Vec<_> = from.list(count)?.into_iter().zip(to.list(count)?).collect();
+    for (from, to) in &pairs {
+        let known = world.nodes.get(*to).map_err(|_| INVALID_VALUE)?.dependencies.contains(from);
+        let apart = world.nodes.get(*from).map_err(|_| INVALID_VALUE)?.graph != graph
+            || world.nodes.get(*to)?.graph != graph;
+        if apart || from == to || known == add {
+            return Err(INVALID_VALUE);
+        }
+    }
+    for (from, to) in pairs {
+        let dependencies = &mut world.nodes.get_mut(to)?.dependencies;
+        if add { dependencies.push(from) } else { dependencies.retain(|node| *node != from) }
+    }
+    Ok(())
+}
+
+export! {
+    fn cuGraphCreate(out: Out<Handle<Graph>>, flags: u32) {
+        out.required()?;
+        if flags != 0 {
+            return Err(INVALID_VALUE);
+        }
+        out.put(world()?.new_graph())
+    }
+
+    fn cuGraphDestroy(graph: Handle<Graph>) {
+        world()?.destroy_graph(graph)
+    }
+
+    fn cuGraphClone(out: Out<Handle<Graph>>, graph: Handle<Graph>) {
+        out.required()?;
+        let mut world = world()?;
+        // Memory of a graph has one owner.
+        for node in &world.graphs.get(graph)?.nodes {
+            if matches!(world.nodes.get(*node)?.op, Op::Alloc(..) | Op::Free(_)) {
+                return Err(NOT_SUPPORTED);
+            }
+        }
+        out.put(world.clone_graph(graph)?)
+    }
+
+    fn cuGraphNodeFindInClone(out: Out<Handle<Node>>, original: Handle<Node>, clone: Handle<Graph>) {
+        out.required()?;
+        let world = world()?;
+        let is_it = |node: &&Handle<Node>| world.nodes.get(**node).is_ok_and(|node| node.origin == original);
+        out.put(*world.graphs.get(clone)?.nodes.iter().find(is_it).ok_or(INVALID_VALUE)?)
+    }
+
+    fn cuGraphDestroyNode(node: Handle<Node>) {
+        let mut world = world()?;
+        let followers = dependents(&world, node)?;
+        let removed = world.nodes.remove(node)?;
+        for follower in followers {
+            world.nodes.get_mut(follower)?.dependencies.retain(|other| *other != node);
+        }
+        world.graphs.get_mut(removed.graph)?.nodes.retain(|other| *other != node);
+        world.drop_belongings(removed.op);
+        Ok(())
+    }
+
+    fn cuGraphGetNodes(graph: Handle<Graph>, nodes: Out<Handle<Node>>, count: Out<u64>) {
+        count.required()?;
+        let world = world()?;
+        put_list(&world.graphs.get(graph)?.nodes, nodes, count)
+    }
+
+    fn cuGraphGetRootNodes(graph: Handle<Graph>, nodes: Out<Handle<Node>>, count: Out<u64>) {
+        count.required()?;
+        let world = world()?;
+        let is_root = |node: &Handle<Node>| world.nodes.get(*node).is_ok_and(|node| node.dependencies.is_empty());
+        let roots: Vec<_> = world.graphs.get(graph)?.nodes.iter().copied().filter(is_root).collect();
+        put_list(&roots, nodes, count)
+    }
+
+    fn cuGraphGetEdges(graph: Handle<Graph>, from: Out<Handle<Node>>, to: Out<Handle<Node>>, count: Out<u64>) {
+        count.required()?;
+        put_edges(&edges(&*world()?, graph)?, from, to, Out::none(), count)
+    }
+
+    fn cuGraphGetEdges_v2(
+        graph: Handle<Graph>, from: Out<Handle<Node>>, to: Out<Handle<Node>>, data: Out<u64>, count: Out<u64>,
+    ) {
+        count.required()?;
+        put_edges(&edges(&*world()?, graph)?, from, to, data, count)
+    }
+
+    fn cuGraphNodeGetDependencies(node: Handle<Node>, nodes: Out<Handle<Node>>, count: Out<u64>) {
+        count.required()?;
+        let world = world()?;
+        put_list(&world.nodes.get(node)?.dependencies, nodes, count)
+    }
+
+    fn cuGraphNodeGetDependencies_v2(
+        node: Handle<Node>, nodes: Out<Handle<Node>>, data: Out<u64>, count: Out<u64>,
+    ) {
+        count.required()?;
+        let found = world()?.nodes.get(node)?.dependencies.clone();
+        put_edges(&(found, Vec::new()), nodes, Out::none(), data, count)
+    }
+
+    fn cuGraphNodeGetDependentNodes(node: Handle<Node>, nodes: Out<Handle<Node>>, count: Out<u64>) {
+        count.required()?;
+        put_list(&dependents(&*world()?, node)?, nodes, count)
+    }
+
+    fn cuGraphNodeGetDependentNodes_v2(
+        node: Handle<Node>, nodes: Out<Handle<Node>>, data: Out<u64>, count: Out<u64>,
+    ) {
+        count.required()?;
+        let found = dependents(&*world()?, node)?;
+        put_edges(&(found, Vec::new()), nodes, Out::none(), data, count)
+    }
+
+    fn cuGraphAddDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+        change_edges(graph, from, to, count, true)
+    }
+
+    fn cuGraphAddDependencies_v2(
+        graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, data: In<u64>, count: u64,
+    ) {
+        let _ = data;
+        change_edges(graph, from, to, count, true)
+    }
+
+    fn cuGraphRemoveDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+        change_edges(graph, from, to, count, false)
+    }
+
+    fn cuGraphRemoveDependencies_v2(
+        graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, data: In<u64>, count: u64,
+    ) {
+        let _ = data;
+        change_edges(graph, from, to, count, false)
+    }
+
+    fn cuGraphDebugDotPrint(graph: Handle<Graph>, path: Text, flags: u32) {
+        let _ = flags;
+        let path = path.lossy()?;
+        let edges = edges(&*world()?, graph)?;
+        let mut text = String::from("digraph graph {\n");
+        for (from, to) in edges.0.iter().zip(&edges.1) {
+            let _ = writeln!(text, "    \"{:#x}\" -> \"{:#x}\"", from.raw(), to.raw());
+        }
+        text.push_str("}\n");
+        std::fs::write(path, text).map_err(|_| FILE_NOT_FOUND)
+    }
+}
