@@ -99,13 +99,8 @@ impl Seat {
 
     /// Waits until the seat's time reaches `time`.
     pub fn wait(&self, time: u64) {
-        loop {
-            let wall = clock_ns();
-            let due = self.due(time);
-            if due <= wall && self.now() >= time {
-                return;
-            }
-            if due > wall + SPIN_NS {
+        while let Some(due) = self.due(time) {
+            if due > clock_ns() + SPIN_NS {
                 sleep_until(due - SPIN_NS);
                 continue;
             }
@@ -115,21 +110,22 @@ impl Seat {
         }
     }
 
-    /// The wall time at which `time` will be reached if nobody adds work.
-    fn due(&self, time: u64) -> u64 {
+    /// The wall time at which `time` will be reached if nobody adds work; `None` once it is.
+    fn due(&self, time: u64) -> Option<u64> {
         if self.device.seated.0.load(Acquire) <= 1 {
-            return time + self.lag();
+            let due = time + self.lag();
+            return (due > clock_ns()).then_some(due);
         }
         let _held = self.state.schedule(self.index);
         self.state.bring_up(self.index, clock_ns());
         let mut demand = Cells::of(self.state, self.index, false);
         let mut schedule = read_round(active(self.device), &demand.seats);
         if schedule.seat_time(self.number) >= time {
-            return schedule.wall;
+            return None;
         }
         let slice = self.state.machine().slice_ns;
         schedule.advance(u64::MAX, slice, Some((self.number, time)), &mut demand);
-        schedule.wall
+        Some(schedule.wall)
     }
 
     fn lag(&self) -> u64 {
