@@ -261,8 +261,10 @@ impl Process {
     #[inline]
     pub fn reap_sometimes(&self) {
         const PAUSE_NS: u64 = 100_000_000;
-        let alone = |region: &Region| region.ours().header.slot_high.load(Relaxed) <= 1;
-        if self.region().is_none_or(alone) {
+        let own = self.slot.load(Relaxed);
+        // Whoever only looks has no slot, so the one slot that was ever used may be a dead process's.
+        let alone = |high| high == 0 || (high == 1 && own == 1);
+        if self.region().is_none_or(|region| alone(region.ours().header.slot_high.load(Relaxed))) {
             return;
         }
         let (now, last) = (sys::monotonic_coarse_ns(), self.reaped_at_ns.load(Relaxed));
