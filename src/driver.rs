@@ -197,19 +197,16 @@ impl Library {
                 return false;
             }
             found = true;
+            let table = object.writable_symbols();
             for entry in self.entries() {
-                let address =
-                    object.function(entry.name).map_or(ABSENT, |function| function.address as *mut c_void);
+                let function = object.function(entry.name);
+                let address = function.map_or(ABSENT, |function| function.address as *mut c_void);
                 entry.slot.0.store(address, Release);
-            }
-            let redirected = object.redirect(|redirect| {
-                for entry in self.entries() {
-                    if let (Some(hook), Some(function)) = (entry.hook, object.function(entry.name)) {
-                        redirect(&function, hook.0 as usize);
-                    }
+                if let (Some(table), Some(hook), Some(function)) = (&table, entry.hook, function) {
+                    table.redirect(&function, hook.0 as usize);
                 }
-            });
-            self.redirected.store(u32::from(redirected), Relaxed);
+            }
+            self.redirected.store(u32::from(table.is_some()), Relaxed);
             for (to, from) in path.iter_mut().zip(object.path().to_bytes_with_nul()) {
                 *to = *from;
             }

@@ -5,7 +5,7 @@
 //! - [`entry`]: how does the world get in? `dlsym` and `dlopen`, which jump on to the real ones.
 //! - [`hook`]: what happens round every intercepted call? The gate, the table, one entry per symbol.
 //! - [`driver`]: where are the real functions?
-//! - [`process`]: this process: its region, its slot, its limits; lazy start, fork.
+//! - [`process`]: this process: its region, its slot, its limits; lazy start, fork; what its [`environment`] says.
 //! - [`device`]: which device of the region is meant?
 //! - [`account`]: bytes: reserve, call the driver, commit or roll back; who holds what ([`holdings`]).
 //! - [`meter`]: GPU time: when may a launch go, and how long did it take?
@@ -25,6 +25,7 @@ mod account;
 mod device;
 mod driver;
 mod entry;
+mod environment;
 mod holdings;
 mod hook;
 mod lock;

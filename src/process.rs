@@ -9,6 +9,7 @@
 //! published.
 #![allow(unsafe_code)]
 
+use crate::environment::{self, Environment};
 use crate::{account, device, holdings::Holdings, lock::Lock, meter};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
@@ -137,37 +138,28 @@ fn state() -> Option<&'static Process> {
     Some(unsafe { &*process })
 }
 
-/// An environment variable's value. Asked only while starting.
-fn environment(name: &str) -> Option<&'static [u8]> {
-    let name: Fixed<64> = Fixed::copy_of(name.as_bytes())?;
-    // SAFETY: name is a C string. The value is used before start returns; a program that changes its environment
-    // in another thread at that moment races with every getenv of its own.
-    unsafe {
-        let value = libc::getenv(name.as_c_str().as_ptr());
-        (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
-    }
-}
-
 impl Process {
     /// Reads the limits and opens the region. Runs once, in the thread that won `phase`.
     fn start(&self) {
         let mut file = [0u8; 8192];
         let file = sys::read_file(LIMITS_FILE, &mut file).ok();
-        let reading = limits::read(&environment, file);
+        let environment = Environment::read();
+        let reading = limits::read(&|name| environment.get(name), file);
         let (phase, started) = if reading.limits.mode == Mode::Off {
             (OFF, Started { region: None, path: Fixed::default(), reading, trouble: None })
         } else {
-            Self::open(reading)
+            Self::open(reading, &environment)
         };
-        self.known.read_visible(environment("CUDA_VISIBLE_DEVICES"));
+        self.known.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
         // SAFETY: only the thread that won the phase writes, and nobody reads before the phase is published.
         unsafe { (*self.started.get()).write(started) };
         self.phase.store(phase, Release);
     }
 
-    fn open(reading: Reading) -> (u32, Started) {
+    fn open(reading: Reading, environment: &Environment) -> (u32, Started) {
         let mut path = Fixed::default();
-        let opened = limits::region_path(&environment).map_err(Trouble::Path).and_then(|found| {
+        let ask = |name: &str| environment.get(name);
+        let opened = limits::region_path(&ask).map_err(Trouble::Path).and_then(|found| {
             path = found.path;
             let priority = reading.limits.priority;
             match Region::open(path.as_c_str(), priority) {

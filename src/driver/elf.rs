@@ -11,6 +11,7 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::size_of;
+use core::sync::atomic::{AtomicU64, Ordering::Release};
 
 /// A loaded object.
 #[derive(Clone, Copy)]
@@ -192,30 +193,12 @@ impl Object {
         None
     }
 
-    /// Lets `redirect` replace symbols: the loader, and whoever walks the symbol table, then finds `target` under
-    /// the symbol's name. Does nothing and returns false unless the table lies in a segment that is read-only from
-    /// the start: one that is executable, writable or made read-only after relocation is left alone.
-    pub fn redirect(&self, each: impl Fn(&mut dyn FnMut(&Function, usize))) -> bool {
-        let Some((start, length)) = self.symbol_pages() else { return false };
-        let protect = |protection| {
-            // SAFETY: the pages are the object's own read-only data; only their protection changes, and they
-            // stay readable throughout.
-            unsafe { libc::mprotect(start as *mut c_void, length, protection) == 0 }
-        };
-        if !protect(libc::PROT_READ | libc::PROT_WRITE) {
-            return false;
-        }
-        each(&mut |function, target| {
-            // SAFETY: the symbol lies in these pages, which are writable now; an aligned word is written at once,
-            // so that a concurrent reader sees the old or the new value.
-            unsafe {
-                let value = &raw const (*function.symbol).st_value;
-                let value = core::sync::atomic::AtomicU64::from_ptr(value.cast_mut());
-                value.store(target.wrapping_sub(self.base) as u64, core::sync::atomic::Ordering::Release);
-            }
-        });
-        protect(libc::PROT_READ);
-        true
+    /// Makes the symbol table writable, unless it lies elsewhere than in a segment that is read-only from the start:
+    /// one that is executable, writable or made read-only after relocation is left alone.
+    pub fn writable_symbols(&self) -> Option<WritableSymbols> {
+        let (start, length) = self.symbol_pages()?;
+        let table = WritableSymbols { base: self.base, start, length };
+        table.protect(libc::PROT_READ | libc::PROT_WRITE).then_some(table)
     }
 
     /// The pages of the read-only segment that holds the symbol table.
@@ -235,6 +218,38 @@ impl Object {
         let begin = self.base.wrapping_add(segment.p_vaddr as usize) & !(page.wrapping_sub(1));
         let end = self.base.wrapping_add(segment.p_vaddr as usize).wrapping_add(segment.p_memsz as usize);
         Some((begin, end.wrapping_sub(begin)))
+    }
+}
+
+/// An object's symbol table while it can be written; read-only again when dropped.
+pub struct WritableSymbols {
+    base: usize,
+    start: usize,
+    length: usize,
+}
+
+impl WritableSymbols {
+    fn protect(&self, protection: c_int) -> bool {
+        // SAFETY: the pages are the object's own read-only data; only their protection changes, and they stay
+        // readable throughout.
+        unsafe { libc::mprotect(self.start as *mut c_void, self.length, protection) == 0 }
+    }
+
+    /// The loader, and whoever walks the symbol table, finds `target` under the function's name from now on.
+    pub fn redirect(&self, function: &Function, target: usize) {
+        // SAFETY: the symbol lies in these pages, which are writable; an aligned word is written at once, so that a
+        // concurrent reader sees the old or the new value.
+        unsafe {
+            let value = &raw const (*function.symbol).st_value;
+            let value = AtomicU64::from_ptr(value.cast_mut());
+            value.store(target.wrapping_sub(self.base) as u64, Release);
+        }
+    }
+}
+
+impl Drop for WritableSymbols {
+    fn drop(&mut self) {
+        self.protect(libc::PROT_READ);
     }
 }
 
