@@ -120,8 +120,8 @@ pub struct Library {
     pub soname: &'static CStr,
     /// Beginning of its file name.
     stem: &'static [u8],
-    /// A function that it must export to be taken for the library.
-    anchor: &'static CStr,
+    /// What whoever goes by another name must export to be taken for the library.
+    marks: &'static [&'static CStr],
     tables: &'static [&'static [Entry]],
     state: AtomicU32,
     redirected: AtomicU32,
@@ -132,13 +132,13 @@ impl Library {
     pub const fn new(
         soname: &'static CStr,
         stem: &'static str,
-        anchor: &'static CStr,
+        marks: &'static [&'static CStr],
         tables: &'static [&'static [Entry]],
     ) -> Self {
         Self {
             soname,
             stem: stem.as_bytes(),
-            anchor,
+            marks,
             tables,
             state: AtomicU32::new(UNSEEN),
             redirected: AtomicU32::new(0),
@@ -149,17 +149,24 @@ impl Library {
         self.tables.iter().flat_map(|table| table.iter())
     }
 
+    /// What we intercept: nothing where another copy of us comes first.
+    fn intercepted(&self) -> impl Iterator<Item = &'static Entry> + use<> {
+        self.entries().filter(|entry| entry.hook.is_some() && is_first_copy())
+    }
+
     /// The intercepted function called `name`.
     pub fn by_name(&self, name: &CStr) -> Option<&'static Entry> {
-        self.entries().find(|entry| entry.hook.is_some() && entry.name == name)
+        self.intercepted().find(|entry| entry.name == name)
     }
 
     /// The hook of the function that lies at `address` in the real library. A driver may export one function under
     /// several names; the newest of them says what its arguments are.
     pub fn by_real_address(&self, address: *const c_void) -> Option<Hook> {
         let is = |entry: &&Entry| entry.slot.address().is_some_and(|real| real.cast_const() == address);
-        let hooked = self.entries().filter(|entry| entry.hook.is_some()).filter(is);
-        hooked.max_by_key(|entry| (version(entry.name), core::cmp::Reverse(entry.name.count_bytes())))?.hook
+        self.intercepted()
+            .filter(is)
+            .max_by_key(|entry| (version(entry.name), core::cmp::Reverse(entry.name.count_bytes())))?
+            .hook
     }
 
     /// Whether the library is loaded; fills the slots when it is seen for the first time.
@@ -183,21 +190,34 @@ impl Library {
         found
     }
 
-    fn is(&self, object: &Object) -> bool {
+    /// Whether an object is called as the library is.
+    fn is_named(&self, object: &Object) -> bool {
         let path = object.path().to_bytes();
         let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         let named = object.soname() == Some(self.soname) || file.starts_with(self.stem);
-        named && object.function(self.anchor).is_some()
+        named && self.entries().any(|entry| object.function(entry.name).is_some())
+    }
+
+    /// Whether an object under another name does the library's work.
+    fn is_marked(&self, object: &Object) -> bool {
+        object.soname() != Some(OUR_SONAME) && self.marks.iter().all(|mark| object.function(mark).is_some())
     }
 
     fn fill(&self, path: &mut [u8; 4096]) -> bool {
+        self.fill_from(path, &|object| self.is_named(object))
+            || self.fill_from(path, &|object| self.is_marked(object))
+    }
+
+    /// Fills the slots from the first object that `is` it.
+    fn fill_from(&self, path: &mut [u8; 4096], is: &dyn Fn(&Object) -> bool) -> bool {
+        let redirects = is_first_copy();
         let mut found = false;
         elf::each_object(&mut |object| {
-            if !self.is(object) {
+            if !is(object) {
                 return false;
             }
             found = true;
-            let table = object.writable_symbols();
+            let table = if redirects { object.writable_symbols() } else { None };
             for entry in self.entries() {
                 let function = object.function(entry.name);
                 let address = function.map_or(ABSENT, |function| function.address as *mut c_void);
@@ -210,7 +230,7 @@ impl Library {
             for (to, from) in path.iter_mut().zip(object.path().to_bytes_with_nul()) {
                 *to = *from;
             }
-            true
+            first
         });
         found
     }
@@ -218,6 +238,29 @@ impl Library {
     /// Whether the library's own symbol table leads to our hooks, so that the loader answers right by itself.
     pub fn is_redirected(&self) -> bool {
         self.redirected.load(Relaxed) != 0
+    }
+}
+
+/// The name that each copy of this library carries, whatever its file is called (build.rs).
+const OUR_SONAME: &CStr = c"libgpuquota.so";
+
+/// Whether no other copy of this library comes before this one. A container may be given two, one by its image and
+/// one by its node: the second stands aside, or everything would be counted twice.
+pub fn is_first_copy() -> bool {
+    /// 0: not looked yet; 1: the first; 2: another.
+    static PLACE: AtomicU32 = AtomicU32::new(0);
+    match PLACE.load(Relaxed) {
+        0 => {
+            let mut first = true;
+            elf::each_object(&mut |object| {
+                let ours = object.soname() == Some(OUR_SONAME);
+                first = !ours || object.contains(core::ptr::from_ref(&PLACE) as usize);
+                ours
+            });
+            PLACE.store(if first { 1 } else { 2 }, Relaxed);
+            first
+        }
+        place => place == 1,
     }
 }
 

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::environment::{self, Environment};
-use crate::{account, device, holdings::Holdings, lock::Lock, meter};
+use crate::{account, device, driver, holdings::Holdings, lock::Lock, meter};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, size_of};
@@ -145,7 +145,7 @@ impl Process {
         let file = sys::read_file(LIMITS_FILE, &mut file).ok();
         let environment = Environment::read();
         let reading = limits::read(&|name| environment.get(name), file);
-        let (phase, started) = if reading.limits.mode == Mode::Off {
+        let (phase, started) = if reading.limits.mode == Mode::Off || !driver::is_first_copy() {
             (OFF, Started { region: None, path: Fixed::default(), reading, trouble: None })
         } else {
             Self::open(reading, &environment)

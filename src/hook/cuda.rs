@@ -21,7 +21,12 @@ use core::ptr::null_mut;
 pub use sys::{CUcontext, CUdevice, CUdeviceptr, CUevent, CUresult, CUstream};
 
 /// The driver.
-pub static LIBCUDA: Library = Library::new(c"libcuda.so.1", "libcuda.so", c"cuGetProcAddress", TABLES);
+pub static LIBCUDA: Library = Library::new(
+    c"libcuda.so.1",
+    "libcuda.so",
+    &[c"cuInit", c"cuDeviceGet", c"cuCtxGetCurrent", c"cuMemAlloc_v2"],
+    TABLES,
+);
 
 static TABLES: &[&[Entry]] = &[
     memory::TABLE,

@@ -14,8 +14,12 @@ use core::ffi::{c_char, c_uint};
 use sys::{nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlReturn_t};
 
 /// NVML.
-pub static LIBNVML: Library =
-    Library::new(c"libnvidia-ml.so.1", "libnvidia-ml.so", c"nvmlDeviceGetUUID", TABLES);
+pub static LIBNVML: Library = Library::new(
+    c"libnvidia-ml.so.1",
+    "libnvidia-ml.so",
+    &[c"nvmlInit_v2", c"nvmlDeviceGetMemoryInfo"],
+    TABLES,
+);
 
 static TABLES: &[&[Entry]] = &[TABLE, CALLED];
 

@@ -33,6 +33,13 @@ impl Machine {
         Self { state: Some(state), environment }
     }
 
+    /// A machine whose driver is the compiled one of this kind (`programs/Makefile`), none of the simulator's.
+    pub fn with_driver(kind: &str) -> Self {
+        let library = program(&format!("driver_{kind}/libcuda.so.1"));
+        let folder = library.parent().expect("a file lies in a folder").as_os_str().to_owned();
+        Self { state: None, environment: vec![("LD_LIBRARY_PATH".into(), folder)] }
+    }
+
     /// This machine, if a driver answers on it.
     pub fn real() -> Option<Self> {
         let here = Self { state: None, environment: Vec::new() };

@@ -1,0 +1,156 @@
+/* A driver unlike the simulated one: as little of a driver as `walk.h` asks for, written apart from it, in variants
+ * that differ where drivers may differ. It keeps its own books, and says at the end what reached it.
+ *
+ * that differ where drivers may differ: with -DOLD as of CUDA 8, without cuGetProcAddress, else with it; the rest
+ * of the variants are in how it is linked (programs/Makefile). It keeps its own books, and says at the end what
+ * reached it. */
+#define _GNU_SOURCE
+#include <cuda.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#undef cuGetProcAddress
+
+enum { MOST = 4096 };
+
+static const size_t total = 16ull << 30;
+static size_t held, peak, sizes[MOST];
+static long inits, allocations, frees, infos;
+static _Thread_local CUcontext current;
+static char context;
+
+__attribute__((destructor)) static void report(void)
+{
+    if (inits)
+        printf("driver_inits=%ld\ndriver_allocations=%ld\ndriver_frees=%ld\ndriver_infos=%ld\n"
+               "driver_peak=%zu\ndriver_held=%zu\n", inits, allocations, frees, infos, peak, held);
+}
+
+CUresult cuInit(unsigned flags)
+{
+    inits++;
+    return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
+
+CUresult cuDriverGetVersion(int *version)
+{
+    *version = 8000;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetCount(int *count)
+{
+    *count = 1;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGet(CUdevice *device, int ordinal)
+{
+    *device = ordinal;
+    return ordinal ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+}
+
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
+{
+    *bytes = total;
+    return device ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device)
+{
+    *out = (CUcontext)&context;
+    return device ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
+}
+
+CUresult cuCtxSetCurrent(CUcontext to)
+{
+    current = to;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetCurrent(CUcontext *out)
+{
+    *out = current;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetDevice(CUdevice *device)
+{
+    *device = 0;
+    return current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+CUresult cuMemAlloc_v2(CUdeviceptr *memory, size_t bytes)
+{
+    allocations++;
+    if (!current)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    for (int i = 0; i < MOST; i++)
+        if (!sizes[i] && held + bytes <= total) {
+            sizes[i] = bytes;
+            held += bytes;
+            peak = held > peak ? held : peak;
+            *memory = (CUdeviceptr)(i + 1) << 40;
+            return CUDA_SUCCESS;
+        }
+    return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* One export that calls another: whoever counts calls must not count this twice. */
+CUresult cuMemAllocManaged(CUdeviceptr *memory, size_t bytes, unsigned flags)
+{
+    return flags ? cuMemAlloc_v2(memory, bytes) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemFree_v2(CUdeviceptr memory)
+{
+    size_t at = (memory >> 40) - 1;
+    frees++;
+    if (at >= MOST || !sizes[at])
+        return CUDA_ERROR_INVALID_VALUE;
+    held -= sizes[at];
+    sizes[at] = 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *all)
+{
+    infos++;
+    if (!current)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    *free_bytes = total - held;
+    *all = total;
+    return CUDA_SUCCESS;
+}
+
+#ifndef OLD
+CUresult cuGetProcAddress_v2(const char *name, void **out, int version, cuuint64_t flags,
+                             CUdriverProcAddressQueryResult *status)
+{
+    static const struct { const char *name; void *function; } known[] = {
+        { "cuInit", cuInit },
+        { "cuDeviceGet", cuDeviceGet },
+        { "cuDevicePrimaryCtxRetain", cuDevicePrimaryCtxRetain },
+        { "cuCtxSetCurrent", cuCtxSetCurrent },
+        { "cuMemGetInfo", cuMemGetInfo_v2 },
+        { "cuMemAlloc", cuMemAlloc_v2 },
+        { "cuMemFree", cuMemFree_v2 },
+        { "cuGetProcAddress", cuGetProcAddress_v2 },
+    };
+    *out = NULL;
+    (void)version, (void)flags;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(name, known[i].name))
+            *out = known[i].function;
+    if (status)
+        *status = *out ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuGetProcAddress(const char *name, void **out, int version, cuuint64_t flags)
+{
+    cuGetProcAddress_v2(name, out, version, flags, NULL);
+    return *out ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+#endif

@@ -1,0 +1,96 @@
+//! Right on drivers that are none of ours: `drivers/other.c`, written apart from the simulator, made and linked in
+//! every way in which drivers may differ. It counts for itself what reached it.
+
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Scratch, artifact, program};
+
+const CAP: i64 = 2 * GIB;
+
+/// The slice was seen, the cap held, and each call reached the driver exactly once.
+#[track_caller]
+fn walked_once(outcome: Outcome) {
+    let outcome = outcome.success();
+    assert_eq!(outcome.value("total"), CAP, "{outcome}");
+    assert_eq!(outcome.value("charged"), 64 * MIB, "{outcome}");
+    assert_eq!(outcome.value("over"), OUT_OF_MEMORY, "{outcome}");
+    assert_eq!(outcome.value("returned"), 64 * MIB, "{outcome}");
+    let reached =
+        ["inits", "allocations", "frees", "infos"].map(|call| outcome.value(&format!("driver_{call}")));
+    assert_eq!(reached, [1, 1, 1, 3], "{outcome}");
+    assert_eq!(outcome.value("driver_peak"), 64 * MIB, "{outcome}");
+    assert_eq!(outcome.value("driver_held"), 0, "{outcome}");
+}
+
+/// Every door into a driver of this kind, each with the quota and without.
+#[track_caller]
+fn every_door(kind: &str, doors: &[(&str, &[&str])]) {
+    let machine = Machine::with_driver(kind);
+    for (door, arguments) in doors {
+        let bare = machine.bare().run(door, arguments).success();
+        assert_eq!(bare.value("total"), 16 * GIB, "{kind}, {door}: {bare}");
+        assert_eq!(bare.value("driver_allocations"), 2, "{kind}, {door}: {bare}");
+        walked_once(machine.quota().memory(CAP).run(door, arguments));
+    }
+}
+
+const WITH_GET_PROC_ADDRESS: &[(&str, &[&str])] = &[
+    ("door_linked", &[]),
+    ("door_dlsym", &[]),
+    ("door_getproc", &["1", "0"]),
+    ("door_getproc", &["2", "0"]),
+];
+
+#[test]
+fn a_driver_older_than_cu_get_proc_address() {
+    every_door("old", &[("door_linked", &[]), ("door_dlsym", &[])]);
+}
+
+/// Its table of functions holds whatever the loader binds its own names to: our hooks.
+#[test]
+fn a_driver_whose_own_calls_go_through_the_loader() {
+    every_door("plt", WITH_GET_PROC_ADDRESS);
+}
+
+#[test]
+fn a_driver_bound_to_itself() {
+    every_door("bound", WITH_GET_PROC_ADDRESS);
+}
+
+#[test]
+fn a_driver_with_a_sysv_hash_table_only() {
+    every_door("sysv", WITH_GET_PROC_ADDRESS);
+}
+
+#[test]
+fn a_driver_whose_symbols_lie_among_its_code() {
+    every_door("executable", WITH_GET_PROC_ADDRESS);
+}
+
+#[test]
+fn a_driver_that_is_bound_at_once_and_read_only_then() {
+    every_door("relro", WITH_GET_PROC_ADDRESS);
+}
+
+#[test]
+fn a_driver_under_another_name() {
+    let library = program("driver_renamed/libcuda.so.1");
+    let scratch = Scratch::new();
+    let copy = scratch.file("libother.so", std::fs::read(library).expect("built"));
+    every_door("renamed", &[("door_dlsym", &[copy.to_str().expect("text")])]);
+}
+
+/// A container that was given the library twice, by its image and by its node, from two files.
+#[test]
+fn a_second_copy_of_the_library_stands_aside() {
+    let scratch = Scratch::new();
+    let library = std::fs::read(artifact("libgpuquota.so")).expect("built");
+    let copy = scratch.file("libvgpu.so", library);
+    for kind in ["plt", "bound", "executable"] {
+        let machine = Machine::with_driver(kind);
+        for (door, arguments) in WITH_GET_PROC_ADDRESS {
+            for first in [true, false] {
+                let quota = machine.quota().memory(CAP).preloading(copy.clone(), first);
+                walked_once(quota.run(door, arguments));
+            }
+        }
+    }
+}
