@@ -230,7 +230,7 @@ impl Library {
             for (to, from) in path.iter_mut().zip(object.path().to_bytes_with_nul()) {
                 *to = *from;
             }
-            first
+            true
         });
         found
     }

@@ -18,8 +18,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A fresh machine of the kind that `cuda-sim run` takes, such as `H100` or `2xH100`.
-    pub fn new(kind: &'static str) -> Self {
+    /// A fresh machine of the kind that `cuda-sim run` takes, such as `H100`, `2xH100` or a machine file.
+    pub fn new(kind: &str) -> Self {
         let state = unique();
         let mut command = Command::new(artifact("cuda-sim"));
         command.args(["run", kind, "--state", &state, "--", "env"]);

@@ -35,6 +35,7 @@ fn a_limit_that_cannot_be_understood_means_no_gpu() {
         ("GPUQUOTA_CORES", "many"),
         ("GPUQUOTA_MODE", "enforced"),
         ("CUDA_DEVICE_MEMORY_LIMIT", "1.5x"),
+        ("CUDA_DEVICE_MEMORY_LIMIT", "010g"),
         ("CUDA_DEVICE_MEMORY_LIMIT", "-1"),
         ("CUDA_DEVICE_MEMORY_LIMIT", "99999999999999999999g"),
         ("CUDA_DEVICE_SM_LIMIT", "101"),
@@ -109,7 +110,12 @@ fn command_lines_that_make_no_sense_end_with_status_2() {
     let scratch = Scratch::new();
     let no_region = scratch.file("notes.txt", "this is no region");
     let no_region = no_region.to_str().expect("text");
+    let no_machine = scratch.file("machine.toml", "[[device]]\nlike = \"H900\"");
+    let no_machine = no_machine.to_str().expect("text");
     usage_error("cuda-sim", &["run", "NOSUCH", "--", "true"], "NOSUCH");
+    usage_error("cuda-sim", &["run", "./nowhere.toml", "--", "true"], "./nowhere.toml");
+    usage_error("cuda-sim", &["run", no_machine, "--", "true"], "line 2");
+    usage_error("cuda-sim", &["truth", "--state", "nosuch"], "nosuch");
     usage_error("cuda-sim", &["run", "H100"], "");
     usage_error("cuda-sim", &["dance"], "dance");
     usage_error("gpuquota", &["run"], "");

@@ -1,5 +1,6 @@
 //! `cuda-sim`: any command on a simulated machine, and what its devices themselves know.
 
+mod description;
 mod libdir;
 mod run;
 mod states;
@@ -22,7 +23,7 @@ struct Arguments {
 enum Command {
     /// Runs a command on a machine; a fresh one unless a state is named.
     Run {
-        /// H100, H200, A100, T4, or several of one: 2xH100.
+        /// H100, H200, A100, T4, several of one (2xH100), or a machine file (./slow.toml).
         machine: String,
         /// Share the machine of this name with other commands; it stays until it is forgotten.
         #[arg(long)]

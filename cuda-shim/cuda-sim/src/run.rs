@@ -7,12 +7,14 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::{env, io};
 
 use cuda_shim_device::{Machine, PRESETS, STATE_ENV};
 
+use crate::description;
 use crate::libdir::libdir;
 use crate::states::{Outcome, prepare};
 
@@ -36,10 +38,7 @@ pub fn run(
     kernels: &[String],
     command: &[OsString],
 ) -> Outcome<ExitCode> {
-    let mut described = Machine::preset(machine).ok_or_else(|| {
-        let known = PRESETS.join(", ");
-        format!("machine \"{machine}\" is not known: write one of {known}, or several of one, such as 2xH100")
-    })?;
+    let mut described = describe(machine)?;
     for rule in kernels {
         described.kernels.push(rule.parse()?);
     }
@@ -66,6 +65,22 @@ pub fn run(
     CHILD.store(0, Relaxed);
     drop(state);
     Ok(end_as(status))
+}
+
+/// The machine that is meant: a built-in one, or a file's.
+fn describe(machine: &str) -> Outcome<Machine> {
+    if let Some(preset) = Machine::preset(machine) {
+        return Ok(preset);
+    }
+    let path = Path::new(machine);
+    if machine.contains(['/', '.']) || path.exists() {
+        return description::read(path);
+    }
+    let known = PRESETS.join(", ");
+    Err(format!(
+        "machine \"{machine}\" is not known: write one of {known}, several of one, such as 2xH100, or the path of a \
+         machine file"
+    ))
 }
 
 fn wait(child: &mut std::process::Child) -> io::Result<ExitStatus> {

@@ -1,0 +1,230 @@
+//! A machine from a file: TOML, whose reader names line and column of what it does not understand.
+
+use std::path::Path;
+
+use cuda_shim_device::machine::{MAX_DEVICES, MAX_NAME, MAX_PATTERN, MAX_RULES, parse_duration};
+use cuda_shim_device::{DeviceSpec, KernelRule, Machine, PRESETS};
+use serde::Deserialize;
+
+use crate::states::Outcome;
+
+/// The whole file. Everything but `device` may be left out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    /// The driver's version: "580.65.06".
+    driver: Option<Version>,
+    /// The CUDA version of the driver: "13.0".
+    cuda: Option<CudaVersion>,
+    /// Time slice between processes on one device.
+    slice: Option<Duration>,
+    /// How long a dead process's memory stays taken.
+    teardown: Option<Duration>,
+    /// Launches that one context may have pending.
+    launch_queue: Option<std::num::NonZeroU32>,
+    /// In their order.
+    device: Vec<Device>,
+    /// Durations by kernel name, the first match wins.
+    #[serde(default)]
+    kernel: Vec<Kernel>,
+}
+
+/// A built-in device and what is different about this one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Device {
+    like: Preset,
+    name: Option<Name>,
+    memory: Option<Size>,
+    context: Option<Size>,
+    sm_count: Option<std::num::NonZeroU32>,
+    #[serde(default = "one")]
+    count: std::num::NonZeroUsize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kernel {
+    pattern: Pattern,
+    duration: Duration,
+}
+
+fn one() -> std::num::NonZeroUsize {
+    std::num::NonZeroUsize::MIN
+}
+
+/// Declares a value that is written as text.
+macro_rules! text {
+    ($name:ident($inner:ty), $read:expr) => {
+        #[derive(Deserialize)]
+        #[serde(try_from = "String")]
+        struct $name($inner);
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                let read: fn(&str) -> Result<$inner, String> = $read;
+                read(&text).map(Self)
+            }
+        }
+    };
+}
+
+text!(Version(String), |text| {
+    let numbers =
+        text.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    if numbers && text.len() < 32 {
+        Ok(text.into())
+    } else {
+        Err(format!("{text:?}: a version is written 580.65.06"))
+    }
+});
+text!(CudaVersion(i32), |text| {
+    let parts = text
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse::<u8>().ok()?, minor.parse::<u8>().ok()?)));
+    let version = parts
+        .filter(|(_, minor)| *minor < 100)
+        .map(|(major, minor)| i32::from(major) * 1000 + i32::from(minor) * 10);
+    version.ok_or_else(|| format!("{text:?}: a CUDA version is written 13.0"))
+});
+text!(Duration(u64), |text| {
+    parse_duration(text)
+        .ok_or_else(|| format!("{text:?}: write a duration such as 2ms (units ns, us, ms, s)"))
+});
+text!(Size(u64), |text| {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "B" => 1u64,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => 0,
+    };
+    let size =
+        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size > 0);
+    size.ok_or_else(|| format!("{text:?}: write a size such as 80GiB (units B, KiB, MiB, GiB)"))
+});
+text!(Preset(DeviceSpec), |text| {
+    DeviceSpec::preset(text, 0)
+        .ok_or_else(|| format!("{text:?} is no built-in device: {}", PRESETS.join(", ")))
+});
+text!(Name(String), |text| {
+    if text.is_empty() || text.len() >= MAX_NAME {
+        return Err(format!("{text:?}: a name has 1 to {} bytes", MAX_NAME - 1));
+    }
+    Ok(text.into())
+});
+text!(Pattern(String), |text| {
+    if text.is_empty() || text.len() >= MAX_PATTERN {
+        return Err(format!("{text:?}: a pattern has 1 to {} bytes", MAX_PATTERN - 1));
+    }
+    Ok(text.into())
+});
+
+/// Reads the machine that a file describes.
+pub fn read(path: &Path) -> Outcome<Machine> {
+    let told = |what: &dyn std::fmt::Display| format!("machine file {}: {what}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| told(&error))?;
+    machine(&text).map_err(|error| told(&error.trim_end()))
+}
+
+fn machine(text: &str) -> Outcome<Machine> {
+    let description: Description = toml::from_str(text).map_err(|error| error.to_string())?;
+    let all = description.device.iter().flat_map(|device| std::iter::repeat_n(device, device.count.get()));
+    let devices: Vec<_> =
+        all.take(MAX_DEVICES + 1).enumerate().map(|(index, device)| device.spec(index)).collect();
+    if devices.is_empty() || devices.len() > MAX_DEVICES {
+        return Err(format!("a machine has 1 to {MAX_DEVICES} devices"));
+    }
+    if description.kernel.len() > MAX_RULES {
+        return Err(format!("a machine has at most {MAX_RULES} kernel rules"));
+    }
+    let usual = Machine::new(devices);
+    Ok(Machine {
+        driver_version: description.driver.map_or(usual.driver_version, |version| version.0),
+        cuda_version: description.cuda.map_or(usual.cuda_version, |version| version.0),
+        slice_ns: description.slice.map_or(usual.slice_ns, |slice| slice.0.max(1)),
+        teardown_ns: description.teardown.map_or(usual.teardown_ns, |teardown| teardown.0),
+        launch_queue: description.launch_queue.map_or(usual.launch_queue, |length| length.get()),
+        kernels: description
+            .kernel
+            .into_iter()
+            .map(|rule| KernelRule { pattern: rule.pattern.0, duration_ns: rule.duration.0 })
+            .collect(),
+        devices: usual.devices,
+    })
+}
+
+impl Device {
+    fn spec(&self, index: usize) -> DeviceSpec {
+        let mut spec = self.like.0.clone();
+        if let Some(name) = &self.name {
+            spec.name.clone_from(&name.0);
+        }
+        spec.total_bytes = self.memory.as_ref().map_or(spec.total_bytes, |memory| memory.0);
+        spec.context_bytes = self.context.as_ref().map_or(spec.context_bytes, |context| context.0);
+        spec.sm_count = self.sm_count.map_or(spec.sm_count, |count| count.get());
+        spec.place(index);
+        spec
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_describes_devices_driver_and_kernels() {
+        let machine = machine(
+            r#"
+            driver = "555.58.02"
+            cuda = "12.5"
+            teardown = "50ms"
+            [[device]]
+            like = "H100"
+            count = 2
+            memory = "16GiB"
+            [[device]]
+            like = "T4"
+            name = "Small"
+            [[kernel]]
+            pattern = "spin*"
+            duration = "250us"
+            "#,
+        )
+        .expect("a machine");
+        let told: Vec<_> =
+            machine.devices.iter().map(|device| (device.name.as_str(), device.total_bytes >> 30)).collect();
+        assert_eq!(told, [("NVIDIA H100 80GB HBM3", 16), ("NVIDIA H100 80GB HBM3", 16), ("Small", 15)]);
+        assert_ne!(machine.devices[0].uuid, machine.devices[1].uuid);
+        assert_eq!((machine.cuda_version, machine.driver_version.as_str()), (12050, "555.58.02"));
+        assert_eq!((machine.teardown_ns, machine.kernels[0].duration_ns), (50_000_000, 250_000));
+        assert_eq!(machine.slice_ns, Machine::new(Vec::new()).slice_ns);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line_and_its_key() {
+        for (text, told) in [
+            ("", "missing field `device`"),
+            ("device = []", "1 to 16 devices"),
+            ("[[device]]\nlike = \"H900\"", "H900"),
+            ("[[device]]\nlike = \"H100\"\nmemroy = \"1GiB\"", "memroy"),
+            ("[[device]]\nlike = \"H100\"\nmemory = \"1GB\"", "80GiB"),
+            ("[[device]]\nlike = \"H100\"\nmemory = \"0GiB\"", "80GiB"),
+            ("[[device]]\nlike = \"H100\"\nmemory = 80", "memory"),
+            ("[[device]]\nlike = \"H100\"\ncount = 17", "1 to 16 devices"),
+            ("[[device]]\nlike = \"H100\"\ncount = 0", "count"),
+            ("slice = \"2\"\n[[device]]\nlike = \"H100\"", "2ms"),
+            ("cuda = \"13\"\n[[device]]\nlike = \"H100\"", "13.0"),
+            ("driver = \"new\"\n[[device]]\nlike = \"H100\"", "580.65.06"),
+            ("[[device]\nlike = \"H100\"", "line 1"),
+        ] {
+            let error = machine(text).expect_err(text);
+            assert!(error.contains(told), "{text:?}: {error}");
+        }
+        let error = machine("# a comment\n[[device]]\nlike = \"H900\"").expect_err("no such device");
+        assert!(error.contains("line 3"), "{error}");
+    }
+}

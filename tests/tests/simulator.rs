@@ -1,0 +1,70 @@
+//! The test instrument itself: `cuda-sim` runs any command on the machine that was asked for, and tells what the
+//! device knows.
+
+use std::process::Command;
+
+use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, artifact, program};
+
+fn cuda_sim(arguments: &[&str]) -> Outcome {
+    let mut command = Command::new(artifact("cuda-sim"));
+    command.args(arguments);
+    Program::start(command).finish()
+}
+
+/// A program's path as text.
+fn path(name: &str) -> String {
+    program(name).to_str().expect("the path is text").to_owned()
+}
+
+#[test]
+fn a_machine_is_fresh_unless_a_state_is_named() {
+    let hold = path("hold");
+    for _ in 0..2 {
+        let outcome =
+            cuda_sim(&["run", "T4", "--", "sh", "-c", &format!("echo 'alloc {GIB}' | {hold}")]).success();
+        assert_eq!(outcome.value("rc"), 0);
+    }
+    let machine = Machine::new("T4");
+    let mut first = machine.bare().start("hold", &[]);
+    assert_eq!(first.ask(&format!("alloc {GIB}"), "rc"), 0);
+    let mut second = machine.bare().start("hold", &[]);
+    let free = second.ask("info", "free");
+    let total = machine.truth().device("total_bytes");
+    assert!(free <= total - GIB, "the second process is on another machine: {free} of {total} are free");
+}
+
+#[test]
+fn a_command_ends_as_it_ends_without_the_simulator() {
+    let run = |script: &str| cuda_sim(&["run", "H100", "--", "sh", "-c", script]);
+    assert_eq!(run("exit 42").status.code(), Some(42));
+    assert_eq!(run("kill -TERM $$").status.to_string(), "signal: 15 (SIGTERM)");
+    let outcome = run("echo out; echo err >&2");
+    assert_eq!((outcome.out.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn a_machine_file_makes_the_machine() {
+    let scratch = Scratch::new();
+    let file = "
+        [[device]]
+        like = \"H100\"
+        memory = \"3GiB\"
+        context = \"64MiB\"
+        [[kernel]]
+        pattern = \"busy_*\"
+        duration = \"20ms\"
+    ";
+    let file = scratch.file("small.toml", file);
+    let machine = Machine::new(file.to_str().expect("text"));
+    let view = machine.bare().run("views", &[]).success();
+    assert_eq!(view.value("device_total"), 3 * GIB);
+    assert_eq!(view.value("nvml_total"), 3 * GIB);
+    assert_eq!(machine.truth().device("total_bytes"), 3 * GIB);
+    let before = machine.truth();
+    let loops = machine.bare().run("launch_loop", &["busy_5ms", "0.2", "plain"]).success();
+    let after = machine.truth();
+    let busy = after.device("busy_ns") - before.device("busy_ns");
+    let kernels = after.device("kernels") - before.device("kernels");
+    assert_eq!(kernels, loops.value("launches"));
+    assert_eq!(busy, 20_000_000 * kernels, "the file's duration does not hold");
+}
