@@ -321,9 +321,12 @@ impl Process {
 
     #[inline]
     fn note(&self, key: Option<Key>, holding: Holding) {
-        // A holding that cannot be noted stays charged until the process ends: never too little.
-        if !key.is_some_and(|key| self.holdings.insert(key, holding)) {
-            self.fell_back();
+        match key.map(|key| self.holdings.insert(key, holding)) {
+            Some(Ok(None)) => {}
+            // Freed behind our back.
+            Some(Ok(Some(before))) => self.give_back(before.device, before.lane, before.bytes),
+            // What cannot be noted stays charged until the process ends: never too little.
+            Some(Err(_)) | None => self.fell_back(),
         }
     }
 

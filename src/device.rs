@@ -3,8 +3,9 @@
 //! CUDA, NVML and the region each number devices in their own way; what they agree on is the UUID. This room keeps
 //! the translations of this process, and registers a device in the region when the container first meets it.
 
-use crate::hook::cuda;
+use crate::hook::{cuda, nvml};
 use crate::process::Process;
+use core::ffi::CStr;
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
@@ -18,11 +19,15 @@ const ORDINALS: usize = 64;
 /// Contexts and NVML handles remembered; more are asked for anew each time.
 const REMEMBERED: usize = 64;
 
+/// In `Known::visible`: the device was given by its UUID.
+const NAMED: u8 = u8::MAX;
+
 /// What this process knows of devices. All-zero bytes: nothing.
 pub struct Known {
     /// Region index + 1 by CUDA ordinal.
     ordinals: [AtomicU8; ORDINALS],
-    /// Index in the container + 1 by CUDA ordinal, where CUDA_VISIBLE_DEVICES reorders; 0 where it does not.
+    /// Index in the container + 1 by CUDA ordinal, where CUDA_VISIBLE_DEVICES reorders; 0 where it does not, [`NAMED`]
+    /// where it says a UUID.
     visible: [AtomicU8; ORDINALS],
     /// Primary context by CUDA ordinal.
     primaries: [AtomicU64; ORDINALS],
@@ -78,17 +83,22 @@ pub struct Place {
 }
 
 impl Known {
-    /// Reads CUDA_VISIBLE_DEVICES where it is a list of numbers: ordinal n is then the n-th of them.
+    /// Reads CUDA_VISIBLE_DEVICES: ordinal n is then the n-th word, a number or the beginning of a UUID.
     pub fn read_visible(&self, value: Option<&[u8]>) {
         let Some(value) = value else { return };
         for (word, visible) in value.split(|byte| *byte == b',').zip(&self.visible) {
-            let number =
-                word.iter().filter(|byte| **byte != b' ').try_fold(None, |number: Option<u8>, byte| {
-                    let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-                    Some(Some(number.unwrap_or(0).checked_mul(10)?.checked_add(digit)?))
-                });
-            let Some(Some(number)) = number else { return };
-            visible.store(number.saturating_add(1), Relaxed);
+            let word = word.trim_ascii();
+            let number = word.iter().try_fold(0u8, |number, byte| {
+                let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+                number.checked_mul(10)?.checked_add(digit)
+            });
+            let place = match number.filter(|_| !word.is_empty()) {
+                Some(number) => number.saturating_add(1),
+                None if word.starts_with(b"GPU-") || word.starts_with(b"MIG-") => NAMED,
+                // Here CUDA ends the list.
+                None => return,
+            };
+            visible.store(place, Relaxed);
         }
     }
 
@@ -117,12 +127,18 @@ impl Known {
         if let Some(index) = known.load(Acquire).checked_sub(1) {
             return Some(index);
         }
+        let mut uuid = Uuid::default();
+        let told = cuda::uuid_of(ordinal, &mut uuid);
         let index = match self.visible.get(position)?.load(Relaxed) {
             0 => position as u32,
+            // Only NVML knows; it is asked where a limit depends on it, because asking loads it.
+            NAMED if told && process.limits().go_by_index() => {
+                nvml::index_of(&uuid).unwrap_or(position as u32)
+            }
+            NAMED => position as u32,
             number => u32::from(number).wrapping_sub(1),
         };
-        let mut uuid = Uuid::default();
-        if !cuda::uuid_of(ordinal, &mut uuid) {
+        if !told {
             uuid.push(b"CUDA-ordinal-");
             uuid.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
         }
@@ -227,14 +243,23 @@ impl Uuid {
         self.bytes.get(..self.length).unwrap_or(&[])
     }
 
+    /// The text for C.
+    pub fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+
     fn words(&self) -> impl Iterator<Item = u64> + '_ {
         self.bytes
             .chunks_exact(8)
             .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
+    /// Whether a record is this device's. CUDA does not tell a MIG instance from a whole device, NVML does: the four
+    /// bytes before the number, `GPU-` or `MIG-`, do not count.
     fn is(&self, device: &Device) -> bool {
-        device.uuid.iter().zip(self.words()).all(|(stored, own)| stored.load(Relaxed) == own)
+        let number = |(at, word): (usize, u64)| if at == 0 { word >> 32 } else { word };
+        let stored = device.uuid.iter().map(|word| word.load(Relaxed)).enumerate().map(number);
+        stored.eq(self.words().enumerate().map(number))
     }
 }
 

@@ -64,6 +64,9 @@ pub struct Holding {
     pub owner: u64,
 }
 
+/// There is no memory for a note.
+pub struct NoRoom;
+
 #[derive(Clone, Copy)]
 struct Entry {
     /// 0: free.
@@ -122,10 +125,11 @@ impl Holdings {
         Some(then(unsafe { &mut *shard.table.get() }, key))
     }
 
-    /// Notes a holding; false when there is no memory for the note.
+    /// Notes a holding. Gives what stood there before, which must be gone, since the driver gave its address or handle
+    /// anew.
     #[inline]
-    pub fn insert(&self, key: Key, holding: Holding) -> bool {
-        self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(false)
+    pub fn insert(&self, key: Key, holding: Holding) -> Result<Option<Holding>, NoRoom> {
+        self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(Err(NoRoom))
     }
 
     /// Takes a holding out.
@@ -203,20 +207,20 @@ impl Table {
         }
     }
 
-    fn insert(&mut self, entry: Entry) -> bool {
+    fn insert(&mut self, entry: Entry) -> Result<Option<Holding>, NoRoom> {
         let key = Key(entry.key);
         if let Some(at) = self.position(key) {
-            // The driver gave the same address again: whatever stood here was freed behind our back.
+            let before = self.read(at);
             self.write(at, entry);
-            return true;
+            return Ok(Some(before.holding()));
         }
         // At most three quarters full: probes stay short, and there always is a free entry to end them.
         if self.used.saturating_mul(4) >= self.capacity.saturating_mul(3) && !self.grow() {
-            return false;
+            return Err(NoRoom);
         }
         self.place(entry);
         self.used = self.used.wrapping_add(1);
-        true
+        Ok(None)
     }
 
     fn place(&mut self, entry: Entry) {

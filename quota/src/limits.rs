@@ -86,8 +86,17 @@ impl Selector {
         match self {
             Self::All => Some(0),
             Self::Index(own) => (u32::from(*own) == index).then_some(1),
-            Self::Uuid(own) => own.as_bytes().eq_ignore_ascii_case(uuid).then_some(2),
+            Self::Uuid(own) => same_uuid(own.as_bytes(), uuid).then_some(2),
         }
+    }
+}
+
+/// Whether two texts name one device. CUDA does not tell whether a device is a MIG instance, so what stands before the
+/// first hyphen, `GPU` or `MIG`, does not count.
+fn same_uuid(one: &[u8], other: &[u8]) -> bool {
+    match (value::split_once(one, b'-'), value::split_once(other, b'-')) {
+        (Some((_, one)), Some((_, other))) => one.eq_ignore_ascii_case(other),
+        _ => false,
     }
 }
 
@@ -96,7 +105,7 @@ impl PartialEq for Selector {
         match (self, other) {
             (Self::All, Self::All) => true,
             (Self::Index(one), Self::Index(two)) => one == two,
-            (Self::Uuid(one), Self::Uuid(two)) => one.as_bytes().eq_ignore_ascii_case(two.as_bytes()),
+            (Self::Uuid(one), Self::Uuid(two)) => same_uuid(one.as_bytes(), two.as_bytes()),
             _ => false,
         }
     }
@@ -196,9 +205,18 @@ impl Limits {
         self.memory.lookup(index, uuid).map(|entry| entry.value)
     }
 
-    /// The share of GPU time of a device in percent (1..=100), `None` where there is no limit.
+    /// The share of GPU time of a device in percent (1..=100), `None` where there is no limit or where the policy is
+    /// that it never binds.
     pub fn cores_for(&self, index: u32, uuid: &[u8]) -> Option<u8> {
-        self.cores.lookup(index, uuid).map(|entry| entry.value)
+        let binds = self.policy != CorePolicy::Disable;
+        self.cores.lookup(index, uuid).filter(|_| binds).map(|entry| entry.value)
+    }
+
+    /// Whether any limit depends on a device's index.
+    pub fn go_by_index(&self) -> bool {
+        let by_index = |selector: Selector| matches!(selector, Selector::Index(_));
+        self.memory.iter().any(|entry| by_index(entry.selector))
+            || self.cores.iter().any(|entry| by_index(entry.selector))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::{Missing, calls, hooks};
 use crate::device::Uuid;
-use crate::driver::{Entry, Library, sys::nvml as sys};
+use crate::driver::{Entry, Library, open, sys::nvml as sys};
 use crate::process::{Quota, quota};
 use crate::report::{self, Memory};
 use core::ffi::{c_char, c_uint};
@@ -32,6 +32,28 @@ impl Missing for nvmlReturn_t {
 calls! { super::LIBNVML, sys;
     nvmlDeviceGetUUID: fn(nvmlDevice_t, *mut c_char, c_uint) -> nvmlReturn_t;
     nvmlDeviceGetIndex: fn(nvmlDevice_t, *mut c_uint) -> nvmlReturn_t;
+    nvmlInit_v2: fn() -> nvmlReturn_t;
+    nvmlShutdown: fn() -> nvmlReturn_t;
+    nvmlDeviceGetHandleByUUID: fn(*const c_char, *mut nvmlDevice_t) -> nvmlReturn_t;
+}
+
+/// A device's index among the container's, as NVML counts them.
+pub fn index_of(uuid: &Uuid) -> Option<u32> {
+    open(LIBNVML.soname, libc::RTLD_LAZY | libc::RTLD_LOCAL);
+    let (init, shutdown) = (nvmlInit_v2::REAL.get()?, nvmlShutdown::REAL.get()?);
+    let (find, ask) = (nvmlDeviceGetHandleByUUID::REAL.get()?, nvmlDeviceGetIndex::REAL.get()?);
+    // SAFETY: writes to locals; the text is a C string. NVML counts how often it was initialised, so nobody else's
+    // use of it ends here.
+    unsafe {
+        if init() != SUCCESS {
+            return None;
+        }
+        let (mut device, mut index) = (core::ptr::null_mut(), 0);
+        let found =
+            find(uuid.as_c_str().as_ptr(), &mut device) == SUCCESS && ask(device, &mut index) == SUCCESS;
+        shutdown();
+        found.then_some(index)
+    }
 }
 
 /// UUID text and index of a device.

@@ -78,6 +78,13 @@ fn a_driver_under_another_name() {
     every_door("renamed", &[("door_dlsym", &[copy.to_str().expect("text")])]);
 }
 
+#[test]
+fn an_address_given_anew_takes_the_place_of_what_was_there() {
+    let machine = Machine::with_driver("bound");
+    let outcome = machine.quota().memory(CAP).run("lost", &[]).success();
+    assert_eq!(outcome.values("free"), [CAP, CAP - 32 * MIB, CAP], "{outcome}");
+}
+
 /// A container that was given the library twice, by its image and by its node, from two files.
 #[test]
 fn a_second_copy_of_the_library_stands_aside() {

@@ -52,6 +52,21 @@ fn a_list_gives_each_device_its_own_and_the_rest_the_bare_value() {
 }
 
 #[test]
+fn a_mig_instance_is_known_by_its_number_whatever_stands_before_it() {
+    let limits = limits(&[("GPUQUOTA_MEMORY", "MIG-8f3a1c2d-0000-4a5b-9c6d-001122334455=1GiB")]);
+    assert_eq!(limits.memory_for(0, UUID.as_bytes()), Some(GI));
+    assert_eq!(limits.memory_for(0, b"8f3a1c2d"), None);
+}
+
+#[test]
+fn a_share_binds_unless_the_policy_is_disable() {
+    for (policy, share) in [("default", Some(30)), ("FORCE", Some(30)), ("disable", None)] {
+        let limits = limits(&[("CUDA_DEVICE_SM_LIMIT", "30"), ("GPU_CORE_UTILIZATION_POLICY", policy)]);
+        assert_eq!(limits.cores_for(0, b""), share, "{policy}");
+    }
+}
+
+#[test]
 fn a_wrong_entry_of_a_list_is_named_alone() {
     let reading = reading(&[("GPUQUOTA_MEMORY", "0=1GiB,1=2GB,,x=1GiB,32=1GiB,0=3GiB,MIG-=1")], None);
     let expected = [

@@ -460,6 +460,9 @@ unsafe extern "C" {
     pub fn cuInit(Flags: core::ffi::c_uint) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuDeviceGet(device: *mut CUdevice, ordinal: core::ffi::c_int) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuDeviceGetCount(count: *mut core::ffi::c_int) -> CUresult;
 }
 unsafe extern "C" {

@@ -63,6 +63,18 @@ impl nvmlReturn_enum {
 pub struct nvmlReturn_enum(pub core::ffi::c_uint);
 pub use self::nvmlReturn_enum as nvmlReturn_t;
 unsafe extern "C" {
+    pub fn nvmlInit_v2() -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlShutdown() -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetHandleByUUID(
+        uuid: *const core::ffi::c_char,
+        device: *mut nvmlDevice_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
     pub fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: *mut core::ffi::c_uint) -> nvmlReturn_t;
 }
 unsafe extern "C" {

@@ -76,7 +76,10 @@ fn mapped(process: &Process, address: CUdeviceptr, bytes: usize, handle: Handle)
     let known = Key::new(Kind::Physical, handle).and_then(|key| process.holdings.get(key));
     if let (Some(Holding { device, lane, .. }), Some(key)) = (known, Key::new(Kind::Mapping, address)) {
         count(process, handle, 1);
-        process.holdings.insert(key, Holding { bytes: bytes as u64, device, lane, owner: handle });
+        let mapping = Holding { bytes: bytes as u64, device, lane, owner: handle };
+        if let Ok(Some(before)) = process.holdings.insert(key, mapping) {
+            count(process, before.owner, -1);
+        }
     }
 }
 
