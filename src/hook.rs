@@ -37,7 +37,7 @@ pub fn gate<F: Copy, R: Missing>(
     }
 }
 
-/// Declares intercepted functions. See `docs/adding-a-hook.md`.
+/// Declares intercepted functions. See `CONTRIBUTING.md`.
 macro_rules! hooks {
     ($library:path, $sys:ident; $( $($name:ident),+ : fn $arguments:tt -> $result:ty = |$real:ident| $body:expr; )+) => {
         $($( hooks!(@one $library, $sys, $name, $arguments, $result, $real, $body); )+)+
