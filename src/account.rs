@@ -239,6 +239,11 @@ impl Process {
         }
     }
 
+    /// Gives a reservation back that nothing came of.
+    pub fn give_back_reservation(&self, device: u8, reservation: Reservation) {
+        self.give_back(device, reservation.lane, reservation.bytes);
+    }
+
     /// Counts an incident that was survived by going on with the driver's own answer.
     #[cold]
     fn fell_back(&self) {
@@ -296,27 +301,46 @@ impl Process {
         answer
     }
 
-    /// An allocation whose size the driver decides: reserves `most`, and settles to what `granted` tells.
+    /// An allocation whose size the driver decides: reserves `most`, and settles to what `granted` tells. Where that is
+    /// more, the memory is given back by `undo` and asked for again, for now it is known how much it takes.
     pub fn allocate_at_most<R: Verdict>(
         &self,
         device: u8,
         most: u64,
         call: impl Fn() -> R,
-        granted: impl FnOnce() -> (Option<Key>, u64, u64),
+        granted: impl Fn() -> (Option<Key>, u64, u64),
+        undo: impl Fn(),
     ) -> R {
-        let Some(reservation) = self.reserve(device, most) else { return R::OUT_OF_MEMORY };
-        self.announce(reservation, 1);
-        let answer = self.call_with_patience(device, call);
-        let (key, owner, bytes) = if answer.is_success() { granted() } else { (None, 0, 0) };
-        let bytes = bytes.min(most);
-        if bytes < most {
-            self.give_back(device, reservation.lane, most.wrapping_sub(bytes));
+        let mut most = most;
+        loop {
+            let Some(reservation) = self.reserve(device, most) else { return R::OUT_OF_MEMORY };
+            self.announce(reservation, 1);
+            let answer = self.call_with_patience(device, &call);
+            let (key, owner, bytes) = if answer.is_success() { granted() } else { (None, 0, 0) };
+            if bytes > most {
+                undo();
+            }
+            let kept = if bytes > most { 0 } else { bytes };
+            if kept < most {
+                self.give_back(device, reservation.lane, most.wrapping_sub(kept));
+            }
+            self.announce(reservation, -1);
+            if bytes > most {
+                most = bytes;
+                continue;
+            }
+            if answer.is_success() {
+                self.note(key, Holding { bytes, device, lane: reservation.lane, owner });
+            }
+            return answer;
         }
-        self.announce(reservation, -1);
-        if answer.is_success() {
-            self.note(key, Holding { bytes, device, lane: reservation.lane, owner });
-        }
-        answer
+    }
+
+    /// Whether `bytes` more would be within the cap now; another thread may take them in the next instant.
+    pub fn has_room(&self, device: u8, bytes: u64) -> bool {
+        let Some(record) = self.device(device) else { return true };
+        let fits = |cap| ledger::used(&record.used).checked_add(bytes).is_some_and(|sum| sum <= cap);
+        self.known.memory_cap(device, record).is_none_or(fits)
     }
 
     #[inline]

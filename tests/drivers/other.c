@@ -1,8 +1,8 @@
 /* A driver unlike the simulated one: as little of a driver as `walk.h` asks for, written apart from it, in variants
  * that differ where drivers may differ. It keeps its own books, and says at the end what reached it.
  *
- * that differ where drivers may differ: with -DOLD as of CUDA 8, without cuGetProcAddress, else with it; the rest
- * of the variants are in how it is linked (programs/Makefile). It keeps its own books, and says at the end what
+ * that differ where drivers may differ: with -DOLD as of CUDA 8, without cuGetProcAddress, else with it; rows padded to
+ * -DPITCH bytes; the rest of the variants are in how it is linked (programs/Makefile). It keeps its own books, and says at the end what
  * reached it. */
 #define _GNU_SOURCE
 #include <cuda.h>
@@ -95,6 +95,16 @@ CUresult cuMemAlloc_v2(CUdeviceptr *memory, size_t bytes)
             return CUDA_SUCCESS;
         }
     return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+#ifndef PITCH
+#define PITCH 512
+#endif
+
+CUresult cuMemAllocPitch_v2(CUdeviceptr *memory, size_t *pitch, size_t width, size_t height, unsigned element)
+{
+    *pitch = (width + PITCH - 1) / PITCH * PITCH;
+    return element ? cuMemAlloc_v2(memory, *pitch * height) : CUDA_ERROR_INVALID_VALUE;
 }
 
 /* One export that calls another: whoever counts calls must not count this twice. */

@@ -78,6 +78,20 @@ fn a_driver_under_another_name() {
     every_door("renamed", &[("door_dlsym", &[copy.to_str().expect("text")])]);
 }
 
+/// Whatever a driver pads rows to, what fits is given, to the byte, and what does not is refused.
+#[test]
+fn rows_are_charged_as_the_driver_pads_them() {
+    for (kind, pitch) in [("bound", 1536), ("fine", 1056), ("coarse", 4096)] {
+        let machine = Machine::with_driver(kind);
+        let outcome = machine.quota().memory(CAP).run("pitched", &[]).success();
+        assert_eq!(outcome.value("pitch"), pitch, "{kind}: {outcome}");
+        assert_eq!(outcome.value("rc"), 0, "{kind}: what fits was refused: {outcome}");
+        assert_eq!(outcome.values("free"), [CAP, 0], "{kind}: {outcome}");
+        assert_eq!(outcome.values("over"), [OUT_OF_MEMORY, OUT_OF_MEMORY], "{kind}: {outcome}");
+        assert_eq!(outcome.value("driver_peak"), CAP, "{kind}: {outcome}");
+    }
+}
+
 #[test]
 fn an_address_given_anew_takes_the_place_of_what_was_there() {
     let machine = Machine::with_driver("bound");

@@ -5,10 +5,12 @@
 #![allow(unsafe_code)]
 
 use super::{CUdeviceptr, CUresult, CUstream, hooks, is_capturing, sys};
+use crate::account::Verdict;
 use crate::device::Place;
 use crate::holdings::{Key, Kind};
 use crate::process::{Process, Quota, quota};
 use core::ffi::c_uint;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// An allocation in the calling thread's context: `charged` says how, where there is a quota.
 #[inline(always)]
@@ -57,26 +59,78 @@ fn allocate_in_stream(
     if is_capturing(stream, per_thread) { call() } else { allocate(pointer, bytes, call) }
 }
 
-/// The driver pads a row to at most this many bytes, as far as any device is known; what it took is read after.
-const PITCH_ALIGNMENT: u64 = 512;
+/// The driver pads rows to at most a multiple of this, as far as it is known; a longer row than expected teaches
+/// better. What was really taken is read afterwards in any case.
+static PITCH_ALIGNMENT: AtomicU64 = AtomicU64::new(512);
 
-fn allocate_pitched(
+/// The longest row that a width may come to.
+fn longest_row(width: usize) -> Option<u64> {
+    (width as u64).checked_next_multiple_of(PITCH_ALIGNMENT.load(Relaxed))
+}
+
+/// A pitched allocation as it was asked for.
+#[derive(Clone, Copy)]
+struct Pitched {
     pointer: *mut CUdeviceptr,
     pitch: *mut usize,
-    (width, height): (usize, usize),
-    call: impl Fn() -> CUresult,
-) -> CUresult {
-    let height = height as u64;
-    let row = (width as u64).checked_next_multiple_of(PITCH_ALIGNMENT);
-    let most = row.and_then(|row| row.checked_mul(height));
-    let (false, false, Some(most @ 1..)) = (pointer.is_null(), pitch.is_null(), most) else { return call() };
+    width: usize,
+    height: usize,
+    element: c_uint,
+}
+
+fn allocate_pitched(asked: Pitched, call: impl Fn() -> CUresult) -> CUresult {
+    let height = asked.height as u64;
+    let most = longest_row(asked.width).and_then(|row| row.checked_mul(height));
+    let (false, false, Some(most @ 1..)) = (asked.pointer.is_null(), asked.pitch.is_null(), most) else {
+        return call();
+    };
     allocation(&call, |process, place| {
-        process.allocate_at_most(place.device, most, &call, || {
+        let most = if process.has_room(place.device, most) {
+            most
+        } else {
+            // The bound may refuse what would fit, so the driver is asked how long a row really is.
+            row_of(process, place, asked).map_or(most, |row| row.saturating_mul(height))
+        };
+        let granted = || {
             // SAFETY: not null, and the driver has just written to it.
-            let taken = unsafe { *pitch } as u64;
-            (key_at(pointer), place.context, taken.saturating_mul(height))
+            let row = unsafe { *asked.pitch } as u64;
+            if longest_row(asked.width).is_some_and(|longest| row > longest) {
+                PITCH_ALIGNMENT.fetch_max(1 << row.trailing_zeros().min(63), Relaxed);
+            }
+            (key_at(asked.pointer), place.context, row.saturating_mul(height))
+        };
+        process.allocate_at_most(place.device, most, &call, granted, || {
+            // SAFETY: as above.
+            release(unsafe { *asked.pointer });
         })
     })
+}
+
+/// Bytes of a row of a pitched allocation, found by allocating a single one.
+#[cold]
+fn row_of(process: &Process, place: Place, asked: Pitched) -> Option<u64> {
+    let most = longest_row(asked.width)?;
+    if !process.has_room(place.device, most) {
+        return None;
+    }
+    let allocate = cuMemAllocPitch_v2::REAL.get()?;
+    let reservation = process.reserve(place.device, most)?;
+    let (mut memory, mut pitch) = (0, 0);
+    // SAFETY: writes to locals; the sizes are the caller's, who gives them to the driver too.
+    let answer = unsafe { allocate(&mut memory, &mut pitch, asked.width, 1, asked.element) };
+    if answer.is_success() {
+        release(memory);
+    }
+    process.give_back_reservation(place.device, reservation);
+    answer.is_success().then_some(pitch as u64)
+}
+
+/// Gives memory back that never was the program's.
+fn release(memory: CUdeviceptr) {
+    if let Some(free) = cuMemFree_v2::REAL.get() {
+        // SAFETY: the driver has just given it, and nobody else was told.
+        unsafe { free(memory) };
+    }
 }
 
 /// A free by address.
@@ -109,7 +163,7 @@ hooks! { super::super::LIBCUDA, sys;
         = |real| allocate(dptr, bytes as u64, real);
     cuMemAllocPitch_v2: fn(
         dptr: *mut CUdeviceptr, pitch: *mut usize, width: usize, height: usize, element: c_uint
-    ) -> CUresult = |real| allocate_pitched(dptr, pitch, (width, height), real);
+    ) -> CUresult = |real| allocate_pitched(Pitched { pointer: dptr, pitch, width, height, element }, real);
     cuMemAllocAsync: fn(dptr: *mut CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult
         = |real| allocate_in_stream(dptr, bytes as u64, stream, false, real);
     cuMemAllocAsync_ptsz: fn(dptr: *mut CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult
