@@ -9,8 +9,10 @@
 //! published.
 #![allow(unsafe_code)]
 
-use crate::environment::{self, Environment};
-use crate::{account, device, driver, holdings::Holdings, lock::Lock, meter};
+mod start;
+
+use crate::environment;
+use crate::{account, device, holdings::Holdings, lock::Lock, meter};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, size_of};
@@ -18,14 +20,12 @@ use core::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::Release,
 };
-use gpuquota_quota::limits::{self, DEFAULT_REGION, Limits, Mode, OnError, Problem, Reading};
-use gpuquota_quota::text::{Fixed, Line};
+use gpuquota_quota::limits::{Limits, Mode};
+use gpuquota_quota::text::Line;
 use gpuquota_region::layout::{EVENT_BAD_LIMITS, Slot};
 use gpuquota_region::sys::{self, InChild, KeepErrno};
-use gpuquota_region::{OpenError, Region, slot};
-
-/// The limits file: read-only, mounted by whoever runs the container; it outranks the environment.
-pub const LIMITS_FILE: &CStr = c"/etc/gpuquota/limits";
+use gpuquota_region::{Region, slot};
+use start::Started;
 
 const FRESH: u32 = 0;
 const STARTING: u32 = 1;
@@ -54,21 +54,6 @@ pub struct Process {
 
 // SAFETY: `started` is written before `phase` is published and only read afterwards; the rest is atomics.
 unsafe impl Sync for Process {}
-
-/// What start found out.
-struct Started {
-    region: Option<Region>,
-    path: limits::Path,
-    reading: Reading,
-    trouble: Option<Trouble>,
-}
-
-/// Why there is no quota although one was asked for.
-#[derive(Clone, Copy)]
-enum Trouble {
-    Path(Problem),
-    Region(OpenError),
-}
 
 /// What a hook shall do.
 pub enum Quota {
@@ -139,51 +124,13 @@ fn state() -> Option<&'static Process> {
 }
 
 impl Process {
-    /// Reads the limits and opens the region. Runs once, in the thread that won `phase`.
+    /// Finds out what was asked. Runs once, in the thread that won `phase`.
     fn start(&self) {
-        let mut file = [0u8; 8192];
-        let file = sys::read_file(LIMITS_FILE, &mut file).ok();
-        let environment = Environment::read();
-        let reading = limits::read(&|name| environment.get(name), file);
-        let (phase, started) = if reading.limits.mode == Mode::Off || !driver::is_first_copy() {
-            (OFF, Started { region: None, path: Fixed::default(), reading, trouble: None })
-        } else {
-            Self::open(reading, &environment)
-        };
-        self.known.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
         // SAFETY: only the thread that won the phase writes, and nobody reads before the phase is published.
-        unsafe { (*self.started.get()).write(started) };
+        let started = unsafe { (*self.started.get()).write(Started::default()) };
+        let phase = started.find_out();
+        self.known.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
         self.phase.store(phase, Release);
-    }
-
-    fn open(reading: Reading, environment: &Environment) -> (u32, Started) {
-        let mut path = Fixed::default();
-        let ask = |name: &str| environment.get(name);
-        let opened = limits::region_path(&ask).map_err(Trouble::Path).and_then(|found| {
-            path = found.path;
-            let priority = reading.limits.priority;
-            match Region::open(path.as_c_str(), priority) {
-                Err(_) if found.may_fall_back => {
-                    path = Fixed::copy_of(DEFAULT_REGION.as_bytes()).unwrap_or_default();
-                    Region::open(path.as_c_str(), priority).map_err(Trouble::Region)
-                }
-                opened => opened.map_err(Trouble::Region),
-            }
-        });
-        let (region, trouble) = match opened {
-            Ok(region) => (Some(region), None),
-            Err(trouble) => (None, Some(trouble)),
-        };
-        let asked =
-            reading.limits.memory.iter().next().is_some() || reading.limits.cores.iter().next().is_some();
-        let strict = reading.limits.mode == Mode::Enforce && reading.limits.on_error == OnError::Closed;
-        let phase = match region {
-            _ if reading.closed() => CLOSED,
-            Some(_) => READY,
-            None if asked && strict => CLOSED,
-            None => OFF,
-        };
-        (phase, Started { region, path, reading, trouble: trouble.filter(|_| asked) })
     }
 
     fn started(&self) -> &Started {
@@ -280,41 +227,15 @@ pub fn speak() {
     if process.phase.load(Acquire) < READY {
         return;
     }
-    let Started { reading, trouble, .. } = process.started();
-    let closed = process.phase.load(Acquire) == CLOSED;
-    let problems = reading.problems.errors().saturating_add(reading.problems.warnings());
-    if (problems == 0 && trouble.is_none()) || !process.may_speak() {
+    let started = process.started();
+    let problems = started.problems();
+    if problems == 0 || !process.may_speak() {
         return;
     }
     if let Some(region) = process.region() {
         region.event(EVENT_BAD_LIMITS, u32::MAX, u64::from(problems), 0, 0);
     }
-    let mut line = Line::<900>::default();
-    line.push_str("gpuquota: ");
-    let mut rest = problems;
-    let first_error =
-        reading.problems.iter().find(|problem| problem.reason.severity() == limits::Severity::Error);
-    match (trouble, first_error.or(reading.problems.iter().next())) {
-        (_, Some(problem)) => {
-            problem.write(&mut line, reading.consequence());
-            rest = rest.saturating_sub(1);
-        }
-        (Some(Trouble::Path(problem)), _) => problem.write(&mut line, reading.consequence()),
-        (Some(Trouble::Region(error)), _) => {
-            line.push_str("the quota's region ").push_escaped(process.path().to_bytes(), 200).push_str(": ");
-            line.push_str(error.reason())
-                .push_str(". Without a region that all processes share there is no quota");
-            line.push_str(if closed {
-                ", so there is no GPU here. "
-            } else {
-                "; programs run without one. "
-            });
-            line.push_str("Set GPUQUOTA_REGION to a path that can be written, or GPUQUOTA_ON_ERROR=open.");
-        }
-        (None, None) => {}
-    }
-    if rest > 0 {
-        line.push_str(" (and ").push_u64(u64::from(rest)).push_str(" more)");
-    }
+    let mut line = Line::default();
+    started.complain(&mut line, process.phase.load(Acquire) == CLOSED);
     sys::write_stderr(line.end());
 }

@@ -21,7 +21,7 @@ mod value;
 pub use knob::{KNOBS, Key, Knob, Source};
 pub use path::{DEFAULT_REGION, Path, RegionPath, region_path};
 pub use problem::{Consequence, KEPT, Place, Problem, Problems, Reason, Severity};
-pub use read::read;
+pub use read::{read, read_into};
 pub use value::{INDEX_MAX, SIZE_END, own_percent, own_size, write_size};
 
 use crate::text::Fixed;
@@ -221,7 +221,7 @@ impl Limits {
 }
 
 /// What was asked, and what of it was wrong.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Reading {
     /// What was understood.
     pub limits: Limits,

@@ -167,8 +167,11 @@ impl Region {
     /// In another time namespace CLOCK_MONOTONIC differs: what was computed with it starts anew.
     fn adopt_clock(&self, here: Here) {
         let ours = self.ours();
-        let old = ours.header.time_namespace.swap(here.time_namespace, AcqRel);
-        if old != here.time_namespace {
+        let known = &ours.header.time_namespace;
+        // Looked at before it is written: a first store to a page of a file costs more than all the rest.
+        if known.load(Acquire) != here.time_namespace
+            && known.swap(here.time_namespace, AcqRel) != here.time_namespace
+        {
             for device in &ours.devices {
                 device.virtual_time.store(0, Relaxed);
                 device.busy_until.store(0, Relaxed);

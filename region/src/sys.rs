@@ -331,8 +331,28 @@ pub fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Errn
     Descriptor::open(path, libc::O_RDONLY | libc::O_NOCTTY, 0)?.read_at(buffer, 0)
 }
 
-/// Writes to standard error, ignoring every failure.
+/// Writes to standard error, if that can be done at once: nobody waits for a reader that is stuck, and nobody dies of
+/// one that is gone.
 pub fn write_stderr(text: &[u8]) {
-    // SAFETY: text is a live slice whose length is passed along.
-    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+    let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one live record, no waiting.
+    if unsafe { libc::poll(&mut stderr, 1, 0) } != 1 || stderr.revents & libc::POLLOUT == 0 {
+        return;
+    }
+    // SAFETY: signal sets are plain data that sigemptyset fills; all pointers are to live locals. Only this thread's
+    // mask changes, and it changes back; a SIGPIPE that was not there before is ours and is taken away.
+    unsafe {
+        let mut pipe: libc::sigset_t = core::mem::zeroed();
+        let (mut before, mut pending) = (pipe, pipe);
+        libc::sigemptyset(&mut pipe);
+        libc::sigaddset(&mut pipe, libc::SIGPIPE);
+        libc::sigpending(&mut pending);
+        libc::sigprocmask(libc::SIG_BLOCK, &pipe, &mut before);
+        let written = libc::write(2, text.as_ptr().cast(), text.len());
+        if written < 0 && errno() == Errno(libc::EPIPE) && libc::sigismember(&pending, libc::SIGPIPE) == 0 {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::sigtimedwait(&pipe, core::ptr::null_mut(), &now);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &before, core::ptr::null_mut());
+    }
 }

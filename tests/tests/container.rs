@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         ("a_full_disk_is_a_failed_quota_and_no_signal", full_disk),
         ("a_container_with_ld_so_preload_sees_its_slice", ld_so_preload),
         ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
+        ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
         ("java_starts_and_ends_as_without_the_library", java),
@@ -90,6 +91,26 @@ fn limits_file() -> Verdict {
     for quota in [machine.quota().memory("40GiB"), machine.quota()] {
         sees_the_slice(after(options, &script, quota.command(program("views"), &[])));
     }
+    Verdict::Kept
+}
+
+/// What it sets is not known, so nothing in the environment stands in for it.
+fn limits_file_unreadable() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let folder = "mkdir -p /etc/gpuquota/limits";
+    let endless = "mkdir -p /etc/gpuquota; yes '# nothing' | head -c 10000 > /etc/gpuquota/limits";
+    for limits in [folder, endless] {
+        let script = format!("{}; {limits}", own_etc(&scratch));
+        let quota =
+            machine.quota().memory("2GiB").with("GPUQUOTA_ON_ERROR", "open").with("GPUQUOTA_MODE", "off");
+        let outcome = after(options, &script, quota.command(program("door_linked"), &[]));
+        assert!(!outcome.status.success(), "{limits}: {outcome}");
+        assert!(outcome.stderr.contains("/etc/gpuquota/limits"), "{limits}: {outcome}");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{limits}: {outcome}");
+    }
+    assert_eq!(machine.truth().device("requested_peak_bytes"), 0);
     Verdict::Kept
 }
 

@@ -1,6 +1,7 @@
 //! The host application never suffers: processes fork, exec, take signals, close descriptors and end as they
 //! do without the library.
 
+use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -224,6 +225,42 @@ fn a_limit_that_makes_no_sense_is_no_concern_of_programs_without_cuda() {
     let machine = Machine::new("H100");
     let outcome = machine.quota().memory("nonsense").run_command("true", &[]).success();
     assert_eq!(outcome.stderr, "");
+}
+
+/// It has something to say, and nobody to say it to: a reader that is gone, and one that reads no more.
+#[test]
+fn a_broken_or_full_stderr_neither_kills_nor_stops_the_program() {
+    let machine = Machine::new("H100");
+    for reader_is_gone in [true, false] {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let reader = if reader_is_gone { None } else { Some(reader) };
+        if reader.is_some() {
+            // As much as a pipe holds.
+            writer.write_all(&[b'.'; 1 << 16]).expect("room in a fresh pipe");
+        }
+        let quota = machine.quota().with("CUDA_DEVICE_MEMORY_LIMIT", "0");
+        let command = quota.command(program("door_linked"), &[]);
+        // Rust ignores SIGPIPE, and a child would inherit that.
+        let mut command = {
+            let mut env = Command::new("env");
+            env.arg("--default-signal=PIPE").arg(command.get_program()).args(command.get_args());
+            env
+        };
+        let mut child =
+            command.stderr(writer).stdout(std::process::Stdio::null()).spawn().expect("it starts");
+        let until = Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            match child.try_wait().expect("a child of ours") {
+                Some(status) => break status,
+                None if Instant::now() > until => {
+                    child.kill().ok();
+                    panic!("it waits for a reader that does not read");
+                }
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        assert!(status.success(), "{status}");
+    }
 }
 
 /// No simulator here, and on most machines that run this no driver either.

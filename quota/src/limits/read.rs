@@ -15,7 +15,15 @@ const INDEXED: u8 = 15;
 /// follows from it. Where a limits file is given, mode, policy and the policy for errors come from it alone:
 /// the environment is the tenant's, and must not switch off what the file sets.
 pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
-    let mut reader = Reader::default();
+    let mut reading = Reading::default();
+    read_into(&mut reading, env, file);
+    reading
+}
+
+/// As [`read`], into a default [`Reading`] that lies where it shall stay: it is ten kilobytes large, and the stack
+/// may be somebody else's.
+pub fn read_into(reading: &mut Reading, env: Env<'_, '_>, file: Option<&[u8]>) {
+    let mut reader = Reader { limits: &mut reading.limits, problems: &mut reading.problems, settled: 0 };
     if let Some(text) = file {
         for key in [Key::Mode, Key::Off, Key::OnError, Key::Policy] {
             reader.settle(key);
@@ -25,18 +33,16 @@ pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
     for knob in &KNOBS {
         reader.variable(env, knob);
     }
-    Reading { limits: reader.limits, problems: reader.problems }
 }
 
-#[derive(Default)]
-struct Reader {
-    limits: Limits,
-    problems: Problems,
+struct Reader<'r> {
+    limits: &'r mut Limits,
+    problems: &'r mut Problems,
     /// Keys that were decided by a higher source, as bits by discriminant.
     settled: u16,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn settle(&mut self, key: Key) {
         self.settled |= bit(key);
     }
