@@ -96,7 +96,7 @@ struct gpuquota_slot {
     uint64_t heartbeat_ns;    /* CLOCK_MONOTONIC */
     uint64_t pad1[3];
     uint8_t lane_device[32];  /* device index + 1; 0: lane not in use */
-    uint64_t pad2[4];
+    uint8_t lane_kind[32];    /* 0 asked for, 1 contexts, 2 code and heaps, 3 pools, 4 graphs */
     uint64_t pending_ns[32];  /* GPU time admitted, not settled, by device */
     uint64_t reserved[16];
 };

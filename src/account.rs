@@ -3,21 +3,17 @@
 //! The protocol that makes a reservation atomic and survives SIGKILL stands in `quota::ledger`; this room gives it
 //! the region's words, picks a lane for the thread, and decides what a refusal means.
 
+mod lanes;
+
 use crate::holdings::{Holding, Key};
-use crate::lock::{Held, Lock};
 use crate::process::Process;
-use core::sync::atomic::{
-    AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use core::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Book, Lane, Refused};
 use gpuquota_quota::share::{self, Rate};
-use gpuquota_region::layout::{DEVICES, Device, EVENT_DENIED, EVENT_REAPED, LANES};
+use gpuquota_region::layout::{Device, EVENT_DENIED, EVENT_REAPED, LANES};
 use gpuquota_region::slot::{self, Settle};
 use gpuquota_region::{Region, sys};
-
-/// Lanes that threads of one process may use for one device at the same time; beyond, they wait for each other for
-/// the nanoseconds that an operation takes.
-const LANES_PER_DEVICE: usize = 4;
+pub use lanes::Lanes;
 
 /// How long a refusal waits for reservations in flight, which may turn out smaller or fail.
 const SETTLING_NS: u64 = 10_000_000;
@@ -25,13 +21,6 @@ const SETTLING_NS: u64 = 10_000_000;
 const TEARDOWN_NS: u64 = 100_000_000;
 /// How long after a death its memory may still be on its way.
 const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
-
-/// The lanes of this process. All-zero bytes: none in use.
-pub struct Lanes {
-    locks: [Lock; LANES],
-    /// Lane + 1 by device; 0 for none yet.
-    by_device: [[AtomicU8; LANES_PER_DEVICE]; DEVICES],
-}
 
 /// The region's lanes, numbered slot by slot.
 struct Lines<'r>(&'r Region);
@@ -72,7 +61,7 @@ pub struct Reservation {
 }
 
 impl Process {
-    fn device(&self, index: u8) -> Option<&'static Device> {
+    pub(crate) fn device(&self, index: u8) -> Option<&'static Device> {
         self.region()?.ours().devices.get(usize::from(index))
     }
 
@@ -84,44 +73,10 @@ impl Process {
         Some(then(lane, slot))
     }
 
-    #[inline]
-    fn free_lane(&self, device: u8) -> Option<(u8, Held<'_>)> {
-        let lanes = self.lanes.by_device.get(usize::from(device))?;
-        for serving in lanes {
-            let lane = match serving.load(Acquire).checked_sub(1) {
-                Some(lane) => lane,
-                None => match self.open_lane(device, serving) {
-                    Some(lane) => lane,
-                    None => break,
-                },
-            };
-            if let Some(held) = self.lanes.locks.get(usize::from(lane))?.try_lock() {
-                return Some((lane, held));
-            }
-        }
-        let lane = lanes.first()?.load(Acquire).checked_sub(1)?;
-        Some((lane, self.lanes.locks.get(usize::from(lane))?.lock()))
-    }
-
-    #[cold]
-    fn open_lane(&self, device: u8, serving: &AtomicU8) -> Option<u8> {
-        let mine = device.wrapping_add(1);
-        let lanes = &self.slot()?.lane_device;
-        let lane = lanes.iter().position(|lane| lane.compare_exchange(0, mine, AcqRel, Relaxed).is_ok())?;
-        let lane = lane as u8;
-        match serving.compare_exchange(0, lane.wrapping_add(1), AcqRel, Acquire) {
-            Ok(_) => Some(lane),
-            Err(other) => {
-                // Another thread was first; the lane has held nothing yet.
-                lanes.get(usize::from(lane))?.store(0, Release);
-                other.checked_sub(1)
-            }
-        }
-    }
-
     /// Reserves `bytes`; `None` if they may not be had, which is then already written down.
     #[inline]
     pub fn reserve(&self, device: u8, bytes: u64) -> Option<Reservation> {
+        self.settle_what_is_owed(device);
         let record = self.device(device)?;
         let cap = self.known.memory_cap(device, record).filter(|_| !self.observes());
         match self.try_reserve(record, device, bytes, cap) {
@@ -169,6 +124,8 @@ impl Process {
         let _errno = sys::KeepErrno::new();
         let mut refused = refused;
         let started = sys::monotonic_ns();
+        // Code that was unloaded may still be charged.
+        self.settle_overhead(device, SETTLING_NS);
         while cap.is_none_or(|cap| bytes <= cap) {
             self.reap();
             match self.try_reserve(record, device, bytes, cap) {
@@ -229,7 +186,7 @@ impl Process {
     pub fn give_back(&self, device: u8, lane: u8, bytes: u64) {
         let given = self.device(device).zip(self.region()).zip(self.slot_index()).and_then(
             |((record, region), slot)| {
-                let _held = self.lanes.locks.get(usize::from(lane))?.lock();
+                let _held = self.lane_lock(lane)?.lock();
                 ledger::give(&Lines(region), &record.used, number(slot, lane), bytes).ok()
             },
         );
@@ -249,35 +206,6 @@ impl Process {
     fn fell_back(&self) {
         if let Some(region) = self.region() {
             region.ours().header.fallbacks.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Bytes that this process holds of a device.
-    fn own_bytes(&self, device: u8) -> Option<u64> {
-        let lanes = self.region()?.ours().lanes.get(self.slot_index()?)?;
-        let serving = self.lanes.by_device.get(usize::from(device))?;
-        let held =
-            serving.iter().map_while(|lane| lanes.get(usize::from(lane.load(Acquire).checked_sub(1)?)));
-        Some(held.fold(0, |sum: u64, lane| sum.wrapping_add(lane.held.load(Acquire) >> 16)))
-    }
-
-    /// Writes this process's bytes into HAMi's view. Threads may pass each other here, so whoever wrote looks again:
-    /// the last one to write then wrote what was true.
-    #[inline]
-    fn show(&self, device: u8) {
-        let used = self
-            .region()
-            .zip(self.slot_index())
-            .and_then(|(region, slot)| region.hami().procs.get(slot)?.used.get(usize::from(device)));
-        let Some(used) = used else { return };
-        let mut bytes = self.own_bytes(device);
-        for _ in 0..4 {
-            used.set(bytes.unwrap_or(0));
-            let again = self.own_bytes(device);
-            if again == bytes {
-                return;
-            }
-            bytes = again;
         }
     }
 
@@ -402,6 +330,7 @@ impl Process {
         self.holdings.remove_context(context, |holding| {
             self.give_back(holding.device, holding.lane, holding.bytes);
         });
+        self.forget_context_cost(context);
     }
 }
 

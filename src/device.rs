@@ -243,6 +243,24 @@ impl Uuid {
         self.bytes.get(..self.length).unwrap_or(&[])
     }
 
+    /// A record's text.
+    pub fn of(device: &Device) -> Self {
+        let mut uuid = Self::default();
+        for word in &device.uuid {
+            let word = word.load(Relaxed).to_le_bytes();
+            uuid.push(word.split(|byte| *byte == 0).next().unwrap_or(&[]));
+        }
+        uuid
+    }
+
+    /// The same number as that of a MIG instance.
+    pub fn as_mig(&self) -> Self {
+        let mut uuid = Self::default();
+        uuid.push(b"MIG");
+        uuid.push(self.text().get(3..).unwrap_or(&[]));
+        uuid
+    }
+
     /// The text for C.
     pub fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()

@@ -84,6 +84,11 @@ impl Entry {
         Self { key: key.0, charge, owner: holding.owner }
     }
 
+    /// Whether it is memory itself, not a mapping of such.
+    fn takes_memory(&self) -> bool {
+        self.key != 0 && Key(self.key).kind() != Kind::Mapping as u64
+    }
+
     fn holding(self) -> Holding {
         let [lane, device, ..] = self.charge.to_le_bytes();
         Holding { bytes: self.charge >> 16, device, lane, owner: self.owner }
@@ -93,6 +98,8 @@ impl Entry {
 const SHARDS: usize = 64;
 /// Entries of a shard's first table: one page and a half.
 const FIRST: usize = 256;
+/// Living entries of a shard that are looked through at most: some tens of microseconds.
+const MANY: usize = 4096;
 
 /// The table. All-zero bytes are an empty one.
 pub struct Holdings {
@@ -156,6 +163,26 @@ impl Holdings {
             None
         })
         .flatten()
+    }
+
+    /// The most that a driver can spend on what is held of a device, if it gives memory out in blocks of `block` bytes,
+    /// a power of two. `None` where so much is held that looking through it would be noticed.
+    pub fn most_in_blocks(&self, device: u8, block: u64) -> Option<u64> {
+        let mut sum = 0u64;
+        for shard in &self.shards {
+            let _held = shard.lock.lock();
+            // SAFETY: the lock is held.
+            let table = unsafe { &*shard.table.get() };
+            if table.used > MANY {
+                return None;
+            }
+            let held = (0..table.capacity).map(|at| table.read(at)).filter(Entry::takes_memory);
+            let of_device = held.map(Entry::holding).filter(|holding| holding.device == device);
+            sum = of_device.fold(sum, |sum, holding| {
+                sum.saturating_add(holding.bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX))
+            });
+        }
+        Some(sum)
     }
 
     /// Takes out everything that belongs to a context that is gone, and hands each to `gone`.

@@ -8,6 +8,7 @@
 //! - [`process`]: this process: its region, its slot, its limits; lazy start, fork; what its [`environment`] says.
 //! - [`device`]: which device of the region is meant?
 //! - [`account`]: bytes: reserve, call the driver, commit or roll back; who holds what ([`holdings`]).
+//! - [`overhead`]: bytes that the driver takes without being asked: contexts, code, heaps; measured.
 //! - [`meter`]: GPU time: when may a launch go, and how long did it take?
 //! - [`report`]: the container's slice as its tools shall see it.
 //! - [`thread`]: the one word that each thread has.
@@ -30,6 +31,7 @@ mod holdings;
 mod hook;
 mod lock;
 mod meter;
+mod overhead;
 mod process;
 mod report;
 mod thread;

@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::regions::{self, Device, Places, Process, Region};
+use crate::regions::{self, Device, Kinds, Places, Process, Region};
 use crate::words;
 use gpuquota_quota::limits::{self, DEFAULT_REGION};
 use serde::Serialize;
@@ -94,7 +94,8 @@ fn people(path: &Path, region: &Region) -> String {
     }
     let mut text = words::columns(&rows);
     if !region.processes.is_empty() {
-        let header = ["  pid", "host pid", "state", "device", "memory", "pending"].map(str::to_owned);
+        let header =
+            ["  pid", "host pid", "state", "device", "memory", "pending", "of which"].map(str::to_owned);
         let lines = region.processes.iter().flat_map(process);
         text.push_str(&words::columns(&std::iter::once(header.to_vec()).chain(lines).collect::<Vec<_>>()));
     }
@@ -141,8 +142,17 @@ fn process(process: &Process) -> Vec<Vec<String>> {
     }
     let line = |share: &regions::Share| {
         let pending = format!("{:.3} ms", words::seconds(share.pending_ns) * 1e3);
-        let tail = [share.device.to_string(), words::bytes(share.bytes), pending];
+        let tail = [share.device.to_string(), words::bytes(share.bytes), pending, kinds(&share.kinds)];
         head.iter().cloned().chain(tail).collect()
     };
     process.devices.iter().map(line).collect()
+}
+
+/// What of a process's bytes it did not ask for by an allocation.
+fn kinds(kinds: &Kinds) -> String {
+    let Kinds { context_bytes, module_bytes, pool_bytes, graph_bytes, .. } = *kinds;
+    let all =
+        [("contexts", context_bytes), ("code", module_bytes), ("pools", pool_bytes), ("graphs", graph_bytes)];
+    let some = all.iter().filter(|(_, bytes)| *bytes != 0);
+    some.map(|(name, bytes)| format!("{name} {}", words::bytes(*bytes))).collect::<Vec<_>>().join(", ")
 }

@@ -7,7 +7,7 @@ mod find;
 
 pub use find::{Found, Mishap, Places};
 
-use gpuquota_region::layout::{DEVICES, FILE_BYTES, SLOTS};
+use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS};
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -76,8 +76,32 @@ pub struct Share {
     pub device: usize,
     /// Bytes held.
     pub bytes: u64,
+    /// The same by what they are.
+    #[serde(flatten)]
+    pub kinds: Kinds,
     /// GPU time admitted and not yet settled.
     pub pending_ns: u64,
+}
+
+/// Bytes by what they are.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Kinds {
+    /// Asked for by allocations.
+    pub asked_bytes: u64,
+    /// Contexts.
+    pub context_bytes: u64,
+    /// Code, heaps and whatever else the driver takes.
+    pub module_bytes: u64,
+    /// Held by stream-ordered pools.
+    pub pool_bytes: u64,
+    /// Held by graphs.
+    pub graph_bytes: u64,
+}
+
+impl From<[u64; KINDS]> for Kinds {
+    fn from([asked_bytes, context_bytes, module_bytes, pool_bytes, graph_bytes]: [u64; KINDS]) -> Self {
+        Self { asked_bytes, context_bytes, module_bytes, pool_bytes, graph_bytes }
+    }
 }
 
 /// A region as it was when it was read.
@@ -212,10 +236,14 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
             alive,
             devices: devices
                 .iter()
-                .map(|device| Share {
-                    device: device.index,
-                    bytes: snapshot.held(process.slot, device.index),
-                    pending_ns: snapshot.pending_ns(process.slot, device.index),
+                .map(|device| {
+                    let held = snapshot.held(process.slot, device.index);
+                    Share {
+                        device: device.index,
+                        bytes: held.iter().fold(0, |sum, bytes| sum.wrapping_add(*bytes)),
+                        kinds: held.into(),
+                        pending_ns: snapshot.pending_ns(process.slot, device.index),
+                    }
                 })
                 .filter(|share| share.bytes != 0 || share.pending_ns != 0)
                 .collect(),

@@ -28,7 +28,10 @@ fn a_region_is_told_by_device_and_by_process() {
     assert_eq!(told["devices"], json!([device]));
     let process = json!({
         "slot": slot, "pid": std::process::id(), "host_pid": std::process::id(), "alive": true,
-        "devices": [{"device": 0, "bytes": 1 << 28, "pending_ns": 4_000_000}],
+        "devices": [{
+            "device": 0, "bytes": 1 << 28, "asked_bytes": 1 << 28, "context_bytes": 0, "module_bytes": 0,
+            "pool_bytes": 0, "graph_bytes": 0, "pending_ns": 4_000_000,
+        }],
     });
     assert_eq!(told["processes"], json!([process]));
 

@@ -140,6 +140,19 @@ pub const SLOT_FREE: u32 = 0;
 /// `Slot::state`: held by a process, alive or not (its lock tells).
 pub const SLOT_TAKEN: u32 = 1;
 
+/// `Slot::lane_kind`: what programs asked for: memory, arrays, physical memory.
+pub const KIND_DATA: u8 = 0;
+/// `Slot::lane_kind`: contexts, as measured.
+pub const KIND_CONTEXT: u8 = 1;
+/// `Slot::lane_kind`: whatever else the driver takes without being asked: code, heaps, local memory, as measured.
+pub const KIND_MODULE: u8 = 2;
+/// `Slot::lane_kind`: what stream-ordered pools hold, in use or not.
+pub const KIND_POOL: u8 = 3;
+/// `Slot::lane_kind`: what graphs hold, in use or not.
+pub const KIND_GRAPH: u8 = 4;
+/// How many kinds there are.
+pub const KINDS: usize = 5;
+
 /// One process of the container.
 #[repr(C, align(64))]
 pub struct Slot {
@@ -159,7 +172,8 @@ pub struct Slot {
     _pad1: [u64; 3],
     /// Which device each lane serves: region index + 1, 0 for a lane not yet in use.
     pub lane_device: [AtomicU8; LANES],
-    _pad2: [u64; 4],
+    /// What the bytes of each lane are: one of the `KIND_` codes.
+    pub lane_kind: [AtomicU8; LANES],
     /// GPU time admitted but not yet settled, per device, nanoseconds; given back when the process dies.
     pub pending_ns: [AtomicU64; DEVICES],
     _reserved: [u64; 16],
@@ -268,7 +282,7 @@ layout!(Device, size 512, uuid = 0, state = 96, core_limit = 100, memory_limit =
     virtual_time = 192, busy_until = 200, longest = 208, gpu_time_ns = 256, waited_ns = 264, launches = 272,
     waits = 280, would_wait = 288, clamped = 296);
 layout!(Slot, size 512, state = 0, pid = 4, start_time = 8, pid_namespace = 16, host_pid = 24,
-    heartbeat_ns = 32, lane_device = 64, pending_ns = 128);
+    heartbeat_ns = 32, lane_device = 64, lane_kind = 96, pending_ns = 128);
 layout!(Lane, size 32, amount = 0, operation = 8, held = 16, reserving = 24);
 layout!(Event, size 64, stamp = 0, code = 8, pid = 12, device = 16, requested = 24, used = 32, limit = 40,
     time_ns = 48);

@@ -134,8 +134,8 @@ fn clear(region: &Region, index: usize, slot: &Slot) {
     slot.start_time.store(0, Relaxed);
     slot.pid_namespace.store(0, Relaxed);
     slot.host_pid.store(0, Relaxed);
-    for device in &slot.lane_device {
-        device.store(0, Relaxed);
+    for word in slot.lane_device.iter().chain(&slot.lane_kind) {
+        word.store(0, Relaxed);
     }
     if let Some(process) = region.hami().procs.get(index) {
         process.clear();

@@ -250,22 +250,29 @@ impl<'b> Snapshot<'b> {
         })
     }
 
-    /// Bytes that the process in `slot` holds of the device with region index `device`.
+    /// Bytes that the process in `slot` holds of the device with region index `device`, by kind (`layout::KIND_DATA`
+    /// and so on). What is of a kind that this version does not know counts as asked for.
     #[must_use]
-    pub fn held(&self, slot: usize, device: usize) -> u64 {
-        let Some(record) = self.slots.get(self.bytes, slot) else { return 0 };
-        let lanes = record.get(offset_of!(Slot, lane_device)..).unwrap_or(&[]);
+    pub fn held(&self, slot: usize, device: usize) -> [u64; layout::KINDS] {
+        let mut held = [0u64; layout::KINDS];
+        let Some(record) = self.slots.get(self.bytes, slot) else { return held };
         let wanted = device.wrapping_add(1);
-        lanes
-            .iter()
-            .take(self.lanes.count)
-            .enumerate()
-            .filter(|(_, serves)| usize::from(**serves) == wanted)
-            .filter_map(|(lane, _)| {
-                let index = slot.checked_mul(self.lanes.count)?.checked_add(lane)?;
-                word(self.lanes.get(self.bytes, index)?, offset_of!(Lane, held))
-            })
-            .fold(0, |sum, held| sum.wrapping_add(layout::held_bytes(held)))
+        let bytes_at = |at: usize, lane: usize| record.get(at.wrapping_add(lane)).copied().unwrap_or(0);
+        for lane in 0..self.lanes.count.min(layout::LANES) {
+            if usize::from(bytes_at(offset_of!(Slot, lane_device), lane)) != wanted {
+                continue;
+            }
+            let index = slot.wrapping_mul(self.lanes.count).wrapping_add(lane);
+            let words = self.lanes.get(self.bytes, index);
+            let bytes =
+                words.and_then(|words| word(words, offset_of!(Lane, held))).map_or(0, layout::held_bytes);
+            let kind = usize::from(bytes_at(offset_of!(Slot, lane_kind), lane));
+            let known = if kind < layout::KINDS { kind } else { 0 };
+            if let Some(sum) = held.get_mut(known) {
+                *sum = sum.wrapping_add(bytes);
+            }
+        }
+        held
     }
 
     /// GPU time that the process in `slot` has submitted to `device` and that is not settled yet, nanoseconds.

@@ -326,6 +326,13 @@ pub fn inode_of(path: &CStr) -> u64 {
     }
 }
 
+/// Whether this process is in the first PID namespace, where its pids are the node's. The kernel gives that namespace
+/// a fixed inode (PROC_PID_INIT_INO).
+#[must_use]
+pub fn in_first_pid_namespace() -> bool {
+    inode_of(c"/proc/self/ns/pid") == 0xEFFF_FFFC
+}
+
 /// Reads the beginning of a small file.
 pub fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
     Descriptor::open(path, libc::O_RDONLY | libc::O_NOCTTY, 0)?.read_at(buffer, 0)

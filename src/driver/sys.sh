@@ -12,7 +12,7 @@ names() { grep -rhoE "\b$1[A-Za-z0-9]+(_v[0-9])?(_pts[zd])?\b" "$here/../hook" "
 generate() { # header prefix output
     bindgen "$headers/$1" --use-core --no-layout-tests --no-doc-comments --default-enum-style consts \
         --no-prepend-enum-name --newtype-enum "cudaError_enum|nvmlReturn_enum" --allowlist-function "$(names "$2")" $4 --ctypes-prefix core::ffi \
-        -- -D__CUDA_API_VERSION_INTERNAL -I"$headers" > "$here/sys/$3"
+        -- -D__CUDA_API_VERSION_INTERNAL -DNVML_NO_UNVERSIONED_FUNC_DEFS -I"$headers" > "$here/sys/$3"
 }
 generate cuda.h cu cuda.rs "--allowlist-var CUDA_VERSION|CUDA_ARRAY3D_SPARSE|CUDA_ARRAY3D_DEFERRED_MAPPING --allowlist-type CUstream_flags"
 generate nvml.h nvml nvml.rs ""

@@ -10,6 +10,7 @@ pub mod info;
 pub mod launch;
 pub mod life;
 pub mod memory;
+pub mod module;
 pub mod resolve;
 pub mod vmm;
 
@@ -34,6 +35,7 @@ static TABLES: &[&[Entry]] = &[
     array::TABLE,
     launch::TABLE,
     life::TABLE,
+    module::TABLE,
     info::TABLE,
     resolve::TABLE,
     CALLED,
@@ -64,6 +66,7 @@ calls! { super::LIBCUDA, sys;
     cuDeviceGetCount: fn(*mut core::ffi::c_int) -> CUresult;
     cuCtxGetCurrent: fn(*mut CUcontext) -> CUresult;
     cuCtxGetDevice: fn(*mut CUdevice) -> CUresult;
+    cuCtxGetApiVersion: fn(CUcontext, *mut core::ffi::c_uint) -> CUresult;
     cuDeviceGetUuid: fn(*mut sys::CUuuid, CUdevice) -> CUresult;
     cuDeviceGetUuid_v2: fn(*mut sys::CUuuid, CUdevice) -> CUresult;
     cuDevicePrimaryCtxGetState: fn(CUdevice, *mut core::ffi::c_uint, *mut core::ffi::c_int) -> CUresult;
@@ -94,6 +97,14 @@ pub fn current_context() -> Option<u64> {
     // SAFETY: writes a handle to a local.
     let answer = unsafe { cuCtxGetCurrent::REAL.get()?(&mut context) };
     (answer == CUDA_SUCCESS && !context.is_null()).then_some(context as u64)
+}
+
+/// Whether a context is there; true if the driver does not tell.
+pub fn context_lives(context: u64) -> bool {
+    let mut version = 0;
+    let Some(ask) = cuCtxGetApiVersion::REAL.get() else { return true };
+    // SAFETY: writes an integer to a local; the driver knows its handles.
+    unsafe { ask(context as CUcontext, &mut version) == CUDA_SUCCESS }
 }
 
 /// The ordinal of the calling thread's device.

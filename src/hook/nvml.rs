@@ -5,12 +5,15 @@
 //! NVML has just written successfully.
 #![allow(unsafe_code)]
 
+pub mod figure;
+
 use super::{Missing, calls, hooks};
 use crate::device::Uuid;
 use crate::driver::{Entry, Library, open, sys::nvml as sys};
 use crate::process::{Quota, quota};
 use crate::report::{self, Memory};
 use core::ffi::{c_char, c_uint};
+use core::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Release};
 use sys::{nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlReturn_t};
 
 /// NVML.
@@ -33,27 +36,42 @@ calls! { super::LIBNVML, sys;
     nvmlDeviceGetUUID: fn(nvmlDevice_t, *mut c_char, c_uint) -> nvmlReturn_t;
     nvmlDeviceGetIndex: fn(nvmlDevice_t, *mut c_uint) -> nvmlReturn_t;
     nvmlInit_v2: fn() -> nvmlReturn_t;
-    nvmlShutdown: fn() -> nvmlReturn_t;
+    nvmlSystemGetDriverVersion: fn(*mut c_char, c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetComputeRunningProcesses_v2: fn(
+        nvmlDevice_t, *mut c_uint, *mut sys::nvmlProcessInfo_v2_t
+    ) -> nvmlReturn_t;
+    nvmlDeviceGetComputeRunningProcesses_v3: fn(
+        nvmlDevice_t, *mut c_uint, *mut sys::nvmlProcessInfo_t
+    ) -> nvmlReturn_t;
     nvmlDeviceGetHandleByUUID: fn(*const c_char, *mut nvmlDevice_t) -> nvmlReturn_t;
+}
+
+/// Loads and initialises NVML for ourselves, once in a process. NVML counts how often it was initialised; ours is
+/// never undone, so whoever shuts it down for himself does not shut it down for us.
+fn initialise() -> bool {
+    /// 0: not tried yet; 1: done; 2: there is none.
+    static DONE: AtomicU8 = AtomicU8::new(0);
+    if DONE.load(Acquire) == 0 {
+        open(LIBNVML.soname, libc::RTLD_LAZY | libc::RTLD_LOCAL);
+        // SAFETY: takes no arguments.
+        let done = nvmlInit_v2::REAL.get().is_some_and(|init| unsafe { init() } == SUCCESS);
+        DONE.store(if done { 1 } else { 2 }, Release);
+    }
+    DONE.load(Acquire) == 1
 }
 
 /// A device's index among the container's, as NVML counts them.
 pub fn index_of(uuid: &Uuid) -> Option<u32> {
-    open(LIBNVML.soname, libc::RTLD_LAZY | libc::RTLD_LOCAL);
-    let (init, shutdown) = (nvmlInit_v2::REAL.get()?, nvmlShutdown::REAL.get()?);
-    let (find, ask) = (nvmlDeviceGetHandleByUUID::REAL.get()?, nvmlDeviceGetIndex::REAL.get()?);
-    // SAFETY: writes to locals; the text is a C string. NVML counts how often it was initialised, so nobody else's
-    // use of it ends here.
-    unsafe {
-        if init() != SUCCESS {
-            return None;
-        }
-        let (mut device, mut index) = (core::ptr::null_mut(), 0);
-        let found =
-            find(uuid.as_c_str().as_ptr(), &mut device) == SUCCESS && ask(device, &mut index) == SUCCESS;
-        shutdown();
-        found.then_some(index)
+    if !initialise() {
+        return None;
     }
+    let (find, ask) = (nvmlDeviceGetHandleByUUID::REAL.get()?, nvmlDeviceGetIndex::REAL.get()?);
+    let (mut device, mut index) = (core::ptr::null_mut(), 0);
+    // SAFETY: writes to locals; the text is a C string.
+    let found = unsafe {
+        find(uuid.as_c_str().as_ptr(), &mut device) == SUCCESS && ask(device, &mut index) == SUCCESS
+    };
+    found.then_some(index)
 }
 
 /// UUID text and index of a device.

@@ -78,6 +78,7 @@ fn the_c_header_and_the_rust_layout_agree_on_every_field() {
         host_pid,
         heartbeat_ns,
         lane_device,
+        lane_kind,
         pending_ns
     );
     agree!(text, Lane, "gpuquota_lane", amount, operation, held, reserving);

@@ -110,7 +110,9 @@ pub struct Slot {
     /// 1 once the process had a context: observers are not shown.
     pub client: Word,
     pub release_at: Word,
-    _spare: [Word; 4],
+    /// Inode of the process's PID namespace: with its pid it names one process of the machine.
+    pub namespace: Word,
+    _spare: [Word; 3],
     pub shares: [Share; MAX_DEVICES],
 }
 

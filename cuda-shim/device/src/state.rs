@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
@@ -231,12 +231,18 @@ fn take_slot(layout: &'static Layout, path: &Path, probe: &File) -> io::Result<O
             }
             slot.client.set(0);
             slot.pid.set(u64::from(std::process::id()));
+            slot.namespace.set(namespace("self").unwrap_or(0));
             slot.state.0.store(slot_state::LIVE, Release);
             layout.header.slots_used.0.fetch_max(index as u64 + 1, Release);
             return Ok(Some((index, life)));
         }
     }
     Ok(None)
+}
+
+/// Inode of the PID namespace of a process in the caller's /proc.
+pub fn namespace(process: &str) -> Option<u64> {
+    std::fs::metadata(format!("/proc/{process}/ns/pid")).map(|namespace| namespace.ino()).ok()
 }
 
 /// The numeric fields of a device, in the order of the file.

@@ -10,6 +10,8 @@ use crate::state::State;
 pub struct ProcessTruth {
     /// In the PID namespace of the process itself.
     pub pid: u32,
+    /// Inode of that namespace.
+    pub namespace: u64,
     /// False once it has ended; its memory may still be in teardown.
     pub alive: bool,
     /// Sum of the sizes that it asked for and holds.
@@ -72,8 +74,8 @@ impl State {
         all.iter().map(|(_, percent)| percent).sum::<u32>().min(100)
     }
 
-    /// The same by process: pid and percent, for every process now at the device.
-    pub fn process_utilisation(&self, index: usize, window_ns: u64) -> Vec<(u32, u32)> {
+    /// The same by process, named by pid and PID namespace, for every process now at the device.
+    pub fn process_utilisation(&self, index: usize, window_ns: u64) -> Vec<((u32, u64), u32)> {
         let window = window_ns.clamp(1, 1_000_000_000);
         let device = &self.layout().devices[index];
         let _held = self.schedule(index);
@@ -83,7 +85,8 @@ impl State {
             .into_iter()
             .map(|(number, slot)| {
                 let busy = seat::recent(device, number, now.saturating_sub(window), now).min(window);
-                (self.layout().slots[slot].pid.get() as u32, (busy * 100 / window) as u32)
+                let slot = &self.layout().slots[slot];
+                ((slot.pid.get() as u32, slot.namespace.get()), (busy * 100 / window) as u32)
             })
             .collect()
     }
@@ -115,6 +118,7 @@ impl State {
             }
             let process = ProcessTruth {
                 pid: slot.pid.get() as u32,
+                namespace: slot.namespace.get(),
                 alive: slot.state.get() == slot_state::LIVE,
                 requested_bytes: share.requested.get(),
                 requested_peak_bytes: share.requested_peak.get(),

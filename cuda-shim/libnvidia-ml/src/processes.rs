@@ -10,7 +10,7 @@ pub fn running(device: &Device) -> Vec<(u32, u64)> {
     let mut truth = device.state.truth();
     let processes = truth.devices.swap_remove(device.index).processes;
     let holding = processes.into_iter().filter(|process| process.alive && process.physical_bytes > 0);
-    as_seen(holding.map(|process| (process.pid, process.physical_bytes)).collect())
+    as_seen(holding.map(|process| ((process.pid, process.namespace), process.physical_bytes)).collect())
 }
 
 fn compute(device: Handle, count: Out<u32>, infos: Out<ProcessInfo>) -> Answer {

@@ -16,10 +16,22 @@ pub struct CUctx_st {
 pub type CUcontext = *mut CUctx_st;
 #[repr(C)]
 #[derive(Debug)]
+pub struct CUmod_st {
+    _unused: [u8; 0],
+}
+pub type CUmodule = *mut CUmod_st;
+#[repr(C)]
+#[derive(Debug)]
 pub struct CUfunc_st {
     _unused: [u8; 0],
 }
 pub type CUfunction = *mut CUfunc_st;
+#[repr(C)]
+#[derive(Debug)]
+pub struct CUlib_st {
+    _unused: [u8; 0],
+}
+pub type CUlibrary = *mut CUlib_st;
 #[repr(C)]
 #[derive(Debug)]
 pub struct CUarray_st {
@@ -62,6 +74,12 @@ pub struct CUgraphDeviceUpdatableNode_st {
     _unused: [u8; 0],
 }
 pub type CUgraphDeviceNode = *mut CUgraphDeviceUpdatableNode_st;
+#[repr(C)]
+#[derive(Debug)]
+pub struct CUgreenCtx_st {
+    _unused: [u8; 0],
+}
+pub type CUgreenCtx = *mut CUgreenCtx_st;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct CUuuid_st {
@@ -126,6 +144,57 @@ pub const CU_AD_FORMAT_UNORM_INT_101010_2: CUarray_format_enum = 80;
 pub const CU_AD_FORMAT_MAX: CUarray_format_enum = 2147483647;
 pub type CUarray_format_enum = core::ffi::c_uint;
 pub use self::CUarray_format_enum as CUarray_format;
+pub const CU_JIT_MAX_REGISTERS: CUjit_option_enum = 0;
+pub const CU_JIT_THREADS_PER_BLOCK: CUjit_option_enum = 1;
+pub const CU_JIT_WALL_TIME: CUjit_option_enum = 2;
+pub const CU_JIT_INFO_LOG_BUFFER: CUjit_option_enum = 3;
+pub const CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES: CUjit_option_enum = 4;
+pub const CU_JIT_ERROR_LOG_BUFFER: CUjit_option_enum = 5;
+pub const CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES: CUjit_option_enum = 6;
+pub const CU_JIT_OPTIMIZATION_LEVEL: CUjit_option_enum = 7;
+pub const CU_JIT_TARGET_FROM_CUCONTEXT: CUjit_option_enum = 8;
+pub const CU_JIT_TARGET: CUjit_option_enum = 9;
+pub const CU_JIT_FALLBACK_STRATEGY: CUjit_option_enum = 10;
+pub const CU_JIT_GENERATE_DEBUG_INFO: CUjit_option_enum = 11;
+pub const CU_JIT_LOG_VERBOSE: CUjit_option_enum = 12;
+pub const CU_JIT_GENERATE_LINE_INFO: CUjit_option_enum = 13;
+pub const CU_JIT_CACHE_MODE: CUjit_option_enum = 14;
+pub const CU_JIT_NEW_SM3X_OPT: CUjit_option_enum = 15;
+pub const CU_JIT_FAST_COMPILE: CUjit_option_enum = 16;
+pub const CU_JIT_GLOBAL_SYMBOL_NAMES: CUjit_option_enum = 17;
+pub const CU_JIT_GLOBAL_SYMBOL_ADDRESSES: CUjit_option_enum = 18;
+pub const CU_JIT_GLOBAL_SYMBOL_COUNT: CUjit_option_enum = 19;
+pub const CU_JIT_LTO: CUjit_option_enum = 20;
+pub const CU_JIT_FTZ: CUjit_option_enum = 21;
+pub const CU_JIT_PREC_DIV: CUjit_option_enum = 22;
+pub const CU_JIT_PREC_SQRT: CUjit_option_enum = 23;
+pub const CU_JIT_FMA: CUjit_option_enum = 24;
+pub const CU_JIT_REFERENCED_KERNEL_NAMES: CUjit_option_enum = 25;
+pub const CU_JIT_REFERENCED_KERNEL_COUNT: CUjit_option_enum = 26;
+pub const CU_JIT_REFERENCED_VARIABLE_NAMES: CUjit_option_enum = 27;
+pub const CU_JIT_REFERENCED_VARIABLE_COUNT: CUjit_option_enum = 28;
+pub const CU_JIT_OPTIMIZE_UNUSED_DEVICE_VARIABLES: CUjit_option_enum = 29;
+pub const CU_JIT_POSITION_INDEPENDENT_CODE: CUjit_option_enum = 30;
+pub const CU_JIT_MIN_CTA_PER_SM: CUjit_option_enum = 31;
+pub const CU_JIT_MAX_THREADS_PER_BLOCK: CUjit_option_enum = 32;
+pub const CU_JIT_OVERRIDE_DIRECTIVE_VALUES: CUjit_option_enum = 33;
+pub const CU_JIT_SPLIT_COMPILE: CUjit_option_enum = 34;
+pub const CU_JIT_NUM_OPTIONS: CUjit_option_enum = 35;
+pub type CUjit_option_enum = core::ffi::c_uint;
+pub use self::CUjit_option_enum as CUjit_option;
+pub const CU_LIMIT_STACK_SIZE: CUlimit_enum = 0;
+pub const CU_LIMIT_PRINTF_FIFO_SIZE: CUlimit_enum = 1;
+pub const CU_LIMIT_MALLOC_HEAP_SIZE: CUlimit_enum = 2;
+pub const CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH: CUlimit_enum = 3;
+pub const CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT: CUlimit_enum = 4;
+pub const CU_LIMIT_MAX_L2_FETCH_GRANULARITY: CUlimit_enum = 5;
+pub const CU_LIMIT_PERSISTING_L2_CACHE_SIZE: CUlimit_enum = 6;
+pub const CU_LIMIT_SHMEM_SIZE: CUlimit_enum = 7;
+pub const CU_LIMIT_CIG_ENABLED: CUlimit_enum = 8;
+pub const CU_LIMIT_CIG_SHMEM_FALLBACK_ENABLED: CUlimit_enum = 9;
+pub const CU_LIMIT_MAX: CUlimit_enum = 10;
+pub type CUlimit_enum = core::ffi::c_uint;
+pub use self::CUlimit_enum as CUlimit;
 pub const CU_ACCESS_PROPERTY_NORMAL: CUaccessProperty_enum = 0;
 pub const CU_ACCESS_PROPERTY_STREAMING: CUaccessProperty_enum = 1;
 pub const CU_ACCESS_PROPERTY_PERSISTING: CUaccessProperty_enum = 2;
@@ -275,6 +344,54 @@ pub const CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND: CUdriverProcAddressQueryResult_e
 pub const CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT: CUdriverProcAddressQueryResult_enum = 2;
 pub type CUdriverProcAddressQueryResult_enum = core::ffi::c_uint;
 pub use self::CUdriverProcAddressQueryResult_enum as CUdriverProcAddressQueryResult;
+pub const CU_EXEC_AFFINITY_TYPE_SM_COUNT: CUexecAffinityType_enum = 0;
+pub const CU_EXEC_AFFINITY_TYPE_MAX: CUexecAffinityType_enum = 1;
+pub type CUexecAffinityType_enum = core::ffi::c_uint;
+pub use self::CUexecAffinityType_enum as CUexecAffinityType;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUexecAffinitySmCount_st {
+    pub val: core::ffi::c_uint,
+}
+pub type CUexecAffinitySmCount_v1 = CUexecAffinitySmCount_st;
+pub type CUexecAffinitySmCount = CUexecAffinitySmCount_v1;
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct CUexecAffinityParam_st {
+    pub type_: CUexecAffinityType,
+    pub param: CUexecAffinityParam_st__bindgen_ty_1,
+}
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub union CUexecAffinityParam_st__bindgen_ty_1 {
+    pub smCount: CUexecAffinitySmCount,
+}
+pub type CUexecAffinityParam_v1 = CUexecAffinityParam_st;
+pub type CUexecAffinityParam = CUexecAffinityParam_v1;
+pub const CIG_DATA_TYPE_D3D12_COMMAND_QUEUE: CUcigDataType_enum = 1;
+pub const CIG_DATA_TYPE_NV_BLOB: CUcigDataType_enum = 2;
+pub type CUcigDataType_enum = core::ffi::c_uint;
+pub use self::CUcigDataType_enum as CUcigDataType;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUctxCigParam_st {
+    pub sharedDataType: CUcigDataType,
+    pub sharedData: *mut core::ffi::c_void,
+}
+pub type CUctxCigParam = CUctxCigParam_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUctxCreateParams_st {
+    pub execAffinityParams: *mut CUexecAffinityParam,
+    pub numExecAffinityParams: core::ffi::c_int,
+    pub cigParams: *mut CUctxCigParam,
+}
+pub type CUctxCreateParams = CUctxCreateParams_st;
+pub const CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE: CUlibraryOption_enum = 0;
+pub const CU_LIBRARY_BINARY_IS_PRESERVED: CUlibraryOption_enum = 1;
+pub const CU_LIBRARY_NUM_OPTIONS: CUlibraryOption_enum = 2;
+pub type CUlibraryOption_enum = core::ffi::c_uint;
+pub use self::CUlibraryOption_enum as CUlibraryOption;
 impl cudaError_enum {
     pub const CUDA_SUCCESS: cudaError_enum = cudaError_enum(0);
     pub const CUDA_ERROR_INVALID_VALUE: cudaError_enum = cudaError_enum(1);
@@ -488,6 +605,14 @@ unsafe extern "C" {
     pub fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuCtxCreate_v4(
+        pctx: *mut CUcontext,
+        ctxCreateParams: *mut CUctxCreateParams,
+        flags: core::ffi::c_uint,
+        dev: CUdevice,
+    ) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult;
 }
 unsafe extern "C" {
@@ -495,6 +620,63 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn cuCtxGetDevice(device: *mut CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut core::ffi::c_uint) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxDetach(ctx: CUcontext) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuModuleLoad(module: *mut CUmodule, fname: *const core::ffi::c_char) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuModuleLoadData(module: *mut CUmodule, image: *const core::ffi::c_void) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuModuleLoadDataEx(
+        module: *mut CUmodule,
+        image: *const core::ffi::c_void,
+        numOptions: core::ffi::c_uint,
+        options: *mut CUjit_option,
+        optionValues: *mut *mut core::ffi::c_void,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuModuleLoadFatBinary(module: *mut CUmodule, fatCubin: *const core::ffi::c_void) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuModuleUnload(hmod: CUmodule) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuLibraryLoadData(
+        library: *mut CUlibrary,
+        code: *const core::ffi::c_void,
+        jitOptions: *mut CUjit_option,
+        jitOptionsValues: *mut *mut core::ffi::c_void,
+        numJitOptions: core::ffi::c_uint,
+        libraryOptions: *mut CUlibraryOption,
+        libraryOptionValues: *mut *mut core::ffi::c_void,
+        numLibraryOptions: core::ffi::c_uint,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuLibraryLoadFromFile(
+        library: *mut CUlibrary,
+        fileName: *const core::ffi::c_char,
+        jitOptions: *mut CUjit_option,
+        jitOptionsValues: *mut *mut core::ffi::c_void,
+        numJitOptions: core::ffi::c_uint,
+        libraryOptions: *mut CUlibraryOption,
+        libraryOptionValues: *mut *mut core::ffi::c_void,
+        numLibraryOptions: core::ffi::c_uint,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuLibraryUnload(library: CUlibrary) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> CUresult;
@@ -605,6 +787,9 @@ unsafe extern "C" {
     pub fn cuEventDestroy_v2(hEvent: CUevent) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuFuncLoad(function: CUfunction) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuLaunchKernel_ptsz(
         f: CUfunction,
         gridDimX: core::ffi::c_uint,
@@ -653,9 +838,41 @@ unsafe extern "C" {
         symbolStatus: *mut CUdriverProcAddressQueryResult,
     ) -> CUresult;
 }
+#[repr(C)]
+#[derive(Debug)]
+pub struct CUdevResourceDesc_st {
+    _unused: [u8; 0],
+}
+pub type CUdevResourceDesc = *mut CUdevResourceDesc_st;
+unsafe extern "C" {
+    pub fn cuGreenCtxCreate(
+        phCtx: *mut CUgreenCtx,
+        desc: CUdevResourceDesc,
+        dev: CUdevice,
+        flags: core::ffi::c_uint,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGreenCtxDestroy(hCtx: CUgreenCtx) -> CUresult;
+}
 pub type CUdeviceptr_v1 = core::ffi::c_uint;
 unsafe extern "C" {
     pub fn cuDeviceTotalMem(bytes: *mut core::ffi::c_uint, dev: CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxCreate(pctx: *mut CUcontext, flags: core::ffi::c_uint, dev: CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: core::ffi::c_uint, dev: CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxCreate_v3(
+        pctx: *mut CUcontext,
+        paramsArray: *mut CUexecAffinityParam,
+        numParams: core::ffi::c_int,
+        flags: core::ffi::c_uint,
+        dev: CUdevice,
+    ) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuMemGetInfo(free: *mut core::ffi::c_uint, total: *mut core::ffi::c_uint) -> CUresult;

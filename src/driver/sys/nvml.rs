@@ -24,6 +24,16 @@ pub struct nvmlMemory_v2_st {
     pub used: core::ffi::c_ulonglong,
 }
 pub type nvmlMemory_v2_t = nvmlMemory_v2_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlProcessInfo_v2_st {
+    pub pid: core::ffi::c_uint,
+    pub usedGpuMemory: core::ffi::c_ulonglong,
+    pub gpuInstanceId: core::ffi::c_uint,
+    pub computeInstanceId: core::ffi::c_uint,
+}
+pub type nvmlProcessInfo_v2_t = nvmlProcessInfo_v2_st;
+pub type nvmlProcessInfo_t = nvmlProcessInfo_v2_st;
 impl nvmlReturn_enum {
     pub const NVML_SUCCESS: nvmlReturn_enum = nvmlReturn_enum(0);
     pub const NVML_ERROR_UNINITIALIZED: nvmlReturn_enum = nvmlReturn_enum(1);
@@ -66,7 +76,10 @@ unsafe extern "C" {
     pub fn nvmlInit_v2() -> nvmlReturn_t;
 }
 unsafe extern "C" {
-    pub fn nvmlShutdown() -> nvmlReturn_t;
+    pub fn nvmlSystemGetDriverVersion(
+        version: *mut core::ffi::c_char,
+        length: core::ffi::c_uint,
+    ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
     pub fn nvmlDeviceGetHandleByUUID(
@@ -89,4 +102,18 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn nvmlDeviceGetMemoryInfo_v2(device: nvmlDevice_t, memory: *mut nvmlMemory_v2_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetComputeRunningProcesses_v3(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetComputeRunningProcesses_v2(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_v2_t,
+    ) -> nvmlReturn_t;
 }

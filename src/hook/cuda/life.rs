@@ -4,10 +4,10 @@
 //! This room may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUcontext, CUdevice, CUresult, device_count, hooks, primary_is_active, sys};
+use super::{CUcontext, CUdevice, CUresult, context_lives, device_count, hooks, primary_is_active, sys};
 use crate::account::Verdict;
 use crate::process::{Quota, quota, speak};
-use core::ffi::c_uint;
+use core::ffi::{c_int, c_uint};
 
 /// cuInit attaches to the region, and is where a quota that cannot be kept is refused.
 fn init(call: impl FnOnce() -> CUresult) -> CUresult {
@@ -28,12 +28,44 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
     answer
 }
 
+/// A context of a device is made; `out` is where the driver writes its handle.
+fn create<T>(out: *mut *mut T, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
+    let (Quota::On(process), false) = (quota(), out.is_null()) else { return call() };
+    match process.known.of_ordinal(process, ordinal) {
+        // SAFETY: not null, and after success the driver has written to it.
+        Some(device) => process.create_context(device, call, || unsafe { *out } as u64),
+        None => call(),
+    }
+}
+
+/// A primary context is retained: made, if nobody had it yet.
+fn retain_primary(out: *mut CUcontext, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
+    let Quota::On(process) = quota() else { return call() };
+    let answer = if primary_is_active(ordinal) { call() } else { create(out, ordinal, call) };
+    if answer.is_success() && !out.is_null() {
+        // SAFETY: not null, and after success the driver has written to it.
+        process.known.is_primary(ordinal, unsafe { *out } as u64);
+    }
+    answer
+}
+
 /// A context goes. Its events must not be touched once it is gone, its memory is free only then.
 fn destroy(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
     process.meter.forget_context(process, context);
     let answer = call();
     if answer.is_success() {
+        process.context_is_gone(context);
+    }
+    answer
+}
+
+/// An old program gives up its use of a context, which goes with the last one.
+fn detach(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
+    let Quota::On(process) = quota() else { return call() };
+    let answer = call();
+    if answer.is_success() && !context_lives(context) {
+        process.meter.forget_context(process, context);
         process.context_is_gone(context);
     }
     answer
@@ -51,22 +83,25 @@ fn leave_primary(ordinal: CUdevice, reset: bool, call: impl FnOnce() -> CUresult
     answer
 }
 
-fn retain_primary(context: *mut CUcontext, ordinal: CUdevice, answer: CUresult) -> CUresult {
-    if answer.is_success()
-        && let Quota::On(process) = quota()
-    {
-        // SAFETY: after success the driver has written to it.
-        process.known.is_primary(ordinal, unsafe { *context } as u64);
-    }
-    answer
-}
-
 hooks! { super::super::LIBCUDA, sys;
     cuInit: fn(flags: c_uint) -> CUresult = |real| init(real);
+    cuCtxCreate, cuCtxCreate_v2: fn(context: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult
+        = |real| create(context, device, real);
+    cuCtxCreate_v3: fn(
+        context: *mut CUcontext, affinity: *mut sys::CUexecAffinityParam, count: c_int, flags: c_uint, device: CUdevice
+    ) -> CUresult = |real| create(context, device, real);
+    cuCtxCreate_v4: fn(
+        context: *mut CUcontext, parameters: *mut sys::CUctxCreateParams, flags: c_uint, device: CUdevice
+    ) -> CUresult = |real| create(context, device, real);
     cuCtxDestroy: fn(context: CUcontext) -> CUresult = |real| destroy(context as u64, real);
     cuCtxDestroy_v2: fn(context: CUcontext) -> CUresult = |real| destroy(context as u64, real);
+    cuCtxDetach: fn(context: CUcontext) -> CUresult = |real| detach(context as u64, real);
+    cuGreenCtxCreate: fn(
+        context: *mut sys::CUgreenCtx, resources: sys::CUdevResourceDesc, device: CUdevice, flags: c_uint
+    ) -> CUresult = |real| create(context, device, real);
+    cuGreenCtxDestroy: fn(context: sys::CUgreenCtx) -> CUresult = |real| destroy(context as u64, real);
     cuDevicePrimaryCtxRetain: fn(context: *mut CUcontext, device: CUdevice) -> CUresult
-        = |real| retain_primary(context, device, real());
+        = |real| retain_primary(context, device, real);
     cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2: fn(device: CUdevice) -> CUresult
         = |real| leave_primary(device, false, real);
     cuDevicePrimaryCtxReset, cuDevicePrimaryCtxReset_v2: fn(device: CUdevice) -> CUresult

@@ -1,0 +1,163 @@
+//! The lanes of this process: through which of them a thread charges a device, and how much each kind comes to.
+//!
+//! A lane serves one device and one kind of bytes. What programs ask for may go through several lanes, so that
+//! threads need not wait for each other; the measured kinds have one each.
+
+use crate::lock::{Held, Lock};
+use crate::process::Process;
+use core::sync::atomic::{
+    AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use gpuquota_quota::ledger;
+use gpuquota_region::layout::{
+    DEVICES, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KINDS, LANES,
+};
+
+/// Lanes that threads of one process may use at a time for what they ask of one device; beyond, they wait for each
+/// other for the nanoseconds that an operation takes.
+const DATA_LANES: usize = 4;
+/// With one for each other kind.
+const USES: usize = DATA_LANES + KINDS - 1;
+
+/// The lanes of this process. All-zero bytes: none in use.
+pub struct Lanes {
+    locks: [Lock; LANES],
+    /// Lane + 1 by device and use; 0 for none yet. First those of what is asked for, then the other kinds.
+    opened: [[AtomicU8; USES]; DEVICES],
+    /// Bytes of the other kinds, as they were last set.
+    others: [[AtomicU64; KINDS]; DEVICES],
+}
+
+impl Process {
+    /// A lane for this thread to charge what was asked for: the first that is not busy.
+    #[inline]
+    pub(super) fn free_lane(&self, device: u8) -> Option<(u8, Held<'_>)> {
+        let uses = self.lanes.opened.get(usize::from(device))?.get(..DATA_LANES)?;
+        for serving in uses {
+            let lane = match serving.load(Acquire).checked_sub(1) {
+                Some(lane) => lane,
+                None => match self.open_lane(device, KIND_DATA, serving) {
+                    Some(lane) => lane,
+                    None => break,
+                },
+            };
+            if let Some(held) = self.lanes.locks.get(usize::from(lane))?.try_lock() {
+                return Some((lane, held));
+            }
+        }
+        let lane = uses.first()?.load(Acquire).checked_sub(1)?;
+        Some((lane, self.lane_lock(lane)?.lock()))
+    }
+
+    /// The lock of a lane.
+    #[inline]
+    pub(super) fn lane_lock(&self, lane: u8) -> Option<&Lock> {
+        self.lanes.locks.get(usize::from(lane))
+    }
+
+    /// The lane of one of the other kinds; `None` where all lanes serve something else.
+    fn lane_of(&self, device: u8, kind: u8) -> Option<u8> {
+        let at = DATA_LANES.wrapping_add(usize::from(kind.checked_sub(1)?));
+        let serving = self.lanes.opened.get(usize::from(device))?.get(at)?;
+        serving.load(Acquire).checked_sub(1).or_else(|| self.open_lane(device, kind, serving))
+    }
+
+    #[cold]
+    fn open_lane(&self, device: u8, kind: u8, serving: &AtomicU8) -> Option<u8> {
+        let mine = device.wrapping_add(1);
+        let slot = self.slot()?;
+        let lanes = &slot.lane_device;
+        let lane = lanes.iter().position(|lane| lane.compare_exchange(0, mine, AcqRel, Relaxed).is_ok())?;
+        slot.lane_kind.get(lane)?.store(kind, Relaxed);
+        match serving.compare_exchange(0, (lane as u8).wrapping_add(1), AcqRel, Acquire) {
+            Ok(_) => Some(lane as u8),
+            Err(other) => {
+                // Another thread was first; the lane has held nothing yet.
+                lanes.get(lane)?.store(0, Release);
+                other.checked_sub(1)
+            }
+        }
+    }
+
+    /// Bytes that this process is charged for what it asked of a device.
+    pub fn asked_bytes(&self, device: u8) -> Option<u64> {
+        let lanes = self.region()?.ours().lanes.get(self.slot_index()?)?;
+        let uses = self.lanes.opened.get(usize::from(device))?.get(..DATA_LANES)?;
+        let opened = uses.iter().map_while(|lane| lanes.get(usize::from(lane.load(Acquire).checked_sub(1)?)));
+        Some(opened.fold(0, |sum: u64, lane| sum.wrapping_add(lane.held.load(Acquire) >> 16)))
+    }
+
+    /// Bytes that this process is charged for another kind.
+    pub fn other_bytes(&self, device: u8, kind: u8) -> u64 {
+        let kinds = self.lanes.others.get(usize::from(device));
+        kinds.and_then(|kinds| kinds.get(usize::from(kind))).map_or(0, |bytes| bytes.load(Relaxed))
+    }
+
+    /// Whether a call of this process is under way whose bytes may still change.
+    pub fn is_reserving(&self, device: u8) -> bool {
+        let lanes = self.slot_index().zip(self.region()).and_then(|(slot, r)| r.ours().lanes.get(slot));
+        let uses = self.lanes.opened.get(usize::from(device));
+        lanes.zip(uses).is_some_and(|(lanes, uses)| {
+            let opened = uses.iter().filter_map(|lane| lane.load(Acquire).checked_sub(1));
+            let mut lanes = opened.filter_map(|lane| lanes.get(usize::from(lane)));
+            lanes.any(|lane| lane.reserving.load(Relaxed) != 0)
+        })
+    }
+
+    /// Sets what this process is charged for another kind. The driver has taken or given these bytes already, so no
+    /// cap is asked: it may be passed by this, and then nothing more is admitted. False where no lane is free for the
+    /// kind, or the book is broken.
+    pub fn set_charge(&self, device: u8, kind: u8, bytes: u64) -> bool {
+        let Some((shown, record)) = self
+            .lanes
+            .others
+            .get(usize::from(device))
+            .and_then(|kinds| kinds.get(usize::from(kind)))
+            .zip(self.device(device))
+        else {
+            return false;
+        };
+        if shown.load(Relaxed) == bytes {
+            return true;
+        }
+        let Some((region, slot)) = self.region().zip(self.slot_index()) else { return false };
+        let Some(lane) = self.lane_of(device, kind) else { return false };
+        let Some(_held) = self.lane_lock(lane).map(Lock::lock) else { return false };
+        let number = super::number(slot, lane);
+        let before = shown.swap(bytes, Relaxed);
+        let book = super::Lines(region);
+        let after = match bytes.checked_sub(before) {
+            Some(more) => ledger::take(&book, &record.used, number, more, None),
+            None => ledger::give(&book, &record.used, number, before.wrapping_sub(bytes)),
+        };
+        if let Ok(after) = after {
+            record.peak.fetch_max(after, Relaxed);
+        }
+        self.show(device);
+        after.is_ok()
+    }
+
+    /// Writes this process's bytes into HAMi's view. Threads may pass each other here, so whoever wrote looks again:
+    /// the last one to write then wrote what was true.
+    #[inline]
+    pub(super) fn show(&self, device: u8) {
+        let used = self
+            .region()
+            .zip(self.slot_index())
+            .and_then(|(region, slot)| region.hami().procs.get(slot)?.used.get(usize::from(device)));
+        let Some(used) = used else { return };
+        let others =
+            || [KIND_CONTEXT, KIND_MODULE, KIND_POOL, KIND_GRAPH].map(|kind| self.other_bytes(device, kind));
+        let mut now = (self.asked_bytes(device), others());
+        for _ in 0..4 {
+            let (asked, [context, module, pool, graph]) = now;
+            let data = asked.unwrap_or(0).wrapping_add(pool).wrapping_add(graph);
+            used.set(context, module, data);
+            let again = (self.asked_bytes(device), others());
+            if again == now {
+                return;
+            }
+            now = again;
+        }
+    }
+}

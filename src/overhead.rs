@@ -1,0 +1,167 @@
+//! What the driver takes beside requests: contexts, code, heaps, local memory.
+//!
+//! No call tells how much that is, so it is measured: the driver's own figure for this process, less the most that it
+//! can have spent on what the process asked for (a driver gives memory out in blocks, and the rest of a block is not
+//! held against anybody). What a context cost when it was made stays charged while it lives, also where memory that was
+//! asked for is not there yet (managed memory moves). Where the driver tells no figure nothing is charged: never a guess
+//! by the card's name, never a difference of the whole device, in which a neighbour's allocation looks like ours.
+//!
+//! Measured is after each call that can have such an effect, at most every few milliseconds; code that the driver loads
+//! when a kernel first runs is found at the next of them, or when somebody looks at the memory or is refused.
+
+use crate::account::Verdict;
+use crate::device::Uuid;
+use crate::hook::nvml::figure::{Figure, used_by_us};
+use crate::lock::Lock;
+use crate::process::Process;
+use core::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use gpuquota_region::layout::{DEVICES, KIND_CONTEXT, KIND_GRAPH, KIND_MODULE, KIND_POOL};
+use gpuquota_region::sys::{self, KeepErrno};
+
+/// Pause between two measurements of a device that nobody waits for.
+const PAUSE_NS: u64 = 5_000_000;
+/// The same where somebody only looks.
+const LOOKING_PAUSE_NS: u64 = 100_000_000;
+/// Drivers give device memory out in blocks of this size, or of smaller ones.
+const BLOCK: u64 = 2 << 20;
+/// Contexts whose cost is remembered.
+const CONTEXTS: usize = 64;
+
+/// What this process knows of its overhead. All-zero bytes: nothing.
+pub struct Overhead {
+    /// One measurement at a time.
+    measuring: Lock,
+    /// Living contexts by handle, and what each cost: bytes << 8 | device.
+    contexts: [AtomicU64; CONTEXTS],
+    costs: [AtomicU64; CONTEXTS],
+    devices: [OfDevice; DEVICES],
+}
+
+/// One device.
+struct OfDevice {
+    /// When it was last measured, CLOCK_MONOTONIC nanoseconds; 0: never.
+    measured_at_ns: AtomicU64,
+    /// Something happened since that was not measured, because it came too soon after another.
+    owing: AtomicBool,
+    /// What its living contexts cost.
+    floor: AtomicU64,
+}
+
+impl Process {
+    /// Makes a call that creates a context, which `handle` tells afterwards, and charges what it cost.
+    #[cold]
+    pub fn create_context<R: Verdict>(
+        &self,
+        device: u8,
+        call: impl FnOnce() -> R,
+        handle: impl FnOnce() -> u64,
+    ) -> R {
+        // Of contexts that two threads make at the same time none can be told what it cost; the sum still is right.
+        let measuring = self.overhead.measuring.try_lock();
+        let before = measuring.as_ref().and_then(|_| self.overhead_now(device));
+        let answer = call();
+        if answer.is_success() {
+            let _errno = KeepErrno::new();
+            if let Some(cost) = before.and_then(|before| self.overhead_now(device)?.checked_sub(before)) {
+                self.remember_context(device, handle(), cost);
+            }
+            drop(measuring);
+            self.settle_overhead(device, 0);
+        }
+        answer
+    }
+
+    /// A context is gone, and what it cost with it.
+    pub fn forget_context_cost(&self, context: u64) {
+        let pairs = self.overhead.contexts.iter().zip(&self.overhead.costs);
+        let Some((known, cost)) = pairs.into_iter().find(|(known, _)| known.load(Acquire) == context) else {
+            return;
+        };
+        let cost = cost.swap(0, AcqRel);
+        known.store(0, Release);
+        let [device, ..] = cost.to_le_bytes();
+        if let Some(known) = self.overhead.devices.get(usize::from(device)) {
+            let _ = known.floor.fetch_update(AcqRel, Relaxed, |floor| Some(floor.saturating_sub(cost >> 8)));
+        }
+        self.settle_overhead(device, 0);
+    }
+
+    fn remember_context(&self, device: u8, context: u64, cost: u64) {
+        let free = |(known, _): &(&AtomicU64, &AtomicU64)| {
+            known.compare_exchange(0, context, AcqRel, Relaxed).is_ok()
+        };
+        let place = self.overhead.contexts.iter().zip(&self.overhead.costs).find(free);
+        if let Some(((_, place), known)) = place.zip(self.overhead.devices.get(usize::from(device))) {
+            place.store(cost << 8 | u64::from(device), Release);
+            known.floor.fetch_add(cost, AcqRel);
+        }
+    }
+
+    /// After a call that may have loaded code or grown a heap.
+    #[cold]
+    pub fn settle_after_load(&self) {
+        if let Some(place) = self.known.place(self) {
+            self.settle_overhead(place.device, PAUSE_NS);
+        }
+    }
+
+    /// When somebody looks at a device's memory: not each time.
+    #[inline]
+    pub fn settle_when_looked_at(&self, device: u8) {
+        let Some(known) = self.overhead.devices.get(usize::from(device)) else { return };
+        let measured = known.measured_at_ns.load(Relaxed);
+        // Where nothing was ever measured, nothing that has an overhead has happened.
+        let long_ago = || sys::monotonic_coarse_ns().saturating_sub(measured) > LOOKING_PAUSE_NS;
+        if known.owing.load(Relaxed) || measured != 0 && long_ago() {
+            self.settle_overhead(device, 0);
+        }
+    }
+
+    /// Before bytes are given: what is owed counts too, as soon as it may be measured.
+    #[inline]
+    pub fn settle_what_is_owed(&self, device: u8) {
+        if self.overhead.devices.get(usize::from(device)).is_some_and(|known| known.owing.load(Relaxed)) {
+            self.settle_overhead(device, PAUSE_NS);
+        }
+    }
+
+    /// Measures, unless that was done less than `pause_ns` ago, and charges what there is.
+    #[cold]
+    pub fn settle_overhead(&self, device: u8, pause_ns: u64) {
+        let _errno = KeepErrno::new();
+        let Some(known) = self.overhead.devices.get(usize::from(device)) else { return };
+        known.owing.store(true, Relaxed);
+        let now = sys::monotonic_ns();
+        if now.saturating_sub(known.measured_at_ns.load(Relaxed)) < pause_ns {
+            return;
+        }
+        let Some(_measuring) = self.overhead.measuring.try_lock() else { return };
+        known.measured_at_ns.store(now.max(1), Relaxed);
+        known.owing.store(false, Relaxed);
+        let Some(overhead) = self.overhead_now(device) else { return };
+        let floor = known.floor.load(Acquire);
+        self.set_charge(device, KIND_CONTEXT, floor);
+        self.set_charge(device, KIND_MODULE, overhead.saturating_sub(floor));
+    }
+
+    /// What the driver says that this process holds, beyond what it asked for. `None` where the driver does not tell,
+    /// or other threads allocate all the time.
+    fn overhead_now(&self, device: u8) -> Option<u64> {
+        let record = self.device(device)?;
+        self.known.memory_cap(device, record)?;
+        let uuid = Uuid::of(record);
+        for _ in 0..4 {
+            let asked = self.asked_bytes(device)?;
+            let most = self.holdings.most_in_blocks(device, BLOCK)?;
+            let Figure::Bytes(figure) = used_by_us(&uuid) else { return None };
+            if self.asked_bytes(device) == Some(asked) && !self.is_reserving(device) {
+                let kept =
+                    self.other_bytes(device, KIND_POOL).wrapping_add(self.other_bytes(device, KIND_GRAPH));
+                return Some(figure.saturating_sub(most).saturating_sub(kept));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,73 @@
+//! What the driver takes without being asked is charged as the driver tells it, and not at all where it does not.
+
+use gpuquota_promises::{GIB, MIB, Machine, Outcome};
+
+const CAP: i64 = 2 * GIB;
+
+/// `overhead` on the driver that is none of ours: a context of 300 MiB, code of 50 MiB.
+fn run(variables: &[(&str, &str)]) -> Outcome {
+    let machine = Machine::with_driver("bound");
+    let mut quota = machine.quota().memory(CAP);
+    for (name, value) in variables {
+        quota = quota.with(name, *value);
+    }
+    quota.run("overhead", &[]).success()
+}
+
+#[test]
+fn contexts_and_code_are_charged_while_they_live() {
+    let outcome = run(&[("OTHER_CONTEXT_MIB", "300"), ("OTHER_CODE_MIB", "50")]);
+    let (context, code) = (300 * MIB, 50 * MIB);
+    let left = [CAP - context, CAP - context - code, CAP - context - code - 8, CAP - context, CAP - context];
+    assert_eq!(outcome.values("left"), left, "{outcome}");
+}
+
+#[test]
+fn a_context_that_costs_nothing_is_charged_nothing() {
+    let outcome = run(&[("OTHER_CODE_MIB", "50")]);
+    assert_eq!(outcome.values("left"), [CAP, CAP - 50 * MIB, CAP - 50 * MIB - 8, CAP, CAP], "{outcome}");
+    assert_eq!(run(&[]).values("left"), [CAP, CAP, CAP - 8, CAP, CAP]);
+}
+
+/// Drivers of some branches do not tell a container what its processes hold.
+#[test]
+fn what_the_driver_does_not_tell_is_never_guessed() {
+    for figure in ["zero", "unknown", "nobody"] {
+        let outcome =
+            run(&[("OTHER_CONTEXT_MIB", "300"), ("OTHER_CODE_MIB", "50"), ("OTHER_FIGURE", figure)]);
+        assert_eq!(outcome.values("left"), [CAP, CAP, CAP - 8, CAP, CAP], "{figure}: {outcome}");
+    }
+}
+
+/// The simulated device knows what its contexts take; so do the books, by process and in HAMi's own fields.
+#[test]
+fn the_books_show_contexts_apart_as_the_device_knows_them() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(8 * GIB);
+    // A neighbour comes and goes meanwhile: nothing of it is charged to us.
+    let mut neighbour = machine.bare().start("hold", &[]);
+    let mut first = quota.start("hold", &[]);
+    assert_eq!(neighbour.ask(&format!("alloc {GIB}"), "rc"), 0);
+    let mut second = quota.start("hold", &[]);
+    assert_eq!(first.ask(&format!("alloc {}", 64 * MIB), "rc"), 0);
+    assert_eq!(second.ask("info", "total"), 8 * GIB);
+    let seen = quota.inspect();
+    let processes = seen["processes"].as_array().expect("a list");
+    let truth = machine.truth();
+    let contexts = processes.iter().map(|process| &process["devices"][0]["context_bytes"]);
+    let context = truth.device("context_bytes") / 3;
+    assert!(context > 0);
+    assert_eq!(contexts.collect::<Vec<_>>(), [context, context], "{seen:#}");
+    assert_eq!(seen["devices"][0]["used"], 64 * MIB + 2 * context, "{seen:#}");
+    let used = |slot: usize| hami_used(&quota.region(), slot);
+    assert_eq!((used(0), used(1)), ([context, 0, 64 * MIB, context + 64 * MIB], [context, 0, 0, context]));
+}
+
+/// {context, module, data, total} of device 0 in a slot of HAMi's region.
+fn hami_used(region: &std::path::Path, slot: usize) -> [i64; 4] {
+    let bytes = std::fs::read(region).expect("the region");
+    let at = 1856 + slot * 1960 + 8;
+    let word =
+        |index: usize| i64::from_le_bytes(bytes[at + 8 * index..][..8].try_into().expect("eight bytes"));
+    [word(0), word(1), word(2), word(4)]
+}
