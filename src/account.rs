@@ -5,7 +5,7 @@
 
 mod lanes;
 
-use crate::holdings::{Holding, Key};
+use crate::holdings::{Holding, Key, Kind};
 use crate::process::Process;
 use core::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Book, Lane, Refused};
@@ -124,8 +124,9 @@ impl Process {
         let _errno = sys::KeepErrno::new();
         let mut refused = refused;
         let started = sys::monotonic_ns();
-        // Code that was unloaded may still be charged.
+        // Code that was unloaded may still be charged, and pools may hold what they do not use.
         self.settle_overhead(device, SETTLING_NS);
+        self.squeeze(device);
         while cap.is_none_or(|cap| bytes <= cap) {
             self.reap();
             match self.try_reserve(record, device, bytes, cap) {
@@ -272,11 +273,14 @@ impl Process {
     }
 
     #[inline]
-    fn note(&self, key: Option<Key>, holding: Holding) {
+    pub fn note(&self, key: Option<Key>, holding: Holding) {
         match key.map(|key| self.holdings.insert(key, holding)) {
             Some(Ok(None)) => {}
             // Freed behind our back.
-            Some(Ok(Some(before))) => self.give_back(before.device, before.lane, before.bytes),
+            Some(Ok(Some(before))) if key.is_some_and(Key::is_charged) => {
+                self.give_back(before.device, before.lane, before.bytes);
+            }
+            Some(Ok(Some(_))) => {}
             // What cannot be noted stays charged until the process ends: never too little.
             Some(Err(_)) | None => self.fell_back(),
         }
@@ -285,7 +289,7 @@ impl Process {
     /// Makes the call; where the driver itself has no room although the quota has, and a process has just died,
     /// tries again until its memory is back.
     #[inline]
-    fn call_with_patience<R: Verdict>(&self, device: u8, call: impl Fn() -> R) -> R {
+    pub fn call_with_patience<R: Verdict>(&self, device: u8, call: impl Fn() -> R) -> R {
         let answer = call();
         if answer.is_out_of_memory() { self.call_again(device, answer, call) } else { answer }
     }
@@ -323,13 +327,45 @@ impl Process {
         answer
     }
 
+    /// A free by address, in stream order or not: of memory that is charged for itself, or from a pool.
+    #[inline]
+    pub fn free_any<R: Verdict>(&self, pointer: u64, call: impl FnOnce() -> R) -> R {
+        if !self.has_keepers() {
+            return self.free(Key::new(Kind::Memory, pointer), call);
+        }
+        let pooled = Key::new(Kind::Pooled, pointer).and_then(|key| Some((key, self.holdings.remove(key)?)));
+        let Some((key, holding)) = pooled else { return self.free(Key::new(Kind::Memory, pointer), call) };
+        let answer = call();
+        if answer.is_success() {
+            self.keepers_are_stale();
+        } else {
+            self.note(Some(key), holding);
+        }
+        answer
+    }
+
+    /// A pool is gone: what was allocated from it is charged for itself from now on.
+    pub fn charge_each_of_pool(&self, device: u8, pool: u64) {
+        self.holdings.remove_owned(&[Kind::Pooled], pool, |key, holding| {
+            let charged = self
+                .device(device)
+                .and_then(|record| self.try_reserve(record, device, holding.bytes, None).ok());
+            if let Some(reservation) = charged {
+                let holding = Holding { lane: reservation.lane, owner: 0, ..holding };
+                self.note(Key::new(Kind::Memory, key.value()), holding);
+            }
+        });
+    }
+
     /// A context is gone, and with it all that belonged to it.
     #[cold]
     pub fn context_is_gone(&self, context: u64) {
         self.known.forget_context(context);
-        self.holdings.remove_context(context, |holding| {
+        self.holdings.remove_owned(&[Kind::Memory, Kind::Array], context, |_, holding| {
             self.give_back(holding.device, holding.lane, holding.bytes);
         });
+        self.keepers_are_stale();
+        self.settle_stale_keepers();
         self.forget_context_cost(context);
     }
 }

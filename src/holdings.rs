@@ -27,6 +27,10 @@ pub enum Kind {
     Physical = 3,
     /// A mapping of physical memory, by address.
     Mapping = 4,
+    /// Memory from a pool, by address: the pool is charged for it.
+    Pooled = 5,
+    /// An executable graph that allocates, by handle: the device's graphs are charged for it.
+    Graph = 6,
 }
 
 /// A key: user-space addresses and handles are below 2^57, the kind goes above.
@@ -42,6 +46,16 @@ impl Key {
 
     fn kind(self) -> u64 {
         self.0 >> 60
+    }
+
+    /// Whether what it names is charged for itself.
+    pub fn is_charged(self) -> bool {
+        [Kind::Memory, Kind::Array, Kind::Physical].iter().any(|kind| *kind as u64 == self.kind())
+    }
+
+    /// The address or handle.
+    pub fn value(self) -> u64 {
+        self.0 & (u64::MAX >> 4)
     }
 
     #[inline]
@@ -60,7 +74,7 @@ pub struct Holding {
     /// Ledger lane, within the process, through which they were charged.
     pub lane: u8,
     /// Memory and arrays: the context they belong to. Physical memory: how many handles and mappings keep it.
-    /// Mappings: the physical memory's handle.
+    /// Mappings: the physical memory's handle. Memory from a pool: the pool. Graphs: the device's ordinal.
     pub owner: u64,
 }
 
@@ -84,9 +98,9 @@ impl Entry {
         Self { key: key.0, charge, owner: holding.owner }
     }
 
-    /// Whether it is memory itself, not a mapping of such.
-    fn takes_memory(&self) -> bool {
-        self.key != 0 && Key(self.key).kind() != Kind::Mapping as u64
+    /// Whether there is one, and it is charged for itself.
+    fn is_charged(&self) -> bool {
+        self.key != 0 && Key(self.key).is_charged()
     }
 
     fn holding(self) -> Holding {
@@ -176,7 +190,7 @@ impl Holdings {
             if table.used > MANY {
                 return None;
             }
-            let held = (0..table.capacity).map(|at| table.read(at)).filter(Entry::takes_memory);
+            let held = (0..table.capacity).map(|at| table.read(at)).filter(Entry::is_charged);
             let of_device = held.map(Entry::holding).filter(|holding| holding.device == device);
             sum = of_device.fold(sum, |sum, holding| {
                 sum.saturating_add(holding.bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX))
@@ -185,17 +199,21 @@ impl Holdings {
         Some(sum)
     }
 
-    /// Takes out everything that belongs to a context that is gone, and hands each to `gone`.
-    pub fn remove_context(&self, context: u64, mut gone: impl FnMut(Holding)) {
+    /// Takes out everything of some kinds that has this owner, and hands each to `gone`.
+    pub fn remove_owned(&self, kinds: &[Kind], owner: u64, mut gone: impl FnMut(Key, Holding)) {
+        let is = |entry: &Entry| {
+            let kind = Key(entry.key).kind();
+            entry.key != 0 && entry.owner == owner && kinds.iter().any(|wanted| *wanted as u64 == kind)
+        };
         for shard in &self.shards {
             loop {
                 let held = shard.lock.lock();
                 // SAFETY: the lock is held.
                 let table = unsafe { &mut *shard.table.get() };
-                let Some(entry) = table.find_context(context) else { break };
+                let Some(entry) = (0..table.capacity).map(|at| table.read(at)).find(is) else { break };
                 table.remove(Key(entry.key));
                 drop(held);
-                gone(entry.holding());
+                gone(Key(entry.key), entry.holding());
             }
         }
     }
@@ -297,15 +315,5 @@ impl Table {
         self.write(hole, Entry::FREE);
         self.used = self.used.saturating_sub(1);
         Some(removed.holding())
-    }
-
-    fn find_context(&self, context: u64) -> Option<Entry> {
-        let of_context = |entry: &Entry| {
-            let kind = Key(entry.key).kind();
-            entry.key != 0
-                && entry.owner == context
-                && (kind == Kind::Memory as u64 || kind == Kind::Array as u64)
-        };
-        (0..self.capacity).map(|at| self.read(at)).find(of_context)
     }
 }

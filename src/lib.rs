@@ -9,6 +9,7 @@
 //! - [`device`]: which device of the region is meant?
 //! - [`account`]: bytes: reserve, call the driver, commit or roll back; who holds what ([`holdings`]).
 //! - [`overhead`]: bytes that the driver takes without being asked: contexts, code, heaps; measured.
+//! - [`kept`]: bytes that the driver keeps for later: pools, and the memory of graphs.
 //! - [`meter`]: GPU time: when may a launch go, and how long did it take?
 //! - [`report`]: the container's slice as its tools shall see it.
 //! - [`thread`]: the one word that each thread has.
@@ -29,6 +30,7 @@ mod entry;
 mod environment;
 mod holdings;
 mod hook;
+mod kept;
 mod lock;
 mod meter;
 mod overhead;

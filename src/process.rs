@@ -12,7 +12,7 @@
 mod start;
 
 use crate::environment;
-use crate::{account, device, holdings::Holdings, lock::Lock, meter, overhead};
+use crate::{account, device, holdings::Holdings, kept, lock::Lock, meter, overhead};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, size_of};
@@ -48,6 +48,8 @@ pub struct Process {
     pub lanes: account::Lanes,
     /// Who holds what.
     pub holdings: Holdings,
+    /// What pools and graphs keep.
+    pub kept: kept::Kept,
     /// What the driver takes beside requests.
     pub overhead: overhead::Overhead,
     /// GPU time under way.

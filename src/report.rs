@@ -27,6 +27,7 @@ pub fn memory(process: &Process, index: u8, real_total: u64, real_free: u64) -> 
     let cap = process.known.memory_cap(index, device)?;
     process.reap_sometimes();
     process.settle_when_looked_at(index);
+    process.settle_stale_keepers();
     let used = ledger::used(&device.used);
     let total = cap.min(real_total);
     let free = total.saturating_sub(used).min(real_free);

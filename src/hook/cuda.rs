@@ -6,11 +6,13 @@
 #![allow(unsafe_code)]
 
 pub mod array;
+pub mod graph;
 pub mod info;
 pub mod launch;
 pub mod life;
 pub mod memory;
 pub mod module;
+pub mod pool;
 pub mod resolve;
 pub mod vmm;
 
@@ -33,6 +35,8 @@ static TABLES: &[&[Entry]] = &[
     memory::TABLE,
     vmm::TABLE,
     array::TABLE,
+    pool::TABLE,
+    graph::TABLE,
     launch::TABLE,
     life::TABLE,
     module::TABLE,
@@ -70,6 +74,16 @@ calls! { super::LIBCUDA, sys;
     cuDeviceGetUuid: fn(*mut sys::CUuuid, CUdevice) -> CUresult;
     cuDeviceGetUuid_v2: fn(*mut sys::CUuuid, CUdevice) -> CUresult;
     cuDevicePrimaryCtxGetState: fn(CUdevice, *mut core::ffi::c_uint, *mut core::ffi::c_int) -> CUresult;
+    cuDeviceGetMemPool: fn(*mut sys::CUmemoryPool, CUdevice) -> CUresult;
+    cuDeviceGetDefaultMemPool: fn(*mut sys::CUmemoryPool, CUdevice) -> CUresult;
+    cuMemPoolGetAttribute: fn(
+        sys::CUmemoryPool, sys::CUmemPool_attribute, *mut core::ffi::c_void
+    ) -> CUresult;
+    cuDeviceGetGraphMemAttribute: fn(CUdevice, sys::CUgraphMem_attribute, *mut core::ffi::c_void) -> CUresult;
+    cuGraphGetNodes: fn(sys::CUgraph, *mut sys::CUgraphNode, *mut usize) -> CUresult;
+    cuGraphNodeGetType: fn(sys::CUgraphNode, *mut sys::CUgraphNodeType) -> CUresult;
+    cuGraphMemAllocNodeGetParams: fn(sys::CUgraphNode, *mut sys::CUDA_MEM_ALLOC_NODE_PARAMS) -> CUresult;
+    cuGraphChildGraphNodeGetGraph: fn(sys::CUgraphNode, *mut sys::CUgraph) -> CUresult;
     cuStreamIsCapturing: fn(CUstream, *mut sys::CUstreamCaptureStatus) -> CUresult;
     cuStreamIsCapturing_ptsz: fn(CUstream, *mut sys::CUstreamCaptureStatus) -> CUresult;
     cuThreadExchangeStreamCaptureMode: fn(*mut sys::CUstreamCaptureMode) -> CUresult;

@@ -58,6 +58,18 @@ pub struct CUstream_st {
 pub type CUstream = *mut CUstream_st;
 #[repr(C)]
 #[derive(Debug)]
+pub struct CUgraph_st {
+    _unused: [u8; 0],
+}
+pub type CUgraph = *mut CUgraph_st;
+#[repr(C)]
+#[derive(Debug)]
+pub struct CUgraphNode_st {
+    _unused: [u8; 0],
+}
+pub type CUgraphNode = *mut CUgraphNode_st;
+#[repr(C)]
+#[derive(Debug)]
 pub struct CUgraphExec_st {
     _unused: [u8; 0],
 }
@@ -211,6 +223,39 @@ pub struct CUaccessPolicyWindow_st {
 }
 pub type CUaccessPolicyWindow_v1 = CUaccessPolicyWindow_st;
 pub type CUaccessPolicyWindow = CUaccessPolicyWindow_v1;
+pub const CU_GRAPH_NODE_TYPE_KERNEL: CUgraphNodeType_enum = 0;
+pub const CU_GRAPH_NODE_TYPE_MEMCPY: CUgraphNodeType_enum = 1;
+pub const CU_GRAPH_NODE_TYPE_MEMSET: CUgraphNodeType_enum = 2;
+pub const CU_GRAPH_NODE_TYPE_HOST: CUgraphNodeType_enum = 3;
+pub const CU_GRAPH_NODE_TYPE_GRAPH: CUgraphNodeType_enum = 4;
+pub const CU_GRAPH_NODE_TYPE_EMPTY: CUgraphNodeType_enum = 5;
+pub const CU_GRAPH_NODE_TYPE_WAIT_EVENT: CUgraphNodeType_enum = 6;
+pub const CU_GRAPH_NODE_TYPE_EVENT_RECORD: CUgraphNodeType_enum = 7;
+pub const CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL: CUgraphNodeType_enum = 8;
+pub const CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT: CUgraphNodeType_enum = 9;
+pub const CU_GRAPH_NODE_TYPE_MEM_ALLOC: CUgraphNodeType_enum = 10;
+pub const CU_GRAPH_NODE_TYPE_MEM_FREE: CUgraphNodeType_enum = 11;
+pub const CU_GRAPH_NODE_TYPE_BATCH_MEM_OP: CUgraphNodeType_enum = 12;
+pub const CU_GRAPH_NODE_TYPE_CONDITIONAL: CUgraphNodeType_enum = 13;
+pub type CUgraphNodeType_enum = core::ffi::c_uint;
+pub use self::CUgraphNodeType_enum as CUgraphNodeType;
+pub const CUDA_GRAPH_INSTANTIATE_SUCCESS: CUgraphInstantiateResult_enum = 0;
+pub const CUDA_GRAPH_INSTANTIATE_ERROR: CUgraphInstantiateResult_enum = 1;
+pub const CUDA_GRAPH_INSTANTIATE_INVALID_STRUCTURE: CUgraphInstantiateResult_enum = 2;
+pub const CUDA_GRAPH_INSTANTIATE_NODE_OPERATION_NOT_SUPPORTED: CUgraphInstantiateResult_enum = 3;
+pub const CUDA_GRAPH_INSTANTIATE_MULTIPLE_CTXS_NOT_SUPPORTED: CUgraphInstantiateResult_enum = 4;
+pub const CUDA_GRAPH_INSTANTIATE_CONDITIONAL_HANDLE_UNUSED: CUgraphInstantiateResult_enum = 5;
+pub type CUgraphInstantiateResult_enum = core::ffi::c_uint;
+pub use self::CUgraphInstantiateResult_enum as CUgraphInstantiateResult;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUDA_GRAPH_INSTANTIATE_PARAMS_st {
+    pub flags: cuuint64_t,
+    pub hUploadStream: CUstream,
+    pub hErrNode_out: CUgraphNode,
+    pub result_out: CUgraphInstantiateResult,
+}
+pub type CUDA_GRAPH_INSTANTIATE_PARAMS = CUDA_GRAPH_INSTANTIATE_PARAMS_st;
 pub const CU_SYNC_POLICY_AUTO: CUsynchronizationPolicy_enum = 1;
 pub const CU_SYNC_POLICY_SPIN: CUsynchronizationPolicy_enum = 2;
 pub const CU_SYNC_POLICY_YIELD: CUsynchronizationPolicy_enum = 3;
@@ -531,6 +576,12 @@ pub const CU_MEM_HANDLE_TYPE_FABRIC: CUmemAllocationHandleType_enum = 8;
 pub const CU_MEM_HANDLE_TYPE_MAX: CUmemAllocationHandleType_enum = 2147483647;
 pub type CUmemAllocationHandleType_enum = core::ffi::c_uint;
 pub use self::CUmemAllocationHandleType_enum as CUmemAllocationHandleType;
+pub const CU_MEM_ACCESS_FLAGS_PROT_NONE: CUmemAccess_flags_enum = 0;
+pub const CU_MEM_ACCESS_FLAGS_PROT_READ: CUmemAccess_flags_enum = 1;
+pub const CU_MEM_ACCESS_FLAGS_PROT_READWRITE: CUmemAccess_flags_enum = 3;
+pub const CU_MEM_ACCESS_FLAGS_PROT_MAX: CUmemAccess_flags_enum = 2147483647;
+pub type CUmemAccess_flags_enum = core::ffi::c_uint;
+pub use self::CUmemAccess_flags_enum as CUmemAccess_flags;
 pub const CU_MEM_LOCATION_TYPE_INVALID: CUmemLocationType_enum = 0;
 pub const CU_MEM_LOCATION_TYPE_NONE: CUmemLocationType_enum = 0;
 pub const CU_MEM_LOCATION_TYPE_DEVICE: CUmemLocationType_enum = 1;
@@ -573,6 +624,54 @@ pub struct CUmemAllocationProp_st__bindgen_ty_1 {
 }
 pub type CUmemAllocationProp_v1 = CUmemAllocationProp_st;
 pub type CUmemAllocationProp = CUmemAllocationProp_v1;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUmemAccessDesc_st {
+    pub location: CUmemLocation,
+    pub flags: CUmemAccess_flags,
+}
+pub type CUmemAccessDesc_v1 = CUmemAccessDesc_st;
+pub type CUmemAccessDesc = CUmemAccessDesc_v1;
+pub const CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES: CUmemPool_attribute_enum = 1;
+pub const CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC: CUmemPool_attribute_enum = 2;
+pub const CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES: CUmemPool_attribute_enum = 3;
+pub const CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: CUmemPool_attribute_enum = 4;
+pub const CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: CUmemPool_attribute_enum = 5;
+pub const CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH: CUmemPool_attribute_enum = 6;
+pub const CU_MEMPOOL_ATTR_USED_MEM_CURRENT: CUmemPool_attribute_enum = 7;
+pub const CU_MEMPOOL_ATTR_USED_MEM_HIGH: CUmemPool_attribute_enum = 8;
+pub type CUmemPool_attribute_enum = core::ffi::c_uint;
+pub use self::CUmemPool_attribute_enum as CUmemPool_attribute;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUmemPoolProps_st {
+    pub allocType: CUmemAllocationType,
+    pub handleTypes: CUmemAllocationHandleType,
+    pub location: CUmemLocation,
+    pub win32SecurityAttributes: *mut core::ffi::c_void,
+    pub maxSize: usize,
+    pub usage: core::ffi::c_ushort,
+    pub reserved: [core::ffi::c_uchar; 54usize],
+}
+pub type CUmemPoolProps_v1 = CUmemPoolProps_st;
+pub type CUmemPoolProps = CUmemPoolProps_v1;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUDA_MEM_ALLOC_NODE_PARAMS_v1_st {
+    pub poolProps: CUmemPoolProps,
+    pub accessDescs: *const CUmemAccessDesc,
+    pub accessDescCount: usize,
+    pub bytesize: usize,
+    pub dptr: CUdeviceptr,
+}
+pub type CUDA_MEM_ALLOC_NODE_PARAMS_v1 = CUDA_MEM_ALLOC_NODE_PARAMS_v1_st;
+pub type CUDA_MEM_ALLOC_NODE_PARAMS = CUDA_MEM_ALLOC_NODE_PARAMS_v1;
+pub const CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT: CUgraphMem_attribute_enum = 0;
+pub const CU_GRAPH_MEM_ATTR_USED_MEM_HIGH: CUgraphMem_attribute_enum = 1;
+pub const CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT: CUgraphMem_attribute_enum = 2;
+pub const CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH: CUgraphMem_attribute_enum = 3;
+pub type CUgraphMem_attribute_enum = core::ffi::c_uint;
+pub use self::CUgraphMem_attribute_enum as CUgraphMem_attribute;
 unsafe extern "C" {
     pub fn cuInit(Flags: core::ffi::c_uint) -> CUresult;
 }
@@ -587,6 +686,12 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuDeviceGetDefaultMemPool(pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> CUresult;
@@ -620,6 +725,12 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn cuCtxGetDevice(device: *mut CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxSynchronize() -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult;
@@ -757,6 +868,29 @@ unsafe extern "C" {
     pub fn cuMemAllocAsync_ptsz(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuMemPoolTrimTo(pool: CUmemoryPool, minBytesToKeep: usize) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuMemPoolSetAttribute(
+        pool: CUmemoryPool,
+        attr: CUmemPool_attribute,
+        value: *mut core::ffi::c_void,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuMemPoolGetAttribute(
+        pool: CUmemoryPool,
+        attr: CUmemPool_attribute,
+        value: *mut core::ffi::c_void,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuMemPoolCreate(pool: *mut CUmemoryPool, poolProps: *const CUmemPoolProps) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuMemAllocFromPoolAsync_ptsz(
         dptr: *mut CUdeviceptr,
         bytesize: usize,
@@ -775,6 +909,9 @@ unsafe extern "C" {
     -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuStreamSynchronize_ptsz(hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuEventCreate(phEvent: *mut CUevent, Flags: core::ffi::c_uint) -> CUresult;
 }
 unsafe extern "C" {
@@ -782,6 +919,9 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn cuEventQuery(hEvent: CUevent) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuEventSynchronize(hEvent: CUevent) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuEventDestroy_v2(hEvent: CUevent) -> CUresult;
@@ -827,7 +967,52 @@ unsafe extern "C" {
     ) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuGraphChildGraphNodeGetGraph(hNode: CUgraphNode, phGraph: *mut CUgraph) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphMemAllocNodeGetParams(
+        hNode: CUgraphNode,
+        params_out: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuDeviceGetGraphMemAttribute(
+        device: CUdevice,
+        attr: CUgraphMem_attribute,
+        value: *mut core::ffi::c_void,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphNodeGetType(hNode: CUgraphNode, type_: *mut CUgraphNodeType) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphGetNodes(hGraph: CUgraph, nodes: *mut CUgraphNode, numNodes: *mut usize) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphInstantiateWithFlags(
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        flags: core::ffi::c_ulonglong,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphInstantiateWithParams_ptsz(
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphUpload_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuGraphLaunch_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphExecDestroy(hGraphExec: CUgraphExec) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuGetProcAddress_v2(
@@ -899,6 +1084,9 @@ unsafe extern "C" {
     pub fn cuDeviceGetUuid(uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuStreamSynchronize(hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CUresult;
 }
 unsafe extern "C" {
@@ -942,7 +1130,35 @@ unsafe extern "C" {
     pub fn cuStreamIsCapturing(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuGraphInstantiateWithParams(
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphUpload(hGraph: CUgraphExec, hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuGraphLaunch(hGraph: CUgraphExec, hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphInstantiate(
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        phErrorNode: *mut CUgraphNode,
+        logBuffer: *mut core::ffi::c_char,
+        bufferSize: usize,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuGraphInstantiate_v2(
+        phGraphExec: *mut CUgraphExec,
+        hGraph: CUgraph,
+        phErrorNode: *mut CUgraphNode,
+        logBuffer: *mut core::ffi::c_char,
+        bufferSize: usize,
+    ) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) -> CUresult;

@@ -4,7 +4,7 @@
 //! This room may use `unsafe` because it reads the caller's launch configuration.
 #![allow(unsafe_code)]
 
-use super::{CUresult, CUstream, hooks, sys};
+use super::{CUresult, CUstream, graph::with_memory, hooks, sys};
 use crate::meter::{self, Launch};
 use crate::process::{Quota, quota};
 use core::ffi::{c_uint, c_void};
@@ -85,7 +85,7 @@ hooks! { super::super::LIBCUDA, sys;
     ) -> CUresult
         = |real| launch(stream_of(configuration), true, || key_of_configuration(configuration, function), real);
     cuGraphLaunch: fn(graph: sys::CUgraphExec, stream: CUstream) -> CUresult
-        = |real| launch(stream, false, || share::key(&[graph as u64]), real);
+        = |real| launch(stream, false, || share::key(&[graph as u64]), || with_memory(graph, real));
     cuGraphLaunch_ptsz: fn(graph: sys::CUgraphExec, stream: CUstream) -> CUresult
-        = |real| launch(stream, true, || share::key(&[graph as u64]), real);
+        = |real| launch(stream, true, || share::key(&[graph as u64]), || with_memory(graph, real));
 }

@@ -4,7 +4,7 @@
 //! This room may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUdeviceptr, CUresult, CUstream, hooks, is_capturing, sys};
+use super::{CUdeviceptr, CUresult, hooks, sys};
 use crate::account::Verdict;
 use crate::device::Place;
 use crate::holdings::{Key, Kind};
@@ -42,21 +42,9 @@ fn allocate(pointer: *mut CUdeviceptr, bytes: u64, call: impl Fn() -> CUresult) 
 
 /// The key of the address that a successful call has written.
 #[inline]
-fn key_at(pointer: *mut CUdeviceptr) -> Option<Key> {
+pub(super) fn key_at(pointer: *mut CUdeviceptr) -> Option<Key> {
     // SAFETY: not null, and the driver has just written to it.
     Key::new(Kind::Memory, unsafe { *pointer })
-}
-
-/// A stream-ordered allocation. Captured, it becomes a node of a graph and takes no memory here.
-#[inline]
-fn allocate_in_stream(
-    pointer: *mut CUdeviceptr,
-    bytes: u64,
-    stream: CUstream,
-    per_thread: bool,
-    call: impl Fn() -> CUresult,
-) -> CUresult {
-    if is_capturing(stream, per_thread) { call() } else { allocate(pointer, bytes, call) }
 }
 
 /// The driver pads rows to at most a multiple of this, as far as it is known; a longer row than expected teaches
@@ -137,7 +125,7 @@ fn release(memory: CUdeviceptr) {
 #[inline(always)]
 fn free(pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     match quota() {
-        Quota::On(process) => process.free(Key::new(Kind::Memory, pointer), call),
+        Quota::On(process) => process.free_any(pointer, call),
         Quota::Off | Quota::Closed => call(),
     }
 }
@@ -164,18 +152,6 @@ hooks! { super::super::LIBCUDA, sys;
     cuMemAllocPitch_v2: fn(
         dptr: *mut CUdeviceptr, pitch: *mut usize, width: usize, height: usize, element: c_uint
     ) -> CUresult = |real| allocate_pitched(Pitched { pointer: dptr, pitch, width, height, element }, real);
-    cuMemAllocAsync: fn(dptr: *mut CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult
-        = |real| allocate_in_stream(dptr, bytes as u64, stream, false, real);
-    cuMemAllocAsync_ptsz: fn(dptr: *mut CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult
-        = |real| allocate_in_stream(dptr, bytes as u64, stream, true, real);
-    cuMemAllocFromPoolAsync: fn(
-        dptr: *mut CUdeviceptr, bytes: usize, pool: sys::CUmemoryPool, stream: CUstream
-    ) -> CUresult = |real| allocate_in_stream(dptr, bytes as u64, stream, false, real);
-    cuMemAllocFromPoolAsync_ptsz: fn(
-        dptr: *mut CUdeviceptr, bytes: usize, pool: sys::CUmemoryPool, stream: CUstream
-    ) -> CUresult = |real| allocate_in_stream(dptr, bytes as u64, stream, true, real);
     cuMemFree: fn(dptr: c_uint) -> CUresult = |real| free(u64::from(dptr), real);
     cuMemFree_v2: fn(dptr: CUdeviceptr) -> CUresult = |real| free(dptr, real);
-    cuMemFreeAsync, cuMemFreeAsync_ptsz: fn(dptr: CUdeviceptr, stream: CUstream) -> CUresult
-        = |real| free(dptr, real);
 }
