@@ -1,0 +1,145 @@
+//! What pools and graphs keep is charged as long as they keep it, and taken back before anybody is refused.
+
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program};
+
+/// The program does it, and the driver agrees.
+#[track_caller]
+fn done(program: &mut Program, line: &str) {
+    assert_eq!(program.ask(line, "rc"), 0, "{line}");
+}
+
+/// Bytes left of a slice of 4 GiB.
+fn left(program: &mut Program) -> i64 {
+    program.ask("info", "free")
+}
+
+#[test]
+fn a_pool_is_charged_for_what_it_keeps() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let mut program = quota.start("pools", &[]);
+    let all = left(&mut program);
+    done(&mut program, "keep");
+    done(&mut program, &format!("take {GIB}"));
+    assert_eq!(left(&mut program), all - GIB);
+    done(&mut program, "give");
+    done(&mut program, "sync");
+    assert_eq!(left(&mut program), all - GIB, "the pool keeps it, and the device has it no more");
+    let truth = machine.truth();
+    assert_eq!(truth.device("physical_bytes") - truth.device("context_bytes"), GIB);
+    let seen = quota.inspect();
+    assert_eq!(seen["processes"][0]["devices"][0]["pool_bytes"], GIB, "{seen:#}");
+}
+
+/// What the pool has it may deal out again although nothing is left of the slice.
+#[test]
+fn a_pool_deals_out_what_it_keeps_also_when_the_slice_is_full() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let mut program = quota.start("pools", &[]);
+    done(&mut program, "keep");
+    done(&mut program, &format!("take {GIB}"));
+    done(&mut program, "give");
+    let rest = left(&mut program);
+    done(&mut program, &format!("plain {rest}"));
+    assert_eq!(left(&mut program), 0);
+    done(&mut program, &format!("take {GIB}"));
+    assert_eq!(program.ask("take 1", "rc"), OUT_OF_MEMORY);
+    let truth = machine.truth();
+    assert!(truth.device("physical_peak_bytes") <= 4 * GIB);
+}
+
+/// As the driver does on a card that is full.
+#[test]
+fn what_a_pool_does_not_use_is_taken_back_before_a_refusal() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let mut program = quota.start("pools", &[]);
+    let all = left(&mut program);
+    done(&mut program, "keep");
+    done(&mut program, &format!("take {}", 2 * GIB));
+    done(&mut program, "give");
+    done(&mut program, "sync");
+    done(&mut program, &format!("plain {all}"));
+    assert_eq!(left(&mut program), 0);
+    assert_eq!(quota.inspect()["devices"][0]["denied"], 0);
+    assert_eq!(program.ask(&format!("take {MIB}"), "rc"), OUT_OF_MEMORY);
+    let truth = machine.truth();
+    assert_eq!(truth.device("requested_peak_bytes"), all.max(2 * GIB));
+}
+
+/// A pool without a threshold gives back at a synchronization; the next process need not wait for our next call.
+#[test]
+fn another_process_gets_what_a_pool_gave_back() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let (mut one, mut other) = (quota.start("pools", &[]), quota.start("pools", &[]));
+    one.wait_for("pid");
+    let all = left(&mut other);
+    done(&mut one, &format!("take {}", 2 * GIB));
+    assert_eq!(other.ask(&format!("plain {all}"), "rc"), OUT_OF_MEMORY);
+    done(&mut one, "give");
+    done(&mut one, "sync");
+    done(&mut other, &format!("plain {all}"));
+}
+
+#[test]
+fn what_was_allocated_from_a_pool_outlives_it_and_stays_charged() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let mut program = quota.start("pools", &[]);
+    let all = left(&mut program);
+    done(&mut program, "create");
+    done(&mut program, "keep");
+    for _ in 0..3 {
+        done(&mut program, &format!("take {}", 256 * MIB));
+    }
+    done(&mut program, "give");
+    assert_eq!(left(&mut program), all - 768 * MIB);
+    done(&mut program, "destroy");
+    assert_eq!(left(&mut program), all - 512 * MIB);
+    for held in [256 * MIB, 0] {
+        done(&mut program, "give");
+        assert_eq!(left(&mut program), all - held);
+    }
+    assert_eq!(machine.truth().device("requested_bytes"), 0);
+}
+
+#[test]
+fn graphs_are_charged_for_what_they_hold_until_they_are_trimmed() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let mut program = quota.start("pools", &[]);
+    let all = left(&mut program);
+    done(&mut program, &format!("graph {GIB}"));
+    assert_eq!(left(&mut program), all, "it has not been launched");
+    for _ in 0..3 {
+        done(&mut program, "launch");
+        assert_eq!(left(&mut program), all - GIB);
+    }
+    done(&mut program, "sync");
+    done(&mut program, "end");
+    assert_eq!(left(&mut program), all - GIB, "the device keeps it for the next graph");
+    let seen = quota.inspect();
+    assert_eq!(seen["processes"][0]["devices"][0]["graph_bytes"], GIB, "{seen:#}");
+    done(&mut program, "trim");
+    assert_eq!(left(&mut program), all);
+}
+
+#[test]
+fn a_graph_that_would_pass_the_cap_is_refused() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(4 * GIB);
+    let mut program = quota.start("pools", &[]);
+    let all = left(&mut program);
+    done(&mut program, &format!("graph {}", 3 * GIB));
+    done(&mut program, &format!("plain {GIB}"));
+    let launched = program.ask("launch", "rc");
+    assert_eq!(launched, OUT_OF_MEMORY, "{all} were left");
+    assert_eq!(machine.truth().device("requested_peak_bytes"), GIB);
+    done(&mut program, "drop");
+    done(&mut program, "launch");
+    done(&mut program, "sync");
+    // What it holds and does not use makes room for others.
+    done(&mut program, &format!("plain {all}"));
+}
