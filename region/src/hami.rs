@@ -152,7 +152,9 @@ impl Process {
         self.pid.store(0, Relaxed);
         self.host_pid.store(0, Relaxed);
         for used in &self.used {
-            used.set(0, 0, 0);
+            used.context.store(0, Relaxed);
+            used.module.store(0, Relaxed);
+            used.set_data(0, 0);
         }
         for utilization in &self.utilization {
             utilization.dec_enc_sm.iter().for_each(|word| word.store(0, Relaxed));
@@ -167,11 +169,10 @@ impl Process {
 }
 
 impl Used {
-    /// Shows bytes of contexts, of code and of allocations.
-    pub fn set(&self, context: u64, module: u64, data: u64) {
-        self.context.store(context, Relaxed);
-        self.module.store(module, Relaxed);
+    /// Shows bytes of allocations, and of everything.
+    #[inline]
+    pub fn set_data(&self, data: u64, total: u64) {
         self.data.store(data, Relaxed);
-        self.total.store(context.wrapping_add(module).wrapping_add(data), Relaxed);
+        self.total.store(total, Relaxed);
     }
 }

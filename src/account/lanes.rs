@@ -9,6 +9,7 @@ use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 use gpuquota_quota::ledger;
+use gpuquota_region::hami::Used;
 use gpuquota_region::layout::{
     DEVICES, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KINDS, LANES,
 };
@@ -24,8 +25,16 @@ pub struct Lanes {
     locks: [Lock; LANES],
     /// Lane + 1 by device and use; 0 for none yet. First those of what is asked for, then the other kinds.
     opened: [[AtomicU8; USES]; DEVICES],
-    /// Bytes of the other kinds, as they were last set.
-    others: [[AtomicU64; KINDS]; DEVICES],
+    others: [Others; DEVICES],
+}
+
+/// Bytes of a device that were not asked for by a call with a size, as they were last set.
+struct Others {
+    kinds: [AtomicU64; KINDS],
+    /// Of these, what pools and graphs keep.
+    kept: AtomicU64,
+    /// Of these, what was measured.
+    measured: AtomicU64,
 }
 
 impl Process {
@@ -89,8 +98,11 @@ impl Process {
 
     /// Bytes that this process is charged for another kind.
     pub fn other_bytes(&self, device: u8, kind: u8) -> u64 {
-        let kinds = self.lanes.others.get(usize::from(device));
-        kinds.and_then(|kinds| kinds.get(usize::from(kind))).map_or(0, |bytes| bytes.load(Relaxed))
+        self.other(device, kind).map_or(0, |bytes| bytes.load(Relaxed))
+    }
+
+    fn other(&self, device: u8, kind: u8) -> Option<&AtomicU64> {
+        self.lanes.others.get(usize::from(device))?.kinds.get(usize::from(kind))
     }
 
     /// Whether a call of this process is under way whose bytes may still change.
@@ -108,15 +120,7 @@ impl Process {
     /// cap is asked: it may be passed by this, and then nothing more is admitted. False where no lane is free for the
     /// kind, or the book is broken.
     pub fn set_charge(&self, device: u8, kind: u8, bytes: u64) -> bool {
-        let Some((shown, record)) = self
-            .lanes
-            .others
-            .get(usize::from(device))
-            .and_then(|kinds| kinds.get(usize::from(kind)))
-            .zip(self.device(device))
-        else {
-            return false;
-        };
+        let Some((shown, record)) = self.other(device, kind).zip(self.device(device)) else { return false };
         if shown.load(Relaxed) == bytes {
             return true;
         }
@@ -133,31 +137,47 @@ impl Process {
         if let Ok(after) = after {
             record.peak.fetch_max(after, Relaxed);
         }
-        self.show(device);
+        self.show_others(device);
         after.is_ok()
     }
 
-    /// Writes this process's bytes into HAMi's view. Threads may pass each other here, so whoever wrote looks again:
-    /// the last one to write then wrote what was true.
+    /// Writes this process's bytes into HAMi's view after what it asked for has changed. Threads may pass each other
+    /// here, so whoever wrote looks again: the last one to write then wrote what was true.
     #[inline]
     pub(super) fn show(&self, device: u8) {
-        let used = self
-            .region()
-            .zip(self.slot_index())
-            .and_then(|(region, slot)| region.hami().procs.get(slot)?.used.get(usize::from(device)));
-        let Some(used) = used else { return };
-        let others =
-            || [KIND_CONTEXT, KIND_MODULE, KIND_POOL, KIND_GRAPH].map(|kind| self.other_bytes(device, kind));
-        let mut now = (self.asked_bytes(device), others());
+        let (Some(used), Some(others)) = (self.shown(device), self.lanes.others.get(usize::from(device)))
+        else {
+            return;
+        };
+        let mut asked = self.asked_bytes(device);
         for _ in 0..4 {
-            let (asked, [context, module, pool, graph]) = now;
-            let data = asked.unwrap_or(0).wrapping_add(pool).wrapping_add(graph);
-            used.set(context, module, data);
-            let again = (self.asked_bytes(device), others());
-            if again == now {
+            let data = asked.unwrap_or(0).wrapping_add(others.kept.load(Relaxed));
+            used.set_data(data, data.wrapping_add(others.measured.load(Relaxed)));
+            let again = self.asked_bytes(device);
+            if again == asked {
                 return;
             }
-            now = again;
+            asked = again;
         }
+    }
+
+    /// The same after another kind has changed.
+    fn show_others(&self, device: u8) {
+        let (Some(used), Some(others)) = (self.shown(device), self.lanes.others.get(usize::from(device)))
+        else {
+            return;
+        };
+        let sum = |kinds: [u8; 2]| kinds.map(|kind| self.other_bytes(device, kind)).iter().sum::<u64>();
+        others.kept.store(sum([KIND_POOL, KIND_GRAPH]), Relaxed);
+        others.measured.store(sum([KIND_CONTEXT, KIND_MODULE]), Relaxed);
+        used.context.store(self.other_bytes(device, KIND_CONTEXT), Relaxed);
+        used.module.store(self.other_bytes(device, KIND_MODULE), Relaxed);
+        self.show(device);
+    }
+
+    #[inline]
+    fn shown(&self, device: u8) -> Option<&'static Used> {
+        let process = self.region()?.hami().procs.get(self.slot_index()?)?;
+        process.used.get(usize::from(device))
     }
 }
