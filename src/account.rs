@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering
 use gpuquota_quota::ledger::{self, Book, Lane, Refused};
 use gpuquota_quota::share::{self, Rate};
 use gpuquota_region::layout::{Device, EVENT_DENIED, EVENT_REAPED, LANES};
-use gpuquota_region::slot::{self, Settle};
+use gpuquota_region::slot::Settle;
 use gpuquota_region::{Region, sys};
 pub use lanes::Lanes;
 
@@ -136,8 +136,7 @@ impl Process {
             let now = sys::monotonic_ns();
             let waited = now.saturating_sub(started);
             let settling = waited < SETTLING_NS && self.in_flight(device);
-            let dying = waited < TEARDOWN_NS
-                && self.region().is_some_and(|region| slot::any_dying(region, self.path()));
+            let dying = waited < TEARDOWN_NS && self.any_dying();
             if !settling && !dying {
                 break;
             }

@@ -23,6 +23,7 @@ use core::sync::atomic::{
 use gpuquota_quota::limits::{Limits, Mode};
 use gpuquota_quota::text::Line;
 use gpuquota_region::layout::{EVENT_BAD_LIMITS, Slot};
+use gpuquota_region::lock::Kept;
 use gpuquota_region::sys::{self, InChild, KeepErrno};
 use gpuquota_region::{Region, slot};
 use start::Started;
@@ -39,6 +40,8 @@ pub struct Process {
     /// Index of the slot + 1; 0 until one was claimed.
     slot: AtomicU32,
     claiming: Lock,
+    /// The region's file.
+    pub file: Kept,
     /// When the dead were last looked for, CLOCK_MONOTONIC nanoseconds.
     reaped_at_ns: AtomicU64,
     started: UnsafeCell<MaybeUninit<Started>>,
@@ -184,7 +187,7 @@ impl Process {
         let _errno = KeepErrno::new();
         let _claiming = self.claiming.lock();
         if self.slot.load(Acquire) == 0 {
-            let index = slot::claim(self.region()?, self.path(), &mut account::Heir).ok()?;
+            let index = slot::claim(self.region()?, self.path(), &self.file, &mut account::Heir).ok()?;
             self.slot.store((index as u32).wrapping_add(1), Release);
         }
         Some(self.slot.load(Acquire).wrapping_sub(1) as usize)
@@ -195,8 +198,16 @@ impl Process {
     pub fn reap(&self) -> bool {
         let _errno = KeepErrno::new();
         let own = (self.slot.load(Acquire) as usize).checked_sub(1);
-        let reap = |region| slot::reap(region, self.path(), own, &mut account::Heir).unwrap_or(0);
-        self.region().map_or(0, reap) > 0
+        let Some(region) = self.region() else { return false };
+        let reaped = self.file.with(self.path(), |file| slot::reap(region, file, own, &mut account::Heir));
+        reaped.is_ok_and(|freed| freed > 0)
+    }
+
+    /// Whether a process of the container is dying, so that what it holds will be free in a moment.
+    #[cold]
+    pub fn any_dying(&self) -> bool {
+        let Some(region) = self.region() else { return false };
+        self.file.with(self.path(), |file| slot::any_dying(region, file)).unwrap_or(false)
     }
 
     /// As [`Self::reap`], at most every tenth of a second and only where there are other processes: the view must

@@ -8,10 +8,13 @@
 //!
 //! A second, classic record lock on a byte of its own costs one open descriptor and gives the node the process's
 //! pid for nothing: `F_GETLK` translates it into the asker's PID namespace. Any close of the file by the process
-//! drops it, so losing it never means death.
+//! drops it, so losing it never means death; and so this library keeps one descriptor ([`Kept`]) and asks through it
+//! about others' locks, too, where it would otherwise open and close the file.
 
-use crate::sys::{self, Descriptor, Errno, InChild, LockKind};
+use crate::sys::{self, Descriptor, Errno, Identity, InChild, LockKind};
 use core::ffi::CStr;
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// First lock byte of the slots (OFD). Far behind any data, so that `lockf` on the file cannot meet it.
 pub const SLOT_BYTE: u64 = 1 << 44;
@@ -41,11 +44,55 @@ pub fn keep_for_life(file: Descriptor) -> Result<(), Errno> {
     sys::advise_fork(page, PAGE, InChild::Absent)
 }
 
-/// Takes the classic lock that tells the node our pid; returns the number of the descriptor that holds it.
-pub fn announce_pid(path: &CStr, slot: usize) -> Result<i32, Errno> {
-    let file = Descriptor::open(path, libc::O_RDWR, 0)?.above(HIGH)?;
-    file.try_lock(LockKind::Classic, PID_BYTE.wrapping_add(slot as u64))?;
-    Ok(file.into_raw())
+/// Takes the classic lock that tells the node our pid, for as long as no descriptor of the file is closed.
+pub fn announce_pid(file: &Descriptor, slot: usize) -> Result<(), Errno> {
+    file.try_lock(LockKind::Classic, PID_BYTE.wrapping_add(slot as u64))
+}
+
+/// One descriptor of the region's file that this process keeps. All-zero bytes: none yet.
+pub struct Kept {
+    /// Number + 1.
+    number: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+}
+
+impl Kept {
+    /// None yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { number: AtomicI32::new(0), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+    }
+
+    /// Uses the descriptor, opened if need be: for the first time, or because the program has closed it (its number may
+    /// be another file's by now). Of two threads that find it missing at once each opens one, and both stay open.
+    pub fn with<R>(&self, path: &CStr, then: impl FnOnce(&Descriptor) -> R) -> Result<R, Errno> {
+        if let Some(number) = self.number.load(Acquire).checked_sub(1).filter(|number| *number >= 0) {
+            let file = ManuallyDrop::new(Descriptor::from_raw(number));
+            let known = Identity { device: self.device.load(Relaxed), inode: self.inode.load(Relaxed) };
+            if file.identity() == Ok(known) {
+                return Ok(then(&file));
+            }
+        }
+        let file = {
+            let low = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0)?;
+            // If the limit on descriptors forbids the high number, the low one has to do. It is closed here, before
+            // any lock is taken through the other.
+            low.duplicate_above(HIGH).unwrap_or(low)
+        };
+        let identity = file.identity()?;
+        self.device.store(identity.device, Relaxed);
+        self.inode.store(identity.inode, Relaxed);
+        let answer = then(&file);
+        self.number.store(file.into_raw().wrapping_add(1), Release);
+        Ok(answer)
+    }
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What `/proc/PID/stat` tells.

@@ -2,7 +2,7 @@
 
 use crate::file::Region;
 use crate::layout::{self, SLOT_FREE, SLOT_TAKEN, Slot};
-use crate::lock::{self, slot_byte};
+use crate::lock::{self, Kept, slot_byte};
 use crate::sys::{self, Descriptor, Errno, LockKind};
 use core::ffi::CStr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -24,7 +24,12 @@ pub trait Settle {
 }
 
 /// Claims a slot for this process. The slot stays taken until the process dies.
-pub fn claim(region: &Region, path: &CStr, settle: &mut impl Settle) -> Result<usize, ClaimError> {
+pub fn claim(
+    region: &Region,
+    path: &CStr,
+    kept: &Kept,
+    settle: &mut impl Settle,
+) -> Result<usize, ClaimError> {
     let file = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0).map_err(ClaimError::File)?;
     let free = |slot: &Slot| slot.state.load(Acquire) == SLOT_FREE;
     let index = match first_lockable(region, &file, free)? {
@@ -49,8 +54,8 @@ pub fn claim(region: &Region, path: &CStr, settle: &mut impl Settle) -> Result<u
         process.show(sys::pid());
     }
     lock::keep_for_life(file).map_err(ClaimError::File)?;
-    // A process without it lives on; the node then knows its pid only from the region.
-    let _ = lock::announce_pid(path, index);
+    // Behind the last close. A process without it lives on; the node then knows its pid only from the region.
+    let _ = kept.with(path, |file| lock::announce_pid(file, index));
     Ok(index)
 }
 
@@ -75,13 +80,7 @@ fn first_lockable(
 }
 
 /// Gives back what dead processes hold, passing over the caller's `own` slot. Returns how many slots were freed.
-pub fn reap(
-    region: &Region,
-    path: &CStr,
-    own: Option<usize>,
-    settle: &mut impl Settle,
-) -> Result<usize, Errno> {
-    let file = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0)?;
+pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut impl Settle) -> usize {
     let high = region.ours().header.slot_high.load(Acquire) as usize;
     let mut freed = 0usize;
     for (index, slot) in region.ours().slots.iter().enumerate().take(high) {
@@ -95,18 +94,17 @@ pub fn reap(
         }
         file.unlock(slot_byte(index));
     }
-    Ok(freed)
+    freed
 }
 
 /// Whether a process of this container is dying: its lock is gone, but the kernel has not yet closed its files.
 /// What it holds will be free in a moment.
 #[must_use]
-pub fn any_dying(region: &Region, path: &CStr) -> bool {
-    let Ok(file) = Descriptor::open(path, libc::O_RDONLY | libc::O_NOCTTY, 0) else { return false };
+pub fn any_dying(region: &Region, file: &Descriptor) -> bool {
     let high = region.ours().header.slot_high.load(Acquire) as usize;
     let taken = |slot: &Slot| slot.state.load(Acquire) == SLOT_TAKEN;
     let mut slots = region.ours().slots.iter().enumerate().take(high).filter(|(_, slot)| taken(slot));
-    slots.any(|(index, slot)| is_held(&file, index) == Ok(false) && taken(slot))
+    slots.any(|(index, slot)| is_held(file, index) == Ok(false) && taken(slot))
 }
 
 /// Whether a taken slot's process is gone, as far as this PID namespace can tell. Its lock decides finally; this
@@ -171,17 +169,18 @@ mod tests {
     #[test]
     fn a_slot_is_held_after_every_descriptor_of_its_holder_was_closed() {
         let (path, region) = region("held");
-        let index = claim(&region, &path, &mut Nothing).expect("a slot");
+        let kept = Kept::new();
+        let index = claim(&region, &path, &kept, &mut Nothing).expect("a slot");
         let other = Descriptor::open(&path, libc::O_RDWR, 0).expect("the file");
         assert!(is_held(&other, index).expect("locks"), "the lock lives in a mapping, not in a descriptor");
-        assert_eq!(reap(&region, &path, Some(index), &mut Nothing), Ok(0));
+        assert_eq!(kept.with(&path, |file| reap(&region, file, Some(index), &mut Nothing)), Ok(0));
     }
 
     #[test]
     fn two_claims_get_two_slots_and_the_view_counts_both() {
         let (path, region) = region("two");
-        let first = claim(&region, &path, &mut Nothing).expect("a slot");
-        let second = claim(&region, &path, &mut Nothing).expect("another");
+        let first = claim(&region, &path, &Kept::new(), &mut Nothing).expect("a slot");
+        let second = claim(&region, &path, &Kept::new(), &mut Nothing).expect("another");
         assert_ne!(first, second);
         assert_eq!(region.hami().proc_num.load(Acquire), 2);
     }
@@ -194,7 +193,7 @@ mod tests {
         slot.pid_namespace.store(sys::inode_of(c"/proc/self/ns/pid"), Relaxed);
         slot.state.store(SLOT_TAKEN, Release);
         region.ours().header.slot_high.store(6, Release);
-        assert_eq!(reap(&region, &path, None, &mut Nothing), Ok(1));
+        assert_eq!(Kept::new().with(&path, |file| reap(&region, file, None, &mut Nothing)), Ok(1));
         assert_eq!(slot.state.load(Acquire), SLOT_FREE);
     }
 }

@@ -60,8 +60,10 @@ impl Drop for Descriptor {
 /// What [`Descriptor::identity`] tells of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
-    device: u64,
-    inode: u64,
+    /// Device of its file system.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
 }
 
 /// What [`Descriptor::stat`] tells of a file.
@@ -95,9 +97,11 @@ impl Descriptor {
     /// Moves the descriptor to a number of at least `floor`, so that it does not stand where the program expects
     /// its own (0 to 2 may be closed on purpose).
     pub fn above(self, floor: i32) -> Result<Self, Errno> {
-        if self.0 >= floor {
-            return Ok(self);
-        }
+        if self.0 >= floor { Ok(self) } else { self.duplicate_above(floor) }
+    }
+
+    /// Another descriptor of the same open file description, with a number of at least `floor`.
+    pub fn duplicate_above(&self, floor: i32) -> Result<Self, Errno> {
         // SAFETY: plain fcntl on our own descriptor.
         check(unsafe { libc::fcntl(self.0, libc::F_DUPFD_CLOEXEC, floor) }).map(Self)
     }

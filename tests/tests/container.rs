@@ -137,6 +137,13 @@ fn pid_namespaces() -> Verdict {
     assert!(seen <= free - GIB, "the other namespace's memory is not counted: {seen} free");
     assert_eq!(other.ask(&format!("alloc {}", seen + 1), "rc"), 2);
     assert_eq!(other.ask("info", "free"), seen, "a living process was reaped from another namespace");
+    // From outside each is another one, also after they have looked at the region's locks themselves.
+    let told = quota.inspect();
+    let processes = told["processes"].as_array().expect("a list").iter();
+    let mut outside: Vec<_> = processes.filter_map(|process| process["host_pid"].as_i64()).collect();
+    outside.sort_unstable();
+    outside.dedup();
+    assert!(outside.len() == 2 && outside[0] > 1, "{told:#}");
     one.kill();
     let rc = other.ask(&format!("alloc {}", seen + GIB), "rc");
     assert_eq!(rc, 0, "a dead process was not reaped from another namespace");

@@ -98,7 +98,8 @@ pub fn join(region: &Region, path: &Path) -> usize {
     impl slot::Settle for Nothing {
         fn settle(&mut self, _: &Region, _: usize) {}
     }
-    let index = slot::claim(region, &c_path(path), &mut Nothing).expect("a slot");
+    let index = slot::claim(region, &c_path(path), &gpuquota_region::lock::Kept::new(), &mut Nothing)
+        .expect("a slot");
     region.ours().slots[index].lane_device[0].store(1, Relaxed);
     region.ours().lanes[index][0].held.store((1 << 28) << 16, Relaxed);
     region.ours().slots[index].pending_ns[0].store(4_000_000, Relaxed);
