@@ -23,6 +23,16 @@ pub mod sys {
     //! NVIDIA's types and declarations: bindgen's output, checked in (`driver/sys.sh` regenerates it).
     pub mod cuda;
     pub mod nvml;
+
+    /// What no header declares; seen in what nvidia-smi calls.
+    pub mod undeclared {
+        unsafe extern "C" {
+            pub fn nvmlInternalGetExportTable(
+                table: *mut *const core::ffi::c_void,
+                identifier: *const core::ffi::c_void,
+            ) -> super::nvml::nvmlReturn_t;
+        }
+    }
 }
 
 use core::ffi::{CStr, c_char, c_int, c_void};

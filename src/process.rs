@@ -162,6 +162,12 @@ impl Process {
         self.limits().mode == Mode::Observe
     }
 
+    /// Whether tools see the container's slice of a device: it has a cap, and the cap binds.
+    pub fn shows_slice(&self, device: u8) -> bool {
+        let capped = |record| self.known.memory_cap(device, record).is_some();
+        !self.observes() && self.device(device).is_some_and(capped)
+    }
+
     /// The region's path.
     pub fn path(&self) -> &CStr {
         self.started().path.as_c_str()

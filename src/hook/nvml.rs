@@ -6,11 +6,13 @@
 #![allow(unsafe_code)]
 
 pub mod figure;
+pub mod private;
+pub mod processes;
 
 use super::{Missing, calls, hooks};
 use crate::device::Uuid;
 use crate::driver::{Entry, Library, open, sys::nvml as sys};
-use crate::process::{Quota, quota};
+use crate::process::{Process, Quota, quota};
 use crate::report::{self, Memory};
 use core::ffi::{c_char, c_uint};
 use core::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Release};
@@ -24,7 +26,7 @@ pub static LIBNVML: Library = Library::new(
     TABLES,
 );
 
-static TABLES: &[&[Entry]] = &[TABLE, CALLED];
+static TABLES: &[&[Entry]] = &[TABLE, processes::TABLE, private::TABLE, CALLED];
 
 const SUCCESS: nvmlReturn_t = nvmlReturn_t::NVML_SUCCESS;
 
@@ -37,12 +39,6 @@ calls! { super::LIBNVML, sys;
     nvmlDeviceGetIndex: fn(nvmlDevice_t, *mut c_uint) -> nvmlReturn_t;
     nvmlInit_v2: fn() -> nvmlReturn_t;
     nvmlSystemGetDriverVersion: fn(*mut c_char, c_uint) -> nvmlReturn_t;
-    nvmlDeviceGetComputeRunningProcesses_v2: fn(
-        nvmlDevice_t, *mut c_uint, *mut sys::nvmlProcessInfo_v2_t
-    ) -> nvmlReturn_t;
-    nvmlDeviceGetComputeRunningProcesses_v3: fn(
-        nvmlDevice_t, *mut c_uint, *mut sys::nvmlProcessInfo_t
-    ) -> nvmlReturn_t;
     nvmlDeviceGetHandleByUUID: fn(*const c_char, *mut nvmlDevice_t) -> nvmlReturn_t;
 }
 
@@ -92,12 +88,16 @@ fn describe(device: nvmlDevice_t, uuid: &mut Uuid) -> Option<u32> {
     Some(index)
 }
 
+/// Region index of an NVML device whose memory is `total` bytes, or 0 where that is not known.
+fn device_index(process: &Process, device: nvmlDevice_t, total: u64) -> Option<u8> {
+    let describe = |uuid: &mut Uuid| describe(device, uuid).map(|index| (index, total));
+    process.known.of_handle(process, device as u64, describe)
+}
+
 /// The slice of a device, from what NVML said of the whole.
 fn slice(device: nvmlDevice_t, total: u64, free: u64) -> Option<Memory> {
     let Quota::On(process) = quota() else { return None };
-    let describe = |uuid: &mut Uuid| describe(device, uuid).map(|index| (index, total));
-    let index = process.known.of_handle(process, device as u64, describe)?;
-    report::memory(process, index, total, free)
+    report::memory(process, device_index(process, device, total)?, total, free)
 }
 
 fn memory(device: nvmlDevice_t, memory: *mut nvmlMemory_t, answer: nvmlReturn_t) -> nvmlReturn_t {

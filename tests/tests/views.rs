@@ -1,6 +1,6 @@
 //! The view is one: whoever is asked about the device's memory, the answer is the slice.
 
-use gpuquota_promises::{GIB, Machine};
+use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program};
 
 const CAP: i64 = 2 * GIB;
 
@@ -64,4 +64,54 @@ fn hami_variables_make_the_same_slice() {
         assert_eq!(view.value("total"), CAP, "{name}: {view}");
         assert_eq!(view.value("nvml_total"), CAP, "{name}: {view}");
     }
+}
+
+/// `processes` tells whom NVML names to it, in each layout; here once all others have started.
+fn named(mut program: Program) -> Outcome {
+    program.tell("go on");
+    program.wait_for("graphics");
+    program.finish().success()
+}
+
+#[test]
+fn the_lists_name_the_container_s_processes_by_the_books() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(8 * GIB);
+    let mut neighbour = machine.bare().start("processes", &["100"]);
+    neighbour.wait_for("pid");
+    let mut first = quota.start("processes", &["300"]);
+    let mut second = quota.start("processes", &["200"]);
+    let mut pids = [first.wait_for("pid"), second.wait_for("pid")];
+    let truth = machine.truth();
+    let context = truth.device("context_bytes") / 3;
+    let mut bytes = [300 * MIB + context, 200 * MIB + context];
+    let outcome = named(second);
+    for layout in ["v1", "v2", "v3"] {
+        let mut seen = outcome.values(&format!("{layout}_pid"));
+        let mut held = outcome.values(&format!("{layout}_bytes"));
+        seen.sort_unstable();
+        held.sort_unstable();
+        pids.sort_unstable();
+        bytes.sort_unstable();
+        assert_eq!((&seen[..], &held[..]), (&pids[..], &bytes[..]), "{layout}: {outcome}");
+    }
+    // NVML_ERROR_INSUFFICIENT_SIZE, and how many there are.
+    assert_eq!(outcome.values("room"), [7, 7], "{outcome}");
+    assert_eq!(outcome.values("count"), [2, 2], "{outcome}");
+    assert_eq!(outcome.value("graphics"), 0);
+    // The driver itself names all three, also to who has no quota.
+    assert_eq!(named(neighbour).values("count"), [2, 2], "one has ended");
+    named(first);
+}
+
+#[test]
+fn the_dead_are_not_listed() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(8 * GIB);
+    let mut dead = quota.start("processes", &["300"]);
+    dead.wait_for("pid");
+    let mut alive = quota.start("processes", &["200"]);
+    let pid = alive.wait_for("pid");
+    dead.kill();
+    assert_eq!(named(alive).values("v3_pid"), [pid]);
 }

@@ -26,6 +26,13 @@ pub struct nvmlMemory_v2_st {
 pub type nvmlMemory_v2_t = nvmlMemory_v2_st;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct nvmlProcessInfo_v1_st {
+    pub pid: core::ffi::c_uint,
+    pub usedGpuMemory: core::ffi::c_ulonglong,
+}
+pub type nvmlProcessInfo_v1_t = nvmlProcessInfo_v1_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct nvmlProcessInfo_v2_st {
     pub pid: core::ffi::c_uint,
     pub usedGpuMemory: core::ffi::c_ulonglong,
@@ -34,6 +41,24 @@ pub struct nvmlProcessInfo_v2_st {
 }
 pub type nvmlProcessInfo_v2_t = nvmlProcessInfo_v2_st;
 pub type nvmlProcessInfo_t = nvmlProcessInfo_v2_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlProcessDetail_v1_t {
+    pub pid: core::ffi::c_uint,
+    pub usedGpuMemory: core::ffi::c_ulonglong,
+    pub gpuInstanceId: core::ffi::c_uint,
+    pub computeInstanceId: core::ffi::c_uint,
+    pub usedGpuCcProtectedMemory: core::ffi::c_ulonglong,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlProcessDetailList_v1_t {
+    pub version: core::ffi::c_uint,
+    pub mode: core::ffi::c_uint,
+    pub numProcArrayEntries: core::ffi::c_uint,
+    pub procArray: *mut nvmlProcessDetail_v1_t,
+}
+pub type nvmlProcessDetailList_t = nvmlProcessDetailList_v1_t;
 impl nvmlReturn_enum {
     pub const NVML_SUCCESS: nvmlReturn_enum = nvmlReturn_enum(0);
     pub const NVML_ERROR_UNINITIALIZED: nvmlReturn_enum = nvmlReturn_enum(1);
@@ -111,7 +136,62 @@ unsafe extern "C" {
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
+    pub fn nvmlDeviceGetGraphicsRunningProcesses_v3(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetMPSComputeRunningProcesses_v3(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetRunningProcessDetailList(
+        device: nvmlDevice_t,
+        plist: *mut nvmlProcessDetailList_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetComputeRunningProcesses(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_v1_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
     pub fn nvmlDeviceGetComputeRunningProcesses_v2(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_v2_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetGraphicsRunningProcesses(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_v1_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetGraphicsRunningProcesses_v2(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_v2_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetMPSComputeRunningProcesses(
+        device: nvmlDevice_t,
+        infoCount: *mut core::ffi::c_uint,
+        infos: *mut nvmlProcessInfo_v1_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetMPSComputeRunningProcesses_v2(
         device: nvmlDevice_t,
         infoCount: *mut core::ffi::c_uint,
         infos: *mut nvmlProcessInfo_v2_t,

@@ -15,6 +15,7 @@
 //! This room may use `unsafe` because it calls NVML with pointers to its own locals.
 #![allow(unsafe_code)]
 
+use super::processes::{nvmlDeviceGetComputeRunningProcesses_v2, nvmlDeviceGetComputeRunningProcesses_v3};
 use super::{SUCCESS, initialise, sys};
 use crate::device::Uuid;
 use core::ffi::c_uint;
@@ -88,11 +89,11 @@ fn look_at_many(device: nvmlDevice_t, count: c_uint) -> Figure {
 
 /// The list by its newest function; both have records of the same layout.
 fn list(device: nvmlDevice_t, count: &mut c_uint, infos: *mut nvmlProcessInfo_t) -> Option<nvmlReturn_t> {
-    if let Some(list) = super::nvmlDeviceGetComputeRunningProcesses_v3::REAL.get() {
+    if let Some(list) = nvmlDeviceGetComputeRunningProcesses_v3::REAL.get() {
         // SAFETY: room for `count` records, which NVML is told.
         return Some(unsafe { list(device, count, infos) });
     }
-    let list = super::nvmlDeviceGetComputeRunningProcesses_v2::REAL.get()?;
+    let list = nvmlDeviceGetComputeRunningProcesses_v2::REAL.get()?;
     // SAFETY: as above.
     Some(unsafe { list(device, count, infos.cast()) })
 }

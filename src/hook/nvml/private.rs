@@ -1,0 +1,114 @@
+//! nvidia-smi lists processes through a private table of NVML's, not through the public functions.
+//!
+//! The table is known by an identifier, begins with its size in bytes, and is only ever appended to. In the drivers
+//! that are known (535: 245 words, 550: 251, 555: 255) its entries 213, 214 and 215 are the lists of compute, graphics
+//! and MPS processes: `(device, count, records of 4,128 bytes that begin with pid and bytes)`. There the caller is given
+//! a copy with our own three; a table of any other length is left as it is, until somebody has looked.
+//!
+//! # Safety
+//! This room may use `unsafe` because it copies a table that NVML gave, of the length that it says, and calls its
+//! entries as nvidia-smi does.
+#![allow(unsafe_code)]
+
+use super::processes::{Record, keep_own};
+use super::{SUCCESS, hooks, sys};
+use crate::driver::sys::undeclared;
+use core::ffi::{c_uint, c_void};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use sys::{nvmlDevice_t, nvmlReturn_t};
+
+/// The table's identifier, c4fe3e6c-c98f-6c4e-a327-ee696e12f7c4.
+const IDENTIFIER: [u8; 16] = 0xc4fe3e6c_c98f_6c4e_a327_ee696e12f7c4_u128.to_be_bytes();
+/// Lengths, in words, of the tables that are known.
+const KNOWN: [usize; 3] = [245, 251, 255];
+const LONGEST: usize = 255;
+/// Where the three lists lie.
+const LISTS: usize = 213;
+
+/// As much of a record as matters here; the rest is the process's name.
+#[repr(C)]
+struct Named {
+    pid: c_uint,
+    bytes: u64,
+    rest: [u64; 514],
+}
+
+const _: () = assert!(size_of::<Named>() == 4128);
+
+impl Record for Named {
+    fn pid(&self) -> c_uint {
+        self.pid
+    }
+
+    fn set_bytes(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+}
+
+type List = unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut Named) -> nvmlReturn_t;
+
+/// Our copy: word 0 is the size.
+static COPY: [AtomicPtr<c_void>; LONGEST] = [const { AtomicPtr::new(core::ptr::null_mut()) }; LONGEST];
+/// The table that it was made from.
+static ORIGINAL: AtomicUsize = AtomicUsize::new(0);
+
+fn export_table(table: *mut *const c_void, identifier: *const c_void, answer: nvmlReturn_t) -> nvmlReturn_t {
+    if answer != SUCCESS || table.is_null() || identifier.is_null() {
+        return answer;
+    }
+    // SAFETY: NVML has read the one and written the other.
+    let (asked, given) = unsafe { (identifier.cast::<[u8; 16]>().read_unaligned(), *table) };
+    if asked == IDENTIFIER && !given.is_null() && copy(given.cast()) {
+        // SAFETY: as above.
+        unsafe { *table = COPY.as_ptr().cast() };
+    }
+    answer
+}
+
+/// Copies a table of known length.
+fn copy(given: *const *mut c_void) -> bool {
+    if ORIGINAL.load(Acquire) == given as usize {
+        return true;
+    }
+    // SAFETY: word 0 of a table is its size.
+    let words = unsafe { given.read() } as usize / size_of::<usize>();
+    if !KNOWN.contains(&words) || ORIGINAL.load(Relaxed) != 0 {
+        return false;
+    }
+    for (at, place) in COPY.iter().enumerate().take(words) {
+        // SAFETY: within the table's own length.
+        place.store(unsafe { given.wrapping_add(at).read() }, Relaxed);
+    }
+    let ours = [list::<0> as *mut c_void, list::<1> as *mut c_void, list::<2> as *mut c_void];
+    for (place, own) in COPY.iter().skip(LISTS).zip(ours) {
+        place.store(own, Relaxed);
+    }
+    ORIGINAL.store(given as usize, Release);
+    true
+}
+
+/// One of the three lists: the driver's, and of it the container's.
+unsafe extern "C" fn list<const WHICH: usize>(
+    device: nvmlDevice_t,
+    count: *mut c_uint,
+    infos: *mut Named,
+) -> nvmlReturn_t {
+    let original = ORIGINAL.load(Acquire) as *const *mut c_void;
+    // SAFETY: the table that was copied, of known length, and called as the caller would have called it.
+    unsafe {
+        let entry = original.wrapping_add(LISTS.wrapping_add(WHICH)).read();
+        let entry = core::mem::transmute_copy::<*mut c_void, List>(&entry);
+        let answer = entry(device, count, infos);
+        if answer == SUCCESS && !count.is_null() && !infos.is_null() {
+            let _inside = crate::thread::Inside::enter();
+            let entries = core::slice::from_raw_parts_mut(infos, *count as usize);
+            *count = keep_own(device, entries) as c_uint;
+        }
+        answer
+    }
+}
+
+hooks! { super::super::LIBNVML, undeclared;
+    nvmlInternalGetExportTable: fn(table: *mut *const c_void, identifier: *const c_void) -> nvmlReturn_t
+        = |real| export_table(table, identifier, real());
+}

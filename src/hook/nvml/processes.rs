@@ -1,0 +1,238 @@
+//! The processes of the container, as its tools read them: their pids as the caller has them, and what they hold by
+//! the books.
+//!
+//! Which processes a driver lists, by which pids and with which sizes depends on its branch (`figure`). So the list of
+//! compute processes is the region's; in every other list the driver's entries stand, as far as they are the
+//! container's, with the sizes of the books.
+//!
+//! # Safety
+//! This room may use `unsafe` because it writes to the caller's arrays within the count that the caller gave, and
+//! rewrites records that NVML has just written successfully.
+#![allow(unsafe_code)]
+
+use super::{SUCCESS, device_index, hooks, sys};
+use crate::process::{Process, Quota, quota};
+use core::ffi::c_uint;
+use gpuquota_region::layout::{self, SLOT_TAKEN, Slot};
+use gpuquota_region::{lock, slot, sys as kernel};
+use sys::{nvmlDevice_t, nvmlProcessInfo_t, nvmlProcessInfo_v1_t, nvmlProcessInfo_v2_t, nvmlReturn_t};
+
+/// No instance: the device is not partitioned.
+const NO_INSTANCE: c_uint = c_uint::MAX;
+
+/// A record of some list of processes.
+pub(super) trait Record {
+    /// Its pid.
+    fn pid(&self) -> c_uint;
+    /// Corrects its size.
+    fn set_bytes(&mut self, bytes: u64);
+}
+
+/// A record that can be made from nothing.
+trait Made: Record {
+    fn made(pid: c_uint, bytes: u64) -> Self;
+}
+
+macro_rules! records {
+    ($($record:ty { $($instance:ident),* };)*) => { $(
+        impl Record for $record {
+            fn pid(&self) -> c_uint {
+                self.pid
+            }
+
+            fn set_bytes(&mut self, bytes: u64) {
+                self.usedGpuMemory = bytes;
+            }
+        }
+
+        impl Made for $record {
+            fn made(pid: c_uint, bytes: u64) -> Self {
+                Self { pid, usedGpuMemory: bytes, $($instance: NO_INSTANCE),* }
+            }
+        }
+    )* };
+}
+
+records! {
+    nvmlProcessInfo_v1_t {};
+    nvmlProcessInfo_v2_t { gpuInstanceId, computeInstanceId };
+}
+
+impl Record for sys::nvmlProcessDetail_v1_t {
+    fn pid(&self) -> c_uint {
+        self.pid
+    }
+
+    fn set_bytes(&mut self, bytes: u64) {
+        self.usedGpuMemory = bytes;
+    }
+}
+
+/// Where the caller's tools see the slice and not the whole device.
+fn container(device: nvmlDevice_t) -> Option<(&'static Process, u8)> {
+    let Quota::On(process) = quota() else { return None };
+    let index = device_index(process, device, 0)?;
+    process.shows_slice(index).then_some((process, index))
+}
+
+/// Bytes that the process in a slot holds of a device; `None` where it has nothing to do with it.
+fn held(process: &Process, at: usize, slot: &Slot, device: u8) -> Option<u64> {
+    use core::sync::atomic::Ordering::Acquire;
+    if slot.state.load(Acquire) != SLOT_TAKEN {
+        return None;
+    }
+    let lanes = process.region()?.ours().lanes.get(at)?;
+    let serves = |of: &core::sync::atomic::AtomicU8| of.load(Acquire) == device.wrapping_add(1);
+    let own = slot.lane_device.iter().zip(lanes).filter(|(of, _)| serves(of));
+    own.map(|(_, lane)| layout::held_bytes(lane.held.load(Acquire))).reduce(u64::wrapping_add)
+}
+
+/// Calls `visit` with pid and bytes of each living process of the container at a device, as far as the caller can see
+/// it, until it returns false.
+fn each(process: &Process, device: u8, visit: &mut dyn FnMut(c_uint, u64) -> bool) {
+    use core::sync::atomic::Ordering::{Acquire, Relaxed};
+    let Some(region) = process.region() else { return };
+    let ours = region.ours();
+    let high = ours.header.slot_high.load(Acquire) as usize;
+    let here = kernel::inode_of(c"/proc/self/ns/pid");
+    let _ = process.file.with(process.path(), |file| {
+        for (at, slot) in ours.slots.iter().enumerate().take(high) {
+            let Some(bytes) = held(process, at, slot, device) else { continue };
+            let own = process.slot_index() == Some(at);
+            // A slot whose lock is free belongs to somebody dead.
+            if !own && slot::is_held(file, at) != Ok(true) {
+                continue;
+            }
+            let pid = if slot.pid_namespace.load(Relaxed) == here {
+                slot.pid.load(Relaxed)
+            } else {
+                // The kernel translates; 0 and nothing are processes that are not visible from here.
+                file.classic_holder(lock::PID_BYTE.wrapping_add(at as u64)).ok().flatten().unwrap_or(0)
+            };
+            if pid != 0 && !visit(pid, bytes) {
+                return;
+            }
+        }
+    });
+}
+
+/// The list of compute processes, by the protocol of NVML's lists: too little room tells how much is needed.
+fn compute<T: Made>(
+    device: nvmlDevice_t,
+    count: *mut c_uint,
+    infos: *mut T,
+    call: impl FnOnce() -> nvmlReturn_t,
+) -> nvmlReturn_t {
+    let Some((process, index)) = container(device).filter(|_| !count.is_null()) else { return call() };
+    // SAFETY: not null, and the caller gives it to NVML, which reads it too.
+    let room = unsafe { *count } as usize;
+    if infos.is_null() && room > 0 {
+        return call();
+    }
+    let answer = call();
+    if answer != SUCCESS && answer != nvmlReturn_t::NVML_ERROR_INSUFFICIENT_SIZE {
+        return answer;
+    }
+    let mut found = 0usize;
+    each(process, index, &mut |pid, bytes| {
+        if found < room {
+            // SAFETY: below the count that the caller gave, in an array that is not null.
+            unsafe { infos.wrapping_add(found).write(T::made(pid, bytes)) };
+        }
+        found = found.saturating_add(1);
+        true
+    });
+    // SAFETY: not null.
+    unsafe { *count = found as c_uint };
+    if found > room { nvmlReturn_t::NVML_ERROR_INSUFFICIENT_SIZE } else { SUCCESS }
+}
+
+/// Leaves of the driver's entries those of the container, with the sizes of the books. How many they are.
+pub(super) fn keep_own<T: Record>(device: nvmlDevice_t, entries: &mut [T]) -> usize {
+    let Some((process, index)) = container(device) else { return entries.len() };
+    let mut kept = 0usize;
+    for at in 0..entries.len() {
+        let Some(pid) = entries.get(at).map(Record::pid) else { break };
+        let mut own = None;
+        each(process, index, &mut |known, bytes| {
+            own = (known == pid).then_some(bytes);
+            own.is_none()
+        });
+        if let Some(bytes) = own {
+            if let Some((front, [from, ..])) = entries.split_at_mut_checked(at)
+                && let Some(to) = front.get_mut(kept)
+            {
+                core::mem::swap(to, from);
+            }
+            if let Some(entry) = entries.get_mut(kept) {
+                entry.set_bytes(bytes);
+            }
+            kept = kept.saturating_add(1);
+        }
+    }
+    kept
+}
+
+/// A list that the driver has written.
+fn filtered<T: Record>(
+    device: nvmlDevice_t,
+    count: *mut c_uint,
+    infos: *mut T,
+    answer: nvmlReturn_t,
+) -> nvmlReturn_t {
+    if answer == SUCCESS && !count.is_null() && !infos.is_null() {
+        // SAFETY: not null, and NVML has just written `count` entries.
+        unsafe {
+            let entries = core::slice::from_raw_parts_mut(infos, *count as usize);
+            *count = keep_own(device, entries) as c_uint;
+        }
+    }
+    answer
+}
+
+/// A list in a structure of its own.
+fn details(
+    device: nvmlDevice_t,
+    list: *mut sys::nvmlProcessDetailList_t,
+    answer: nvmlReturn_t,
+) -> nvmlReturn_t {
+    if answer == SUCCESS && !list.is_null() {
+        // SAFETY: not null, and NVML has just written it.
+        let list = unsafe { &mut *list };
+        return filtered(device, &mut list.numProcArrayEntries, list.procArray, answer);
+    }
+    answer
+}
+
+hooks! { super::super::LIBNVML, sys;
+    nvmlDeviceGetComputeRunningProcesses: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_v1_t
+    ) -> nvmlReturn_t = |real| compute(device, count, infos, real);
+    nvmlDeviceGetComputeRunningProcesses_v2: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_v2_t
+    ) -> nvmlReturn_t = |real| compute(device, count, infos, real);
+    nvmlDeviceGetComputeRunningProcesses_v3: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_t
+    ) -> nvmlReturn_t = |real| compute(device, count, infos, real);
+    nvmlDeviceGetGraphicsRunningProcesses: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_v1_t
+    ) -> nvmlReturn_t = |real| filtered(device, count, infos, real());
+    nvmlDeviceGetGraphicsRunningProcesses_v2: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_v2_t
+    ) -> nvmlReturn_t = |real| filtered(device, count, infos, real());
+    nvmlDeviceGetGraphicsRunningProcesses_v3: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_t
+    ) -> nvmlReturn_t = |real| filtered(device, count, infos, real());
+    nvmlDeviceGetMPSComputeRunningProcesses: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_v1_t
+    ) -> nvmlReturn_t = |real| filtered(device, count, infos, real());
+    nvmlDeviceGetMPSComputeRunningProcesses_v2: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_v2_t
+    ) -> nvmlReturn_t = |real| filtered(device, count, infos, real());
+    nvmlDeviceGetMPSComputeRunningProcesses_v3: fn(
+        device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_t
+    ) -> nvmlReturn_t = |real| filtered(device, count, infos, real());
+    nvmlDeviceGetRunningProcessDetailList: fn(
+        device: nvmlDevice_t, list: *mut sys::nvmlProcessDetailList_t
+    ) -> nvmlReturn_t = |real| details(device, list, real());
+}
