@@ -5,6 +5,7 @@
 //! NVML has just written successfully.
 #![allow(unsafe_code)]
 
+pub mod activity;
 pub mod figure;
 pub mod private;
 pub mod processes;
@@ -26,7 +27,7 @@ pub static LIBNVML: Library = Library::new(
     TABLES,
 );
 
-static TABLES: &[&[Entry]] = &[TABLE, processes::TABLE, private::TABLE, CALLED];
+static TABLES: &[&[Entry]] = &[TABLE, processes::TABLE, activity::TABLE, private::TABLE, CALLED];
 
 const SUCCESS: nvmlReturn_t = nvmlReturn_t::NVML_SUCCESS;
 

@@ -115,3 +115,21 @@ fn the_dead_are_not_listed() {
     dead.kill();
     assert_eq!(named(alive).values("v3_pid"), [pid]);
 }
+
+#[test]
+fn samples_of_utilisation_tell_only_of_the_container() {
+    let machine = Machine::new("H100");
+    let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
+    neighbour.wait_for("ready");
+    let quota = machine.quota().memory(8 * GIB);
+    let mut own = quota.start("samples", &[]);
+    let pid = own.wait_for("pid");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    own.tell("go on");
+    let outcome = own.finish().success();
+    // NVML_ERROR_NOT_FOUND: nobody of the container has worked, although the neighbour has.
+    assert_eq!(outcome.value("idle"), 6, "{outcome}");
+    assert_eq!(outcome.values("sample"), [pid], "{outcome}");
+    assert_eq!(outcome.values("info"), [pid], "{outcome}");
+    neighbour.kill();
+}

@@ -59,6 +59,20 @@ pub struct nvmlProcessDetailList_v1_t {
     pub procArray: *mut nvmlProcessDetail_v1_t,
 }
 pub type nvmlProcessDetailList_t = nvmlProcessDetailList_v1_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlDeviceAttributes_st {
+    pub multiprocessorCount: core::ffi::c_uint,
+    pub sharedCopyEngineCount: core::ffi::c_uint,
+    pub sharedDecoderCount: core::ffi::c_uint,
+    pub sharedEncoderCount: core::ffi::c_uint,
+    pub sharedJpegCount: core::ffi::c_uint,
+    pub sharedOfaCount: core::ffi::c_uint,
+    pub gpuInstanceSliceCount: core::ffi::c_uint,
+    pub computeInstanceSliceCount: core::ffi::c_uint,
+    pub memorySizeMB: core::ffi::c_ulonglong,
+}
+pub type nvmlDeviceAttributes_t = nvmlDeviceAttributes_st;
 impl nvmlReturn_enum {
     pub const NVML_SUCCESS: nvmlReturn_enum = nvmlReturn_enum(0);
     pub const NVML_ERROR_UNINITIALIZED: nvmlReturn_enum = nvmlReturn_enum(1);
@@ -97,6 +111,50 @@ impl nvmlReturn_enum {
 #[derive(Debug, Copy, Clone, Hash, PartialEq, Eq)]
 pub struct nvmlReturn_enum(pub core::ffi::c_uint);
 pub use self::nvmlReturn_enum as nvmlReturn_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlProcessUtilizationSample_st {
+    pub pid: core::ffi::c_uint,
+    pub timeStamp: core::ffi::c_ulonglong,
+    pub smUtil: core::ffi::c_uint,
+    pub memUtil: core::ffi::c_uint,
+    pub encUtil: core::ffi::c_uint,
+    pub decUtil: core::ffi::c_uint,
+}
+pub type nvmlProcessUtilizationSample_t = nvmlProcessUtilizationSample_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlProcessUtilizationInfo_v1_t {
+    pub timeStamp: core::ffi::c_ulonglong,
+    pub pid: core::ffi::c_uint,
+    pub smUtil: core::ffi::c_uint,
+    pub memUtil: core::ffi::c_uint,
+    pub encUtil: core::ffi::c_uint,
+    pub decUtil: core::ffi::c_uint,
+    pub jpgUtil: core::ffi::c_uint,
+    pub ofaUtil: core::ffi::c_uint,
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlProcessesUtilizationInfo_v1_t {
+    pub version: core::ffi::c_uint,
+    pub processSamplesCount: core::ffi::c_uint,
+    pub lastSeenTimeStamp: core::ffi::c_ulonglong,
+    pub procUtilArray: *mut nvmlProcessUtilizationInfo_v1_t,
+}
+pub type nvmlProcessesUtilizationInfo_t = nvmlProcessesUtilizationInfo_v1_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlAccountingStats_st {
+    pub gpuUtilization: core::ffi::c_uint,
+    pub memoryUtilization: core::ffi::c_uint,
+    pub maxMemoryUsage: core::ffi::c_ulonglong,
+    pub time: core::ffi::c_ulonglong,
+    pub startTime: core::ffi::c_ulonglong,
+    pub isRunning: core::ffi::c_uint,
+    pub reserved: [core::ffi::c_uint; 5usize],
+}
+pub type nvmlAccountingStats_t = nvmlAccountingStats_st;
 unsafe extern "C" {
     pub fn nvmlInit_v2() -> nvmlReturn_t;
 }
@@ -104,6 +162,12 @@ unsafe extern "C" {
     pub fn nvmlSystemGetDriverVersion(
         version: *mut core::ffi::c_char,
         length: core::ffi::c_uint,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetAttributes_v2(
+        device: nvmlDevice_t,
+        attributes: *mut nvmlDeviceAttributes_t,
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
@@ -153,6 +217,34 @@ unsafe extern "C" {
     pub fn nvmlDeviceGetRunningProcessDetailList(
         device: nvmlDevice_t,
         plist: *mut nvmlProcessDetailList_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetAccountingStats(
+        device: nvmlDevice_t,
+        pid: core::ffi::c_uint,
+        stats: *mut nvmlAccountingStats_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetAccountingPids(
+        device: nvmlDevice_t,
+        count: *mut core::ffi::c_uint,
+        pids: *mut core::ffi::c_uint,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetProcessUtilization(
+        device: nvmlDevice_t,
+        utilization: *mut nvmlProcessUtilizationSample_t,
+        processSamplesCount: *mut core::ffi::c_uint,
+        lastSeenTimeStamp: core::ffi::c_ulonglong,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetProcessesUtilizationInfo(
+        device: nvmlDevice_t,
+        procesesUtilInfo: *mut nvmlProcessesUtilizationInfo_t,
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {

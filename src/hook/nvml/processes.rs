@@ -69,7 +69,7 @@ impl Record for sys::nvmlProcessDetail_v1_t {
 }
 
 /// Where the caller's tools see the slice and not the whole device.
-fn container(device: nvmlDevice_t) -> Option<(&'static Process, u8)> {
+pub(super) fn container(device: nvmlDevice_t) -> Option<(&'static Process, u8)> {
     let Quota::On(process) = quota() else { return None };
     let index = device_index(process, device, 0)?;
     process.shows_slice(index).then_some((process, index))
@@ -116,6 +116,21 @@ fn each(process: &Process, device: u8, visit: &mut dyn FnMut(c_uint, u64) -> boo
     });
 }
 
+/// Bytes that a process of the container holds of a device, by its pid; `None` if there is no such process.
+fn held_by(process: &Process, device: u8, pid: c_uint) -> Option<u64> {
+    let mut held = None;
+    each(process, device, &mut |known, bytes| {
+        held = (known == pid).then_some(bytes);
+        held.is_none()
+    });
+    held
+}
+
+/// Whether what is told of a process concerns the caller: always where the whole device is seen.
+pub(super) fn is_own(device: nvmlDevice_t, pid: c_uint) -> bool {
+    container(device).is_none_or(|(process, index)| held_by(process, index, pid).is_some())
+}
+
 /// The list of compute processes, by the protocol of NVML's lists: too little room tells how much is needed.
 fn compute<T: Made>(
     device: nvmlDevice_t,
@@ -153,12 +168,7 @@ pub(super) fn keep_own<T: Record>(device: nvmlDevice_t, entries: &mut [T]) -> us
     let mut kept = 0usize;
     for at in 0..entries.len() {
         let Some(pid) = entries.get(at).map(Record::pid) else { break };
-        let mut own = None;
-        each(process, index, &mut |known, bytes| {
-            own = (known == pid).then_some(bytes);
-            own.is_none()
-        });
-        if let Some(bytes) = own {
+        if let Some(bytes) = held_by(process, index, pid) {
             if let Some((front, [from, ..])) = entries.split_at_mut_checked(at)
                 && let Some(to) = front.get_mut(kept)
             {
@@ -174,7 +184,7 @@ pub(super) fn keep_own<T: Record>(device: nvmlDevice_t, entries: &mut [T]) -> us
 }
 
 /// A list that the driver has written.
-fn filtered<T: Record>(
+pub(super) fn filtered<T: Record>(
     device: nvmlDevice_t,
     count: *mut c_uint,
     infos: *mut T,

@@ -1,0 +1,102 @@
+//! What NVML tells of processes beside their memory, and of a partition's size: the container's part of it.
+//!
+//! Drivers 535.113 to 565 put the node's pids into utilisation samples although they translate those of the lists;
+//! such a sample cannot be told to be the container's, and is left out.
+//!
+//! # Safety
+//! This room may use `unsafe` because it rewrites records that NVML has just written successfully.
+#![allow(unsafe_code)]
+
+use super::processes::{Record, container, filtered, is_own};
+use super::{SUCCESS, hooks, sys};
+use core::ffi::{c_uint, c_ulonglong};
+use sys::{nvmlDevice_t, nvmlReturn_t};
+
+macro_rules! by_pid {
+    ($($record:ty),*) => { $(
+        impl Record for $record {
+            fn pid(&self) -> c_uint {
+                self.pid
+            }
+
+            fn set_bytes(&mut self, _: u64) {}
+        }
+    )* };
+}
+
+by_pid!(sys::nvmlProcessUtilizationSample_t, sys::nvmlProcessUtilizationInfo_v1_t);
+
+/// Of accounting's list, which holds nothing but pids.
+impl Record for c_uint {
+    fn pid(&self) -> c_uint {
+        *self
+    }
+
+    fn set_bytes(&mut self, _: u64) {}
+}
+
+/// Samples of which none may be left.
+fn samples<T: Record>(
+    device: nvmlDevice_t,
+    count: *mut c_uint,
+    samples: *mut T,
+    answer: nvmlReturn_t,
+) -> nvmlReturn_t {
+    let answer = filtered(device, count, samples, answer);
+    // SAFETY: not null, and NVML or we have just written it.
+    let none = answer == SUCCESS && !count.is_null() && !samples.is_null() && unsafe { *count } == 0;
+    if none { nvmlReturn_t::NVML_ERROR_NOT_FOUND } else { answer }
+}
+
+fn sampled(
+    device: nvmlDevice_t,
+    info: *mut sys::nvmlProcessesUtilizationInfo_t,
+    answer: nvmlReturn_t,
+) -> nvmlReturn_t {
+    if answer != SUCCESS || info.is_null() {
+        return answer;
+    }
+    // SAFETY: not null, and NVML has just written it.
+    let info = unsafe { &mut *info };
+    samples(device, &mut info.processSamplesCount, info.procUtilArray, answer)
+}
+
+/// What is told of one process.
+fn of_process(device: nvmlDevice_t, pid: c_uint, call: impl FnOnce() -> nvmlReturn_t) -> nvmlReturn_t {
+    if is_own(device, pid) { call() } else { nvmlReturn_t::NVML_ERROR_NOT_FOUND }
+}
+
+/// The size of a MIG device, in MiB: no more than its cap.
+fn attributes(
+    device: nvmlDevice_t,
+    attributes: *mut sys::nvmlDeviceAttributes_t,
+    answer: nvmlReturn_t,
+) -> nvmlReturn_t {
+    if answer == SUCCESS
+        && !attributes.is_null()
+        && let Some((process, index)) = container(device)
+        && let Some(cap) = process.device(index).and_then(|record| process.known.memory_cap(index, record))
+    {
+        // SAFETY: not null, and NVML has just written it.
+        let size = unsafe { &mut (*attributes).memorySizeMB };
+        *size = (*size).min(cap >> 20);
+    }
+    answer
+}
+
+hooks! { super::super::LIBNVML, sys;
+    nvmlDeviceGetProcessUtilization: fn(
+        device: nvmlDevice_t, utilization: *mut sys::nvmlProcessUtilizationSample_t, count: *mut c_uint,
+        last: c_ulonglong
+    ) -> nvmlReturn_t = |real| samples(device, count, utilization, real());
+    nvmlDeviceGetProcessesUtilizationInfo: fn(
+        device: nvmlDevice_t, info: *mut sys::nvmlProcessesUtilizationInfo_t
+    ) -> nvmlReturn_t = |real| sampled(device, info, real());
+    nvmlDeviceGetAccountingPids: fn(device: nvmlDevice_t, count: *mut c_uint, pids: *mut c_uint) -> nvmlReturn_t
+        = |real| filtered(device, count, pids, real());
+    nvmlDeviceGetAccountingStats: fn(
+        device: nvmlDevice_t, pid: c_uint, stats: *mut sys::nvmlAccountingStats_t
+    ) -> nvmlReturn_t = |real| of_process(device, pid, real);
+    nvmlDeviceGetAttributes_v2: fn(device: nvmlDevice_t, info: *mut sys::nvmlDeviceAttributes_t) -> nvmlReturn_t
+        = |real| attributes(device, info, real());
+}
