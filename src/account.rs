@@ -360,7 +360,7 @@ impl Process {
     #[cold]
     pub fn context_is_gone(&self, context: u64) {
         self.known.forget_context(context);
-        self.holdings.remove_owned(&[Kind::Memory, Kind::Array], context, |_, holding| {
+        self.holdings.remove_owned(&[Kind::Memory, Kind::Array, Kind::External], context, |_, holding| {
             self.give_back(holding.device, holding.lane, holding.bytes);
         });
         self.keepers_are_stale();

@@ -31,6 +31,10 @@ pub enum Kind {
     Pooled = 5,
     /// An executable graph that allocates, by handle: the device's graphs are charged for it.
     Graph = 6,
+    /// Memory of another API, by handle.
+    External = 7,
+    /// What keeps physical memory bound to a multicast object.
+    Binding = 8,
 }
 
 /// A key: user-space addresses and handles are below 2^57, the kind goes above.
@@ -38,6 +42,9 @@ pub enum Kind {
 pub struct Key(u64);
 
 impl Key {
+    /// The kinds that are charged for themselves.
+    const CHARGED: [Kind; 4] = [Kind::Memory, Kind::Array, Kind::Physical, Kind::External];
+
     /// The key of `value`; `None` for zero and for what cannot be told apart.
     #[inline]
     pub fn new(kind: Kind, value: u64) -> Option<Self> {
@@ -50,7 +57,7 @@ impl Key {
 
     /// Whether what it names is charged for itself.
     pub fn is_charged(self) -> bool {
-        [Kind::Memory, Kind::Array, Kind::Physical].iter().any(|kind| *kind as u64 == self.kind())
+        Self::CHARGED.iter().any(|kind| *kind as u64 == self.kind())
     }
 
     /// The address or handle.
@@ -73,8 +80,9 @@ pub struct Holding {
     pub device: u8,
     /// Ledger lane, within the process, through which they were charged.
     pub lane: u8,
-    /// Memory and arrays: the context they belong to. Physical memory: how many handles and mappings keep it.
-    /// Mappings: the physical memory's handle. Memory from a pool: the pool. Graphs: the device's ordinal.
+    /// Memory, arrays, what other APIs made: the context they belong to. Physical memory: how many handles, mappings and
+    /// bindings keep it. Mappings: the physical memory's handle. Bindings: the multicast object (and `bytes` is the
+    /// physical memory's handle). Memory from a pool: the pool. Graphs: the device's ordinal.
     pub owner: u64,
 }
 

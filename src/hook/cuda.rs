@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod array;
+pub mod external;
 pub mod graph;
 pub mod info;
 pub mod launch;
@@ -35,6 +36,7 @@ static TABLES: &[&[Entry]] = &[
     memory::TABLE,
     vmm::TABLE,
     array::TABLE,
+    external::TABLE,
     pool::TABLE,
     graph::TABLE,
     launch::TABLE,
@@ -102,6 +104,20 @@ pub fn device_count() -> i32 {
     // SAFETY: writes an integer to a local.
     let answer = cuDeviceGetCount::REAL.get().map(|ask| unsafe { ask(&mut count) });
     if answer == Some(CUDA_SUCCESS) { count } else { 0 }
+}
+
+/// The device that a location is on, wholly or in part; `None` for the host.
+pub fn ordinal_of(location: &sys::CUmemLocation) -> Option<CUdevice> {
+    let id = location.__bindgen_anon_1;
+    match location.type_ {
+        // SAFETY: this member goes with this type.
+        sys::CU_MEM_LOCATION_TYPE_DEVICE => Some(unsafe { id.id }),
+        // SAFETY: as above.
+        sys::CU_MEM_LOCATION_TYPE_DEVICE_LOCALITY_DOMAIN => {
+            Some(CUdevice::from(unsafe { id.localized.deviceId }))
+        }
+        _ => None,
+    }
 }
 
 /// The handle of the calling thread's context.

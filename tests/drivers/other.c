@@ -1,9 +1,7 @@
-/* A driver unlike the simulated one: as little of a driver as `walk.h` asks for, written apart from it, in variants
- * that differ where drivers may differ. It keeps its own books, and says at the end what reached it.
- *
- * that differ where drivers may differ: with -DOLD as of CUDA 8, without cuGetProcAddress, else with it; rows padded to
- * -DPITCH bytes; the rest of the variants are in how it is linked (programs/Makefile). It keeps its own books, and says at the end what
- * reached it. */
+/* A driver unlike the simulated one: as little of a driver as `walk.h` asks for, written apart from it, in variants that
+ * differ where drivers may differ: with -DOLD as of CUDA 8, without cuGetProcAddress, else with it; rows padded to
+ * -DPITCH bytes; the rest of the variants are in how it is linked (programs/Makefile). It keeps its own books, and says
+ * at the end what reached it. */
 #define _GNU_SOURCE
 #include <cuda.h>
 #include <stdio.h>

@@ -99,6 +99,18 @@ fn an_address_given_anew_takes_the_place_of_what_was_there() {
     assert_eq!(outcome.values("free"), [CAP, CAP - 32 * MIB, CAP], "{outcome}");
 }
 
+/// Calls of the first driver API, physical memory that a mapping or a multicast object keeps, memory of other APIs.
+#[test]
+fn rare_routes_are_charged_too() {
+    let machine = Machine::with_driver("rare");
+    let outcome = machine.quota().memory(CAP).run("rare", &[]).success();
+    let held = outcome.values("held");
+    assert_eq!(held, [0, 1, 2, 6, 0, 8, 8, 12, 8, 0, 0].map(|mib| mib * MIB), "{outcome}");
+    assert_eq!(outcome.values("charged"), held, "{outcome}");
+    assert_eq!(outcome.value("left"), CAP - 16 * MIB, "{outcome}");
+    assert_eq!(outcome.value("over"), OUT_OF_MEMORY, "{outcome}");
+}
+
 /// A container that was given the library twice, by its image and by its node, from two files.
 #[test]
 fn a_second_copy_of_the_library_stands_aside() {

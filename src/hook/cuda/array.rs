@@ -5,29 +5,76 @@
 //! just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUresult, hooks, memory::allocation, sys};
+use super::{
+    CUresult, hooks,
+    memory::{allocation, release},
+    sys,
+};
 use crate::holdings::{Key, Kind};
-use crate::process::{Quota, quota};
 use core::ffi::c_uint;
 
+type DescriptorV1 = sys::CUDA_ARRAY_DESCRIPTOR_v1;
+type Descriptor3DV1 = sys::CUDA_ARRAY3D_DESCRIPTOR_v1;
 type Descriptor = sys::CUDA_ARRAY_DESCRIPTOR;
 type Descriptor3D = sys::CUDA_ARRAY3D_DESCRIPTOR;
 
-/// Bits of one channel. What is not listed (block-compressed and video formats) is taken as 32, an upper bound.
-fn channel_bits(format: sys::CUarray_format) -> u64 {
-    match format {
-        sys::CU_AD_FORMAT_UNSIGNED_INT8 | sys::CU_AD_FORMAT_SIGNED_INT8 => 8,
-        sys::CU_AD_FORMAT_UNSIGNED_INT16 | sys::CU_AD_FORMAT_SIGNED_INT16 | sys::CU_AD_FORMAT_HALF => 16,
-        _ => 32,
-    }
+/// What the caller describes.
+fn read<T: Copy>(descriptor: *const T) -> Option<T> {
+    // SAFETY: not null, and the caller passes it to the driver, which reads it too.
+    (!descriptor.is_null()).then(|| unsafe { *descriptor })
 }
 
-/// Bytes of an extent; a dimension of 0 does not exist.
+/// Bits of one element in all its planes, as cuda.h describes the formats. Of a format that is newer than this table,
+/// 32 for each channel: no known one takes more.
+fn element_bits(format: sys::CUarray_format, channels: c_uint) -> u64 {
+    let channel = match format {
+        sys::CU_AD_FORMAT_UNSIGNED_INT8 | sys::CU_AD_FORMAT_SIGNED_INT8 => 8,
+        sys::CU_AD_FORMAT_UNSIGNED_INT16 | sys::CU_AD_FORMAT_SIGNED_INT16 | sys::CU_AD_FORMAT_HALF => 16,
+        sys::CU_AD_FORMAT_BC1_UNORM
+        | sys::CU_AD_FORMAT_BC1_UNORM_SRGB
+        | sys::CU_AD_FORMAT_BC4_UNORM
+        | sys::CU_AD_FORMAT_BC4_SNORM => return 4,
+        sys::CU_AD_FORMAT_BC2_UNORM..=sys::CU_AD_FORMAT_BC7_UNORM_SRGB
+        | sys::CU_AD_FORMAT_UNORM_INT8X1
+        | sys::CU_AD_FORMAT_SNORM_INT8X1 => return 8,
+        sys::CU_AD_FORMAT_NV12 => return 12,
+        sys::CU_AD_FORMAT_NV16
+        | sys::CU_AD_FORMAT_YUY2
+        | sys::CU_AD_FORMAT_UNORM_INT8X2
+        | sys::CU_AD_FORMAT_SNORM_INT8X2
+        | sys::CU_AD_FORMAT_UNORM_INT16X1
+        | sys::CU_AD_FORMAT_SNORM_INT16X1 => return 16,
+        sys::CU_AD_FORMAT_P010
+        | sys::CU_AD_FORMAT_P016
+        | sys::CU_AD_FORMAT_Y444_PLANAR8
+        | sys::CU_AD_FORMAT_YUV444_8bit_SemiPlanar => return 24,
+        sys::CU_AD_FORMAT_P210
+        | sys::CU_AD_FORMAT_P216
+        | sys::CU_AD_FORMAT_Y210
+        | sys::CU_AD_FORMAT_Y216
+        | sys::CU_AD_FORMAT_AYUV
+        | sys::CU_AD_FORMAT_Y410
+        | sys::CU_AD_FORMAT_UNORM_INT8X4
+        | sys::CU_AD_FORMAT_SNORM_INT8X4
+        | sys::CU_AD_FORMAT_UNORM_INT16X2
+        | sys::CU_AD_FORMAT_SNORM_INT16X2
+        | sys::CU_AD_FORMAT_UNORM_INT_101010_2 => return 32,
+        sys::CU_AD_FORMAT_Y444_PLANAR10 | sys::CU_AD_FORMAT_YUV444_16bit_SemiPlanar => return 48,
+        sys::CU_AD_FORMAT_Y416 | sys::CU_AD_FORMAT_UNORM_INT16X4 | sys::CU_AD_FORMAT_SNORM_INT16X4 => {
+            return 64;
+        }
+        _ => 32,
+    };
+    channel * u64::from(channels.max(1))
+}
+
+/// Bytes of an extent; a dimension of 0 does not exist. Compressed formats go by blocks of 4 by 4 elements.
 fn bytes_of(format: sys::CUarray_format, channels: c_uint, extent: [usize; 3]) -> Option<u64> {
-    let elements =
-        extent.iter().try_fold(1u64, |product, side| product.checked_mul((*side).max(1) as u64))?;
-    let bits = elements.checked_mul(channel_bits(format))?.checked_mul(u64::from(channels.max(1)))?;
-    Some(bits.div_ceil(8))
+    let blocks = (sys::CU_AD_FORMAT_BC1_UNORM..=sys::CU_AD_FORMAT_BC7_UNORM_SRGB).contains(&format);
+    let [width, height, depth] = extent.map(|side| side.max(1) as u64);
+    let padded = |side: u64| if blocks { side.checked_next_multiple_of(4) } else { Some(side) };
+    let elements = padded(width)?.checked_mul(padded(height)?)?.checked_mul(depth)?;
+    Some(elements.checked_mul(element_bits(format, channels))?.div_ceil(8))
 }
 
 /// Bytes of an array that is mapped later, or sparse: its memory is physical memory of the VMM.
@@ -35,33 +82,34 @@ fn is_unbacked(flags: c_uint) -> bool {
     flags & (sys::CUDA_ARRAY3D_SPARSE | sys::CUDA_ARRAY3D_DEFERRED_MAPPING) != 0
 }
 
-fn bytes_of_3d(descriptor: *const Descriptor3D) -> Option<u64> {
-    if descriptor.is_null() {
-        return None;
-    }
-    // SAFETY: not null, and the caller passes it to the driver, which reads it too.
-    let descriptor = unsafe { *descriptor };
+fn bytes_of_3d(descriptor: Descriptor3D) -> Option<u64> {
     let extent = [descriptor.Width, descriptor.Height, descriptor.Depth];
     bytes_of(descriptor.Format, descriptor.NumChannels, extent).filter(|_| !is_unbacked(descriptor.Flags))
 }
 
-fn bytes_of_2d(descriptor: *const Descriptor) -> Option<u64> {
-    if descriptor.is_null() {
-        return None;
-    }
-    // SAFETY: as above.
-    let descriptor = unsafe { *descriptor };
+fn bytes_of_2d(descriptor: Descriptor) -> Option<u64> {
     bytes_of(descriptor.Format, descriptor.NumChannels, [descriptor.Width, descriptor.Height, 1])
 }
 
-/// All levels: each has half the sides of the one before.
-fn bytes_of_levels(descriptor: *const Descriptor3D, levels: c_uint) -> Option<u64> {
+/// The first driver API counted in 32 bits.
+fn bytes_of_2d_v1(descriptor: DescriptorV1) -> Option<u64> {
+    let extent = [descriptor.Width as usize, descriptor.Height as usize, 1];
+    bytes_of(descriptor.Format, descriptor.NumChannels, extent)
+}
+
+fn bytes_of_3d_v1(descriptor: Descriptor3DV1) -> Option<u64> {
+    let extent = [descriptor.Width, descriptor.Height, descriptor.Depth].map(|side| side as usize);
+    bytes_of(descriptor.Format, descriptor.NumChannels, extent).filter(|_| !is_unbacked(descriptor.Flags))
+}
+
+/// All levels: each has half the sides of the one before, and as many layers.
+fn bytes_of_levels(descriptor: Descriptor3D, levels: c_uint) -> Option<u64> {
     let base = bytes_of_3d(descriptor)?;
-    // SAFETY: not null, or there were no bytes.
-    let descriptor = unsafe { *descriptor };
+    let layered = descriptor.Flags & (sys::CUDA_ARRAY3D_LAYERED | sys::CUDA_ARRAY3D_CUBEMAP) != 0;
     let level = |level: u32| {
         let side = |side: usize| if side == 0 { 0 } else { (side >> level.min(63)).max(1) };
-        let extent = [side(descriptor.Width), side(descriptor.Height), side(descriptor.Depth)];
+        let depth = if layered { descriptor.Depth } else { side(descriptor.Depth) };
+        let extent = [side(descriptor.Width), side(descriptor.Height), depth];
         bytes_of(descriptor.Format, descriptor.NumChannels, extent)
     };
     (1..levels.min(32)).try_fold(base, |sum, next| sum.checked_add(level(next)?))
@@ -77,21 +125,21 @@ fn create<T>(handle: *mut *mut T, bytes: Option<u64>, call: impl Fn() -> CUresul
     })
 }
 
-fn destroy(handle: u64, call: impl FnOnce() -> CUresult) -> CUresult {
-    match quota() {
-        Quota::On(process) => process.free(Key::new(Kind::Array, handle), call),
-        Quota::Off | Quota::Closed => call(),
-    }
-}
-
 hooks! { super::super::LIBCUDA, sys;
+    cuArrayCreate: fn(array: *mut sys::CUarray, descriptor: *const DescriptorV1) -> CUresult
+        = |real| create(array, read(descriptor).and_then(bytes_of_2d_v1), real);
     cuArrayCreate_v2: fn(array: *mut sys::CUarray, descriptor: *const Descriptor) -> CUresult
-        = |real| create(array, bytes_of_2d(descriptor), real);
+        = |real| create(array, read(descriptor).and_then(bytes_of_2d), real);
+    cuArray3DCreate: fn(array: *mut sys::CUarray, descriptor: *const Descriptor3DV1) -> CUresult
+        = |real| create(array, read(descriptor).and_then(bytes_of_3d_v1), real);
     cuArray3DCreate_v2: fn(array: *mut sys::CUarray, descriptor: *const Descriptor3D) -> CUresult
-        = |real| create(array, bytes_of_3d(descriptor), real);
+        = |real| create(array, read(descriptor).and_then(bytes_of_3d), real);
     cuMipmappedArrayCreate: fn(
         array: *mut sys::CUmipmappedArray, descriptor: *const Descriptor3D, levels: c_uint
-    ) -> CUresult = |real| create(array, bytes_of_levels(descriptor, levels), real);
-    cuArrayDestroy: fn(array: sys::CUarray) -> CUresult = |real| destroy(array as u64, real);
-    cuMipmappedArrayDestroy: fn(array: sys::CUmipmappedArray) -> CUresult = |real| destroy(array as u64, real);
+    ) -> CUresult = |real| {
+        let bytes = read(descriptor).and_then(|descriptor| bytes_of_levels(descriptor, levels));
+        create(array, bytes, real)
+    };
+    cuArrayDestroy: fn(array: sys::CUarray) -> CUresult = |real| release(Kind::Array, array as u64, real);
+    cuMipmappedArrayDestroy: fn(array: sys::CUmipmappedArray) -> CUresult = |real| release(Kind::Array, array as u64, real);
 }

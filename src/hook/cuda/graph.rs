@@ -6,7 +6,7 @@
 
 use super::{
     CUdevice, CUresult, CUstream, cuDeviceGetGraphMemAttribute, cuGraphChildGraphNodeGetGraph,
-    cuGraphGetNodes, cuGraphMemAllocNodeGetParams, cuGraphNodeGetType, hooks, sys,
+    cuGraphGetNodes, cuGraphMemAllocNodeGetParams, cuGraphNodeGetType, hooks, ordinal_of, sys,
 };
 use crate::account::Verdict;
 use crate::holdings::{Holding, Key, Kind};
@@ -83,9 +83,8 @@ fn asked_by(node: sys::CUgraphNode, depth: u32) -> Option<Asked> {
             let mut parameters: sys::CUDA_MEM_ALLOC_NODE_PARAMS = unsafe { core::mem::zeroed() };
             // SAFETY: writes to a local.
             let answer = unsafe { cuGraphMemAllocNodeGetParams::REAL.get()?(node, &mut parameters) };
-            let location = parameters.poolProps.location;
-            let on_device = answer.is_success() && location.type_ == sys::CU_MEM_LOCATION_TYPE_DEVICE;
-            on_device.then_some(Asked { bytes: parameters.bytesize as u64, ordinal: location.id })
+            let ordinal = ordinal_of(&parameters.poolProps.location).filter(|_| answer.is_success())?;
+            Some(Asked { bytes: parameters.bytesize as u64, ordinal })
         }
         sys::CU_GRAPH_NODE_TYPE_GRAPH if depth < DEPTH => {
             let mut child = null_mut();

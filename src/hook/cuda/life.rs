@@ -93,6 +93,8 @@ hooks! { super::super::LIBCUDA, sys;
     cuCtxCreate_v4: fn(
         context: *mut CUcontext, parameters: *mut sys::CUctxCreateParams, flags: c_uint, device: CUdevice
     ) -> CUresult = |real| create(context, device, real);
+    cuGLCtxCreate, cuGLCtxCreate_v2: fn(context: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult
+        = |real| create(context, device, real);
     cuCtxDestroy: fn(context: CUcontext) -> CUresult = |real| destroy(context as u64, real);
     cuCtxDestroy_v2: fn(context: CUcontext) -> CUresult = |real| destroy(context as u64, real);
     cuCtxDetach: fn(context: CUcontext) -> CUresult = |real| detach(context as u64, real);

@@ -29,22 +29,18 @@ pub(super) fn allocation(
     }
 }
 
-/// An allocation of `bytes` whose address the driver writes to `pointer`.
+/// An allocation of `bytes` whose address the driver writes to `pointer`: 64 bits of it, or 32 in the first driver API.
 #[inline(always)]
-fn allocate(pointer: *mut CUdeviceptr, bytes: u64, call: impl Fn() -> CUresult) -> CUresult {
+fn allocate<T: Copy + Into<u64>>(pointer: *mut T, bytes: u64, call: impl Fn() -> CUresult) -> CUresult {
     if pointer.is_null() || bytes == 0 {
         return call();
     }
     allocation(&call, |process, place| {
-        process.allocate(place.device, bytes, &call, || (key_at(pointer), place.context))
+        process.allocate(place.device, bytes, &call, || {
+            // SAFETY: not null, and the driver has just written to it.
+            (Key::new(Kind::Memory, unsafe { *pointer }.into()), place.context)
+        })
     })
-}
-
-/// The key of the address that a successful call has written.
-#[inline]
-pub(super) fn key_at(pointer: *mut CUdeviceptr) -> Option<Key> {
-    // SAFETY: not null, and the driver has just written to it.
-    Key::new(Kind::Memory, unsafe { *pointer })
 }
 
 /// The driver pads rows to at most a multiple of this, as far as it is known; a longer row than expected teaches
@@ -59,19 +55,20 @@ fn longest_row(width: usize) -> Option<u64> {
 /// A pitched allocation as it was asked for.
 #[derive(Clone, Copy)]
 struct Pitched {
-    pointer: *mut CUdeviceptr,
-    pitch: *mut usize,
     width: usize,
     height: usize,
     element: c_uint,
 }
 
-fn allocate_pitched(asked: Pitched, call: impl Fn() -> CUresult) -> CUresult {
+/// `given` reads the address and the length of a row from where the driver writes them; `None` where that is nowhere.
+fn allocate_pitched(
+    asked: Pitched,
+    given: Option<impl Fn() -> (u64, u64)>,
+    call: impl Fn() -> CUresult,
+) -> CUresult {
     let height = asked.height as u64;
     let most = longest_row(asked.width).and_then(|row| row.checked_mul(height));
-    let (false, false, Some(most @ 1..)) = (asked.pointer.is_null(), asked.pitch.is_null(), most) else {
-        return call();
-    };
+    let (Some(given), Some(most @ 1..)) = (given, most) else { return call() };
     allocation(&call, |process, place| {
         let most = if process.has_room(place.device, most) {
             most
@@ -80,17 +77,13 @@ fn allocate_pitched(asked: Pitched, call: impl Fn() -> CUresult) -> CUresult {
             row_of(process, place, asked).map_or(most, |row| row.saturating_mul(height))
         };
         let granted = || {
-            // SAFETY: not null, and the driver has just written to it.
-            let row = unsafe { *asked.pitch } as u64;
+            let (pointer, row) = given();
             if longest_row(asked.width).is_some_and(|longest| row > longest) {
                 PITCH_ALIGNMENT.fetch_max(1 << row.trailing_zeros().min(63), Relaxed);
             }
-            (key_at(asked.pointer), place.context, row.saturating_mul(height))
+            (Key::new(Kind::Memory, pointer), place.context, row.saturating_mul(height))
         };
-        process.allocate_at_most(place.device, most, &call, granted, || {
-            // SAFETY: as above.
-            release(unsafe { *asked.pointer });
-        })
+        process.allocate_at_most(place.device, most, &call, granted, || take_back(given().0))
     })
 }
 
@@ -107,14 +100,22 @@ fn row_of(process: &Process, place: Place, asked: Pitched) -> Option<u64> {
     // SAFETY: writes to locals; the sizes are the caller's, who gives them to the driver too.
     let answer = unsafe { allocate(&mut memory, &mut pitch, asked.width, 1, asked.element) };
     if answer.is_success() {
-        release(memory);
+        take_back(memory);
     }
     process.give_back_reservation(place.device, reservation);
     answer.is_success().then_some(pitch as u64)
 }
 
+/// The end of what has a handle.
+pub(super) fn release(kind: Kind, handle: u64, call: impl FnOnce() -> CUresult) -> CUresult {
+    match quota() {
+        Quota::On(process) => process.free(Key::new(kind, handle), call),
+        Quota::Off | Quota::Closed => call(),
+    }
+}
+
 /// Gives memory back that never was the program's.
-fn release(memory: CUdeviceptr) {
+fn take_back(memory: CUdeviceptr) {
     if let Some(free) = cuMemFree_v2::REAL.get() {
         // SAFETY: the driver has just given it, and nobody else was told.
         unsafe { free(memory) };
@@ -130,28 +131,28 @@ fn free(pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     }
 }
 
-/// A 32-bit out-parameter of the first driver API.
-fn allocate_v1(pointer: *mut c_uint, bytes: c_uint, call: impl Fn() -> CUresult) -> CUresult {
-    if pointer.is_null() || bytes == 0 {
-        return call();
-    }
-    allocation(&call, |process, place| {
-        process.allocate(place.device, u64::from(bytes), &call, || {
-            // SAFETY: not null, and the driver has just written to it.
-            (Key::new(Kind::Memory, u64::from(unsafe { *pointer })), place.context)
-        })
-    })
-}
-
 hooks! { super::super::LIBCUDA, sys;
-    cuMemAlloc: fn(dptr: *mut c_uint, bytes: c_uint) -> CUresult = |real| allocate_v1(dptr, bytes, real);
+    cuMemAlloc: fn(dptr: *mut c_uint, bytes: c_uint) -> CUresult = |real| allocate(dptr, bytes.into(), real);
     cuMemAlloc_v2: fn(dptr: *mut CUdeviceptr, bytes: usize) -> CUresult
         = |real| allocate(dptr, bytes as u64, real);
     cuMemAllocManaged: fn(dptr: *mut CUdeviceptr, bytes: usize, flags: c_uint) -> CUresult
         = |real| allocate(dptr, bytes as u64, real);
+    cuMemAllocPitch: fn(
+        dptr: *mut c_uint, pitch: *mut c_uint, width: c_uint, height: c_uint, element: c_uint
+    ) -> CUresult = |real| {
+        let asked = Pitched { width: width as usize, height: height as usize, element };
+        // SAFETY: not null, and read after the driver has written to them.
+        let given = || unsafe { (u64::from(*dptr), u64::from(*pitch)) };
+        allocate_pitched(asked, (!dptr.is_null() && !pitch.is_null()).then_some(given), real)
+    };
     cuMemAllocPitch_v2: fn(
         dptr: *mut CUdeviceptr, pitch: *mut usize, width: usize, height: usize, element: c_uint
-    ) -> CUresult = |real| allocate_pitched(Pitched { pointer: dptr, pitch, width, height, element }, real);
+    ) -> CUresult = |real| {
+        // SAFETY: not null, and read after the driver has written to them.
+        let given = || unsafe { (*dptr, *pitch as u64) };
+        let given = (!dptr.is_null() && !pitch.is_null()).then_some(given);
+        allocate_pitched(Pitched { width, height, element }, given, real)
+    };
     cuMemFree: fn(dptr: c_uint) -> CUresult = |real| free(u64::from(dptr), real);
     cuMemFree_v2: fn(dptr: CUdeviceptr) -> CUresult = |real| free(dptr, real);
 }

@@ -1,4 +1,5 @@
-//! What takes memory and does not say how much: code that is loaded, heaps that are set. Measured afterwards.
+//! What takes memory and does not say how much: code that is loaded, at once or when a function is first asked for,
+//! heaps that are set. Measured afterwards.
 
 use super::{CUresult, hooks, sys};
 use crate::account::Verdict;
@@ -33,6 +34,12 @@ hooks! { super::super::LIBCUDA, sys;
         jit_count: c_uint, options: *mut sys::CUlibraryOption, values: *mut *mut c_void, count: c_uint
     ) -> CUresult = |real| settled(real());
     cuLibraryUnload: fn(library: sys::CUlibrary) -> CUresult = |real| settled(real());
+    cuLibraryGetModule: fn(module: *mut sys::CUmodule, library: sys::CUlibrary) -> CUresult = |real| settled(real());
+    cuModuleGetFunction: fn(
+        function: *mut sys::CUfunction, module: sys::CUmodule, name: *const c_char
+    ) -> CUresult = |real| settled(real());
+    cuKernelGetFunction: fn(function: *mut sys::CUfunction, kernel: sys::CUkernel) -> CUresult
+        = |real| settled(real());
     cuFuncLoad: fn(function: sys::CUfunction) -> CUresult = |real| settled(real());
     cuCtxSetLimit: fn(limit: sys::CUlimit, value: usize) -> CUresult = |real| settled(real());
 }

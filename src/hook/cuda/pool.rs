@@ -7,7 +7,7 @@
 
 use super::{
     CUcontext, CUdevice, CUdeviceptr, CUevent, CUresult, CUstream, cuDeviceGetDefaultMemPool,
-    cuDeviceGetMemPool, cuMemPoolGetAttribute, hooks, is_capturing, memory::key_at, sys,
+    cuDeviceGetMemPool, cuMemPoolGetAttribute, hooks, is_capturing, ordinal_of, sys,
 };
 use crate::account::Verdict;
 use crate::holdings::{Holding, Key, Kind};
@@ -106,7 +106,9 @@ fn allocate(asked: &Ordered, call: impl Fn() -> CUresult) -> CUresult {
         Quota::Off => return call(),
         Quota::Closed => return CUresult::CUDA_ERROR_OUT_OF_MEMORY,
     };
-    let by_size = |device| process.allocate(device, asked.bytes, &call, || (key_at(asked.pointer), 0));
+    // SAFETY: not null, and the driver has just written to it.
+    let given = |kind| Key::new(kind, unsafe { *asked.pointer });
+    let by_size = |device| process.allocate(device, asked.bytes, &call, || (given(Kind::Memory), 0));
     let (pool, device) = match origin(process, asked.pool) {
         Some(From::Pool(pool, device)) => (pool, device),
         Some(From::Device(device)) => return by_size(device),
@@ -122,9 +124,8 @@ fn allocate(asked: &Ordered, call: impl Fn() -> CUresult) -> CUresult {
         return by_size(device);
     };
     if answer.is_success() {
-        // SAFETY: not null, and the driver has just written to it.
-        let key = Key::new(Kind::Pooled, unsafe { *asked.pointer });
-        process.note(key, Holding { bytes: asked.bytes, device, lane: 0, owner: pool as u64 });
+        process
+            .note(given(Kind::Pooled), Holding { bytes: asked.bytes, device, lane: 0, owner: pool as u64 });
     }
     answer
 }
@@ -153,10 +154,8 @@ fn created(pool: *mut Pool, properties: *const sys::CUmemPoolProps, answer: CUre
         && let Quota::On(process) = quota()
     {
         // SAFETY: the driver has read the one and written the other.
-        let (location, pool) = unsafe { ((*properties).location, *pool) };
-        if location.type_ == sys::CU_MEM_LOCATION_TYPE_DEVICE
-            && let Some(device) = process.known.of_ordinal(process, location.id)
-        {
+        let (ordinal, pool) = unsafe { (ordinal_of(&(*properties).location), *pool) };
+        if let Some(device) = ordinal.and_then(|ordinal| process.known.of_ordinal(process, ordinal)) {
             process.know_keeper(Name::Pool(pool as u64), device);
         }
     }

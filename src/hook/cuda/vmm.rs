@@ -1,37 +1,23 @@
-//! The virtual memory API: physical memory lives until its last handle and its last mapping are gone.
+//! The virtual memory API: physical memory lives until its last handle, its last mapping and its last binding to a
+//! multicast object are gone. A multicast object holds no memory of its own.
 //!
 //! # Safety
 //! This room may use `unsafe` because it reads the caller's property record and the out-parameters that the driver
 //! has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUdeviceptr, CUresult, hooks, sys};
+use super::{CUdevice, CUdeviceptr, CUresult, hooks, ordinal_of, sys};
 use crate::account::Verdict;
 use crate::holdings::{Holding, Key, Kind};
 use crate::process::{Process, Quota, quota};
-use core::ffi::c_ulonglong;
+use core::ffi::{c_ulonglong, c_void};
 
 type Handle = sys::CUmemGenericAllocationHandle;
 
-/// Memory of a device; `None` for the host's.
-fn device_of(properties: *const sys::CUmemAllocationProp) -> Option<i32> {
-    if properties.is_null() {
-        return None;
-    }
+/// The device that memory is asked of; `None` for the host.
+fn device_of(properties: *const sys::CUmemAllocationProp) -> Option<CUdevice> {
     // SAFETY: not null, and the caller passes it to the driver, which reads it too.
-    let location = unsafe { (*properties).location };
-    (location.type_ == sys::CU_MEM_LOCATION_TYPE_DEVICE).then_some(location.__bindgen_anon_1_id())
-}
-
-/// CUDA 13 has moved the device's number into a union; one place knows.
-trait LocationId {
-    fn __bindgen_anon_1_id(&self) -> i32;
-}
-
-impl LocationId for sys::CUmemLocation {
-    fn __bindgen_anon_1_id(&self) -> i32 {
-        self.id
-    }
+    (!properties.is_null()).then(|| ordinal_of(unsafe { &(*properties).location })).flatten()
 }
 
 fn create(
@@ -57,8 +43,63 @@ fn create(
 /// A reference to physical memory more (1) or less (-1); with the last one the bytes go back.
 fn count(process: &Process, handle: u64, by: i64) {
     let gone = Key::new(Kind::Physical, handle).and_then(|key| process.holdings.change_references(key, by));
-    if let Some(Holding { bytes, device, lane, .. }) = gone {
-        process.give_back(device, lane, bytes);
+    match gone {
+        Some(Holding { bytes: MULTICAST, .. }) => {
+            process
+                .holdings
+                .remove_owned(&[Kind::Binding], handle, |_, binding| count(process, binding.bytes, -1))
+        }
+        Some(Holding { bytes, device, lane, .. }) => process.give_back(device, lane, bytes),
+        None => {}
+    }
+}
+
+/// Bytes of a multicast object; no physical memory has so few.
+const MULTICAST: u64 = 0;
+
+fn is_multicast(process: &Process, handle: Handle) {
+    let object = Holding { bytes: MULTICAST, device: 0, lane: 0, owner: 1 };
+    process.note(Key::new(Kind::Physical, handle), object);
+}
+
+/// The key of what is bound to an object at an offset on a device: three words mixed into one.
+fn binding(object: Handle, device: u8, offset: usize) -> Option<Key> {
+    let word = object.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ offset as u64 ^ u64::from(device);
+    Key::new(Kind::Binding, word.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 4)
+}
+
+fn bound(process: &Process, object: Handle, offset: usize, handle: Handle) {
+    let memory = Key::new(Kind::Physical, handle).and_then(|key| process.holdings.get(key));
+    // A holding has 48 bits for its bytes, which here are the memory's handle.
+    let Some(Holding { device, lane, .. }) = memory.filter(|_| handle >> 48 == 0) else { return };
+    if let Some(key) = binding(object, device, offset) {
+        count(process, handle, 1);
+        if process.holdings.insert(key, Holding { bytes: handle, device, lane, owner: object }).is_err() {
+            count(process, handle, -1);
+        }
+    }
+}
+
+/// The same by an address to which the memory is mapped.
+fn bound_at(process: &Process, object: Handle, offset: usize, address: CUdeviceptr) {
+    let (Some(retain), Some(release)) = (cuMemRetainAllocationHandle::REAL.get(), cuMemRelease::REAL.get())
+    else {
+        return;
+    };
+    let mut handle = 0;
+    // SAFETY: writes a handle to a local; the address is the caller's, which the driver has just accepted.
+    if unsafe { retain(&mut handle, address as *mut c_void) }.is_success() {
+        bound(process, object, offset, handle);
+        // SAFETY: the handle that was just retained.
+        unsafe { release(handle) };
+    }
+}
+
+fn unbound(process: &Process, object: Handle, ordinal: CUdevice, offset: usize) {
+    let device = process.known.of_ordinal(process, ordinal);
+    let key = device.and_then(|device| binding(object, device, offset));
+    if let Some(binding) = key.and_then(|key| process.holdings.remove(key)) {
+        count(process, binding.bytes, -1);
     }
 }
 
@@ -100,7 +141,7 @@ hooks! { super::super::LIBCUDA, sys;
         handle: *mut Handle, bytes: usize, properties: *const sys::CUmemAllocationProp, flags: c_ulonglong
     ) -> CUresult = |real| create(handle, bytes, properties, real);
     cuMemRelease: fn(handle: Handle) -> CUresult = |real| then(real(), |process| count(process, handle, -1));
-    cuMemRetainAllocationHandle: fn(handle: *mut Handle, address: *mut core::ffi::c_void) -> CUresult
+    cuMemRetainAllocationHandle: fn(handle: *mut Handle, address: *mut c_void) -> CUresult
         // SAFETY: after success the driver has written to it.
         = |real| then(real(), |process| count(process, unsafe { *handle }, 1));
     cuMemMap: fn(
@@ -108,4 +149,22 @@ hooks! { super::super::LIBCUDA, sys;
     ) -> CUresult = |real| then(real(), |process| mapped(process, address, bytes, handle));
     cuMemUnmap: fn(address: CUdeviceptr, bytes: usize) -> CUresult
         = |real| then(real(), |process| unmapped(process, address, bytes));
+    cuMulticastCreate: fn(object: *mut Handle, properties: *const sys::CUmulticastObjectProp) -> CUresult
+        // SAFETY: after success the driver has written to it.
+        = |real| then(real(), |process| is_multicast(process, unsafe { *object }));
+    cuMulticastBindMem: fn(
+        object: Handle, offset: usize, handle: Handle, from: usize, bytes: usize, flags: c_ulonglong
+    ) -> CUresult = |real| then(real(), |process| bound(process, object, offset, handle));
+    cuMulticastBindMem_v2: fn(
+        object: Handle, device: CUdevice, offset: usize, handle: Handle, from: usize, bytes: usize,
+        flags: c_ulonglong
+    ) -> CUresult = |real| then(real(), |process| bound(process, object, offset, handle));
+    cuMulticastBindAddr: fn(
+        object: Handle, offset: usize, address: CUdeviceptr, bytes: usize, flags: c_ulonglong
+    ) -> CUresult = |real| then(real(), |process| bound_at(process, object, offset, address));
+    cuMulticastBindAddr_v2: fn(
+        object: Handle, device: CUdevice, offset: usize, address: CUdeviceptr, bytes: usize, flags: c_ulonglong
+    ) -> CUresult = |real| then(real(), |process| bound_at(process, object, offset, address));
+    cuMulticastUnbind: fn(object: Handle, device: CUdevice, offset: usize, bytes: usize) -> CUresult
+        = |real| then(real(), |process| unbound(process, object, device, offset));
 }
