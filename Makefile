@@ -38,6 +38,10 @@ bench: prerequisites artifacts programs ## what the library costs (RUN=name keep
 release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and later
 	scripts/release $(ARCH)-unknown-linux-gnu.$(GLIBC) dist
 
+.PHONY: surface
+surface: prerequisites artifacts ## the hook table against real drivers, which are fetched from Debian
+	@scripts/surface
+
 .PHONY: artifacts
 artifacts: ## target/release: the library, gpuquota and the simulated GPU
 	$(CARGO) build --workspace --release --quiet

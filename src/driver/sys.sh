@@ -13,7 +13,7 @@ trap 'rm -r "$gl"' EXIT
 mkdir "$gl/GL"
 echo 'typedef unsigned int GLenum, GLuint;' > "$gl/GL/gl.h"
 printf '#include <cuda.h>\n#include <cudaGL.h>\n' > "$gl/cuda-all.h"
-names() { grep -rhoE "\b$1[A-Za-z0-9]+(_v[0-9])?(_pts[zd])?\b" "$here/../hook" "$here/.." --include='*.rs' --exclude-dir=sys |
+names() { grep -rhoE "\b$1[A-Za-z0-9]+(_v[0-9])?(_pt(ds|sz))?\b" "$here/../hook" "$here/.." --include='*.rs' --exclude-dir=sys |
     sort -u | paste -sd'|' -; }
 generate() { # header prefix output
     bindgen "$1" --use-core --no-layout-tests --no-doc-comments --default-enum-style consts \

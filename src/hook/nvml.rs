@@ -9,6 +9,7 @@ pub mod activity;
 pub mod figure;
 pub mod private;
 pub mod processes;
+pub mod settings;
 
 use super::{Missing, calls, hooks};
 use crate::device::Uuid;
@@ -27,7 +28,8 @@ pub static LIBNVML: Library = Library::new(
     TABLES,
 );
 
-static TABLES: &[&[Entry]] = &[TABLE, processes::TABLE, activity::TABLE, private::TABLE, CALLED];
+static TABLES: &[&[Entry]] =
+    &[TABLE, processes::TABLE, activity::TABLE, settings::TABLE, private::TABLE, CALLED];
 
 const SUCCESS: nvmlReturn_t = nvmlReturn_t::NVML_SUCCESS;
 
@@ -129,7 +131,9 @@ fn memory_v2(device: nvmlDevice_t, memory: *mut nvmlMemory_v2_t, answer: nvmlRet
 }
 
 hooks! { super::LIBNVML, sys;
-    nvmlDeviceGetMemoryInfo: fn(device: nvmlDevice_t, info: *mut nvmlMemory_t) -> nvmlReturn_t
+    nvmlDeviceGetMemoryInfo, nvmlDeviceGetConfComputeProtectedMemoryUsage: fn(
+        device: nvmlDevice_t, info: *mut nvmlMemory_t
+    ) -> nvmlReturn_t
         = |real| memory(device, info, real());
     nvmlDeviceGetMemoryInfo_v2: fn(device: nvmlDevice_t, info: *mut nvmlMemory_v2_t) -> nvmlReturn_t
         = |real| memory_v2(device, info, real());

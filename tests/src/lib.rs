@@ -12,6 +12,7 @@ mod artifacts;
 mod machine;
 mod program;
 mod scratch;
+mod symbols;
 mod trial;
 
 pub use agent::Agent;
@@ -19,6 +20,7 @@ pub use artifacts::{artifact, program};
 pub use machine::{Machine, Setting, Truth};
 pub use program::{Outcome, Program};
 pub use scratch::Scratch;
+pub use symbols::{binutils, exports};
 pub use trial::{Trial, Verdict, trials};
 
 /// One mebibyte.

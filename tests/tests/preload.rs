@@ -1,27 +1,12 @@
 //! What the library brings into every process of a container: nothing but itself.
 
 use std::path::Path;
-use std::process::Command;
 
-use gpuquota_promises::artifact;
-
-fn tool(name: &str, arguments: &[&str], library: &Path) -> String {
-    let output = Command::new(name).args(arguments).arg(library).output();
-    let output = output.unwrap_or_else(|why| panic!("{name}: {why}; it comes with binutils"));
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Names of the dynamic symbols that it defines, without their versions.
-fn exports(library: &Path) -> Vec<String> {
-    let table = tool("nm", &["-D", "--defined-only"], library);
-    let names = table.lines().filter_map(|line| line.split_whitespace().last());
-    names.map(|name| name.split('@').next().unwrap_or(name).to_owned()).collect()
-}
+use gpuquota_promises::{artifact, binutils, exports};
 
 /// The libraries that it makes a process load.
 fn needed(library: &Path) -> Vec<String> {
-    let table = tool("readelf", &["-dW"], library);
+    let table = binutils("readelf", &["-dW"], library);
     let lines = table.lines().filter(|line| line.contains("(NEEDED)"));
     lines.filter_map(|line| Some(line.split_once('[')?.1.trim_end_matches(']').to_owned())).collect()
 }
@@ -55,7 +40,7 @@ fn it_exports_the_hooks_and_the_loader_s_names_only() {
 
 #[test]
 fn it_cannot_panic_into_the_host() {
-    let table = tool("nm", &["-C"], &artifact("libgpuquota.so"));
+    let table = binutils("nm", &["-C"], &artifact("libgpuquota.so"));
     let machinery: Vec<_> = table
         .lines()
         .filter(|line| {
@@ -69,5 +54,5 @@ fn it_cannot_panic_into_the_host() {
 
 #[test]
 fn it_is_never_unloaded() {
-    assert!(tool("readelf", &["-dW"], &artifact("libgpuquota.so")).contains("NODELETE"));
+    assert!(binutils("readelf", &["-dW"], &artifact("libgpuquota.so")).contains("NODELETE"));
 }

@@ -133,3 +133,13 @@ fn samples_of_utilisation_tell_only_of_the_container() {
     assert_eq!(outcome.values("info"), [pid], "{outcome}");
     neighbour.kill();
 }
+
+/// NVML_ERROR_NOT_SUPPORTED is the simulated device's answer, NVML_ERROR_NO_PERMISSION ours.
+#[test]
+fn the_device_of_all_is_not_set_from_inside_a_quota() {
+    let machine = Machine::new("H100");
+    assert_eq!(machine.bare().run("settings", &[]).success().values("answer"), [3, 3, 3]);
+    assert_eq!(machine.quota().memory(CAP).run("settings", &[]).success().values("answer"), [4, 4, 4]);
+    let observed = machine.quota().memory(CAP).with("GPUQUOTA_MODE", "observe").run("settings", &[]);
+    assert_eq!(observed.success().values("answer"), [3, 3, 3]);
+}

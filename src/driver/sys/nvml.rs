@@ -7,6 +7,24 @@ pub struct nvmlDevice_st {
 }
 pub type nvmlDevice_t = *mut nvmlDevice_st;
 #[repr(C)]
+#[derive(Debug)]
+pub struct nvmlGpuInstance_st {
+    _unused: [u8; 0],
+}
+pub type nvmlGpuInstance_t = *mut nvmlGpuInstance_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlPciInfo_st {
+    pub busIdLegacy: [core::ffi::c_char; 16usize],
+    pub domain: core::ffi::c_uint,
+    pub bus: core::ffi::c_uint,
+    pub device: core::ffi::c_uint,
+    pub pciDeviceId: core::ffi::c_uint,
+    pub pciSubSystemId: core::ffi::c_uint,
+    pub busId: [core::ffi::c_char; 32usize],
+}
+pub type nvmlPciInfo_t = nvmlPciInfo_st;
+#[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct nvmlMemory_st {
     pub total: core::ffi::c_ulonglong,
@@ -24,6 +42,13 @@ pub struct nvmlMemory_v2_st {
     pub used: core::ffi::c_ulonglong,
 }
 pub type nvmlMemory_v2_t = nvmlMemory_v2_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlSetMemoryLimits_v1_t {
+    pub nameSpace: *const core::ffi::c_char,
+    pub softLimit: core::ffi::c_ulonglong,
+    pub hardLimit: core::ffi::c_ulonglong,
+}
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct nvmlProcessInfo_v1_st {
@@ -73,6 +98,59 @@ pub struct nvmlDeviceAttributes_st {
     pub memorySizeMB: core::ffi::c_ulonglong,
 }
 pub type nvmlDeviceAttributes_t = nvmlDeviceAttributes_st;
+pub const NVML_FEATURE_DISABLED: nvmlEnableState_enum = 0;
+pub const NVML_FEATURE_ENABLED: nvmlEnableState_enum = 1;
+pub type nvmlEnableState_enum = core::ffi::c_uint;
+pub use self::nvmlEnableState_enum as nvmlEnableState_t;
+pub const NVML_COMPUTEMODE_DEFAULT: nvmlComputeMode_enum = 0;
+pub const NVML_COMPUTEMODE_EXCLUSIVE_THREAD: nvmlComputeMode_enum = 1;
+pub const NVML_COMPUTEMODE_PROHIBITED: nvmlComputeMode_enum = 2;
+pub const NVML_COMPUTEMODE_EXCLUSIVE_PROCESS: nvmlComputeMode_enum = 3;
+pub const NVML_COMPUTEMODE_COUNT: nvmlComputeMode_enum = 4;
+pub type nvmlComputeMode_enum = core::ffi::c_uint;
+pub use self::nvmlComputeMode_enum as nvmlComputeMode_t;
+pub const NVML_CLOCK_GRAPHICS: nvmlClockType_enum = 0;
+pub const NVML_CLOCK_SM: nvmlClockType_enum = 1;
+pub const NVML_CLOCK_MEM: nvmlClockType_enum = 2;
+pub const NVML_CLOCK_VIDEO: nvmlClockType_enum = 3;
+pub const NVML_CLOCK_COUNT: nvmlClockType_enum = 4;
+pub type nvmlClockType_enum = core::ffi::c_uint;
+pub use self::nvmlClockType_enum as nvmlClockType_t;
+pub const NVML_PSTATE_0: nvmlPStates_enum = 0;
+pub const NVML_PSTATE_1: nvmlPStates_enum = 1;
+pub const NVML_PSTATE_2: nvmlPStates_enum = 2;
+pub const NVML_PSTATE_3: nvmlPStates_enum = 3;
+pub const NVML_PSTATE_4: nvmlPStates_enum = 4;
+pub const NVML_PSTATE_5: nvmlPStates_enum = 5;
+pub const NVML_PSTATE_6: nvmlPStates_enum = 6;
+pub const NVML_PSTATE_7: nvmlPStates_enum = 7;
+pub const NVML_PSTATE_8: nvmlPStates_enum = 8;
+pub const NVML_PSTATE_9: nvmlPStates_enum = 9;
+pub const NVML_PSTATE_10: nvmlPStates_enum = 10;
+pub const NVML_PSTATE_11: nvmlPStates_enum = 11;
+pub const NVML_PSTATE_12: nvmlPStates_enum = 12;
+pub const NVML_PSTATE_13: nvmlPStates_enum = 13;
+pub const NVML_PSTATE_14: nvmlPStates_enum = 14;
+pub const NVML_PSTATE_15: nvmlPStates_enum = 15;
+pub const NVML_PSTATE_UNKNOWN: nvmlPStates_enum = 32;
+pub type nvmlPStates_enum = core::ffi::c_uint;
+pub use self::nvmlPStates_enum as nvmlPstates_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlClockOffset_v1_t {
+    pub version: core::ffi::c_uint,
+    pub type_: nvmlClockType_t,
+    pub pstate: nvmlPstates_t,
+    pub clockOffsetMHz: core::ffi::c_int,
+    pub minClockOffsetMHz: core::ffi::c_int,
+    pub maxClockOffsetMHz: core::ffi::c_int,
+}
+pub type nvmlClockOffset_t = nvmlClockOffset_v1_t;
+pub const NVML_GOM_ALL_ON: nvmlGom_enum = 0;
+pub const NVML_GOM_COMPUTE: nvmlGom_enum = 1;
+pub const NVML_GOM_LOW_DP: nvmlGom_enum = 2;
+pub type nvmlGom_enum = core::ffi::c_uint;
+pub use self::nvmlGom_enum as nvmlGpuOperationMode_t;
 impl nvmlReturn_enum {
     pub const NVML_SUCCESS: nvmlReturn_enum = nvmlReturn_enum(0);
     pub const NVML_ERROR_UNINITIALIZED: nvmlReturn_enum = nvmlReturn_enum(1);
@@ -143,6 +221,14 @@ pub struct nvmlProcessesUtilizationInfo_v1_t {
     pub procUtilArray: *mut nvmlProcessUtilizationInfo_v1_t,
 }
 pub type nvmlProcessesUtilizationInfo_t = nvmlProcessesUtilizationInfo_v1_t;
+pub type nvmlPowerScopeType_t = core::ffi::c_uchar;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlPowerValue_v2_t {
+    pub version: core::ffi::c_uint,
+    pub powerScope: nvmlPowerScopeType_t,
+    pub powerValueMw: core::ffi::c_uint,
+}
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct nvmlAccountingStats_st {
@@ -155,6 +241,28 @@ pub struct nvmlAccountingStats_st {
     pub reserved: [core::ffi::c_uint; 5usize],
 }
 pub type nvmlAccountingStats_t = nvmlAccountingStats_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlAccountingStats_v2_t {
+    pub pid: core::ffi::c_uint,
+    pub isRunning: core::ffi::c_uint,
+    pub gpuUtilization: core::ffi::c_uint,
+    pub memoryUtilization: core::ffi::c_uint,
+    pub maxMemoryUsage: core::ffi::c_ulonglong,
+    pub sampleCount: core::ffi::c_uint,
+    pub sumGpuUtil: core::ffi::c_ulonglong,
+    pub sumFbUtil: core::ffi::c_ulonglong,
+    pub time: core::ffi::c_ulonglong,
+    pub startTime: core::ffi::c_ulonglong,
+}
+pub const NVML_DETACH_GPU_KEEP: nvmlDetachGpuState_enum = 0;
+pub const NVML_DETACH_GPU_REMOVE: nvmlDetachGpuState_enum = 1;
+pub type nvmlDetachGpuState_enum = core::ffi::c_uint;
+pub use self::nvmlDetachGpuState_enum as nvmlDetachGpuState_t;
+pub const NVML_PCIE_LINK_KEEP: nvmlPcieLinkState_enum = 0;
+pub const NVML_PCIE_LINK_SHUT_DOWN: nvmlPcieLinkState_enum = 1;
+pub type nvmlPcieLinkState_enum = core::ffi::c_uint;
+pub use self::nvmlPcieLinkState_enum as nvmlPcieLinkState_t;
 unsafe extern "C" {
     pub fn nvmlInit_v2() -> nvmlReturn_t;
 }
@@ -187,10 +295,19 @@ unsafe extern "C" {
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
+    pub fn nvmlDeviceSetClockOffsets(device: nvmlDevice_t, info: *mut nvmlClockOffset_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
     pub fn nvmlDeviceGetMemoryInfo(device: nvmlDevice_t, memory: *mut nvmlMemory_t) -> nvmlReturn_t;
 }
 unsafe extern "C" {
     pub fn nvmlDeviceGetMemoryInfo_v2(device: nvmlDevice_t, memory: *mut nvmlMemory_v2_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetMemoryLimits_v1(
+        device: nvmlDevice_t,
+        limits: *mut nvmlSetMemoryLimits_v1_t,
+    ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
     pub fn nvmlDeviceGetComputeRunningProcesses_v3(
@@ -220,6 +337,18 @@ unsafe extern "C" {
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
+    pub fn nvmlDeviceGetConfComputeProtectedMemoryUsage(
+        device: nvmlDevice_t,
+        memory: *mut nvmlMemory_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetPowerManagementLimit_v2(
+        device: nvmlDevice_t,
+        powerValue: *mut nvmlPowerValue_v2_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
     pub fn nvmlDeviceGetAccountingStats(
         device: nvmlDevice_t,
         pid: core::ffi::c_uint,
@@ -234,6 +363,12 @@ unsafe extern "C" {
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
+    pub fn nvmlDeviceGetAccountingStats_v2(
+        device: nvmlDevice_t,
+        stats: *mut nvmlAccountingStats_v2_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
     pub fn nvmlDeviceGetProcessUtilization(
         device: nvmlDevice_t,
         utilization: *mut nvmlProcessUtilizationSample_t,
@@ -245,6 +380,154 @@ unsafe extern "C" {
     pub fn nvmlDeviceGetProcessesUtilizationInfo(
         device: nvmlDevice_t,
         procesesUtilInfo: *mut nvmlProcessesUtilizationInfo_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetPersistenceMode(device: nvmlDevice_t, mode: nvmlEnableState_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetComputeMode(device: nvmlDevice_t, mode: nvmlComputeMode_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetEccMode(device: nvmlDevice_t, ecc: nvmlEnableState_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetGpuLockedClocks(
+        device: nvmlDevice_t,
+        minGpuClockMHz: core::ffi::c_uint,
+        maxGpuClockMHz: core::ffi::c_uint,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceResetGpuLockedClocks(device: nvmlDevice_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetMemoryLockedClocks(
+        device: nvmlDevice_t,
+        minMemClockMHz: core::ffi::c_uint,
+        maxMemClockMHz: core::ffi::c_uint,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceResetMemoryLockedClocks(device: nvmlDevice_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetApplicationsClocks(
+        device: nvmlDevice_t,
+        memClockMHz: core::ffi::c_uint,
+        graphicsClockMHz: core::ffi::c_uint,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceResetApplicationsClocks(device: nvmlDevice_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetAutoBoostedClocksEnabled(
+        device: nvmlDevice_t,
+        enabled: nvmlEnableState_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetPowerManagementLimit(device: nvmlDevice_t, limit: core::ffi::c_uint) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetGpuOperationMode(device: nvmlDevice_t, mode: nvmlGpuOperationMode_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetGpcClkVfOffset(device: nvmlDevice_t, offset: core::ffi::c_int) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetMemClkVfOffset(device: nvmlDevice_t, offset: core::ffi::c_int) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceSetAccountingMode(device: nvmlDevice_t, mode: nvmlEnableState_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceClearAccountingPids(device: nvmlDevice_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceModifyDrainState(
+        pciInfo: *mut nvmlPciInfo_t,
+        newState: nvmlEnableState_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceRemoveGpu_v2(
+        pciInfo: *mut nvmlPciInfo_t,
+        gpuState: nvmlDetachGpuState_t,
+        linkState: nvmlPcieLinkState_t,
+    ) -> nvmlReturn_t;
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlGpuInstancePlacement_st {
+    pub start: core::ffi::c_uint,
+    pub size: core::ffi::c_uint,
+}
+pub type nvmlGpuInstancePlacement_t = nvmlGpuInstancePlacement_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlComputeInstancePlacement_st {
+    pub start: core::ffi::c_uint,
+    pub size: core::ffi::c_uint,
+}
+pub type nvmlComputeInstancePlacement_t = nvmlComputeInstancePlacement_st;
+#[repr(C)]
+#[derive(Debug)]
+pub struct nvmlComputeInstance_st {
+    _unused: [u8; 0],
+}
+pub type nvmlComputeInstance_t = *mut nvmlComputeInstance_st;
+unsafe extern "C" {
+    pub fn nvmlDeviceSetMigMode(
+        device: nvmlDevice_t,
+        mode: core::ffi::c_uint,
+        activationStatus: *mut nvmlReturn_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceCreateGpuInstance(
+        device: nvmlDevice_t,
+        profileId: core::ffi::c_uint,
+        gpuInstance: *mut nvmlGpuInstance_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceCreateGpuInstanceWithPlacement(
+        device: nvmlDevice_t,
+        profileId: core::ffi::c_uint,
+        placement: *const nvmlGpuInstancePlacement_t,
+        gpuInstance: *mut nvmlGpuInstance_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlGpuInstanceDestroy(gpuInstance: nvmlGpuInstance_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlGpuInstanceCreateComputeInstance(
+        gpuInstance: nvmlGpuInstance_t,
+        profileId: core::ffi::c_uint,
+        computeInstance: *mut nvmlComputeInstance_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlGpuInstanceCreateComputeInstanceWithPlacement(
+        gpuInstance: nvmlGpuInstance_t,
+        profileId: core::ffi::c_uint,
+        placement: *const nvmlComputeInstancePlacement_t,
+        computeInstance: *mut nvmlComputeInstance_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlComputeInstanceDestroy(computeInstance: nvmlComputeInstance_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceRemoveGpu(pciInfo: *mut nvmlPciInfo_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetAttributes(
+        device: nvmlDevice_t,
+        attributes: *mut nvmlDeviceAttributes_t,
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {

@@ -66,6 +66,19 @@ fn of_process(device: nvmlDevice_t, pid: c_uint, call: impl FnOnce() -> nvmlRetu
     if is_own(device, pid) { call() } else { nvmlReturn_t::NVML_ERROR_NOT_FOUND }
 }
 
+/// The same, where the caller writes the pid into the record.
+fn asked_of_process(
+    device: nvmlDevice_t,
+    stats: *mut sys::nvmlAccountingStats_v2_t,
+    call: impl FnOnce() -> nvmlReturn_t,
+) -> nvmlReturn_t {
+    if stats.is_null() {
+        return call();
+    }
+    // SAFETY: not null, and the caller passes it to NVML, which reads the pid too.
+    of_process(device, unsafe { (*stats).pid }, call)
+}
+
 /// The size of a MIG device, in MiB: no more than its cap.
 fn attributes(
     device: nvmlDevice_t,
@@ -97,6 +110,11 @@ hooks! { super::super::LIBNVML, sys;
     nvmlDeviceGetAccountingStats: fn(
         device: nvmlDevice_t, pid: c_uint, stats: *mut sys::nvmlAccountingStats_t
     ) -> nvmlReturn_t = |real| of_process(device, pid, real);
-    nvmlDeviceGetAttributes_v2: fn(device: nvmlDevice_t, info: *mut sys::nvmlDeviceAttributes_t) -> nvmlReturn_t
+    nvmlDeviceGetAccountingStats_v2: fn(
+        device: nvmlDevice_t, stats: *mut sys::nvmlAccountingStats_v2_t
+    ) -> nvmlReturn_t = |real| asked_of_process(device, stats, real);
+    nvmlDeviceGetAttributes, nvmlDeviceGetAttributes_v2: fn(
+        device: nvmlDevice_t, info: *mut sys::nvmlDeviceAttributes_t
+    ) -> nvmlReturn_t
         = |real| attributes(device, info, real());
 }
