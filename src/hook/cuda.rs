@@ -108,14 +108,11 @@ pub fn device_count() -> i32 {
 
 /// The device that a location is on, wholly or in part; `None` for the host.
 pub fn ordinal_of(location: &sys::CUmemLocation) -> Option<CUdevice> {
-    let id = location.__bindgen_anon_1;
+    // SAFETY: plain numbers, of which the type tells the one that was written.
+    let (id, localized) = unsafe { (location.__bindgen_anon_1.id, location.__bindgen_anon_1.localized) };
     match location.type_ {
-        // SAFETY: this member goes with this type.
-        sys::CU_MEM_LOCATION_TYPE_DEVICE => Some(unsafe { id.id }),
-        // SAFETY: as above.
-        sys::CU_MEM_LOCATION_TYPE_DEVICE_LOCALITY_DOMAIN => {
-            Some(CUdevice::from(unsafe { id.localized.deviceId }))
-        }
+        sys::CU_MEM_LOCATION_TYPE_DEVICE => Some(id),
+        sys::CU_MEM_LOCATION_TYPE_DEVICE_LOCALITY_DOMAIN => Some(CUdevice::from(localized.deviceId)),
         _ => None,
     }
 }
