@@ -92,7 +92,7 @@ struct gpuquota_slot {
     uint64_t start_time;      /* clock ticks since boot */
     uint64_t pid_namespace;   /* inode */
     uint32_t host_pid;        /* filled in by the agent; 0 until then */
-    uint32_t pad0;
+    uint32_t priority;        /* 0 is the highest */
     uint64_t heartbeat_ns;    /* CLOCK_MONOTONIC */
     uint64_t pad1[3];
     uint8_t lane_device[32];  /* device index + 1; 0: lane not in use */
@@ -110,7 +110,7 @@ struct gpuquota_lane {
 
 struct gpuquota_event {
     uint64_t stamp;     /* number + 1 once complete */
-    uint32_t code;      /* 1 denied, 2 bad limits, 3 reaped, 4 started anew */
+    uint32_t code;      /* 1 denied, 2 bad limits, 3 reaped, 4 started anew, 5 holder, 6 killed */
     uint32_t pid;
     uint32_t device;    /* index, or 0xffffffff */
     uint32_t pad0;

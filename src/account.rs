@@ -1,22 +1,22 @@
 //! Bytes: reserve, call the driver, commit or roll back.
 //!
 //! The protocol that makes a reservation atomic and survives SIGKILL stands in `quota::ledger`; this room gives it
-//! the region's words, picks a lane for the thread, and decides what a refusal means.
+//! the region's words and picks a lane for the thread. What a refusal means stands in [`refusal`].
 
 mod lanes;
+mod refusal;
 
 use crate::holdings::{Holding, Key, Kind};
 use crate::process::Process;
-use core::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Book, Lane, Refused};
 use gpuquota_quota::share::{self, Rate};
-use gpuquota_region::layout::{Device, EVENT_DENIED, EVENT_REAPED, LANES};
+use gpuquota_region::layout::{Device, EVENT_REAPED, LANES};
 use gpuquota_region::slot::Settle;
 use gpuquota_region::{Region, sys};
 pub use lanes::Lanes;
+pub use refusal::Refusals;
 
-/// How long a refusal waits for reservations in flight, which may turn out smaller or fail.
-const SETTLING_NS: u64 = 10_000_000;
 /// How long the driver's own refusal is retried while a dead process's memory may be on its way back.
 const TEARDOWN_NS: u64 = 100_000_000;
 /// How long after a death its memory may still be on its way.
@@ -109,58 +109,6 @@ impl Process {
         let reservation = self.with_lane(device, take).ok_or(Refused::Broken)??;
         self.show(device);
         Ok(reservation)
-    }
-
-    /// A refusal is right only if the bytes of the dead are back and no reservation in flight may still shrink.
-    #[cold]
-    fn reserve_slowly(
-        &self,
-        record: &Device,
-        device: u8,
-        bytes: u64,
-        cap: Option<u64>,
-        refused: Refused,
-    ) -> Option<Reservation> {
-        let _errno = sys::KeepErrno::new();
-        let mut refused = refused;
-        let started = sys::monotonic_ns();
-        // Code that was unloaded may still be charged, and pools may hold what they do not use.
-        self.settle_overhead(device, SETTLING_NS);
-        self.squeeze(device);
-        while cap.is_none_or(|cap| bytes <= cap) {
-            self.reap();
-            match self.try_reserve(record, device, bytes, cap) {
-                Ok(reservation) => return Some(reservation),
-                Err(again) => refused = again,
-            }
-            let now = sys::monotonic_ns();
-            let waited = now.saturating_sub(started);
-            let settling = waited < SETTLING_NS && self.in_flight(device);
-            let dying = waited < TEARDOWN_NS && self.any_dying();
-            if !settling && !dying {
-                break;
-            }
-            sys::sleep_until(now.wrapping_add(200_000));
-        }
-        let used = match refused {
-            Refused::Cap { used } => used,
-            Refused::Broken => ledger::used(&record.used),
-        };
-        record.denied.fetch_add(1, Relaxed);
-        self.region()?.event(EVENT_DENIED, u32::from(device), bytes, used, cap.unwrap_or(0));
-        None
-    }
-
-    /// Whether any process has reserved an upper bound whose call has not returned.
-    fn in_flight(&self, device: u8) -> bool {
-        let Some(region) = self.region() else { return false };
-        let ours = region.ours();
-        let high = ours.header.slot_high.load(Acquire) as usize;
-        let serves = |lane: &AtomicU8| lane.load(Relaxed) == device.wrapping_add(1);
-        ours.slots.iter().zip(&ours.lanes).take(high).any(|(slot, lanes)| {
-            let pairs = slot.lane_device.iter().zip(lanes);
-            pairs.filter(|(device, _)| serves(device)).any(|(_, lane)| lane.reserving.load(Relaxed) != 0)
-        })
     }
 
     /// Says that a reservation is an upper bound, until it is settled.

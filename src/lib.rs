@@ -11,6 +11,7 @@
 //! - [`overhead`]: bytes that the driver takes without being asked: contexts, code, heaps; measured.
 //! - [`kept`]: bytes that the driver keeps for later: pools, and the memory of graphs.
 //! - [`meter`]: GPU time: when may a launch go, and how long did it take?
+//! - [`holders`]: who of the container holds what of a device?
 //! - [`report`]: the container's slice as its tools shall see it.
 //! - [`thread`]: the one word that each thread has.
 //! - [`lock`]: the lock of lanes and holdings.
@@ -28,6 +29,7 @@ mod device;
 mod driver;
 mod entry;
 mod environment;
+mod holders;
 mod holdings;
 mod hook;
 mod kept;

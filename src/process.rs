@@ -51,6 +51,8 @@ pub struct Process {
     pub lanes: account::Lanes,
     /// Who holds what.
     pub holdings: Holdings,
+    /// What was said of refusals.
+    pub refusals: account::Refusals,
     /// What pools and graphs keep.
     pub kept: kept::Kept,
     /// What the driver takes beside requests.
@@ -194,6 +196,9 @@ impl Process {
         let _claiming = self.claiming.lock();
         if self.slot.load(Acquire) == 0 {
             let index = slot::claim(self.region()?, self.path(), &self.file, &mut account::Heir).ok()?;
+            if let Some(slot) = self.region()?.ours().slots.get(index) {
+                slot.priority.store(self.limits().priority.unsigned_abs(), Relaxed);
+            }
             self.slot.store((index as u32).wrapping_add(1), Release);
         }
         Some(self.slot.load(Acquire).wrapping_sub(1) as usize)
@@ -250,7 +255,7 @@ pub fn speak() {
     }
     let started = process.started();
     let problems = started.problems();
-    if problems == 0 || !process.may_speak() {
+    if problems == 0 || started.reading.limits.quiet || !process.may_speak() {
         return;
     }
     if let Some(region) = process.region() {

@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::regions::{self, Device, Kinds, Places, Process, Region};
+use crate::regions::{self, Device, Kinds, Places, Process, Region, What};
 use crate::words;
 use gpuquota_quota::limits::{self, DEFAULT_REGION};
 use serde::Serialize;
@@ -18,9 +18,13 @@ pub struct Inspect {
     /// The region file. Without it: the one that the environment names, else all of this node.
     region: Option<PathBuf>,
 
-    /// One JSON object per region and line.
+    /// One JSON object per region and line; it holds the events too.
     #[arg(long)]
     json: bool,
+
+    /// Show what has happened: refusals and who held what, wrong limits, bytes of the dead.
+    #[arg(long)]
+    events: bool,
 }
 
 #[derive(Serialize)]
@@ -50,7 +54,11 @@ impl Inspect {
         }
         let text: String = regions
             .iter()
-            .map(|(path, region)| if self.json { json(path, region) } else { people(path, region) })
+            .map(|(path, region)| match (self.json, self.events) {
+                (true, _) => json(path, region),
+                (false, true) => history(path, region),
+                (false, false) => people(path, region),
+            })
             .collect();
         match io::stdout().lock().write_all(text.as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::system("write")(error)),
@@ -103,6 +111,37 @@ fn people(path: &Path, region: &Region) -> String {
         text.push_str(&format!("  {} calls fell back to the driver's own answer\n", region.fallbacks));
     }
     text
+}
+
+fn history(path: &Path, region: &Region) -> String {
+    let mut rows = vec![vec![format!("region {}", path.display())]];
+    rows.extend(region.events.iter().map(|event| {
+        let device = event.device.map_or_else(String::new, |device| format!("device {device}"));
+        vec![format!("  {}", event.time), format!("process {}", event.pid), device, told(&event.what)]
+    }));
+    words::columns(&rows)
+}
+
+fn told(what: &What) -> String {
+    let size = |bytes: &u64| words::bytes(*bytes);
+    match what {
+        What::Denied { requested, used, limit } => {
+            format!("was refused {}: {} of {} in use", size(requested), size(used), size(limit))
+        }
+        What::Holder { holder, bytes, kind } => {
+            format!("  of which {} by process {holder}, most of it {kind}", size(bytes))
+        }
+        What::Killed { killed, bytes, priority } => {
+            format!(
+                "needed room: process {killed} of priority {priority}, which held {}, was killed",
+                size(bytes)
+            )
+        }
+        What::BadLimits { problems } => format!("found {problems} limits that cannot be understood"),
+        What::Reaped { bytes } => format!("gave back {} of dead processes", size(bytes)),
+        What::StartedAnew => "started the file anew: it was of another boot".to_owned(),
+        What::Unknown { code } => format!("event {code}, which a later version knows"),
+    }
 }
 
 fn memory(device: &Device) -> Vec<String> {

@@ -3,8 +3,10 @@
 //! Regular files only, never through a symbolic link that a tenant made, never mapped (a tenant that truncates the
 //! file would make that a SIGBUS), never more than a fixed number of bytes, devices and processes.
 
+mod events;
 mod find;
 
+pub use events::{Event, What};
 pub use find::{Found, Mishap, Places};
 
 use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS};
@@ -115,6 +117,8 @@ pub struct Region {
     pub devices: Vec<Device>,
     /// Its processes, dead ones included until somebody gives their slots back.
     pub processes: Vec<Process>,
+    /// What has happened, the oldest first.
+    pub events: Vec<Event>,
 }
 
 impl Region {
@@ -250,5 +254,6 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
         }
     });
     let processes = processes.collect();
-    Region { generation: snapshot.generation(), fallbacks: snapshot.fallbacks(), devices, processes }
+    let events = events::read(snapshot);
+    Region { generation: snapshot.generation(), fallbacks: snapshot.fallbacks(), devices, processes, events }
 }

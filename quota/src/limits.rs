@@ -182,6 +182,12 @@ pub struct Limits {
     pub priority: i32,
     /// Whether memory beyond the device's own comes from the host.
     pub oversubscribe: bool,
+    /// How long a request over the cap waits for bytes of other processes, milliseconds.
+    pub memory_wait_ms: u32,
+    /// Whether a request over the cap may end a process of lower priority.
+    pub oom_kill: bool,
+    /// Whether nothing is said on standard error.
+    pub quiet: bool,
 }
 
 impl Default for Limits {
@@ -194,6 +200,9 @@ impl Default for Limits {
             cores: Table::default(),
             priority: 1,
             oversubscribe: false,
+            memory_wait_ms: 0,
+            oom_kill: false,
+            quiet: false,
         }
     }
 }

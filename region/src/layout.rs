@@ -166,7 +166,8 @@ pub struct Slot {
     pub pid_namespace: AtomicU64,
     /// Process id on the node, filled in by the agent; 0 until then.
     pub host_pid: AtomicU32,
-    _pad0: u32,
+    /// Priority of the process's task, 0 is the highest.
+    pub priority: AtomicU32,
     /// Last time the process was seen at work, CLOCK_MONOTONIC nanoseconds.
     pub heartbeat_ns: AtomicU64,
     _pad1: [u64; 3],
@@ -200,6 +201,12 @@ pub const EVENT_BAD_LIMITS: u32 = 2;
 pub const EVENT_REAPED: u32 = 3;
 /// `Event::code`: the file came from another boot and was started anew.
 pub const EVENT_STARTED_ANEW: u32 = 4;
+/// `Event::code`: who held most when the writer was refused, after that event: `requested` holds the holder's pid,
+/// `used` its bytes, `limit` the `KIND_` code of most of them.
+pub const EVENT_HOLDER: u32 = 5;
+/// `Event::code`: a process of lower priority was killed to make room: `requested` holds its pid, `used` its bytes,
+/// `limit` its priority.
+pub const EVENT_KILLED: u32 = 6;
 
 /// The bits of [`Device::used`] that count bytes: up to 64 TiB.
 pub const USED_MASK: u64 = (1 << 46) - 1;
@@ -282,7 +289,7 @@ layout!(Device, size 512, uuid = 0, state = 96, core_limit = 100, memory_limit =
     virtual_time = 192, busy_until = 200, longest = 208, gpu_time_ns = 256, waited_ns = 264, launches = 272,
     waits = 280, would_wait = 288, clamped = 296);
 layout!(Slot, size 512, state = 0, pid = 4, start_time = 8, pid_namespace = 16, host_pid = 24,
-    heartbeat_ns = 32, lane_device = 64, lane_kind = 96, pending_ns = 128);
+    priority = 28, heartbeat_ns = 32, lane_device = 64, lane_kind = 96, pending_ns = 128);
 layout!(Lane, size 32, amount = 0, operation = 8, held = 16, reserving = 24);
 layout!(Event, size 64, stamp = 0, code = 8, pid = 12, device = 16, requested = 24, used = 32, limit = 40,
     time_ns = 48);

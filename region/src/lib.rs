@@ -28,4 +28,4 @@ pub mod snapshot;
 pub mod sys;
 
 pub use file::{OpenError, Region};
-pub use snapshot::{Refusal, Snapshot};
+pub use snapshot::{EventView, Refusal, Snapshot};

@@ -125,6 +125,20 @@ fn is_gone(slot: &Slot) -> bool {
     !lock::process_stat(slot.pid.load(Relaxed)).is_some_and(|stat| stat.runs && stat.start_time == start_time)
 }
 
+/// Kills the process that holds a slot, if it is of the caller's PID namespace and still the one that took it.
+#[must_use]
+pub fn kill(region: &Region, index: usize) -> bool {
+    let Some(slot) = region.ours().slots.get(index) else { return false };
+    if slot.state.load(Acquire) != SLOT_TAKEN
+        || slot.pid_namespace.load(Relaxed) != sys::inode_of(c"/proc/self/ns/pid")
+    {
+        return false;
+    }
+    let (pid, start_time) = (slot.pid.load(Relaxed), slot.start_time.load(Relaxed));
+    // Its pid may be another's by now; a handle taken before the look is not.
+    sys::kill(pid, || lock::process_stat(pid).is_some_and(|stat| stat.runs && stat.start_time == start_time))
+}
+
 /// Empties a settled slot. The state goes first, so that nobody takes the rest for a process.
 fn clear(region: &Region, index: usize, slot: &Slot) {
     slot.state.store(SLOT_FREE, Release);
@@ -132,6 +146,7 @@ fn clear(region: &Region, index: usize, slot: &Slot) {
     slot.start_time.store(0, Relaxed);
     slot.pid_namespace.store(0, Relaxed);
     slot.host_pid.store(0, Relaxed);
+    slot.priority.store(0, Relaxed);
     for word in slot.lane_device.iter().chain(&slot.lane_kind) {
         word.store(0, Relaxed);
     }

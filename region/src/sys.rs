@@ -342,6 +342,32 @@ pub fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Errn
     Descriptor::open(path, libc::O_RDONLY | libc::O_NOCTTY, 0)?.read_at(buffer, 0)
 }
 
+/// Kills a process if it `is` the right one, held by a handle while that is found out. Kernels before 5.3 have no
+/// handles, and some sandboxes forbid them.
+pub fn kill(pid: u32, is: impl FnOnce() -> bool) -> bool {
+    let Ok(number) = i32::try_from(pid) else { return false };
+    // SAFETY: takes integers, gives a descriptor.
+    let handle = check(unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) } as i32).map(Descriptor);
+    if number <= 1 || !is() {
+        return false;
+    }
+    match handle {
+        // SAFETY: a descriptor of ours and integers; no information is passed along.
+        Ok(Descriptor(handle)) => unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                handle,
+                libc::SIGKILL,
+                core::ptr::null::<libc::siginfo_t>(),
+                0,
+            ) == 0
+        },
+        // SAFETY: takes integers.
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => unsafe { libc::kill(number, libc::SIGKILL) == 0 },
+        Err(_) => false,
+    }
+}
+
 /// Writes to standard error, if that can be done at once: nobody waits for a reader that is stuck, and nobody dies of
 /// one that is gone.
 pub fn write_stderr(text: &[u8]) {

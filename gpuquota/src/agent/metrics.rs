@@ -164,7 +164,8 @@ mod tests {
             launches: 7,
             waits: 2,
         };
-        let region = Region { generation: 1, fallbacks: 0, devices: vec![device], processes: vec![] };
+        let region =
+            Region { generation: 1, fallbacks: 0, devices: vec![device], processes: vec![], events: vec![] };
         Found { container: name.to_owned(), path: "/x".into(), region }
     }
 

@@ -19,6 +19,12 @@ pub enum Key {
     Priority,
     /// Memory beyond the cap from the host.
     Oversubscribe,
+    /// How long a request over the cap waits for another process's bytes.
+    MemoryWait,
+    /// Whether a request over the cap may end a process of lower priority.
+    OomKill,
+    /// What is said on standard error.
+    Log,
     /// Where the region is.
     Region,
     /// Which devices another engine's indices mean.
@@ -34,7 +40,11 @@ impl Key {
             Self::Mode => Some("mode"),
             Self::OnError => Some("on_error"),
             Self::Policy => Some("policy"),
-            Self::Off | Self::Priority | Self::Oversubscribe | Self::Region | Self::DeviceMap => None,
+            Self::MemoryWait => Some("memory_wait"),
+            Self::OomKill => Some("oom_kill"),
+            Self::Log | Self::Off | Self::Priority | Self::Oversubscribe | Self::Region | Self::DeviceMap => {
+                None
+            }
         }
     }
 }
@@ -85,6 +95,7 @@ const SHARE: &str = "a percentage from 1 to 100 such as 30%, or 0=30%,1=50%";
 const HAMI_SIZE: &str = "a whole number with g, m or k, such as 2g or 1536m";
 const HAMI_SHARE: &str = "a whole number from 1 to 100";
 const BOOL: &str = "true or false";
+const WAIT: &str = "a time such as 500ms or 10s, at most 60s";
 const PATH: &str = "an absolute path of at most 1023 bytes";
 
 const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text: [&'static str; 4]) -> Knob {
@@ -94,7 +105,7 @@ const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text:
 
 /// All variables, in order of rank.
 #[rustfmt::skip]
-pub static KNOBS: [Knob; 20] = [
+pub static KNOBS: [Knob; 24] = [
     knob(Source::Own, Key::Memory, false, "GPUQUOTA_MEMORY",
         ["device memory that may be held", "SIZE or DEVICE=SIZE, separated by commas; B, KiB, MiB, GiB, TiB; below 64 TiB", "no limit", SIZE]),
     knob(Source::Own, Key::Cores, false, "GPUQUOTA_CORES",
@@ -103,6 +114,12 @@ pub static KNOBS: [Knob; 20] = [
         ["what limits do", "enforce, observe (count what would be refused) or off", "enforce", "enforce, observe or off"]),
     knob(Source::Own, Key::OnError, false, "GPUQUOTA_ON_ERROR",
         ["what a limit does that cannot be understood", "closed (no GPU) or open (as if it were not given)", "closed", "closed or open"]),
+    knob(Source::Own, Key::MemoryWait, false, "GPUQUOTA_MEMORY_WAIT",
+        ["how long a request over the cap waits for bytes of other processes", "0 or a time in ms or s; at most 60s", "0", WAIT]),
+    knob(Source::Own, Key::OomKill, false, "GPUQUOTA_OOM_KILL",
+        ["whether a request over the cap may end a process of lower priority (CUDA_TASK_PRIORITY)", "true or false", "false", BOOL]),
+    knob(Source::Own, Key::Log, false, "GPUQUOTA_LOG",
+        ["what is said on standard error", "warn (wrong limits, the first refusal) or off", "warn", "warn or off"]),
     knob(Source::Own, Key::Region, false, REGION,
         ["the container's region file", "absolute path, at most 1023 bytes", "see the next ones", PATH]),
     knob(Source::Hami, Key::Memory, true, "CUDA_DEVICE_MEMORY_LIMIT",
@@ -115,6 +132,8 @@ pub static KNOBS: [Knob; 20] = [
         ["the task's priority", "whole number, 0 is the highest", "1", "a whole number such as 0 or 1"]),
     knob(Source::Hami, Key::Oversubscribe, false, "CUDA_OVERSUBSCRIBE",
         ["memory beyond the device's own from the host", "true or false", "false", BOOL]),
+    knob(Source::Hami, Key::OomKill, false, "ACTIVE_OOM_KILLER",
+        ["as GPUQUOTA_OOM_KILL", "true or false", "false", BOOL]),
     knob(Source::Hami, Key::Off, false, "CUDA_DISABLE_CONTROL",
         ["no quota at all, unless GPUQUOTA_MODE says otherwise", "true or false", "false", BOOL]),
     knob(Source::Hami, Key::Region, false, HAMI_REGION,

@@ -73,7 +73,7 @@ impl Reader<'_> {
     }
 
     fn wrong_line(&mut self, place: Place, value: &[u8], reason: Reason) {
-        let instead = "each of memory, cores, mode, on_error and policy at most once, as 'key = value'";
+        let instead = "each of memory, cores, mode, on_error, policy, memory_wait and oom_kill at most once, as 'key = value'";
         self.problems.add(Problem::new(place, value, reason, instead));
     }
 
@@ -134,6 +134,9 @@ impl Reader<'_> {
             (Key::Oversubscribe, _) => {
                 value::boolean(text).map(|on| self.limits.oversubscribe = self.limits.oversubscribe || on)
             }
+            (Key::MemoryWait, _) => value::wait_ms(text).map(|wait| self.limits.memory_wait_ms = wait),
+            (Key::OomKill, _) => value::boolean(text).map(|kill| self.limits.oom_kill = kill),
+            (Key::Log, _) => log(text).map(|quiet| self.limits.quiet = quiet),
             (Key::Off, _) => value::boolean(text).map(|off| {
                 if off {
                     self.limits.mode = Mode::Off;
@@ -144,6 +147,8 @@ impl Reader<'_> {
         match outcome {
             // Whoever speaks of the mode speaks against the other engines' switches too.
             Ok(()) if knob.key == Key::Mode => self.settle(Key::Off),
+            // The first source that says anything is obeyed.
+            Ok(()) if matches!(knob.key, Key::OomKill | Key::MemoryWait) => self.settle(knob.key),
             Ok(()) => {}
             Err(reason) => self.problems.add(Problem::of(knob, place, text, reason)),
         }
@@ -183,6 +188,10 @@ fn mode(text: &[u8]) -> Result<Mode, Reason> {
     word(text, &[("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)])
 }
 
+fn log(text: &[u8]) -> Result<bool, Reason> {
+    word(text, &[("warn", false), ("off", true)])
+}
+
 fn on_error(text: &[u8]) -> Result<OnError, Reason> {
     word(text, &[("closed", OnError::Closed), ("open", OnError::Open)])
 }
@@ -203,6 +212,6 @@ fn word<T: Copy>(text: &[u8], known: &[(&str, T)]) -> Result<T, Reason> {
 }
 
 const fn bit(key: Key) -> u16 {
-    // Ten keys, sixteen bits.
+    // Thirteen keys, sixteen bits.
     1_u16.wrapping_shl(key as u32)
 }

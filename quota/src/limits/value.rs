@@ -125,6 +125,25 @@ pub fn boolean(text: &[u8]) -> Result<bool, Reason> {
     }
 }
 
+/// How long to wait, in milliseconds: `0`, or a whole number with `ms` or `s`, at most a minute.
+///
+/// # Errors
+/// [`Reason::NotATime`], or why the number is none.
+pub fn wait_ms(text: &[u8]) -> Result<u32, Reason> {
+    let text = text.trim_ascii();
+    let (number, factor) = match (text.strip_suffix(b"ms"), text.strip_suffix(b"s")) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 1000),
+        (None, None) => (text, 0),
+    };
+    match plain_number(number.trim_ascii_end())?.checked_mul(factor) {
+        // A number without a unit is no time, unless it is 0.
+        Some(0) if factor != 0 || text == b"0" => Ok(0),
+        Some(wait @ 1..=60_000) => Ok(wait as u32),
+        _ => Err(Reason::NotATime),
+    }
+}
+
 /// A task's priority: a whole number, 0 is the highest.
 ///
 /// # Errors
@@ -320,6 +339,15 @@ mod tests {
         ];
         for (text, reason) in wrong {
             assert_eq!(own_percent(text.as_bytes()), Err(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wait_has_a_unit_and_an_end() {
+        let read = |text: &str| wait_ms(text.as_bytes());
+        assert_eq!(["0", "0s", "1ms", "500 ms", "2s", "60s"].map(read), [0, 0, 1, 500, 2000, 60_000].map(Ok));
+        for wrong in ["5", "61s", "60001ms", "1.5s", "s", "", "-1s", "1m", "forever"] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 

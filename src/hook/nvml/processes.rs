@@ -13,8 +13,6 @@
 use super::{SUCCESS, device_index, hooks, sys};
 use crate::process::{Process, Quota, quota};
 use core::ffi::c_uint;
-use gpuquota_region::layout::{self, SLOT_TAKEN, Slot};
-use gpuquota_region::{lock, slot, sys as kernel};
 use sys::{nvmlDevice_t, nvmlProcessInfo_t, nvmlProcessInfo_v1_t, nvmlProcessInfo_v2_t, nvmlReturn_t};
 
 /// No instance: the device is not partitioned.
@@ -75,52 +73,11 @@ pub(super) fn container(device: nvmlDevice_t) -> Option<(&'static Process, u8)> 
     process.shows_slice(index).then_some((process, index))
 }
 
-/// Bytes that the process in a slot holds of a device; `None` where it has nothing to do with it.
-fn held(process: &Process, at: usize, slot: &Slot, device: u8) -> Option<u64> {
-    use core::sync::atomic::Ordering::Acquire;
-    if slot.state.load(Acquire) != SLOT_TAKEN {
-        return None;
-    }
-    let lanes = process.region()?.ours().lanes.get(at)?;
-    let serves = |of: &core::sync::atomic::AtomicU8| of.load(Acquire) == device.wrapping_add(1);
-    let own = slot.lane_device.iter().zip(lanes).filter(|(of, _)| serves(of));
-    own.map(|(_, lane)| layout::held_bytes(lane.held.load(Acquire))).reduce(u64::wrapping_add)
-}
-
-/// Calls `visit` with pid and bytes of each living process of the container at a device, as far as the caller can see
-/// it, until it returns false.
-fn each(process: &Process, device: u8, visit: &mut dyn FnMut(c_uint, u64) -> bool) {
-    use core::sync::atomic::Ordering::{Acquire, Relaxed};
-    let Some(region) = process.region() else { return };
-    let ours = region.ours();
-    let high = ours.header.slot_high.load(Acquire) as usize;
-    let here = kernel::inode_of(c"/proc/self/ns/pid");
-    let _ = process.file.with(process.path(), |file| {
-        for (at, slot) in ours.slots.iter().enumerate().take(high) {
-            let Some(bytes) = held(process, at, slot, device) else { continue };
-            let own = process.slot_index() == Some(at);
-            // A slot whose lock is free belongs to somebody dead.
-            if !own && slot::is_held(file, at) != Ok(true) {
-                continue;
-            }
-            let pid = if slot.pid_namespace.load(Relaxed) == here {
-                slot.pid.load(Relaxed)
-            } else {
-                // The kernel translates; 0 and nothing are processes that are not visible from here.
-                file.classic_holder(lock::PID_BYTE.wrapping_add(at as u64)).ok().flatten().unwrap_or(0)
-            };
-            if pid != 0 && !visit(pid, bytes) {
-                return;
-            }
-        }
-    });
-}
-
 /// Bytes that a process of the container holds of a device, by its pid; `None` if there is no such process.
 fn held_by(process: &Process, device: u8, pid: c_uint) -> Option<u64> {
     let mut held = None;
-    each(process, device, &mut |known, bytes| {
-        held = (known == pid).then_some(bytes);
+    process.each_holder(device, &mut |holder| {
+        held = (holder.pid == pid).then(|| holder.bytes());
         held.is_none()
     });
     held
@@ -149,10 +106,10 @@ fn compute<T: Made>(
         return answer;
     }
     let mut found = 0usize;
-    each(process, index, &mut |pid, bytes| {
+    process.each_holder(index, &mut |holder| {
         if found < room {
             // SAFETY: below the count that the caller gave, in an array that is not null.
-            unsafe { infos.wrapping_add(found).write(T::made(pid, bytes)) };
+            unsafe { infos.wrapping_add(found).write(T::made(holder.pid, holder.bytes())) };
         }
         found = found.saturating_add(1);
         true
