@@ -175,6 +175,12 @@ pub fn record_event(
 pub fn wait_event(world: &mut World, stream: Handle<Stream>, event: Handle<Event>) -> Outcome {
     forbid_implicit(world, stream)?;
     let own = capture_of(world, stream)?;
+    if let Some(shared) = world.recorded_elsewhere(event) {
+        return match own {
+            Some(capture) => invalidate(world, capture, STREAM_CAPTURE_ISOLATION),
+            None => world.follow_elsewhere(stream, shared),
+        };
+    }
     match (&world.events.get(event)?.moment, own) {
         (Moment::Never, _) => Ok(()),
         (Moment::Recorded(mark), None) => {

@@ -100,12 +100,9 @@ impl World {
             self.state.reap();
             self.state.memory(index).charge_context(overhead).map_err(|_| OUT_OF_MEMORY)?;
         }
-        if self.devices[ordinal].seat.is_none() {
-            let Some(seat) = Seat::take(self.state, index) else {
-                self.state.memory(index).release_context(overhead);
-                return Err(OUT_OF_MEMORY);
-            };
-            self.devices[ordinal].seat = Some(Box::leak(Box::new(seat)));
+        if self.enter(ordinal).is_none() {
+            self.state.memory(index).release_context(overhead);
+            return Err(OUT_OF_MEMORY);
         }
         let id = self.new_id();
         let stream = Stream::legacy(handle, id);
@@ -118,6 +115,16 @@ impl World {
         Ok(())
     }
 
+    /// Takes a seat at a device and puts bytes behind its addresses, if that is not done yet.
+    fn enter(&mut self, ordinal: usize) -> Option<()> {
+        let device = &mut self.devices[ordinal];
+        device.heap.open()?;
+        if device.seat.is_none() {
+            device.seat = Some(Box::leak(Box::new(Seat::take(self.state, device.index)?)));
+        }
+        Some(())
+    }
+
     /// Takes everything away that lives in a context, and its share of the device.
     fn deactivate(&mut self, handle: Handle<Context>) -> Outcome {
         let context = self.contexts.get(handle)?;
@@ -128,7 +135,7 @@ impl World {
             let _ = self.streams.remove(stream);
         }
         for event in self.events.select(|event| event.context == handle) {
-            let _ = self.events.remove(event);
+            let _ = self.remove_event(event);
         }
         for module in self.modules.select(|module| module.context == handle) {
             self.unload_module(module);

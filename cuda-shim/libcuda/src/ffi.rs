@@ -8,6 +8,7 @@
 
 use std::ffi::{CStr, c_char};
 
+use crate::logs;
 use crate::status::{INVALID_VALUE, Status};
 
 /// What a call comes to.
@@ -161,12 +162,15 @@ pub enum Lane {
     PerThread,
 }
 
-/// `CUresult` of an outcome.
+/// `CUresult` of what `call` came to.
 #[inline]
-pub fn result(outcome: Outcome) -> i32 {
+pub fn result(call: &'static str, outcome: Outcome) -> i32 {
     match outcome {
         Ok(()) => 0,
-        Err(status) => status.code(),
+        Err(status) => {
+            logs::failed(call, status);
+            status.code()
+        }
     }
 }
 
@@ -185,11 +189,11 @@ macro_rules! export {
             fn body($lane: $crate::ffi::Lane $(, $arg: $ty)*) -> $crate::ffi::Outcome $body
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(body($crate::ffi::Lane::Legacy $(, $arg)*))
+                $crate::ffi::result(stringify!($name), body($crate::ffi::Lane::Legacy $(, $arg)*))
             }
             #[unsafe(no_mangle)]
             extern "C" fn $twin($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(body($crate::ffi::Lane::PerThread $(, $arg)*))
+                $crate::ffi::result(stringify!($twin), body($crate::ffi::Lane::PerThread $(, $arg)*))
             }
         };
         $crate::ffi::export!($($rest)*);
@@ -201,7 +205,7 @@ macro_rules! export {
             fn body($($arg: $ty),*) -> $crate::ffi::Outcome $body
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(body($($arg),*))
+                $crate::ffi::result(stringify!($name), body($($arg),*))
             }
             $crate::ffi::alias!([$($($alias)+)?] $($arg: $ty),*);
         };
@@ -216,7 +220,7 @@ macro_rules! alias {
     ([$name:ident $($more:ident)*] $($arg:ident: $ty:ty),*) => {
         #[unsafe(no_mangle)]
         extern "C" fn $name($($arg: $ty),*) -> i32 {
-            $crate::ffi::result(body($($arg),*))
+            $crate::ffi::result(stringify!($name), body($($arg),*))
         }
         $crate::ffi::alias!([$($more)*] $($arg: $ty),*);
     };

@@ -3,7 +3,7 @@
 //! Kernels take time and compute nothing; copies, fills and host functions are real. All processes of a simulated
 //! machine share its devices through `cuda-shim-device`. The rooms, from the border inwards:
 //!
-//! - `ffi`, `abi`, `status`, `table`: arguments, structs, errors, handles;
+//! - `ffi`, `abi`, `status`, `logs`, `table`: arguments, structs, errors and their log, handles;
 //! - `start`, `symbols`, `dark`, `stubs`: how a process gets in, where functions are, private tables, what is missing;
 //! - `device`, `attributes`, `context`, `module`, `kernel`, `launch`: what there is and what runs on it;
 //! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `time`: order and time;
@@ -26,6 +26,7 @@ mod hostfn;
 mod image;
 mod kernel;
 mod launch;
+mod logs;
 mod memory;
 mod misc;
 mod module;

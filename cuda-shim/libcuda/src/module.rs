@@ -132,7 +132,7 @@ fn get_attribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device
         5 | 6 => (spec.cc_major * 10 + spec.cc_minor) as i32,
         8 => 48 << 10,
         9 => -1,
-        1..=15 => 0,
+        1..=17 => 0,
         _ => return Err(INVALID_VALUE),
     };
     value.put(kernel.set.get(&attribute).copied().unwrap_or(usual))

@@ -16,7 +16,8 @@ use crate::context;
 use crate::dark;
 use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::graph::memory::Usage;
-use crate::heap::{BLOCK, Heap};
+use crate::heap::Heap;
+use crate::memory::space::Space;
 use crate::module;
 use crate::status::{INVALID_VALUE, NO_DEVICE, NOT_FOUND, NOT_INITIALIZED, OUT_OF_MEMORY, describe};
 use crate::symbols::get_proc_address;
@@ -25,6 +26,8 @@ use crate::world::{Device, Driver, driver, world};
 
 /// Addresses per device: more than any device has bytes, so that holes never make an allocation fail.
 const REACH: u64 = 1 << 40;
+/// Addresses for reservations, on all devices together.
+const RESERVABLE: u64 = 8 << 40;
 
 export! {
     fn cuInit(flags: u32) {
@@ -116,8 +119,12 @@ fn start() -> Outcome {
     if visible.is_empty() {
         return Err(NO_DEVICE);
     }
-    let devices = visible.into_iter().map(|index| open_device(state, index)).collect::<Outcome<_>>()?;
-    Driver::publish(state, devices);
+    let heaps = visible.len() as u64 * REACH;
+    let arena = bytes::reserve_arena(heaps + RESERVABLE).ok_or(OUT_OF_MEMORY)?;
+    let bases = (arena..).step_by(REACH as usize);
+    let devices: Outcome<_> =
+        visible.into_iter().zip(bases).map(|(index, base)| open_device(state, index, base)).collect();
+    Driver::publish(state, devices?, Space::new(arena + heaps, RESERVABLE));
     let _ = dark::DRIVER.set(dark::Driver {
         primary_context: context::primary_handle,
         current_context: || std::ptr::without_provenance_mut(crate::thread::current().raw() as usize),
@@ -139,14 +146,12 @@ fn start() -> Outcome {
     Ok(())
 }
 
-fn open_device(state: &'static State, index: usize) -> Outcome<Device> {
+fn open_device(state: &'static State, index: usize, base: u64) -> Outcome<Device> {
     let spec = state.machine().devices.get(index).ok_or(NOT_INITIALIZED)?.clone();
-    // One block more than the reach, so that its start can be a block's start.
-    let start = bytes::map(REACH + BLOCK).ok_or(OUT_OF_MEMORY)?;
     Ok(Device {
         index,
         spec,
-        heap: Heap::new(start.next_multiple_of(BLOCK), REACH),
+        heap: Heap::new(base, REACH),
         seat: None,
         primary: Handle::NULL,
         retained: 0,

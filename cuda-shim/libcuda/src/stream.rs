@@ -6,7 +6,7 @@
 
 use std::ffi::c_void;
 
-use cuda_shim_device::Seat;
+use cuda_shim_device::{Seat, SharedEvent, clock_ns};
 
 use crate::capture::{self, Capture};
 use crate::context::{self, Context};
@@ -215,6 +215,13 @@ impl World {
         };
         self.streams.get_mut(handle)?.line.join(time, &mark.hosts);
         self.extend(handle, time)
+    }
+
+    /// Makes a stream wait for an event of another process, for as long as that is known to take.
+    pub fn follow_elsewhere(&mut self, handle: Handle<Stream>, event: SharedEvent) -> Outcome {
+        let Some(due) = self.state.event_due(event) else { return Ok(()) };
+        let seat = self.seat(self.contexts.get(self.streams.get(handle)?.context)?.device)?;
+        self.extend(handle, seat.now() + due.saturating_sub(clock_ns()))
     }
 
     /// Has a host function run at the end of a stream.

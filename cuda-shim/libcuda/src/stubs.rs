@@ -8,7 +8,7 @@ macro_rules! stubs {
     ($($name:ident)*) => {
         $(#[unsafe(no_mangle)]
         extern "C" fn $name() -> i32 {
-            crate::status::NOT_SUPPORTED.code()
+            crate::ffi::result(stringify!($name), Err(crate::status::NOT_SUPPORTED))
         })*
     };
 }
@@ -129,10 +129,6 @@ stubs! {
     cuGreenCtxWaitEvent
     cuImportExternalMemory
     cuImportExternalSemaphore
-    cuIpcCloseMemHandle
-    cuIpcGetMemHandle
-    cuIpcOpenMemHandle
-    cuIpcOpenMemHandle_v2
     cuKernelGetParamCount
     cuLaunchHostFunc_v2
     cuLaunchHostFunc_v2_ptsz
@@ -156,19 +152,16 @@ stubs! {
     cuLogicalEndpointImport
     cuLogicalEndpointQuery
     cuLogicalEndpointUnbind
-    cuLogsDumpToFile
     cuMemBatchDecompressAsync
     cuMemBatchDecompressAsync_ptsz
     cuMemDiscardAndPrefetchBatchAsync
     cuMemDiscardAndPrefetchBatchAsync_ptsz
     cuMemDiscardBatchAsync
     cuMemDiscardBatchAsync_ptsz
-    cuMemExportToShareableHandle
     cuMemGetDefaultMemPool
     cuMemGetHandleForAddressRange
     cuMemGetLocationInfo
     cuMemGetMemPool
-    cuMemImportFromShareableHandle
     cuMemMapArrayAsync
     cuMemMapArrayAsync_ptsz
     cuMemPoolExportPointer
