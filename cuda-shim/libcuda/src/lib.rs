@@ -7,7 +7,7 @@
 //! - `start`, `symbols`, `dark`, `stubs`: how a process gets in, where functions are, private tables, what is missing;
 //! - `device`, `attributes`, `context`, `module`, `kernel`, `launch`: what there is and what runs on it;
 //! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `time`: order and time;
-//! - `memory`, `array`, `heap`, `bytes`: memory, its addresses and its content;
+//! - `memory`, `array`, `texture`, `heap`, `bytes`: memory, its addresses and its content;
 //! - `world`, `spin`, `thread`: all objects behind one lock, and what each thread has.
 
 mod abi;
@@ -39,6 +39,7 @@ mod stream;
 mod stubs;
 mod symbols;
 mod table;
+mod texture;
 mod thread;
 mod time;
 mod world;

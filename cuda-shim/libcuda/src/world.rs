@@ -22,6 +22,7 @@ use crate::spin::{Guard, Spin};
 use crate::status::{INVALID_CONTEXT, INVALID_DEVICE, NOT_INITIALIZED};
 use crate::stream::Stream;
 use crate::table::{Handle, Table};
+use crate::texture::{Surface, Texture};
 use crate::thread;
 
 /// The initialised driver.
@@ -48,6 +49,8 @@ pub struct World {
     pub kernels: Table<Kernel>,
     pub arrays: Table<Array>,
     pub mipmaps: Table<Mipmap>,
+    pub textures: Table<Texture>,
+    pub surfaces: Table<Surface>,
     pub pools: Table<Pool>,
     pub physicals: Table<Physical>,
     pub regions: Regions,
@@ -100,6 +103,8 @@ impl Driver {
             kernels: Table::new(),
             arrays: Table::new(),
             mipmaps: Table::new(),
+            textures: Table::new(),
+            surfaces: Table::new(),
             pools: Table::new(),
             physicals: Table::new(),
             regions: Regions::new(),
