@@ -264,7 +264,8 @@ export! {
         Ok(())
     }
 
-    fn cuDevicePrimaryCtxGetState(device: i32, flags: Out<u32>, active: Out<i32>) {
+    early fn cuDevicePrimaryCtxGetState(device: i32, flags: Out<u32>, active: Out<i32>) {
+        flags.required()?;
         let world = world()?;
         let (ordinal, handle) = world.primary_of(device)?;
         flags.put(world.devices[ordinal].primary_flags)?;
@@ -290,7 +291,8 @@ export! {
         create(out, flags, device)
     }
 
-    fn cuCtxDestroy = cuCtxDestroy_v2(handle: Handle<Context>) {
+    early fn cuCtxDestroy = cuCtxDestroy_v2(handle: Handle<Context>) {
+        handle.given().map_err(|_| INVALID_VALUE)?;
         if world()?.active(handle)?.primary {
             return Err(INVALID_CONTEXT);
         }
@@ -353,7 +355,8 @@ export! {
         device.put(world.contexts.get(handle)?.device as i32)
     }
 
-    fn cuCtxGetFlags(flags: Out<u32>) {
+    early fn cuCtxGetFlags(flags: Out<u32>) {
+        flags.required()?;
         let world = world()?;
         let handle = world.current()?;
         flags.put(world.contexts.get(handle)?.flags)
@@ -369,7 +372,8 @@ export! {
         Ok(())
     }
 
-    fn cuCtxGetId(handle: Handle<Context>, id: Out<u64>) {
+    early fn cuCtxGetId(handle: Handle<Context>, id: Out<u64>) {
+        id.required()?;
         let world = world()?;
         let handle = or_current(&world, handle)?;
         id.put(world.contexts.get(handle)?.id)

@@ -144,7 +144,8 @@ export! {
         out.put(handle)
     }
 
-    fn cuEventDestroy = cuEventDestroy_v2(event: Handle<Event>) {
+    early fn cuEventDestroy = cuEventDestroy_v2(event: Handle<Event>) {
+        event.given()?;
         world()?.remove_event(event)
     }
 
@@ -158,7 +159,8 @@ export! {
         record(lane, event, stream, flags)
     }
 
-    fn cuEventQuery(event: Handle<Event>) {
+    early fn cuEventQuery(event: Handle<Event>) {
+        event.given()?;
         let mark = {
             let mut world = world()?;
             capture::forbid_unsafe_call(&mut world)?;
@@ -171,7 +173,8 @@ export! {
         if mark.is_none_or(|mark| mark.is_done()) { Ok(()) } else { Err(NOT_READY) }
     }
 
-    fn cuEventSynchronize(event: Handle<Event>) {
+    early fn cuEventSynchronize(event: Handle<Event>) {
+        event.given()?;
         let mark = {
             let mut world = world()?;
             capture::forbid_unsafe_call(&mut world)?;
@@ -192,11 +195,12 @@ export! {
         Ok(())
     }
 
-    fn cuEventElapsedTime = cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) {
+    early fn cuEventElapsedTime = cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) {
+        start.given()?;
         elapsed(milliseconds, start, end)
     }
 
-    fn cuIpcGetEventHandle(out: Out<IpcHandle>, event: Handle<Event>) {
+    early fn cuIpcGetEventHandle(out: Out<IpcHandle>, event: Handle<Event>) {
         out.required()?;
         let mut world = world()?;
         let known = world.events.get(event)?;
@@ -218,7 +222,7 @@ export! {
         out.put(IpcHandle::of([MAGIC, shared.index as u64, shared.row as u64, shared.generation, 0, 0]))
     }
 
-    fn cuIpcOpenEventHandle(out: Out<Handle<Event>>, handle: IpcHandle) {
+    early fn cuIpcOpenEventHandle(out: Out<Handle<Event>>, handle: IpcHandle) {
         out.required()?;
         let mut world = world()?;
         let context = world.current()?;

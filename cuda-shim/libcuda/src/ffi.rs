@@ -176,17 +176,35 @@ pub fn result(call: &'static str, outcome: Outcome) -> i32 {
 
 /// Declares exports. The body comes to an [`Outcome`].
 ///
-/// - `fn name(...) {}`: one export;
+/// - `fn name(...) {}`: one export, which answers `NOT_INITIALIZED` before `cuInit`, whatever it is given;
+/// - `early fn ...`: the same, but what it is given is looked at first, as drivers do in these calls;
 /// - `fn name = alias, alias (...) {}`: one behaviour under several names;
 /// - `lane fn |lane| name / per_thread (...) {}`: the export and its `_ptsz` or `_ptds` twin; `lane` tells
 ///   the body which default stream is meant.
 macro_rules! export {
     () => {};
-    (lane fn |$lane:ident| $name:ident / $twin:ident ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*) => {
+    (lane fn $($rest:tt)*) => {
+        $crate::ffi::export!(@lane { $crate::world::driver()?; } $($rest)*);
+    };
+    (early lane fn $($rest:tt)*) => {
+        $crate::ffi::export!(@lane {} $($rest)*);
+    };
+    (fn $($rest:tt)*) => {
+        $crate::ffi::export!(@plain { $crate::world::driver()?; } $($rest)*);
+    };
+    (early fn $($rest:tt)*) => {
+        $crate::ffi::export!(@plain {} $($rest)*);
+    };
+    (@lane { $($first:tt)* }
+        |$lane:ident| $name:ident / $twin:ident ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*
+    ) => {
         const _: () = {
             #[inline]
             #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
-            fn body($lane: $crate::ffi::Lane $(, $arg: $ty)*) -> $crate::ffi::Outcome $body
+            fn body($lane: $crate::ffi::Lane $(, $arg: $ty)*) -> $crate::ffi::Outcome {
+                $($first)*
+                $body
+            }
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
                 $crate::ffi::result(stringify!($name), body($crate::ffi::Lane::Legacy $(, $arg)*))
@@ -198,11 +216,16 @@ macro_rules! export {
         };
         $crate::ffi::export!($($rest)*);
     };
-    (fn $name:ident $(= $($alias:ident),+)? ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*) => {
+    (@plain { $($first:tt)* }
+        $name:ident $(= $($alias:ident),+)? ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*
+    ) => {
         const _: () = {
             #[inline]
             #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
-            fn body($($arg: $ty),*) -> $crate::ffi::Outcome $body
+            fn body($($arg: $ty),*) -> $crate::ffi::Outcome {
+                $($first)*
+                $body
+            }
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
                 $crate::ffi::result(stringify!($name), body($($arg),*))

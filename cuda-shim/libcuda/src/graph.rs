@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use crate::ffi::Outcome;
 use crate::op::Op;
-use crate::status::{INVALID_VALUE, NOT_SUPPORTED};
+use crate::status::{INVALID_VALUE, NOT_SUPPORTED, Status};
 use crate::table::{Handle, Kind};
 use crate::world::World;
 
@@ -41,12 +41,15 @@ fn owns_memory(op: &Op) -> bool {
 
 impl Kind for Graph {
     const TAG: u64 = 9;
+    const WRONG: Status = INVALID_VALUE;
 }
 impl Kind for GraphExec {
     const TAG: u64 = 10;
+    const WRONG: Status = INVALID_VALUE;
 }
 impl Kind for Node {
     const TAG: u64 = 11;
+    const WRONG: Status = INVALID_VALUE;
 }
 
 impl World {

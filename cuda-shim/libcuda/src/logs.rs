@@ -125,7 +125,7 @@ fn read(iterator: Out<u32>) -> Outcome<Vec<String>> {
 }
 
 export! {
-    fn cuLogsRegisterCallback(callback: Option<Callback>, data: *mut c_void, out: Out<u64>) {
+    early fn cuLogsRegisterCallback(callback: Option<Callback>, data: *mut c_void, out: Out<u64>) {
         let callback = callback.ok_or(INVALID_VALUE)?;
         let mut logs = logs();
         let handle = logs.next_handle;
@@ -135,21 +135,21 @@ export! {
         Ok(())
     }
 
-    fn cuLogsUnregisterCallback(handle: u64) {
+    early fn cuLogsUnregisterCallback(handle: u64) {
         let mut logs = logs();
         let place = logs.listeners.iter().position(|(known, ..)| *known == handle).ok_or(INVALID_VALUE)?;
         logs.listeners.remove(place);
         Ok(())
     }
 
-    fn cuLogsCurrent(iterator: Out<u32>, flags: u32) {
+    early fn cuLogsCurrent(iterator: Out<u32>, flags: u32) {
         if flags != 0 {
             return Err(INVALID_VALUE);
         }
         iterator.put(logs().count as u32)
     }
 
-    fn cuLogsDumpToFile(iterator: Out<u32>, path: Text, flags: u32) {
+    early fn cuLogsDumpToFile(iterator: Out<u32>, path: Text, flags: u32) {
         let path = path.lossy()?;
         if flags != 0 {
             return Err(INVALID_VALUE);
@@ -161,8 +161,7 @@ export! {
         Ok(())
     }
 
-    fn cuLogsDumpToMemory(iterator: Out<u32>, buffer: Out<u8>, size: Out<u64>, flags: u32) {
-        buffer.required()?;
+    early fn cuLogsDumpToMemory(iterator: Out<u32>, buffer: Out<u8>, size: Out<u64>, flags: u32) {
         let room = size.get()? as usize;
         if flags != 0 {
             return Err(INVALID_VALUE);

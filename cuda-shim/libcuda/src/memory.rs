@@ -259,7 +259,7 @@ export! {
         pitch.put(row)
     }
 
-    fn cuMemAllocManaged(out: Out<u64>, size: u64, flags: u32) {
+    early fn cuMemAllocManaged(out: Out<u64>, size: u64, flags: u32) {
         allocate_managed(out, size, flags)
     }
 
@@ -277,7 +277,10 @@ export! {
         Ok(())
     }
 
-    fn cuMemGetAddressRange = cuMemGetAddressRange_v2(base: Out<u64>, size: Out<u64>, address: u64) {
+    early fn cuMemGetAddressRange = cuMemGetAddressRange_v2(base: Out<u64>, size: Out<u64>, address: u64) {
+        if base.is_null() && size.is_null() {
+            return Ok(());
+        }
         let mut world = world()?;
         world.current()?;
         let (begin, length) = world.range_of(address).ok_or(crate::status::NOT_FOUND)?;
@@ -294,7 +297,7 @@ export! {
         check_managed(address, count)
     }
 
-    fn cuMemAdvise_v2(address: u64, count: u64, advice: u32, location: u64) {
+    early fn cuMemAdvise_v2(address: u64, count: u64, advice: u32, location: u64) {
         let _ = location;
         if !(1..=6).contains(&advice) {
             return Err(INVALID_VALUE);
@@ -311,9 +314,10 @@ export! {
         prefetch(lane, address, count, stream)
     }
 
-    lane fn |lane| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
+    early lane fn |lane| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
         address: u64, count: u64, location: u64, flags: u32, stream: Handle<Stream>,
     ) {
+        stream.given().map_err(|_| INVALID_VALUE)?;
         let _ = location;
         if flags != 0 {
             return Err(INVALID_VALUE);

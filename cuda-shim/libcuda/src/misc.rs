@@ -7,16 +7,17 @@
 use std::ffi::c_void;
 
 use crate::ffi::{In, Out, Text, export};
-use crate::status::INVALID_VALUE;
-use crate::world::{driver, world};
+use crate::status::{INVALID_VALUE, NOT_SUPPORTED};
+use crate::world::world;
 
 /// Dimensions that a tensor map may have.
 const RANKS: std::ops::RangeInclusive<u32> = 1..=5;
 
 export! {
-    fn cuProfilerInitialize(config: Text, output: Text, mode: u32) {
+    early fn cuProfilerInitialize(config: Text, output: Text, mode: u32) {
+        // Gone since CUDA 11.
         let _ = (config, output, mode);
-        driver().map(|_| ())
+        Err(NOT_SUPPORTED)
     }
 
     fn cuProfilerStart = cuProfilerStop() {

@@ -30,7 +30,7 @@ const REACH: u64 = 1 << 40;
 const RESERVABLE: u64 = 8 << 40;
 
 export! {
-    fn cuInit(flags: u32) {
+    early fn cuInit(flags: u32) {
         static STARTING: Mutex<()> = Mutex::new(());
         if flags != 0 {
             return Err(INVALID_VALUE);
@@ -46,21 +46,20 @@ export! {
         Ok(())
     }
 
-    fn cuDriverGetVersion(version: Out<i32>) {
+    early fn cuDriverGetVersion(version: Out<i32>) {
         version.required()?;
         version.put(machine_version())
     }
 
-    fn cuGetErrorName(code: i32, text: Out<*const c_char>) {
+    early fn cuGetErrorName(code: i32, text: Out<*const c_char>) {
         error_text(code, text, |(name, _)| name)
     }
 
-    fn cuGetErrorString(code: i32, text: Out<*const c_char>) {
+    early fn cuGetErrorString(code: i32, text: Out<*const c_char>) {
         error_text(code, text, |(_, text)| text)
     }
 
-    fn cuGetProcAddress(symbol: Text, function: Out<*const c_void>, version: i32, flags: u64) {
-        function.required()?;
+    early fn cuGetProcAddress(symbol: Text, function: Out<*const c_void>, version: i32, flags: u64) {
         match get_proc_address(symbol.get()?, version, flags) {
             Found::Export(address) => function.put(address),
             Found::InvalidFlags => Err(INVALID_VALUE),
@@ -68,7 +67,7 @@ export! {
         }
     }
 
-    fn cuGetProcAddress_v2(
+    early fn cuGetProcAddress_v2(
         symbol: Text, function: Out<*const c_void>, version: i32, flags: u64, status: Out<u32>,
     ) {
         function.required()?;
@@ -82,7 +81,7 @@ export! {
         function.put(address)
     }
 
-    fn cuGetExportTable(table: Out<*const c_void>, id: In<[u8; 16]>) {
+    early fn cuGetExportTable(table: Out<*const c_void>, id: In<[u8; 16]>) {
         table.required()?;
         table.put(dark::export_table(&id.get()?).ok_or(INVALID_VALUE)?)
     }

@@ -122,7 +122,7 @@ statuses! {
     FUNCTION_NOT_LOADED = 913 c"CUDA_ERROR_FUNCTION_NOT_LOADED" c"the function handle is not loaded when calling an API that requires a loaded function";
     INVALID_RESOURCE_TYPE = 914 c"CUDA_ERROR_INVALID_RESOURCE_TYPE" c"one or more resources passed in are not valid resource types for the operation";
     INVALID_RESOURCE_CONFIGURATION = 915 c"CUDA_ERROR_INVALID_RESOURCE_CONFIGURATION" c"one or more resources are insufficient or non-applicable for the operation";
-    KEY_ROTATION = 916 c"CUDA_ERROR_KEY_ROTATION" c"channel key rotation in progress";
+    KEY_ROTATION = 916 c"CUDA_ERROR_KEY_ROTATION" c"an error happened during the key rotation sequence";
     STREAM_DETACHED = 917 c"CUDA_ERROR_STREAM_DETACHED" c"API call not permitted since the green context associated with the stream has been destroyed";
     GRAPH_RECAPTURE_FAILURE = 918 c"CUDA_ERROR_GRAPH_RECAPTURE_FAILURE" c"recapturing to the source graph failed and had to be terminated";
     FABRIC_NOT_READY = 919 c"CUDA_ERROR_FABRIC_NOT_READY" c"GPU fabric is not ready within the probe wait budget; application may retry (see CUDA_FABRIC_INIT_TIMEOUT_MS)";

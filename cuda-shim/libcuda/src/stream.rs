@@ -280,15 +280,16 @@ fn create(out: Out<Handle<Stream>>, flags: u32, priority: i32) -> Outcome {
 }
 
 export! {
-    fn cuStreamCreate(out: Out<Handle<Stream>>, flags: u32) {
+    early fn cuStreamCreate(out: Out<Handle<Stream>>, flags: u32) {
         create(out, flags, 0)
     }
 
-    fn cuStreamCreateWithPriority(out: Out<Handle<Stream>>, flags: u32, priority: i32) {
+    early fn cuStreamCreateWithPriority(out: Out<Handle<Stream>>, flags: u32, priority: i32) {
         create(out, flags, priority)
     }
 
-    fn cuStreamDestroy = cuStreamDestroy_v2(handle: Handle<Stream>) {
+    early fn cuStreamDestroy = cuStreamDestroy_v2(handle: Handle<Stream>) {
+        handle.given()?;
         let mut world = world()?;
         if handle.raw() <= PER_THREAD || world.streams.get(handle)?.order == Order::Legacy {
             return Err(INVALID_HANDLE);
@@ -298,40 +299,46 @@ export! {
         Ok(())
     }
 
-    lane fn |lane| cuStreamGetPriority / cuStreamGetPriority_ptsz (handle: Handle<Stream>, priority: Out<i32>) {
+    early lane fn |lane| cuStreamGetPriority / cuStreamGetPriority_ptsz (handle: Handle<Stream>, priority: Out<i32>) {
+        priority.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         priority.put(world.streams.get(handle)?.priority)
     }
 
-    lane fn |lane| cuStreamGetFlags / cuStreamGetFlags_ptsz (handle: Handle<Stream>, flags: Out<u32>) {
+    early lane fn |lane| cuStreamGetFlags / cuStreamGetFlags_ptsz (handle: Handle<Stream>, flags: Out<u32>) {
+        flags.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         flags.put(if world.streams.get(handle)?.order == Order::Free { NON_BLOCKING } else { 0 })
     }
 
-    lane fn |lane| cuStreamGetId / cuStreamGetId_ptsz (handle: Handle<Stream>, id: Out<u64>) {
+    early lane fn |lane| cuStreamGetId / cuStreamGetId_ptsz (handle: Handle<Stream>, id: Out<u64>) {
+        id.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         id.put(world.streams.get(handle)?.id)
     }
 
-    lane fn |lane| cuStreamGetCtx / cuStreamGetCtx_ptsz (handle: Handle<Stream>, context: Out<Handle<Context>>) {
+    early lane fn |lane| cuStreamGetCtx / cuStreamGetCtx_ptsz (handle: Handle<Stream>, context: Out<Handle<Context>>) {
+        context.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         context.put(world.streams.get(handle)?.context)
     }
 
-    lane fn |lane| cuStreamGetCtx_v2 / cuStreamGetCtx_v2_ptsz (
+    early lane fn |lane| cuStreamGetCtx_v2 / cuStreamGetCtx_v2_ptsz (
         handle: Handle<Stream>, context: Out<Handle<Context>>, green: Out<u64>,
     ) {
+        context.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         green.put_if(0);
         context.put(world.streams.get(handle)?.context)
     }
 
-    fn cuStreamGetGreenCtx(handle: Handle<Stream>, green: Out<u64>) {
+    early fn cuStreamGetGreenCtx(handle: Handle<Stream>, green: Out<u64>) {
+        green.required()?;
         world()?.stream(Lane::Legacy, handle)?;
         green.put(0)
     }

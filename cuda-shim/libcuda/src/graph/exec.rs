@@ -274,9 +274,10 @@ export! {
         instantiate(out, graph, flags)
     }
 
-    lane fn |lane| cuGraphInstantiateWithParams / cuGraphInstantiateWithParams_ptsz (
+    early lane fn |lane| cuGraphInstantiateWithParams / cuGraphInstantiateWithParams_ptsz (
         out: Out<Handle<GraphExec>>, graph: Handle<Graph>, params: Out<InstantiateParams>,
     ) {
+        out.required()?;
         let _ = lane;
         let asked = params.get()?;
         instantiate(out, graph, asked.flags)?;
@@ -324,7 +325,8 @@ export! {
         if refused.is_some() { Err(GRAPH_EXEC_UPDATE_FAILURE) } else { Ok(()) }
     }
 
-    fn cuGraphNodeSetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: u32) {
+    early fn cuGraphNodeSetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: u32) {
+        exec.given()?;
         let mut world = world()?;
         let exec = world.execs.get_mut(exec)?;
         let step = exec.steps.iter_mut().find(|step| step.node == node).ok_or(INVALID_VALUE)?;
@@ -336,7 +338,8 @@ export! {
         Ok(())
     }
 
-    fn cuGraphNodeGetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: Out<u32>) {
+    early fn cuGraphNodeGetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: Out<u32>) {
+        enabled.required()?;
         let world = world()?;
         let steps = &world.execs.get(exec)?.steps;
         let step = steps.iter().find(|step| step.node == node).ok_or(INVALID_VALUE)?;

@@ -177,29 +177,33 @@ export! {
         put_edges(&(found, Vec::new()), nodes, Out::none(), data, count)
     }
 
-    fn cuGraphAddDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+    early fn cuGraphAddDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+        graph.given()?;
         change_edges(graph, from, to, count, true)
     }
 
-    fn cuGraphAddDependencies_v2(
+    early fn cuGraphAddDependencies_v2(
         graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, data: In<u64>, count: u64,
     ) {
+        graph.given()?;
         let _ = data;
         change_edges(graph, from, to, count, true)
     }
 
-    fn cuGraphRemoveDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+    early fn cuGraphRemoveDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+        graph.given()?;
         change_edges(graph, from, to, count, false)
     }
 
-    fn cuGraphRemoveDependencies_v2(
+    early fn cuGraphRemoveDependencies_v2(
         graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, data: In<u64>, count: u64,
     ) {
+        graph.given()?;
         let _ = data;
         change_edges(graph, from, to, count, false)
     }
 
-    fn cuGraphDebugDotPrint(graph: Handle<Graph>, path: Text, flags: u32) {
+    early fn cuGraphDebugDotPrint(graph: Handle<Graph>, path: Text, flags: u32) {
         let _ = flags;
         let path = path.lossy()?;
         let edges = edges(&*world()?, graph)?;

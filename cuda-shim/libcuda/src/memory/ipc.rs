@@ -174,14 +174,14 @@ fn open(out: Out<u64>, handle: &IpcHandle, flags: u32) -> Outcome {
 }
 
 export! {
-    fn cuIpcGetMemHandle(out: Out<IpcHandle>, address: u64) {
+    early fn cuIpcGetMemHandle(out: Out<IpcHandle>, address: u64) {
         out.required()?;
         let mut world = world()?;
         world.current()?;
         out.put(world.offer(address)?)
     }
 
-    fn cuIpcOpenMemHandle = cuIpcOpenMemHandle_v2(out: Out<u64>, handle: IpcHandle, flags: u32) {
+    early fn cuIpcOpenMemHandle = cuIpcOpenMemHandle_v2(out: Out<u64>, handle: IpcHandle, flags: u32) {
         open(out, &handle, flags)
     }
 
