@@ -15,7 +15,7 @@ export GPUQUOTA_DIST := $(CURDIR)/dist
 
 .PHONY: help
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .PHONY: demo
 demo: prerequisites artifacts programs ## a real CUDA program under a quota, here and now
@@ -24,6 +24,14 @@ demo: prerequisites artifacts programs ## a real CUDA program under a quota, her
 .PHONY: test
 test: prerequisites lint artifacts programs ## every promise, on the simulated GPU
 	$(CARGO) test --workspace --no-fail-fast
+
+.PHONY: test-heavy
+test-heavy: prerequisites artifacts programs clients ## real software from PyPI, 10 GB of it, on the simulated GPU and under the quota
+	$(CARGO) test -p gpuquota-promises --test clients
+
+.PHONY: clients
+clients:
+	$(CARGO) build --quiet --release --manifest-path tests/clients/rust/Cargo.toml --target-dir $(OUT)/clients
 
 .PHONY: lint
 lint: ## formatting and clippy, warnings are errors
@@ -39,7 +47,7 @@ release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and la
 	scripts/release $(ARCH)-unknown-linux-gnu.$(GLIBC) dist
 
 .PHONY: surface
-surface: prerequisites artifacts ## the hook table against real drivers, which are fetched from Debian
+surface: prerequisites artifacts ## the hook table and the simulated driver against real drivers, from Debian's packages
 	@scripts/surface
 
 .PHONY: artifacts

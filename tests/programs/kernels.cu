@@ -4,6 +4,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#ifdef KERNELS_FATBIN
+#include "register.h"
+#else
 #include <cuda_runtime.h>
 
 extern "C" __global__ void busy_5ms(int *out)
@@ -11,6 +14,9 @@ extern "C" __global__ void busy_5ms(int *out)
     if (out)
         *out = 1;
 }
+
+static void launch_busy(cudaStream_t stream) { busy_5ms<<<1, 32, 0, stream>>>(nullptr); }
+#endif
 
 #define must(call)                                                              \
     do {                                                                        \
@@ -33,7 +39,7 @@ static void copies_come_back()
     int there[256], back[256] = {}, *device;
     for (int i = 0; i < 256; i++)
         there[i] = i * i;
-    must(cudaMalloc(&device, sizeof there));
+    must(cudaMalloc((void **)&device, sizeof there));
     must(cudaMemcpy(device, there, sizeof there, cudaMemcpyHostToDevice));
     must(cudaMemcpy(back, device, sizeof back, cudaMemcpyDeviceToHost));
     int same = 1;
@@ -48,7 +54,7 @@ static void graph_replays(cudaStream_t stream)
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-    busy_5ms<<<1, 32, 0, stream>>>(nullptr);
+    launch_busy(stream);
     must(cudaStreamEndCapture(stream, &graph));
     must(cudaGraphInstantiateWithFlags(&exec, graph, 0));
     must(cudaGraphLaunch(exec, stream));
@@ -81,7 +87,7 @@ int main(int argc, char **argv)
     must(cudaEventCreate(&stop));
     must(cudaEventRecord(start, stream));
     do {
-        busy_5ms<<<1, 32, 0, stream>>>(nullptr);
+        launch_busy(stream);
         must(cudaGetLastError());
         if (++launches % 4 == 0)
             must(cudaStreamSynchronize(stream));

@@ -16,7 +16,7 @@ mod symbols;
 mod trial;
 
 pub use agent::Agent;
-pub use artifacts::{artifact, program};
+pub use artifacts::{artifact, client, fetched, program};
 pub use machine::{Machine, Setting, Truth};
 pub use program::{Outcome, Program};
 pub use scratch::Scratch;

@@ -17,6 +17,7 @@ pub struct Program {
     stderr: Option<JoinHandle<String>>,
     said: Vec<(String, String)>,
     out: String,
+    patience: Duration,
 }
 
 impl Program {
@@ -36,12 +37,26 @@ impl Program {
             String::from_utf8_lossy(&all).into_owned()
         });
         let stdin = child.stdin.take();
-        Self { child, stdin, lines, stderr: Some(stderr), said: Vec::new(), out: String::new() }
+        Self {
+            child,
+            stdin,
+            lines,
+            stderr: Some(stderr),
+            said: Vec::new(),
+            out: String::new(),
+            patience: PATIENCE,
+        }
+    }
+
+    /// Waits longer than usual before it takes the program for hanging.
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// The value of `key` the next time the program says it.
     pub fn wait_for(&mut self, key: &str) -> i64 {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -53,7 +68,7 @@ impl Program {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("waited {PATIENCE:?} for {key}; said so far:\n{}", self.out)
+                    panic!("waited {:?} for {key}; said so far:\n{}", self.patience, self.out)
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let outcome = self.reap();
@@ -88,13 +103,13 @@ impl Program {
     }
 
     fn reap(&mut self) -> Outcome {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         let status = loop {
             match self.child.try_wait().expect("the program is a child of ours") {
                 Some(status) => break status,
                 None if Instant::now() > until => {
                     self.child.kill().ok();
-                    panic!("still running after {PATIENCE:?}; said so far:\n{}", self.out);
+                    panic!("still running after {:?}; said so far:\n{}", self.patience, self.out);
                 }
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
@@ -148,6 +163,18 @@ impl Outcome {
     #[track_caller]
     pub fn value(&self, key: &str) -> i64 {
         *self.values(key).last().unwrap_or_else(|| panic!("never said {key}: {self}"))
+    }
+
+    /// Everything that was said, in order.
+    pub fn said(&self) -> &[(String, String)] {
+        &self.said
+    }
+
+    /// The last value said for `key`, which need not be a number.
+    #[track_caller]
+    pub fn text(&self, key: &str) -> &str {
+        let last = self.said.iter().rfind(|(said, _)| said == key);
+        &last.unwrap_or_else(|| panic!("never said {key}: {self}")).1
     }
 
     /// Every value said for `key`, in order.

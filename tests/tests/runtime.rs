@@ -50,3 +50,8 @@ fn cudart_12() {
 fn cudart_12_static() {
     runs_with_and_without("kernels_12_static");
 }
+
+#[test]
+fn cudart_11() {
+    runs_with_and_without("kernels_11");
+}

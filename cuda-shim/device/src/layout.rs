@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::machine::{MAX_DEVICES, MAX_NAME, MAX_PATTERN, MAX_RULES};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x01");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x02");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 1024;
 /// Processes that can work on one device at the same time.
@@ -17,6 +17,10 @@ pub const SEATS: usize = 128;
 pub const STALLS: usize = 512;
 /// Stretches of pending work that a seat tells apart; further ones are joined.
 pub const STRETCHES: usize = 32;
+/// Pieces of memory of one device that several processes hold.
+pub const SHARED: usize = 256;
+/// Events of one device that several processes know.
+pub const SHARED_EVENTS: usize = 256;
 /// Buckets of the utilisation history, and nanoseconds of one.
 pub const BUCKETS: usize = 64;
 /// Nanoseconds of one utilisation bucket.
@@ -87,7 +91,23 @@ pub struct Share {
     pub context: Word,
     pub busy_ns: Word,
     pub kernels: Word,
-    _spare: [Word; 2],
+    /// What it pays of the memory that it shares with others: added up from [`SharedCells`].
+    pub paid_requested: Word,
+    pub paid_physical: Word,
+}
+
+impl Share {
+    /// Bytes asked for and held, shared ones that it pays for included.
+    #[inline]
+    pub fn all_requested(&self) -> u64 {
+        self.requested.get() + self.paid_requested.get()
+    }
+
+    /// Bytes taken of the device, likewise.
+    #[inline]
+    pub fn all_physical(&self) -> u64 {
+        self.physical.get() + self.paid_physical.get()
+    }
 }
 
 /// States of a process slot.
@@ -174,6 +194,33 @@ pub struct SeatCells {
     pub stalls: [StallCells; STALLS],
 }
 
+/// Memory that several processes hold. Under the device's memory lock.
+#[repr(C)]
+pub struct SharedCells {
+    /// Slot + 1 of the process that pays; 0 if the row is empty.
+    pub payer: Word,
+    pub inode: Word,
+    pub offset: Word,
+    pub requested: Word,
+    pub physical: Word,
+    _spare: Word,
+    /// A bit for each slot.
+    pub holders: [Word; SLOTS / 64],
+}
+
+/// An event that several processes know. Under the device's schedule lock.
+#[repr(C)]
+pub struct SharedEventCells {
+    /// Slot + 1 of the process that made it; 0 if the row is empty.
+    pub owner: Word,
+    pub generation: Word,
+    /// Slot + 1 of the process that recorded it last; 0 if none did.
+    pub recorder: Word,
+    /// That process's seat, and the time there.
+    pub seat: Word,
+    pub time: Word,
+}
+
 /// One device.
 #[repr(C)]
 pub struct Device {
@@ -183,7 +230,9 @@ pub struct Device {
     pub physical: Word,
     pub physical_peak: Word,
     pub context: Word,
-    _spare: [Word; 2],
+    /// Rows of `shared` ever used.
+    pub shared_used: Word,
+    _spare: Word,
     pub schedule_lock: Word,
     /// Occupied seats.
     pub seated: Word,
@@ -193,6 +242,8 @@ pub struct Device {
     _spare2: [Word; 3],
     pub rounds: [Round; 2],
     pub seats: [SeatCells; SEATS],
+    pub shared: [SharedCells; SHARED],
+    pub events: [SharedEventCells; SHARED_EVENTS],
 }
 
 /// The start of the file.
@@ -213,7 +264,9 @@ pub struct Header {
     pub teardown_ns: Word,
     pub launch_queue: Word,
     pub rule_count: Word,
-    _spare: [Word; 5],
+    /// Slots that are live or in teardown, as the last reap found them.
+    pub living: Word,
+    _spare: [Word; 4],
     pub driver_version: [Word; 8],
     pub specs: [SpecCells; MAX_DEVICES],
     pub rules: [RuleCells; MAX_RULES],

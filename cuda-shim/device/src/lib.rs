@@ -5,8 +5,9 @@
 //!
 //! Rooms, imports point downward only:
 //! - [`truth`]: what the device knows about itself, as plain data;
+//! - `shared_event`: events that several processes know;
 //! - [`seat`]: a process at a device: its timeline of work, waiting, completion times;
-//! - [`memory`]: bytes held, by device and by process;
+//! - [`memory`], `shared`: bytes held, by device and by process, and by several processes;
 //! - `reap`: gives back what the dead held;
 //! - [`state`]: the file: creating, opening, taking a process slot;
 //! - `sched`: time slicing between processes, pure;
@@ -27,12 +28,17 @@ pub mod memory;
 mod reap;
 mod sched;
 pub mod seat;
+mod shared;
+mod shared_event;
 pub mod state;
 pub mod truth;
 
+pub use liveness::raise as out_of_the_way;
 pub use machine::{DeviceSpec, KernelRule, MAX_PATTERN, Machine, PRESETS};
 pub use memory::{MemoryGuard, OutOfMemory};
 pub use seat::Seat;
+pub use shared::SharedKey;
+pub use shared_event::SharedEvent;
 pub use state::{OpenError, State, open_from_env};
 pub use truth::{DeviceTruth, ProcessTruth, Truth};
 

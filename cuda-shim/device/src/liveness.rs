@@ -53,7 +53,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path)
 }
 
-/// Moves a descriptor out of the low numbers; keeps it where it is if there is no room.
+/// Moves a descriptor out of the low numbers, which programs count; keeps it where it is if there is no room.
 pub fn raise(file: File) -> File {
     // SAFETY: duplicates a descriptor that we own.
     let high = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, HIGH_FD) };

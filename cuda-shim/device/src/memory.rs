@@ -14,8 +14,11 @@ pub struct OutOfMemory;
 
 /// The memory lock of one device, held.
 pub struct MemoryGuard<'a> {
-    device: &'static Device,
-    share: &'static Share,
+    pub(crate) state: &'a State,
+    pub(crate) index: usize,
+    pub(crate) slot: usize,
+    pub(crate) device: &'static Device,
+    pub(crate) share: &'static Share,
     total: u64,
     _held: Held<'a>,
 }
@@ -26,11 +29,17 @@ impl State {
     /// # Panics
     /// If the machine has no device `index`.
     #[inline]
-    pub fn memory(&self, index: usize) -> MemoryGuard<'static> {
+    pub fn memory(&self, index: usize) -> MemoryGuard<'_> {
         let device = &self.layout().devices[index];
-        let held =
-            lock::hold(&device.memory_lock, self.slot(), |slot| self.is_alive(slot), || self.add_up(index));
+        let mend = || {
+            self.recount(index);
+            self.add_up(index);
+        };
+        let held = lock::hold(&device.memory_lock, self.slot(), |slot| self.is_alive(slot), mend);
         MemoryGuard {
+            state: self,
+            index,
+            slot: self.slot(),
             device,
             share: &self.layout().slots[self.slot()].shares[index],
             total: self.machine().devices[index].total_bytes,
@@ -51,8 +60,8 @@ impl State {
         let (mut requested, mut physical, mut context) = (0, 0, 0);
         for slot in self.slots() {
             if matches!(slot.state.get(), slot_state::LIVE | slot_state::TEARDOWN) {
-                requested += slot.shares[index].requested.get();
-                physical += slot.shares[index].physical.get();
+                requested += slot.shares[index].all_requested();
+                physical += slot.shares[index].all_physical();
                 context += slot.shares[index].context.get();
             }
         }
@@ -78,7 +87,7 @@ impl MemoryGuard<'_> {
         }
         self.share.requested.add(requested);
         self.share.physical.add(physical);
-        self.share.requested_peak.raise(self.share.requested.get());
+        self.share.requested_peak.raise(self.share.all_requested());
         device.requested.add(requested);
         device.physical.set(held);
         device.requested_peak.raise(device.requested.get());

@@ -16,6 +16,7 @@ impl State {
         let _held = lock::hold(&layout.header.reap_lock, self.slot(), |slot| self.is_alive(slot), || ());
         let now = clock_ns();
         layout.header.reaped_at.set(now);
+        let mut living = 0;
         for (index, slot) in self.slots().iter().enumerate() {
             if slot.state.get() == LIVE && !self.is_alive(index) {
                 self.vacate(index);
@@ -26,7 +27,9 @@ impl State {
                 self.give_back(index);
                 slot.state.set(ENDED);
             }
+            living += u64::from(matches!(slot.state.get(), LIVE | TEARDOWN));
         }
+        layout.header.living.set(living);
     }
 
     /// [`State::reap`], but only if nobody did for a while.
@@ -36,16 +39,19 @@ impl State {
         }
     }
 
-    /// Whether another process ever used this machine; cheap.
+    /// The same for a process that asks often: nothing as long as no other is on the machine.
     #[inline]
-    pub fn has_company(&self) -> bool {
-        self.layout().header.slots_used.get() > 2
+    pub fn reap_in_company(&self) {
+        if self.layout().header.living.get() > 1 {
+            self.reap_sometimes();
+        }
     }
 
     fn vacate(&self, slot: usize) {
         for index in 0..self.machine().devices.len() {
             let _held = self.schedule(index);
             self.bring_up(index, clock_ns());
+            self.end_events_of(&self.layout().devices[index], slot);
             for (number, owner) in self.seated(index) {
                 if owner == slot {
                     self.retire(index, number);
@@ -61,6 +67,7 @@ impl State {
             share.requested.set(0);
             share.physical.set(0);
             share.context.set(0);
+            self.disinherit(index, slot);
             self.add_up(index);
         }
     }

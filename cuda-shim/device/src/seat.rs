@@ -99,15 +99,7 @@ impl Seat {
 
     /// Waits until the seat's time reaches `time`.
     pub fn wait(&self, time: u64) {
-        while let Some(due) = self.due(time) {
-            if due > clock_ns() + SPIN_NS {
-                sleep_until(due - SPIN_NS);
-                continue;
-            }
-            while clock_ns() < due {
-                std::hint::spin_loop();
-            }
-        }
+        wait_until_due(|| self.due(time));
     }
 
     /// The wall time at which `time` will be reached if nobody adds work; `None` once it is.
@@ -118,14 +110,12 @@ impl Seat {
         }
         let _held = self.state.schedule(self.index);
         self.state.bring_up(self.index, clock_ns());
-        let mut demand = Cells::of(self.state, self.index, false);
-        let mut schedule = read_round(active(self.device), &demand.seats);
-        if schedule.seat_time(self.number) >= time {
-            return None;
-        }
-        let slice = self.state.machine().slice_ns;
-        schedule.advance(u64::MAX, slice, Some((self.number, time)), &mut demand);
-        Some(schedule.wall)
+        self.state.due_of(self.index, self.number, time)
+    }
+
+    /// Its place among the seats of the device.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     fn lag(&self) -> u64 {
@@ -171,6 +161,19 @@ impl Work<'_> {
             _ => {}
         }
         cells.sequence.0.store(sequence + 2, Release);
+    }
+}
+
+/// Waits for what is due at a wall time that others may put off, until it is due no more.
+pub(crate) fn wait_until_due(due: impl Fn() -> Option<u64>) {
+    while let Some(due) = due() {
+        if due > clock_ns() + SPIN_NS {
+            sleep_until(due - SPIN_NS);
+            continue;
+        }
+        while clock_ns() < due {
+            std::hint::spin_loop();
+        }
     }
 }
 
@@ -391,6 +394,18 @@ impl State {
             round.lanes[seat].stalls.set(stalls[seat]);
         }
         device.active_round.0.store(spare, Release);
+    }
+
+    /// The wall time at which a seat's time will reach `time` if nobody adds work; `None` once it has. Under the
+    /// schedule lock, the schedule brought up.
+    pub(crate) fn due_of(&self, index: usize, number: usize, time: u64) -> Option<u64> {
+        let mut demand = Cells::of(self, index, false);
+        let mut schedule = read_round(active(&self.layout().devices[index]), &demand.seats);
+        if schedule.seat_time(number) >= time {
+            return None;
+        }
+        schedule.advance(u64::MAX, self.machine().slice_ns, Some((number, time)), &mut demand);
+        Some(schedule.wall)
     }
 
     /// Empties a seat, its work booked on its process. Under the schedule lock; doing it twice is harmless.

@@ -114,15 +114,15 @@ impl State {
             truth.busy_ns += busy_ns;
             truth.kernels += kernels;
             if slot.state.get() == slot_state::TEARDOWN {
-                truth.teardown_bytes += share.physical.get();
+                truth.teardown_bytes += share.all_physical();
             }
             let process = ProcessTruth {
                 pid: slot.pid.get() as u32,
                 namespace: slot.namespace.get(),
                 alive: slot.state.get() == slot_state::LIVE,
-                requested_bytes: share.requested.get(),
+                requested_bytes: share.all_requested(),
                 requested_peak_bytes: share.requested_peak.get(),
-                physical_bytes: share.physical.get(),
+                physical_bytes: share.all_physical(),
                 context_bytes: share.context.get(),
                 busy_ns,
                 kernels,

@@ -186,12 +186,14 @@ export! {
         create(out, extent.get()?)
     }
 
-    fn cuArrayGetDescriptor = cuArrayGetDescriptor_v2(out: Out<Flat>, handle: Handle<Array>) {
+    early fn cuArrayGetDescriptor = cuArrayGetDescriptor_v2(out: Out<Flat>, handle: Handle<Array>) {
+        handle.given()?;
         let Extent { width, height, format, channels, .. } = world()?.arrays.get(handle)?.extent;
         out.put(Flat { width, height, format, channels })
     }
 
-    fn cuArray3DGetDescriptor = cuArray3DGetDescriptor_v2(out: Out<Extent>, handle: Handle<Array>) {
+    early fn cuArray3DGetDescriptor = cuArray3DGetDescriptor_v2(out: Out<Extent>, handle: Handle<Array>) {
+        handle.given()?;
         out.put(world()?.arrays.get(handle)?.extent)
     }
 
@@ -211,7 +213,8 @@ export! {
         world()?.destroy_mipmap(handle)
     }
 
-    fn cuMipmappedArrayGetLevel(out: Out<Handle<Array>>, handle: Handle<Mipmap>, level: u32) {
+    early fn cuMipmappedArrayGetLevel(out: Out<Handle<Array>>, handle: Handle<Mipmap>, level: u32) {
+        handle.given()?;
         out.required()?;
         let world = world()?;
         let level = world.mipmaps.get(handle)?.levels.get(level as usize).copied();

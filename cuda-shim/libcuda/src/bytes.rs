@@ -1,4 +1,9 @@
-//! The bytes behind simulated memory: reserving, mapping, moving, zeroing.
+//! The bytes behind simulated memory: reserving addresses, backing them, moving, zeroing.
+//!
+//! Device addresses are one reservation, the arena, that no client can read or write, as no host reaches a
+//! device's memory by its address. The driver sees the same bytes through a view of its own, as far behind the
+//! address as the arena is long. Memory that host and device share is mapped at the address itself as well.
+//! Behind device memory lie files without names, which can be at several addresses and in several processes.
 //!
 //! # Safety
 //! Addresses come in as numbers. Device addresses were checked against the heap or the map of regions by the
@@ -6,137 +11,185 @@
 //! number into a pointer to data.
 #![allow(unsafe_code)]
 
-use std::os::fd::RawFd;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::heap::BLOCK;
 
 /// Below this many bytes zeroing in place is cheaper than giving the pages back.
 const SMALL: u64 = 128 << 10;
 /// Page size of the host.
 pub const PAGE: u64 = 4096;
 
-fn map_anonymous(length: u64, protection: i32) -> Option<u64> {
-    // SAFETY: a fresh mapping at an address of the kernel's choice.
+/// Start and length of the arena. Both are stored before the driver is published, and never again.
+static ARENA: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+fn pointer(address: u64) -> *mut libc::c_void {
+    std::ptr::with_exposed_provenance_mut(address as usize)
+}
+
+/// A mapping: of `file` from an offset, or of nothing.
+fn map_at(address: Option<u64>, length: u64, protection: i32, file: Option<(&File, u64)>) -> Option<u64> {
+    let kind = match file {
+        Some(_) => libc::MAP_SHARED,
+        None => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    };
+    let place = if address.is_some() { libc::MAP_FIXED } else { 0 };
+    let (descriptor, offset) = file.map_or((-1, 0), |(file, offset)| (file.as_raw_fd(), offset));
+    // SAFETY: a fresh mapping at an address of the kernel's choice, or in the arena, which is the driver's.
     let base = unsafe {
         libc::mmap(
-            std::ptr::null_mut(),
+            pointer(address.unwrap_or(0)),
             length as usize,
             protection,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            -1,
-            0,
-        )
-    };
-    (base != libc::MAP_FAILED).then(|| base.expose_provenance() as u64)
-}
-
-/// Host memory that reads zero and costs nothing until it is touched.
-pub fn map(length: u64) -> Option<u64> {
-    map_anonymous(length, libc::PROT_READ | libc::PROT_WRITE)
-}
-
-/// Addresses without memory.
-pub fn reserve(length: u64) -> Option<u64> {
-    map_anonymous(length, libc::PROT_NONE)
-}
-
-/// Gives back what [`map`] or [`reserve`] gave, whole or in part.
-pub fn unmap(address: u64, length: u64) {
-    // SAFETY: the caller owns the range and gives it up.
-    unsafe { libc::munmap(std::ptr::without_provenance_mut(address as usize), length as usize) };
-}
-
-/// Puts the bytes of `file` from `offset` at reserved addresses, not yet accessible.
-pub fn place_file(address: u64, length: u64, file: RawFd, offset: u64) -> bool {
-    // SAFETY: replaces part of a reservation of ours.
-    let placed = unsafe {
-        libc::mmap(
-            std::ptr::without_provenance_mut(address as usize),
-            length as usize,
-            libc::PROT_NONE,
-            libc::MAP_SHARED | libc::MAP_FIXED,
-            file,
+            kind | place | libc::MAP_NORESERVE,
+            descriptor,
             offset as i64,
         )
     };
-    placed != libc::MAP_FAILED
-}
-
-/// Makes reserved addresses bare again.
-pub fn unplace(address: u64, length: u64) {
-    // SAFETY: replaces part of a reservation of ours.
-    unsafe {
-        libc::mmap(
-            std::ptr::without_provenance_mut(address as usize),
-            length as usize,
-            libc::PROT_NONE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
-            -1,
-            0,
-        )
-    };
-}
-
-/// Allows or forbids access to mapped addresses.
-pub fn protect(address: u64, length: u64, read: bool, write: bool) {
-    let protection = if read { libc::PROT_READ } else { 0 } | if write { libc::PROT_WRITE } else { 0 };
-    // SAFETY: changes the protection of a mapping of ours.
-    unsafe {
-        libc::mprotect(std::ptr::without_provenance_mut(address as usize), length as usize, protection)
-    };
-}
-
-/// A file of `length` bytes without a name, its descriptor out of the way of programs that count theirs.
-pub fn memory_file(length: u64) -> Option<RawFd> {
-    // SAFETY: a valid C string; the descriptors are ours.
-    unsafe {
-        let low = libc::memfd_create(c"cuda-sim".as_ptr(), libc::MFD_CLOEXEC);
-        if low < 0 || libc::ftruncate(low, length as i64) != 0 {
-            return None;
-        }
-        let high = libc::fcntl(low, libc::F_DUPFD_CLOEXEC, 480);
-        if high < 0 {
-            return Some(low);
-        }
-        libc::close(low);
-        Some(high)
+    if base == libc::MAP_FAILED {
+        return None;
     }
+    if place != 0 {
+        // A forked child has no device, and copies of its pages would cost the fork.
+        // SAFETY: the range was just mapped.
+        unsafe { libc::madvise(base, length as usize, libc::MADV_DONTFORK) };
+    }
+    Some(base.expose_provenance() as u64)
+}
+
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+
+/// Host memory that reads zero and costs nothing until it is touched.
+pub fn map(length: u64) -> Option<u64> {
+    map_at(None, length, READ_WRITE, None)
+}
+
+/// Gives back what [`map`] gave.
+pub fn unmap(address: u64, length: u64) {
+    // SAFETY: the caller owns the range and gives it up.
+    unsafe { libc::munmap(pointer(address), length as usize) };
+}
+
+/// Reserves the arena: `length` addresses for clients and as many for the driver's view of them.
+pub fn reserve_arena(length: u64) -> Option<u64> {
+    let base = map_at(None, 2 * length + BLOCK, libc::PROT_NONE, None)?;
+    let start = base.next_multiple_of(BLOCK);
+    ARENA[1].store(length, Relaxed);
+    ARENA[0].store(start, Relaxed);
+    Some(start)
+}
+
+/// Where the driver sees the bytes of an address.
+#[inline]
+fn view(address: u64) -> u64 {
+    let [start, length] = &ARENA;
+    let length = length.load(Relaxed);
+    if address.wrapping_sub(start.load(Relaxed)) < length { address + length } else { address }
+}
+
+/// A file of `length` bytes without a name but for `label`, its descriptor out of the way of programs that count
+/// theirs.
+pub fn memory_file(label: &str, length: u64) -> Option<File> {
+    let label = std::ffi::CString::new(label).ok()?;
+    // SAFETY: a valid C string; the descriptor is fresh.
+    let low = unsafe { libc::memfd_create(label.as_ptr(), libc::MFD_CLOEXEC) };
+    if low < 0 {
+        return None;
+    }
+    // SAFETY: `low` was just created and belongs to nobody else.
+    let file = cuda_shim_device::out_of_the_way(unsafe { File::from_raw_fd(low) });
+    file.set_len(length).ok()?;
+    Some(file)
+}
+
+/// Copies `length` bytes of `from`, beginning at `offset`, to the start of `to`; holes stay holes.
+pub fn copy_file(from: &File, offset: u64, length: u64, to: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let seek = |position: u64, whence: i32| {
+        // SAFETY: moves the offset of a descriptor of ours that nobody else uses.
+        let found = unsafe { libc::lseek(from.as_raw_fd(), position as i64, whence) };
+        u64::try_from(found).unwrap_or(u64::MAX)
+    };
+    let (end, mut page) = (offset + length, vec![0; BLOCK as usize]);
+    let mut next = seek(offset, libc::SEEK_DATA);
+    while next < end {
+        let hole = seek(next, libc::SEEK_HOLE).min(end);
+        while next < hole {
+            let count = (hole - next).min(BLOCK) as usize;
+            from.read_exact_at(&mut page[..count], next)?;
+            to.write_all_at(&page[..count], next - offset)?;
+            next += count as u64;
+        }
+        next = seek(hole, libc::SEEK_DATA);
+    }
+    Ok(())
+}
+
+/// Puts the bytes of `file` from `offset` behind addresses of the arena.
+pub fn back(address: u64, length: u64, file: &File, offset: u64) -> bool {
+    map_at(Some(view(address)), length, READ_WRITE, Some((file, offset))).is_some()
+}
+
+/// Puts them at the addresses themselves as well, for the host.
+pub fn show(address: u64, length: u64, file: &File, offset: u64) -> bool {
+    map_at(Some(address), length, READ_WRITE, Some((file, offset))).is_some()
+}
+
+/// Takes away what [`show`] gave.
+pub fn hide(address: u64, length: u64) {
+    map_at(Some(address), length, libc::PROT_NONE, None);
+}
+
+/// Takes away what [`back`] and [`show`] gave.
+pub fn unback(address: u64, length: u64) {
+    map_at(Some(view(address)), length, libc::PROT_NONE, None);
+    hide(address, length);
 }
 
 /// Makes device memory read zero again.
 pub fn zero(address: u64, length: u64) {
     if length < SMALL {
-        fill(address, length, &[0]);
-        return;
+        return set(address, length, 0);
     }
     let first = address.next_multiple_of(PAGE);
     let last = (address + length) / PAGE * PAGE;
-    fill(address, first - address, &[0]);
-    fill(last, address + length - last, &[0]);
-    // SAFETY: whole pages within an anonymous private mapping of ours.
-    unsafe {
-        let start = std::ptr::without_provenance_mut(first as usize);
-        libc::madvise(start, (last - first) as usize, libc::MADV_DONTNEED);
+    set(address, first - address, 0);
+    set(last, address + length - last, 0);
+    // SAFETY: whole pages of the driver's view, which are shared mappings of files.
+    let gone =
+        unsafe { libc::madvise(pointer(view(first)), (last - first) as usize, libc::MADV_REMOVE) } == 0;
+    if !gone {
+        set(first, last - first, 0);
     }
+}
+
+fn set(address: u64, length: u64, byte: u8) {
+    // SAFETY: the caller checked the range.
+    unsafe { pointer(view(address)).cast::<u8>().write_bytes(byte, length as usize) };
 }
 
 /// Repeats `pattern` over `length` bytes.
 pub fn fill(address: u64, length: u64, pattern: &[u8]) {
-    let start: *mut u8 = std::ptr::with_exposed_provenance_mut(address as usize);
-    if let [byte] = pattern {
-        // SAFETY: the caller checked the range.
-        unsafe { start.write_bytes(*byte, length as usize) };
-        return;
-    }
-    for offset in (0..length as usize).step_by(pattern.len().max(1)) {
-        let count = pattern.len().min(length as usize - offset);
-        // SAFETY: the caller checked the range; `offset + count` stays within it.
-        unsafe { start.add(offset).copy_from_nonoverlapping(pattern.as_ptr(), count) };
+    match pattern {
+        [0] if view(address) != address => zero(address, length),
+        [byte] => set(address, length, *byte),
+        _ => {
+            let start = pointer(view(address)).cast::<u8>();
+            for offset in (0..length as usize).step_by(pattern.len().max(1)) {
+                let count = pattern.len().min(length as usize - offset);
+                // SAFETY: the caller checked the range; `offset + count` stays within it.
+                unsafe { start.add(offset).copy_from_nonoverlapping(pattern.as_ptr(), count) };
+            }
+        }
     }
 }
 
 /// Moves bytes; the ranges may overlap.
 pub fn copy(destination: u64, source: u64, length: u64) {
-    let from: *const u8 = std::ptr::with_exposed_provenance(source as usize);
-    let to: *mut u8 = std::ptr::with_exposed_provenance_mut(destination as usize);
+    let from = pointer(view(source)).cast::<u8>().cast_const();
+    let to = pointer(view(destination)).cast::<u8>();
     // SAFETY: the caller checked device ranges; host ranges are the client's word.
     unsafe { to.copy_from(from, length as usize) };
 }

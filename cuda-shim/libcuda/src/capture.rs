@@ -175,6 +175,12 @@ pub fn record_event(
 pub fn wait_event(world: &mut World, stream: Handle<Stream>, event: Handle<Event>) -> Outcome {
     forbid_implicit(world, stream)?;
     let own = capture_of(world, stream)?;
+    if let Some(shared) = world.recorded_elsewhere(event) {
+        return match own {
+            Some(capture) => invalidate(world, capture, STREAM_CAPTURE_ISOLATION),
+            None => world.follow_elsewhere(stream, shared),
+        };
+    }
     match (&world.events.get(event)?.moment, own) {
         (Moment::Never, _) => Ok(()),
         (Moment::Recorded(mark), None) => {
@@ -364,9 +370,10 @@ export! {
         begin(&mut world, stream, mode, None)
     }
 
-    lane fn |lane| cuStreamBeginCaptureToGraph / cuStreamBeginCaptureToGraph_ptsz (
+    early lane fn |lane| cuStreamBeginCaptureToGraph / cuStreamBeginCaptureToGraph_ptsz (
         stream: Handle<Stream>, graph: Handle<Graph>, nodes: In<Handle<Node>>, edges: In<u64>, count: u64, mode: u32,
     ) {
+        stream.given().map_err(|_| INVALID_VALUE)?;
         let _ = edges;
         let mut world = world()?;
         let stream = world.stream(lane, stream)?;
@@ -388,7 +395,8 @@ export! {
         }
     }
 
-    lane fn |lane| cuStreamIsCapturing / cuStreamIsCapturing_ptsz (stream: Handle<Stream>, status: Out<u32>) {
+    early lane fn |lane| cuStreamIsCapturing / cuStreamIsCapturing_ptsz (stream: Handle<Stream>, status: Out<u32>) {
+        status.required()?;
         let mut world = world()?;
         let stream = world.stream(lane, stream)?;
         forbid_implicit(&mut world, stream)?;
@@ -400,24 +408,27 @@ export! {
         })
     }
 
-    lane fn |lane| cuStreamGetCaptureInfo / cuStreamGetCaptureInfo_ptsz (
+    early lane fn |lane| cuStreamGetCaptureInfo / cuStreamGetCaptureInfo_ptsz (
         stream: Handle<Stream>, status: Out<u32>, id: Out<u64>,
     ) {
+        status.required()?;
         let none = Out::none();
         info(lane, stream, &Info { status, id, graph: Out::none(), dependencies: Out::none(), edges: Out::none(), count: none })
     }
 
-    lane fn |lane| cuStreamGetCaptureInfo_v2 / cuStreamGetCaptureInfo_v2_ptsz (
+    early lane fn |lane| cuStreamGetCaptureInfo_v2 / cuStreamGetCaptureInfo_v2_ptsz (
         stream: Handle<Stream>, status: Out<u32>, id: Out<u64>, graph: Out<Handle<Graph>>,
         dependencies: Out<*const Handle<Node>>, count: Out<u64>,
     ) {
+        status.required()?;
         info(lane, stream, &Info { status, id, graph, dependencies, edges: Out::none(), count })
     }
 
-    lane fn |lane| cuStreamGetCaptureInfo_v3 / cuStreamGetCaptureInfo_v3_ptsz (
+    early lane fn |lane| cuStreamGetCaptureInfo_v3 / cuStreamGetCaptureInfo_v3_ptsz (
         stream: Handle<Stream>, status: Out<u32>, id: Out<u64>, graph: Out<Handle<Graph>>,
         dependencies: Out<*const Handle<Node>>, edges: Out<*const u64>, count: Out<u64>,
     ) {
+        status.required()?;
         info(lane, stream, &Info { status, id, graph, dependencies, edges, count })
     }
 

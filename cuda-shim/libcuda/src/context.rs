@@ -100,12 +100,9 @@ impl World {
             self.state.reap();
             self.state.memory(index).charge_context(overhead).map_err(|_| OUT_OF_MEMORY)?;
         }
-        if self.devices[ordinal].seat.is_none() {
-            let Some(seat) = Seat::take(self.state, index) else {
-                self.state.memory(index).release_context(overhead);
-                return Err(OUT_OF_MEMORY);
-            };
-            self.devices[ordinal].seat = Some(Box::leak(Box::new(seat)));
+        if self.enter(ordinal).is_none() {
+            self.state.memory(index).release_context(overhead);
+            return Err(OUT_OF_MEMORY);
         }
         let id = self.new_id();
         let stream = Stream::legacy(handle, id);
@@ -118,6 +115,16 @@ impl World {
         Ok(())
     }
 
+    /// Takes a seat at a device and puts bytes behind its addresses, if that is not done yet.
+    fn enter(&mut self, ordinal: usize) -> Option<()> {
+        let device = &mut self.devices[ordinal];
+        device.heap.open()?;
+        if device.seat.is_none() {
+            device.seat = Some(Box::leak(Box::new(Seat::take(self.state, device.index)?)));
+        }
+        Some(())
+    }
+
     /// Takes everything away that lives in a context, and its share of the device.
     fn deactivate(&mut self, handle: Handle<Context>) -> Outcome {
         let context = self.contexts.get(handle)?;
@@ -128,7 +135,7 @@ impl World {
             let _ = self.streams.remove(stream);
         }
         for event in self.events.select(|event| event.context == handle) {
-            let _ = self.events.remove(event);
+            let _ = self.remove_event(event);
         }
         for module in self.modules.select(|module| module.context == handle) {
             self.unload_module(module);
@@ -257,7 +264,8 @@ export! {
         Ok(())
     }
 
-    fn cuDevicePrimaryCtxGetState(device: i32, flags: Out<u32>, active: Out<i32>) {
+    early fn cuDevicePrimaryCtxGetState(device: i32, flags: Out<u32>, active: Out<i32>) {
+        flags.required()?;
         let world = world()?;
         let (ordinal, handle) = world.primary_of(device)?;
         flags.put(world.devices[ordinal].primary_flags)?;
@@ -283,7 +291,8 @@ export! {
         create(out, flags, device)
     }
 
-    fn cuCtxDestroy = cuCtxDestroy_v2(handle: Handle<Context>) {
+    early fn cuCtxDestroy = cuCtxDestroy_v2(handle: Handle<Context>) {
+        handle.given().map_err(|_| INVALID_VALUE)?;
         if world()?.active(handle)?.primary {
             return Err(INVALID_CONTEXT);
         }
@@ -346,7 +355,8 @@ export! {
         device.put(world.contexts.get(handle)?.device as i32)
     }
 
-    fn cuCtxGetFlags(flags: Out<u32>) {
+    early fn cuCtxGetFlags(flags: Out<u32>) {
+        flags.required()?;
         let world = world()?;
         let handle = world.current()?;
         flags.put(world.contexts.get(handle)?.flags)
@@ -362,7 +372,8 @@ export! {
         Ok(())
     }
 
-    fn cuCtxGetId(handle: Handle<Context>, id: Out<u64>) {
+    early fn cuCtxGetId(handle: Handle<Context>, id: Out<u64>) {
+        id.required()?;
         let world = world()?;
         let handle = or_current(&world, handle)?;
         id.put(world.contexts.get(handle)?.id)

@@ -79,6 +79,7 @@ pub fn export_table(id: &[u8; 16]) -> Option<*const c_void> {
         0x263e8860_7cd2_6143_92f6_bbd5006dfa7e => Some(CONTEXT_CHECKS.address()),
         0xd4082055_bde6_704b_8d34_ba123c66e1f2 => Some(INTEGRITY_CHECK.address()),
         0x1734dc26_800d_4745_8726_c0f1e7dd8bca => Some(CUBLAS_UNNAMED.address()),
+        0x7cb63f9b_9ca4_8e42_a484_beb66e6aed7f => Some(CUPTI_UNNAMED.address()),
         _ => None,
     }
 }
@@ -149,6 +150,9 @@ static INTEGRITY_CHECK: Table<3> = Table::sized(&[(1, integrity_check as *const 
 
 /// Unknown to ZLUDA; cuBLAS crashes without the table and is content with refusals from it.
 static CUBLAS_UNNAMED: Table<16> = Table::sized(&[]);
+
+/// Unknown to ZLUDA; CUPTI does not load without it, tells its version with it, and records nothing.
+static CUPTI_UNNAMED: Table<67> = Table::sized(&[]);
 
 extern "C" fn not_supported() -> Result {
     NOT_SUPPORTED

@@ -52,7 +52,8 @@ export! {
         bytes.put(u32::try_from(world.device(device)?.1.spec.total_bytes).unwrap_or(u32::MAX))
     }
 
-    fn cuDeviceGetAttribute(value: Out<i32>, id: i32, device: i32) {
+    early fn cuDeviceGetAttribute(value: Out<i32>, id: i32, device: i32) {
+        value.required()?;
         let world = world()?;
         value.required()?;
         let (_, device) = world.device(device)?;

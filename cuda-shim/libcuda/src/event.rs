@@ -4,11 +4,14 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
+use cuda_shim_device::SharedEvent;
+
+use crate::abi::IpcHandle;
 use crate::capture::{self, Capture};
 use crate::context::Context;
 use crate::ffi::{Lane, Out, Outcome, export};
 use crate::graph::Node;
-use crate::status::{CAPTURED_EVENT, INVALID_HANDLE, INVALID_VALUE, NOT_READY, NOT_SUPPORTED};
+use crate::status::{CAPTURED_EVENT, INVALID_HANDLE, INVALID_VALUE, NOT_READY, OUT_OF_MEMORY};
 use crate::stream::Stream;
 use crate::table::{Handle, Kind};
 use crate::time::Mark;
@@ -28,6 +31,8 @@ pub struct Event {
     pub context: Handle<Context>,
     flags: u32,
     pub moment: Moment,
+    /// Its place among the events that several processes know, and whether it is of this process.
+    shared: Option<(SharedEvent, bool)>,
 }
 
 impl Kind for Event {
@@ -38,29 +43,50 @@ impl Kind for Event {
 const NO_TIMING: u32 = 2;
 const INTERPROCESS: u32 = 4;
 const ALL_FLAGS: u32 = 7;
+/// The first word of an event's handle for other processes.
+const MAGIC: u64 = u64::from_le_bytes(*b"simevt\0\x01");
 
 impl World {
     /// Records the end of a stream in an event.
     pub fn record(&mut self, event: Handle<Event>, stream: Handle<Stream>) -> Outcome {
         let mut mark = self.stream_mark(stream)?;
         mark.time = mark.time.max(mark.seat.now());
-        self.events.get_mut(event)?.moment = Moment::Recorded(mark);
-        Ok(())
-    }
-}
-
-impl World {
-    /// When an event was recorded, if it was, outside of captures.
-    pub fn recorded(&self, event: Handle<Event>) -> Option<Mark> {
-        mark_of(self, event).ok().flatten()
+        self.set(event, mark)
     }
 
     /// Records seat time `time` of a stream in an event.
     pub fn record_at(&mut self, event: Handle<Event>, stream: Handle<Stream>, time: u64) -> Outcome {
         let mut mark = self.stream_mark(stream)?;
         mark.time = time;
-        self.events.get_mut(event)?.moment = Moment::Recorded(mark);
+        self.set(event, mark)
+    }
+
+    fn set(&mut self, event: Handle<Event>, mark: Mark) -> Outcome {
+        let event = self.events.get_mut(event)?;
+        if let Some((shared, _)) = event.shared {
+            self.state.record_event(shared, mark.seat, mark.time);
+        }
+        event.moment = Moment::Recorded(mark);
         Ok(())
+    }
+
+    /// Takes an event away, for other processes as well if it is of this one.
+    pub fn remove_event(&mut self, event: Handle<Event>) -> Outcome {
+        if let Some((shared, true)) = self.events.remove(event)?.shared {
+            self.state.end_event(shared);
+        }
+        Ok(())
+    }
+
+    /// When an event was recorded, if it was, outside of captures.
+    pub fn recorded(&self, event: Handle<Event>) -> Option<Mark> {
+        mark_of(self, event).ok().flatten()
+    }
+
+    /// The event as other processes know it, if one of them recorded it last.
+    pub fn recorded_elsewhere(&self, event: Handle<Event>) -> Option<SharedEvent> {
+        let (shared, _) = self.events.get(event).ok()?.shared?;
+        self.state.is_recorded_elsewhere(shared).then_some(shared)
     }
 }
 
@@ -114,12 +140,13 @@ export! {
         if flags & !ALL_FLAGS != 0 || (flags & INTERPROCESS != 0 && flags & NO_TIMING == 0) {
             return Err(INVALID_VALUE);
         }
-        let handle = world.events.add(Event { context, flags, moment: Moment::Never });
+        let handle = world.events.add(Event { context, flags, moment: Moment::Never, shared: None });
         out.put(handle)
     }
 
-    fn cuEventDestroy = cuEventDestroy_v2(event: Handle<Event>) {
-        world()?.events.remove(event).map(|_| ())
+    early fn cuEventDestroy = cuEventDestroy_v2(event: Handle<Event>) {
+        event.given()?;
+        world()?.remove_event(event)
     }
 
     lane fn |lane| cuEventRecord / cuEventRecord_ptsz (event: Handle<Event>, stream: Handle<Stream>) {
@@ -132,23 +159,34 @@ export! {
         record(lane, event, stream, flags)
     }
 
-    fn cuEventQuery(event: Handle<Event>) {
+    early fn cuEventQuery(event: Handle<Event>) {
+        event.given()?;
         let mark = {
             let mut world = world()?;
             capture::forbid_unsafe_call(&mut world)?;
             capture::checked_event(&mut world, event)?;
+            if let Some(shared) = world.recorded_elsewhere(event) {
+                return if world.state.event_due(shared).is_none() { Ok(()) } else { Err(NOT_READY) };
+            }
             mark_of(&world, event)?
         };
         if mark.is_none_or(|mark| mark.is_done()) { Ok(()) } else { Err(NOT_READY) }
     }
 
-    fn cuEventSynchronize(event: Handle<Event>) {
+    early fn cuEventSynchronize(event: Handle<Event>) {
+        event.given()?;
         let mark = {
             let mut world = world()?;
             capture::forbid_unsafe_call(&mut world)?;
             capture::checked_event(&mut world, event)?;
             let context = world.events.get(event)?.context;
             world.trim_pools_of(context);
+            if let Some(shared) = world.recorded_elsewhere(event) {
+                let state = world.state;
+                drop(world);
+                state.wait_event(shared);
+                return Ok(());
+            }
             mark_of(&world, event)?
         };
         if let Some(mark) = mark {
@@ -157,25 +195,45 @@ export! {
         Ok(())
     }
 
-    fn cuEventElapsedTime = cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) {
+    early fn cuEventElapsedTime = cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) {
+        start.given()?;
         elapsed(milliseconds, start, end)
     }
 
-    fn cuIpcGetEventHandle(out: Out<[u8; 64]>, event: Handle<Event>) {
+    early fn cuIpcGetEventHandle(out: Out<IpcHandle>, event: Handle<Event>) {
         out.required()?;
-        let world = world()?;
-        if world.events.get(event)?.flags & INTERPROCESS == 0 {
+        let mut world = world()?;
+        let known = world.events.get(event)?;
+        if known.flags & INTERPROCESS == 0 {
             return Err(INVALID_HANDLE);
         }
-        let mut id = [0; 64];
-        id[..8].copy_from_slice(&event.raw().to_le_bytes());
-        out.put(id)
+        let shared = match known.shared {
+            Some((shared, _)) => shared,
+            None => {
+                let ordinal = world.active(known.context)?.device;
+                let shared = world.state.make_event(world.devices[ordinal].index).ok_or(OUT_OF_MEMORY)?;
+                if let Moment::Recorded(mark) = &known.moment {
+                    world.state.record_event(shared, mark.seat, mark.time);
+                }
+                world.events.get_mut(event)?.shared = Some((shared, true));
+                shared
+            }
+        };
+        out.put(IpcHandle::of([MAGIC, shared.index as u64, shared.row as u64, shared.generation, 0, 0]))
     }
 
-    fn cuIpcOpenEventHandle(out: Out<Handle<Event>>, id: crate::abi::IpcHandle) {
-        // Events of other processes are a named gap of the simulation.
-        let _ = id;
+    early fn cuIpcOpenEventHandle(out: Out<Handle<Event>>, handle: IpcHandle) {
         out.required()?;
-        Err(NOT_SUPPORTED)
+        let mut world = world()?;
+        let context = world.current()?;
+        let [magic, index, row, generation, ..] = handle.words();
+        let shared = SharedEvent { index: index as usize, row: row as usize, generation };
+        if magic != MAGIC || !world.state.is_event(shared) {
+            return Err(INVALID_VALUE);
+        }
+        let flags = NO_TIMING | INTERPROCESS;
+        let event = Event { context, flags, moment: Moment::Never, shared: Some((shared, false)) };
+        let event = world.events.add(event);
+        out.put(event)
     }
 }

@@ -8,6 +8,7 @@
 
 use std::ffi::{CStr, c_char};
 
+use crate::logs;
 use crate::status::{INVALID_VALUE, Status};
 
 /// What a call comes to.
@@ -161,47 +162,73 @@ pub enum Lane {
     PerThread,
 }
 
-/// `CUresult` of an outcome.
+/// `CUresult` of what `call` came to.
 #[inline]
-pub fn result(outcome: Outcome) -> i32 {
+pub fn result(call: &'static str, outcome: Outcome) -> i32 {
     match outcome {
         Ok(()) => 0,
-        Err(status) => status.code(),
+        Err(status) => {
+            logs::failed(call, status);
+            status.code()
+        }
     }
 }
 
 /// Declares exports. The body comes to an [`Outcome`].
 ///
-/// - `fn name(...) {}`: one export;
+/// - `fn name(...) {}`: one export, which answers `NOT_INITIALIZED` before `cuInit`, whatever it is given;
+/// - `early fn ...`: the same, but what it is given is looked at first, as drivers do in these calls;
 /// - `fn name = alias, alias (...) {}`: one behaviour under several names;
 /// - `lane fn |lane| name / per_thread (...) {}`: the export and its `_ptsz` or `_ptds` twin; `lane` tells
 ///   the body which default stream is meant.
 macro_rules! export {
     () => {};
-    (lane fn |$lane:ident| $name:ident / $twin:ident ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*) => {
+    (lane fn $($rest:tt)*) => {
+        $crate::ffi::export!(@lane { $crate::world::driver()?; } $($rest)*);
+    };
+    (early lane fn $($rest:tt)*) => {
+        $crate::ffi::export!(@lane {} $($rest)*);
+    };
+    (fn $($rest:tt)*) => {
+        $crate::ffi::export!(@plain { $crate::world::driver()?; } $($rest)*);
+    };
+    (early fn $($rest:tt)*) => {
+        $crate::ffi::export!(@plain {} $($rest)*);
+    };
+    (@lane { $($first:tt)* }
+        |$lane:ident| $name:ident / $twin:ident ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*
+    ) => {
         const _: () = {
             #[inline]
             #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
-            fn body($lane: $crate::ffi::Lane $(, $arg: $ty)*) -> $crate::ffi::Outcome $body
+            fn body($lane: $crate::ffi::Lane $(, $arg: $ty)*) -> $crate::ffi::Outcome {
+                $($first)*
+                $body
+            }
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(body($crate::ffi::Lane::Legacy $(, $arg)*))
+                $crate::ffi::result(stringify!($name), body($crate::ffi::Lane::Legacy $(, $arg)*))
             }
             #[unsafe(no_mangle)]
             extern "C" fn $twin($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(body($crate::ffi::Lane::PerThread $(, $arg)*))
+                $crate::ffi::result(stringify!($twin), body($crate::ffi::Lane::PerThread $(, $arg)*))
             }
         };
         $crate::ffi::export!($($rest)*);
     };
-    (fn $name:ident $(= $($alias:ident),+)? ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*) => {
+    (@plain { $($first:tt)* }
+        $name:ident $(= $($alias:ident),+)? ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*
+    ) => {
         const _: () = {
             #[inline]
             #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
-            fn body($($arg: $ty),*) -> $crate::ffi::Outcome $body
+            fn body($($arg: $ty),*) -> $crate::ffi::Outcome {
+                $($first)*
+                $body
+            }
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(body($($arg),*))
+                $crate::ffi::result(stringify!($name), body($($arg),*))
             }
             $crate::ffi::alias!([$($($alias)+)?] $($arg: $ty),*);
         };
@@ -216,7 +243,7 @@ macro_rules! alias {
     ([$name:ident $($more:ident)*] $($arg:ident: $ty:ty),*) => {
         #[unsafe(no_mangle)]
         extern "C" fn $name($($arg: $ty),*) -> i32 {
-            $crate::ffi::result(body($($arg),*))
+            $crate::ffi::result(stringify!($name), body($($arg),*))
         }
         $crate::ffi::alias!([$($more)*] $($arg: $ty),*);
     };

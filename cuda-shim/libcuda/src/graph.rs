@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use crate::ffi::Outcome;
 use crate::op::Op;
-use crate::status::INVALID_VALUE;
+use crate::status::{INVALID_VALUE, NOT_SUPPORTED, Status};
 use crate::table::{Handle, Kind};
 use crate::world::World;
 
@@ -34,14 +34,22 @@ pub struct Node {
     origin: Handle<Node>,
 }
 
+/// Whether memory of the graph begins or ends here.
+fn owns_memory(op: &Op) -> bool {
+    matches!(op, Op::Alloc(..) | Op::Free(_))
+}
+
 impl Kind for Graph {
     const TAG: u64 = 9;
+    const WRONG: Status = INVALID_VALUE;
 }
 impl Kind for GraphExec {
     const TAG: u64 = 10;
+    const WRONG: Status = INVALID_VALUE;
 }
 impl Kind for Node {
     const TAG: u64 = 11;
+    const WRONG: Status = INVALID_VALUE;
 }
 
 impl World {
@@ -76,8 +84,14 @@ impl World {
     }
 
     /// A copy of a graph, and of the graphs in it.
+    ///
+    /// # Errors
+    /// `NOT_SUPPORTED` if it allocates or frees memory, which has one owner.
     pub fn clone_graph(&mut self, graph: Handle<Graph>) -> Outcome<Handle<Graph>> {
         let originals = self.graphs.get(graph)?.nodes.clone();
+        if self.graph_owns_memory(graph)? {
+            return Err(NOT_SUPPORTED);
+        }
         let clone = self.new_graph();
         let mut clones = HashMap::new();
         for original in &originals {
@@ -99,6 +113,12 @@ impl World {
         Ok(clone)
     }
 
+    /// Whether some node of a graph allocates or frees memory.
+    fn graph_owns_memory(&self, graph: Handle<Graph>) -> Outcome<bool> {
+        let mut nodes = self.graphs.get(graph)?.nodes.iter();
+        Ok(nodes.any(|node| self.nodes.get(*node).is_ok_and(|node| owns_memory(&node.op))))
+    }
+
     /// Takes a graph away with its nodes, and the graphs and idle memory that are theirs.
     pub fn destroy_graph(&mut self, graph: Handle<Graph>) -> Outcome {
         for node in self.graphs.remove(graph)?.nodes {
@@ -113,7 +133,7 @@ impl World {
     fn drop_belongings(&mut self, op: Op) {
         match op {
             Op::Child(child) => drop(self.destroy_graph(child)),
-            Op::Alloc(address, _) => self.forget_graph_memory(address),
+            Op::Alloc(address, _) => self.disown_graph_memory(address),
             _ => {}
         }
     }

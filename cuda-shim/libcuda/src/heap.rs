@@ -1,10 +1,12 @@
-//! Where device memory lies: one reach of addresses per device, dealt out in blocks of 2 MiB.
+//! Where device memory lies: one reach of addresses per device, dealt out in blocks of 2 MiB, and one file of the
+//! same extent behind them.
 //!
 //! Requests above 1 MiB get blocks of their own; smaller ones share a block with their size class. Every
 //! operation is O(1) in the number of live allocations. The heap knows addresses; what they cost is
 //! charged by its callers with the figures it hands them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use crate::bytes;
 use crate::context::Context;
@@ -18,7 +20,7 @@ pub const UNIT: u64 = 512;
 const LARGEST_SHARED: u64 = 1 << 20;
 const CLASSES: usize = 40;
 /// Free runs of up to this many blocks are found by index.
-const SHORT_RUN: usize = 4096;
+const SHORT_RUN: usize = 64;
 
 /// What an allocation is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,8 +29,12 @@ pub enum Use {
     Plain,
     /// Out of a pool.
     Pool(Handle<Pool>),
+    /// Managed: the host reaches it too, so that it has its pages to itself.
+    Managed,
     /// Behind an array or a module's variable: not a caller's to free.
     Internal,
+    /// Behind a handle, whose mappings are what callers see.
+    Handle,
     /// Of a graph, charged while it is in use.
     Graph,
 }
@@ -46,6 +52,20 @@ pub struct Allocation {
     pub id: u64,
     /// Whether anybody wrote there: if not, it is still zero.
     pub touched: bool,
+    /// Whether other processes may hold it too.
+    pub shared: bool,
+}
+
+impl Allocation {
+    /// Whether a caller asked for it, and may free it.
+    pub fn is_callers(&self) -> bool {
+        !matches!(self.purpose, Use::Internal | Use::Handle)
+    }
+
+    /// Whether it has blocks of its own, or shares one with others of its size.
+    pub fn is_whole(&self) -> bool {
+        self.size > LARGEST_SHARED || self.purpose == Use::Managed
+    }
 }
 
 /// A place for an allocation, and the physical bytes that it adds.
@@ -75,6 +95,8 @@ struct Slab {
 /// The memory of one device as this process sees it.
 pub struct Heap {
     base: u64,
+    /// Behind the addresses, from the first context on.
+    content: Option<File>,
     /// Per block of the reach, index + 1 of the [`Block`] that covers it.
     pages: Vec<u32>,
     blocks: Vec<Block>,
@@ -105,6 +127,7 @@ impl Heap {
     pub fn new(base: u64, reach: u64) -> Heap {
         Heap {
             base,
+            content: None,
             pages: vec![0; (reach / BLOCK) as usize],
             blocks: Vec::new(),
             spare: Vec::new(),
@@ -115,6 +138,22 @@ impl Heap {
             graph_purse: None,
             next_id: 1,
         }
+    }
+
+    /// Puts bytes behind the addresses, once. `None` if the host has no memory for it.
+    pub fn open(&mut self) -> Option<()> {
+        if self.content.is_none() {
+            let reach = self.pages.len() as u64 * BLOCK;
+            let content = bytes::memory_file("cuda-sim-device", reach)?;
+            bytes::back(self.base, reach, &content, 0).then_some(())?;
+            self.content = Some(content);
+        }
+        Some(())
+    }
+
+    /// The file behind an address of this heap, and where in it.
+    pub fn content(&self, address: u64) -> Option<(&File, u64)> {
+        Some((self.content.as_ref()?, address - self.base))
     }
 
     /// The purse of what graphs allocate, which is not charged by the block.
@@ -149,9 +188,10 @@ impl Heap {
         purpose: Use,
         purse: usize,
     ) -> Option<Placed> {
-        let allocation = Allocation { size, context, purpose, id: self.next_id, touched: false };
+        let allocation =
+            Allocation { size, context, purpose, id: self.next_id, touched: false, shared: false };
         self.next_id += 1;
-        if size > LARGEST_SHARED {
+        if allocation.is_whole() {
             self.place_whole(allocation)
         } else {
             self.place_shared(allocation, purse)

@@ -96,9 +96,10 @@ export! {
         launch(lane, stream, &Request { kernel, grid, block, shared, params, extra: 0, cooperative: true })
     }
 
-    lane fn |lane| cuLaunchKernelEx / cuLaunchKernelEx_ptsz (
+    early lane fn |lane| cuLaunchKernelEx / cuLaunchKernelEx_ptsz (
         config: In<LaunchConfig>, kernel: Handle<Kernel>, params: u64, extra: u64,
     ) {
+        kernel.given().map_err(|_| INVALID_VALUE)?;
         let LaunchConfig { grid, block, shared, stream, attributes, attribute_count } = config.get()?;
         let attributes = attributes.list(attribute_count as usize)?;
         let cooperative = attributes.iter().any(|it| it.id == COOPERATIVE && it.value.0[0] != 0);

@@ -3,11 +3,11 @@
 //! Kernels take time and compute nothing; copies, fills and host functions are real. All processes of a simulated
 //! machine share its devices through `cuda-shim-device`. The rooms, from the border inwards:
 //!
-//! - `ffi`, `abi`, `status`, `table`: arguments, structs, errors, handles;
+//! - `ffi`, `abi`, `status`, `logs`, `table`: arguments, structs, errors and their log, handles;
 //! - `start`, `symbols`, `dark`, `stubs`: how a process gets in, where functions are, private tables, what is missing;
 //! - `device`, `attributes`, `context`, `module`, `kernel`, `launch`: what there is and what runs on it;
 //! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `time`: order and time;
-//! - `memory`, `array`, `heap`, `bytes`: memory, its addresses and its content;
+//! - `memory`, `array`, `texture`, `heap`, `bytes`: memory, its addresses and its content;
 //! - `world`, `spin`, `thread`: all objects behind one lock, and what each thread has.
 
 mod abi;
@@ -26,6 +26,7 @@ mod hostfn;
 mod image;
 mod kernel;
 mod launch;
+mod logs;
 mod memory;
 mod misc;
 mod module;
@@ -38,6 +39,7 @@ mod stream;
 mod stubs;
 mod symbols;
 mod table;
+mod texture;
 mod thread;
 mod time;
 mod world;

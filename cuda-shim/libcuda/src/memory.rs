@@ -1,7 +1,8 @@
 //! Device memory: what programs ask for by itself, who owns an address, what of it may be written.
 //!
-//! Rooms: [`region`] knows the addresses outside the heaps, [`pool`] is stream-ordered memory, [`vmm`] maps
-//! physical memory by hand, [`host`] is pinned memory, [`copy`] and [`fill`] move and set bytes,
+//! Rooms: [`region`] knows the addresses outside the heaps and [`space`] deals them out, [`pool`] is
+//! stream-ordered memory, [`physical`] memory behind handles, which [`vmm`] maps, [`ipc`] is memory of other
+//! processes, [`host`] pinned memory, [`copy`] and [`fill`] move and set bytes,
 //! [`pointer`] answers what a pointer is.
 //!
 //! # Safety
@@ -11,11 +12,15 @@
 pub mod copy;
 pub mod fill;
 mod host;
+mod ipc;
+pub mod physical;
 mod pointer;
 pub mod pool;
 pub mod region;
+pub mod space;
 pub mod vmm;
 
+use crate::bytes;
 use crate::capture;
 use crate::context::Context;
 use crate::ffi::{Lane, Out, Outcome, export};
@@ -79,7 +84,15 @@ impl World {
         }
         let ordinal = self.heap_of(address).ok_or(INVALID_VALUE)?;
         let (allocation, physical) = self.devices[ordinal].heap.remove(address).ok_or(INVALID_VALUE)?;
-        self.regions.remove(address);
+        if allocation.shared {
+            self.part(ordinal, address);
+            self.release(ordinal, 0, if allocation.is_whole() { 0 } else { physical });
+            return Ok(());
+        }
+        if allocation.purpose == Use::Managed {
+            self.regions.remove(address);
+            bytes::hide(address, allocation.size);
+        }
         if let Use::Pool(pool) = allocation.purpose
             && let Ok(pool) = self.pools.get_mut(pool)
         {
@@ -96,7 +109,7 @@ impl World {
     pub fn callers_own(&mut self, address: u64) -> Outcome<(usize, Allocation)> {
         let ordinal = self.heap_of(address).ok_or(INVALID_VALUE)?;
         match self.devices[ordinal].heap.find(address) {
-            Some((begin, allocation)) if begin == address && allocation.purpose != Use::Internal => {
+            Some((begin, allocation)) if begin == address && allocation.is_callers() => {
                 Ok((ordinal, *allocation))
             }
             _ => Err(INVALID_VALUE),
@@ -116,6 +129,7 @@ impl World {
                 let _ = self.free(address);
             }
         }
+        self.close_all(context);
         self.free_host_of(context);
         if let Ok(context) = self.contexts.get(context) {
             let ordinal = context.device;
@@ -144,6 +158,18 @@ impl World {
         self.regions.reaches(address, length, write)
     }
 
+    /// Whether an address means memory of a device, not of the host.
+    pub fn on_device(&self, address: u64) -> bool {
+        self.heap_of(address).is_some()
+            || self.regions.find(address).is_some_and(|region| match region.backing {
+                Backing::Mapped { physical, .. } => {
+                    self.physicals.get(physical).is_ok_and(|physical| physical.device.is_some())
+                }
+                Backing::Opened { .. } => true,
+                _ => false,
+            })
+    }
+
     /// Whether the driver gave out, or knows, this address; every other one is plain host memory.
     pub fn knows(&self, address: u64) -> bool {
         self.heap_of(address).is_some()
@@ -163,6 +189,28 @@ fn allocate(out: Out<u64>, size: u64) -> Outcome {
     let ordinal = world.contexts.get(context)?.device;
     let address = world.allocate(ordinal, size, context, Use::Plain)?;
     out.put(address)
+}
+
+fn allocate_managed(out: Out<u64>, size: u64, flags: u32) -> Outcome {
+    out.required()?;
+    let mut world = world()?;
+    let context = world.current()?;
+    if size == 0 || !ATTACH.contains(&flags) {
+        return Err(INVALID_VALUE);
+    }
+    capture::forbid_unsafe_call(&mut world)?;
+    let ordinal = world.contexts.get(context)?.device;
+    let start = world.allocate(ordinal, size, context, Use::Managed)?;
+    let heap = &world.devices[ordinal].heap;
+    let shown = heap.content(start).is_some_and(|(file, offset)| bytes::show(start, size, file, offset));
+    if !shown {
+        world.free(start)?;
+        return Err(OUT_OF_MEMORY);
+    }
+    // The host writes there without telling.
+    world.touch(start, size);
+    world.regions.add(Region { start, length: size, context, backing: Backing::Managed { flags } });
+    out.put(start)
 }
 
 /// Frees memory once the work of its context is over, as the call promises.
@@ -211,20 +259,8 @@ export! {
         pitch.put(row)
     }
 
-    fn cuMemAllocManaged(out: Out<u64>, size: u64, flags: u32) {
-        out.required()?;
-        if !ATTACH.contains(&flags) {
-            return Err(INVALID_VALUE);
-        }
-        allocate(out, size)?;
-        let address = out.get()?;
-        let mut world = world()?;
-        // The host writes there without telling.
-        world.touch(address, size);
-        let context = world.current()?;
-        let backing = Backing::Managed { flags };
-        world.regions.add(Region { start: address, length: size, context, backing });
-        Ok(())
+    early fn cuMemAllocManaged(out: Out<u64>, size: u64, flags: u32) {
+        allocate_managed(out, size, flags)
     }
 
     fn cuMemFree = cuMemFree_v2(address: u64) {
@@ -235,12 +271,16 @@ export! {
         let world = world()?;
         let ordinal = world.current_device()?;
         let device = &world.devices[ordinal];
+        world.state.reap_in_company();
         free.put_if(world.state.free_bytes(device.index));
         total.put_if(device.spec.total_bytes);
         Ok(())
     }
 
-    fn cuMemGetAddressRange = cuMemGetAddressRange_v2(base: Out<u64>, size: Out<u64>, address: u64) {
+    early fn cuMemGetAddressRange = cuMemGetAddressRange_v2(base: Out<u64>, size: Out<u64>, address: u64) {
+        if base.is_null() && size.is_null() {
+            return Ok(());
+        }
         let mut world = world()?;
         world.current()?;
         let (begin, length) = world.range_of(address).ok_or(crate::status::NOT_FOUND)?;
@@ -257,7 +297,7 @@ export! {
         check_managed(address, count)
     }
 
-    fn cuMemAdvise_v2(address: u64, count: u64, advice: u32, location: u64) {
+    early fn cuMemAdvise_v2(address: u64, count: u64, advice: u32, location: u64) {
         let _ = location;
         if !(1..=6).contains(&advice) {
             return Err(INVALID_VALUE);
@@ -274,9 +314,10 @@ export! {
         prefetch(lane, address, count, stream)
     }
 
-    lane fn |lane| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
+    early lane fn |lane| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
         address: u64, count: u64, location: u64, flags: u32, stream: Handle<Stream>,
     ) {
+        stream.given().map_err(|_| INVALID_VALUE)?;
         let _ = location;
         if flags != 0 {
             return Err(INVALID_VALUE);

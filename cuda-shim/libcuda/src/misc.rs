@@ -1,4 +1,4 @@
-//! Calls that the simulation takes note of and that change nothing in it: profiling, logs, tensor maps.
+//! Calls that the simulation takes note of and that change nothing in it: profiling, tensor maps.
 //!
 //! # Safety
 //! Exports symbols.
@@ -7,16 +7,17 @@
 use std::ffi::c_void;
 
 use crate::ffi::{In, Out, Text, export};
-use crate::status::INVALID_VALUE;
-use crate::world::{driver, world};
+use crate::status::{INVALID_VALUE, NOT_SUPPORTED};
+use crate::world::world;
 
 /// Dimensions that a tensor map may have.
 const RANKS: std::ops::RangeInclusive<u32> = 1..=5;
 
 export! {
-    fn cuProfilerInitialize(config: Text, output: Text, mode: u32) {
+    early fn cuProfilerInitialize(config: Text, output: Text, mode: u32) {
+        // Gone since CUDA 11.
         let _ = (config, output, mode);
-        driver().map(|_| ())
+        Err(NOT_SUPPORTED)
     }
 
     fn cuProfilerStart = cuProfilerStop() {
@@ -26,31 +27,6 @@ export! {
     fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) {
         let _ = (target, scope);
         world()?.current().map(|_| ())
-    }
-
-    fn cuLogsRegisterCallback(callback: In<u8>, data: u64, handle: Out<u64>) {
-        // Nothing is ever logged, so nothing is ever called.
-        let _ = data;
-        if callback.is_null() {
-            return Err(INVALID_VALUE);
-        }
-        handle.put_if(callback.exposed() as u64);
-        Ok(())
-    }
-
-    fn cuLogsUnregisterCallback(handle: u64) {
-        if handle == 0 { Err(INVALID_VALUE) } else { Ok(()) }
-    }
-
-    fn cuLogsCurrent(iterator: Out<u32>, flags: u32) {
-        let _ = flags;
-        iterator.put(0)
-    }
-
-    fn cuLogsDumpToMemory(iterator: Out<u32>, buffer: Out<u8>, size: Out<u64>, flags: u32) {
-        let _ = (iterator, flags);
-        buffer.required()?;
-        size.put(0)
     }
 
     fn cuTensorMapEncodeTiled(

@@ -132,7 +132,7 @@ fn get_attribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device
         5 | 6 => (spec.cc_major * 10 + spec.cc_minor) as i32,
         8 => 48 << 10,
         9 => -1,
-        1..=15 => 0,
+        1..=17 => 0,
         _ => return Err(INVALID_VALUE),
     };
     value.put(kernel.set.get(&attribute).copied().unwrap_or(usual))
@@ -198,12 +198,14 @@ export! {
         out.put(world.module_kernel(module, name)?)
     }
 
-    fn cuModuleGetFunctionCount(count: Out<u32>, module: Handle<Module>) {
+    early fn cuModuleGetFunctionCount(count: Out<u32>, module: Handle<Module>) {
+        count.required()?;
         let world = world()?;
         count.put(world.modules.get(module)?.kernels.len() as u32)
     }
 
-    fn cuModuleEnumerateFunctions(out: Out<Handle<Kernel>>, count: u32, module: Handle<Module>) {
+    early fn cuModuleEnumerateFunctions(out: Out<Handle<Kernel>>, count: u32, module: Handle<Module>) {
+        out.required()?;
         let world = world()?;
         out.put_all(world.modules.get(module)?.kernels.values().copied().take(count as usize));
         Ok(())
@@ -214,24 +216,27 @@ export! {
         put_variable(address, size, found)
     }
 
-    fn cuLibraryLoadData(
+    early fn cuLibraryLoadData(
         out: Out<Handle<Library>>, image: In<u8>, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
         options: In<u32>, values: In<u64>, count: u32,
     ) {
+        out.required()?;
         let _ = (jit_options, jit_values, jit_count, options, values, count);
         load_library(out, image.exposed())
     }
 
-    fn cuLibraryLoadFromFile(
+    early fn cuLibraryLoadFromFile(
         out: Out<Handle<Library>>, name: Text, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
         options: In<u32>, values: In<u64>, count: u32,
     ) {
+        out.required()?;
         let _ = (jit_options, jit_values, jit_count, options, values, count);
         crate::world::driver()?;
         load_library(out, read_file(name)?)
     }
 
-    fn cuLibraryUnload(handle: Handle<Library>) {
+    early fn cuLibraryUnload(handle: Handle<Library>) {
+        handle.given()?;
         let mut world = world()?;
         let library = world.libraries.remove(handle)?;
         for module in library.modules {
@@ -243,29 +248,32 @@ export! {
         Ok(())
     }
 
-    fn cuLibraryGetKernel(out: Out<Handle<Kernel>>, library: Handle<Library>, name: Text) {
+    early fn cuLibraryGetKernel(out: Out<Handle<Kernel>>, library: Handle<Library>, name: Text) {
         out.required()?;
         let name = name.get()?.to_owned();
         out.put(world()?.library_kernel(library, name)?)
     }
 
-    fn cuLibraryGetKernelCount(count: Out<u32>, library: Handle<Library>) {
+    early fn cuLibraryGetKernelCount(count: Out<u32>, library: Handle<Library>) {
+        count.required()?;
         let world = world()?;
         count.put(world.libraries.get(library)?.kernels.len() as u32)
     }
 
-    fn cuLibraryEnumerateKernels(out: Out<Handle<Kernel>>, count: u32, library: Handle<Library>) {
+    early fn cuLibraryEnumerateKernels(out: Out<Handle<Kernel>>, count: u32, library: Handle<Library>) {
+        out.required()?;
         let world = world()?;
         out.put_all(world.libraries.get(library)?.kernels.values().copied().take(count as usize));
         Ok(())
     }
 
-    fn cuLibraryGetModule(out: Out<Handle<Module>>, library: Handle<Library>) {
+    early fn cuLibraryGetModule(out: Out<Handle<Module>>, library: Handle<Library>) {
         out.required()?;
         out.put(world()?.library_module(library)?)
     }
 
-    fn cuLibraryGetGlobal = cuLibraryGetManaged(address: Out<u64>, size: Out<u64>, library: Handle<Library>, name: Text) {
+    early fn cuLibraryGetGlobal = cuLibraryGetManaged(address: Out<u64>, size: Out<u64>, library: Handle<Library>, name: Text) {
+        address.required()?;
         let mut world = world()?;
         let module = world.library_module(library)?;
         let found = world.variable(module, &name.lossy()?)?;
@@ -279,7 +287,7 @@ export! {
         Err(NOT_FOUND)
     }
 
-    fn cuKernelGetFunction(out: Out<Handle<Kernel>>, kernel: Handle<Kernel>) {
+    early fn cuKernelGetFunction(out: Out<Handle<Kernel>>, kernel: Handle<Kernel>) {
         out.required()?;
         let world = world()?;
         world.current()?;
@@ -287,7 +295,8 @@ export! {
         out.put(kernel)
     }
 
-    fn cuKernelGetLibrary(out: Out<Handle<Library>>, kernel: Handle<Kernel>) {
+    early fn cuKernelGetLibrary(out: Out<Handle<Library>>, kernel: Handle<Kernel>) {
+        out.required()?;
         let world = world()?;
         out.put(world.kernels.get(kernel)?.library)
     }
@@ -300,26 +309,30 @@ export! {
         out.put(if module.is_null() { world.library_module(library)? } else { module })
     }
 
-    fn cuKernelGetName = cuFuncGetName(out: Out<*const c_char>, kernel: Handle<Kernel>) {
+    early fn cuKernelGetName = cuFuncGetName(out: Out<*const c_char>, kernel: Handle<Kernel>) {
+        out.required()?;
         let world = world()?;
         out.put(world.kernels.get(kernel)?.name.as_ptr())
     }
 
-    fn cuFuncLoad(kernel: Handle<Kernel>) {
+    early fn cuFuncLoad(kernel: Handle<Kernel>) {
+        kernel.given()?;
         world()?.kernels.get(kernel).map(|_| ())
     }
 
-    fn cuFuncIsLoaded(state: Out<u32>, kernel: Handle<Kernel>) {
+    early fn cuFuncIsLoaded(state: Out<u32>, kernel: Handle<Kernel>) {
+        state.required()?;
         let world = world()?;
         world.kernels.get(kernel)?;
         state.put(1)
     }
 
-    fn cuFuncGetAttribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>) {
+    early fn cuFuncGetAttribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>) {
         get_attribute(value, attribute, kernel, None)
     }
 
-    fn cuKernelGetAttribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device: i32) {
+    early fn cuKernelGetAttribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device: i32) {
+        kernel.given()?;
         get_attribute(value, attribute, kernel, Some(device))
     }
 
@@ -327,7 +340,8 @@ export! {
         set_attribute(attribute, value, kernel, None)
     }
 
-    fn cuKernelSetAttribute(attribute: i32, value: i32, kernel: Handle<Kernel>, device: i32) {
+    early fn cuKernelSetAttribute(attribute: i32, value: i32, kernel: Handle<Kernel>, device: i32) {
+        kernel.given()?;
         set_attribute(attribute, value, kernel, Some(device))
     }
 
@@ -336,16 +350,18 @@ export! {
         world()?.kernels.get(kernel).map(|_| ())
     }
 
-    fn cuKernelSetCacheConfig(kernel: Handle<Kernel>, config: u32, device: i32) {
+    early fn cuKernelSetCacheConfig(kernel: Handle<Kernel>, config: u32, device: i32) {
+        kernel.given()?;
         let _ = config;
         let world = world()?;
         world.device(device)?;
         world.kernels.get(kernel).map(|_| ())
     }
 
-    fn cuKernelGetParamInfo = cuFuncGetParamInfo(
+    early fn cuKernelGetParamInfo = cuFuncGetParamInfo(
         kernel: Handle<Kernel>, index: u64, offset: Out<u64>, size: Out<u64>,
     ) {
+        offset.required()?;
         // Parameters are not read from images.
         let _ = (index, offset, size);
         world()?.kernels.get(kernel)?;

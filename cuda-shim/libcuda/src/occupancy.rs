@@ -115,14 +115,14 @@ export! {
         shared.put(share.saturating_sub(RESERVED).min(spec.shared_per_block_optin.into()))
     }
 
-    fn cuOccupancyMaxPotentialClusterSize(size: Out<i32>, kernel: Handle<Kernel>, config: In<LaunchConfig>) {
+    early fn cuOccupancyMaxPotentialClusterSize(size: Out<i32>, kernel: Handle<Kernel>, config: In<LaunchConfig>) {
         size.required()?;
         spec_for(kernel)?;
         config.get()?;
         size.put(PORTABLE_CLUSTER)
     }
 
-    fn cuOccupancyMaxActiveClusters(clusters: Out<i32>, kernel: Handle<Kernel>, config: In<LaunchConfig>) {
+    early fn cuOccupancyMaxActiveClusters(clusters: Out<i32>, kernel: Handle<Kernel>, config: In<LaunchConfig>) {
         const CLUSTER_DIMENSION: u32 = 4;
         clusters.required()?;
         let spec = spec_for(kernel)?;

@@ -16,7 +16,8 @@ use crate::context;
 use crate::dark;
 use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::graph::memory::Usage;
-use crate::heap::{BLOCK, Heap};
+use crate::heap::Heap;
+use crate::memory::space::Space;
 use crate::module;
 use crate::status::{INVALID_VALUE, NO_DEVICE, NOT_FOUND, NOT_INITIALIZED, OUT_OF_MEMORY, describe};
 use crate::symbols::get_proc_address;
@@ -25,9 +26,11 @@ use crate::world::{Device, Driver, driver, world};
 
 /// Addresses per device: more than any device has bytes, so that holes never make an allocation fail.
 const REACH: u64 = 1 << 40;
+/// Addresses for reservations, on all devices together.
+const RESERVABLE: u64 = 8 << 40;
 
 export! {
-    fn cuInit(flags: u32) {
+    early fn cuInit(flags: u32) {
         static STARTING: Mutex<()> = Mutex::new(());
         if flags != 0 {
             return Err(INVALID_VALUE);
@@ -43,21 +46,20 @@ export! {
         Ok(())
     }
 
-    fn cuDriverGetVersion(version: Out<i32>) {
+    early fn cuDriverGetVersion(version: Out<i32>) {
         version.required()?;
         version.put(machine_version())
     }
 
-    fn cuGetErrorName(code: i32, text: Out<*const c_char>) {
+    early fn cuGetErrorName(code: i32, text: Out<*const c_char>) {
         error_text(code, text, |(name, _)| name)
     }
 
-    fn cuGetErrorString(code: i32, text: Out<*const c_char>) {
+    early fn cuGetErrorString(code: i32, text: Out<*const c_char>) {
         error_text(code, text, |(_, text)| text)
     }
 
-    fn cuGetProcAddress(symbol: Text, function: Out<*const c_void>, version: i32, flags: u64) {
-        function.required()?;
+    early fn cuGetProcAddress(symbol: Text, function: Out<*const c_void>, version: i32, flags: u64) {
         match get_proc_address(symbol.get()?, version, flags) {
             Found::Export(address) => function.put(address),
             Found::InvalidFlags => Err(INVALID_VALUE),
@@ -65,7 +67,7 @@ export! {
         }
     }
 
-    fn cuGetProcAddress_v2(
+    early fn cuGetProcAddress_v2(
         symbol: Text, function: Out<*const c_void>, version: i32, flags: u64, status: Out<u32>,
     ) {
         function.required()?;
@@ -79,7 +81,7 @@ export! {
         function.put(address)
     }
 
-    fn cuGetExportTable(table: Out<*const c_void>, id: In<[u8; 16]>) {
+    early fn cuGetExportTable(table: Out<*const c_void>, id: In<[u8; 16]>) {
         table.required()?;
         table.put(dark::export_table(&id.get()?).ok_or(INVALID_VALUE)?)
     }
@@ -116,8 +118,12 @@ fn start() -> Outcome {
     if visible.is_empty() {
         return Err(NO_DEVICE);
     }
-    let devices = visible.into_iter().map(|index| open_device(state, index)).collect::<Outcome<_>>()?;
-    Driver::publish(state, devices);
+    let heaps = visible.len() as u64 * REACH;
+    let arena = bytes::reserve_arena(heaps + RESERVABLE).ok_or(OUT_OF_MEMORY)?;
+    let bases = (arena..).step_by(REACH as usize);
+    let devices: Outcome<_> =
+        visible.into_iter().zip(bases).map(|(index, base)| open_device(state, index, base)).collect();
+    Driver::publish(state, devices?, Space::new(arena + heaps, RESERVABLE));
     let _ = dark::DRIVER.set(dark::Driver {
         primary_context: context::primary_handle,
         current_context: || std::ptr::without_provenance_mut(crate::thread::current().raw() as usize),
@@ -139,14 +145,12 @@ fn start() -> Outcome {
     Ok(())
 }
 
-fn open_device(state: &'static State, index: usize) -> Outcome<Device> {
+fn open_device(state: &'static State, index: usize, base: u64) -> Outcome<Device> {
     let spec = state.machine().devices.get(index).ok_or(NOT_INITIALIZED)?.clone();
-    // One block more than the reach, so that its start can be a block's start.
-    let start = bytes::map(REACH + BLOCK).ok_or(OUT_OF_MEMORY)?;
     Ok(Device {
         index,
         spec,
-        heap: Heap::new(start.next_multiple_of(BLOCK), REACH),
+        heap: Heap::new(base, REACH),
         seat: None,
         primary: Handle::NULL,
         retained: 0,

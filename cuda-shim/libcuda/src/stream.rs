@@ -6,7 +6,7 @@
 
 use std::ffi::c_void;
 
-use cuda_shim_device::Seat;
+use cuda_shim_device::{Seat, SharedEvent, clock_ns};
 
 use crate::capture::{self, Capture};
 use crate::context::{self, Context};
@@ -217,6 +217,13 @@ impl World {
         self.extend(handle, time)
     }
 
+    /// Makes a stream wait for an event of another process, for as long as that is known to take.
+    pub fn follow_elsewhere(&mut self, handle: Handle<Stream>, event: SharedEvent) -> Outcome {
+        let Some(due) = self.state.event_due(event) else { return Ok(()) };
+        let seat = self.seat(self.contexts.get(self.streams.get(handle)?.context)?.device)?;
+        self.extend(handle, seat.now() + due.saturating_sub(clock_ns()))
+    }
+
     /// Has a host function run at the end of a stream.
     pub fn call_host(&mut self, handle: Handle<Stream>, call: HostCall, time: Option<u64>) -> Outcome {
         let mut due = self.stream_mark(handle)?;
@@ -273,15 +280,16 @@ fn create(out: Out<Handle<Stream>>, flags: u32, priority: i32) -> Outcome {
 }
 
 export! {
-    fn cuStreamCreate(out: Out<Handle<Stream>>, flags: u32) {
+    early fn cuStreamCreate(out: Out<Handle<Stream>>, flags: u32) {
         create(out, flags, 0)
     }
 
-    fn cuStreamCreateWithPriority(out: Out<Handle<Stream>>, flags: u32, priority: i32) {
+    early fn cuStreamCreateWithPriority(out: Out<Handle<Stream>>, flags: u32, priority: i32) {
         create(out, flags, priority)
     }
 
-    fn cuStreamDestroy = cuStreamDestroy_v2(handle: Handle<Stream>) {
+    early fn cuStreamDestroy = cuStreamDestroy_v2(handle: Handle<Stream>) {
+        handle.given()?;
         let mut world = world()?;
         if handle.raw() <= PER_THREAD || world.streams.get(handle)?.order == Order::Legacy {
             return Err(INVALID_HANDLE);
@@ -291,40 +299,46 @@ export! {
         Ok(())
     }
 
-    lane fn |lane| cuStreamGetPriority / cuStreamGetPriority_ptsz (handle: Handle<Stream>, priority: Out<i32>) {
+    early lane fn |lane| cuStreamGetPriority / cuStreamGetPriority_ptsz (handle: Handle<Stream>, priority: Out<i32>) {
+        priority.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         priority.put(world.streams.get(handle)?.priority)
     }
 
-    lane fn |lane| cuStreamGetFlags / cuStreamGetFlags_ptsz (handle: Handle<Stream>, flags: Out<u32>) {
+    early lane fn |lane| cuStreamGetFlags / cuStreamGetFlags_ptsz (handle: Handle<Stream>, flags: Out<u32>) {
+        flags.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         flags.put(if world.streams.get(handle)?.order == Order::Free { NON_BLOCKING } else { 0 })
     }
 
-    lane fn |lane| cuStreamGetId / cuStreamGetId_ptsz (handle: Handle<Stream>, id: Out<u64>) {
+    early lane fn |lane| cuStreamGetId / cuStreamGetId_ptsz (handle: Handle<Stream>, id: Out<u64>) {
+        id.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         id.put(world.streams.get(handle)?.id)
     }
 
-    lane fn |lane| cuStreamGetCtx / cuStreamGetCtx_ptsz (handle: Handle<Stream>, context: Out<Handle<Context>>) {
+    early lane fn |lane| cuStreamGetCtx / cuStreamGetCtx_ptsz (handle: Handle<Stream>, context: Out<Handle<Context>>) {
+        context.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         context.put(world.streams.get(handle)?.context)
     }
 
-    lane fn |lane| cuStreamGetCtx_v2 / cuStreamGetCtx_v2_ptsz (
+    early lane fn |lane| cuStreamGetCtx_v2 / cuStreamGetCtx_v2_ptsz (
         handle: Handle<Stream>, context: Out<Handle<Context>>, green: Out<u64>,
     ) {
+        context.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         green.put_if(0);
         context.put(world.streams.get(handle)?.context)
     }
 
-    fn cuStreamGetGreenCtx(handle: Handle<Stream>, green: Out<u64>) {
+    early fn cuStreamGetGreenCtx(handle: Handle<Stream>, green: Out<u64>) {
+        green.required()?;
         world()?.stream(Lane::Legacy, handle)?;
         green.put(0)
     }

@@ -1,22 +1,28 @@
-//! Exports of a real driver that this one does not implement: they answer `CUDA_ERROR_NOT_SUPPORTED`.
+//! Exports of a real driver that this one does not implement: they answer `CUDA_ERROR_NOT_SUPPORTED`, as soon as there
+//! is a driver. Before `cuInit` each answers as drivers do to a call of nulls.
 //!
 //! # Safety
 //! Exports symbols. A stub ignores its arguments, so it may be declared without them.
 #![allow(unsafe_code, non_snake_case)]
 
+use crate::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_INITIALIZED, NOT_SUPPORTED, Status};
+use crate::world::driver;
+
+fn answer(early: Status) -> Result<(), Status> {
+    driver().map_err(|_| early).and(Err(NOT_SUPPORTED))
+}
+
 macro_rules! stubs {
-    ($($name:ident)*) => {
-        $(#[unsafe(no_mangle)]
+    ($($early:ident: $($name:ident)*;)*) => {
+        $($(#[unsafe(no_mangle)]
         extern "C" fn $name() -> i32 {
-            crate::status::NOT_SUPPORTED.code()
-        })*
+            crate::ffi::result(stringify!($name), answer($early))
+        })*)*
     };
 }
 
 stubs! {
-    cuArrayGetMemoryRequirements
-    cuArrayGetPlane
-    cuArrayGetSparseProperties
+    NOT_INITIALIZED:
     cuCheckpointOperationComplete
     cuCheckpointProcessCheckpoint
     cuCheckpointProcessGetRestoreThreadId
@@ -26,19 +32,12 @@ stubs! {
     cuCheckpointProcessUnlock
     cuCoredumpDeregisterCompleteCallback
     cuCoredumpDeregisterStartCallback
-    cuCoredumpGetAttribute
-    cuCoredumpGetAttributeGlobal
     cuCoredumpRegisterCompleteCallback
     cuCoredumpRegisterStartCallback
-    cuCoredumpSetAttribute
-    cuCoredumpSetAttributeGlobal
-    cuCtxFromGreenCtx
-    cuCtxGetDevResource
     cuCtxRecordEvent
     cuCtxWaitEvent
     cuDestroyExternalMemory
     cuDestroyExternalSemaphore
-    cuDevResourceGenerateDesc
     cuDevSmResourceSplit
     cuDevSmResourceSplitByCount
     cuDeviceGetCliqueCount
@@ -50,15 +49,6 @@ stubs! {
     cuDeviceGetP2PAtomicCapabilities
     cuDeviceRegisterAsyncNotification
     cuDeviceUnregisterAsyncNotification
-    cuEGLStreamConsumerAcquireFrame
-    cuEGLStreamConsumerConnect
-    cuEGLStreamConsumerConnectWithFlags
-    cuEGLStreamConsumerDisconnect
-    cuEGLStreamConsumerReleaseFrame
-    cuEGLStreamProducerConnect
-    cuEGLStreamProducerDisconnect
-    cuEGLStreamProducerPresentFrame
-    cuEGLStreamProducerReturnFrame
     cuExternalMemoryGetMappedBuffer
     cuExternalMemoryGetMappedMipmappedArray
     cuFabricCpyBatchAsync
@@ -80,29 +70,14 @@ stubs! {
     cuGLUnmapBufferObject
     cuGLUnmapBufferObjectAsync
     cuGLUnregisterBufferObject
-    cuGraphAddBatchMemOpNode
-    cuGraphAddExternalSemaphoresSignalNode
-    cuGraphAddExternalSemaphoresWaitNode
     cuGraphAddNode_v3
-    cuGraphBatchMemOpNodeGetParams
-    cuGraphBatchMemOpNodeSetParams
-    cuGraphConditionalHandleCreate
-    cuGraphExecBatchMemOpNodeSetParams
-    cuGraphExecExternalSemaphoresSignalNodeSetParams
-    cuGraphExecExternalSemaphoresWaitNodeSetParams
     cuGraphExecGetId
-    cuGraphExternalSemaphoresSignalNodeGetParams
-    cuGraphExternalSemaphoresSignalNodeSetParams
-    cuGraphExternalSemaphoresWaitNodeGetParams
-    cuGraphExternalSemaphoresWaitNodeSetParams
     cuGraphGetId
     cuGraphNodeGetContainingGraph
     cuGraphNodeGetLocalId
     cuGraphNodeGetParams
     cuGraphNodeGetToolsId
     cuGraphNodeSetParams_v2
-    cuGraphReleaseUserObject
-    cuGraphRetainUserObject
     cuGraphicsEGLRegisterImage
     cuGraphicsGLRegisterBuffer
     cuGraphicsGLRegisterImage
@@ -122,28 +97,14 @@ stubs! {
     cuGraphicsVDPAURegisterVideoSurface
     cuGreenCtxCreate
     cuGreenCtxDestroy
-    cuGreenCtxGetDevResource
     cuGreenCtxGetId
-    cuGreenCtxRecordEvent
-    cuGreenCtxStreamCreate
-    cuGreenCtxWaitEvent
     cuImportExternalMemory
     cuImportExternalSemaphore
-    cuIpcCloseMemHandle
-    cuIpcGetMemHandle
-    cuIpcOpenMemHandle
-    cuIpcOpenMemHandle_v2
     cuKernelGetParamCount
     cuLaunchHostFunc_v2
     cuLaunchHostFunc_v2_ptsz
-    cuLinkAddData
-    cuLinkAddData_v2
-    cuLinkAddFile
-    cuLinkAddFile_v2
-    cuLinkComplete
     cuLinkCreate
     cuLinkCreate_v2
-    cuLinkDestroy
     cuLogicalEndpointAddDevice
     cuLogicalEndpointBindAddr
     cuLogicalEndpointBindMem
@@ -156,21 +117,15 @@ stubs! {
     cuLogicalEndpointImport
     cuLogicalEndpointQuery
     cuLogicalEndpointUnbind
-    cuLogsDumpToFile
     cuMemBatchDecompressAsync
     cuMemBatchDecompressAsync_ptsz
     cuMemDiscardAndPrefetchBatchAsync
     cuMemDiscardAndPrefetchBatchAsync_ptsz
     cuMemDiscardBatchAsync
     cuMemDiscardBatchAsync_ptsz
-    cuMemExportToShareableHandle
     cuMemGetDefaultMemPool
-    cuMemGetHandleForAddressRange
     cuMemGetLocationInfo
     cuMemGetMemPool
-    cuMemImportFromShareableHandle
-    cuMemMapArrayAsync
-    cuMemMapArrayAsync_ptsz
     cuMemPoolExportPointer
     cuMemPoolExportToShareableHandle
     cuMemPoolImportFromShareableHandle
@@ -234,8 +189,6 @@ stubs! {
     cuMemsetD2D8
     cuMemsetD32
     cuMemsetD8
-    cuMipmappedArrayGetMemoryRequirements
-    cuMipmappedArrayGetSparseProperties
     cuMulticastAddDevice
     cuMulticastBindAddr
     cuMulticastBindAddr_v2
@@ -275,19 +228,11 @@ stubs! {
     cuStreamWriteValue64_ptsz
     cuStreamWriteValue64_v2
     cuStreamWriteValue64_v2_ptsz
-    cuSurfObjectCreate
-    cuSurfObjectDestroy
-    cuSurfObjectGetResourceDesc
     cuSurfRefGetArray
     cuSurfRefSetArray
     cuTensorMapEncodeIm2col
     cuTensorMapEncodeIm2colWide
     cuTensorMapSetAllocationClass
-    cuTexObjectCreate
-    cuTexObjectDestroy
-    cuTexObjectGetResourceDesc
-    cuTexObjectGetResourceViewDesc
-    cuTexObjectGetTextureDesc
     cuTexRefCreate
     cuTexRefDestroy
     cuTexRefGetAddress
@@ -319,12 +264,64 @@ stubs! {
     cuTexRefSetMipmapLevelBias
     cuTexRefSetMipmapLevelClamp
     cuTexRefSetMipmappedArray
-    cuUserObjectCreate
-    cuUserObjectRelease
-    cuUserObjectRetain
     cuVDPAUCtxCreate
     cuVDPAUCtxCreate_v2
     cuVDPAUGetDevice
     cuWaitExternalSemaphoresAsync
-    cuWaitExternalSemaphoresAsync_ptsz
+    cuWaitExternalSemaphoresAsync_ptsz;
+    INVALID_VALUE:
+    cuArrayGetMemoryRequirements
+    cuArrayGetSparseProperties
+    cuCoredumpGetAttribute
+    cuCoredumpGetAttributeGlobal
+    cuCoredumpSetAttribute
+    cuCoredumpSetAttributeGlobal
+    cuCtxFromGreenCtx
+    cuCtxGetDevResource
+    cuDevResourceGenerateDesc
+    cuGraphAddBatchMemOpNode
+    cuGraphAddExternalSemaphoresSignalNode
+    cuGraphAddExternalSemaphoresWaitNode
+    cuGraphBatchMemOpNodeGetParams
+    cuGraphBatchMemOpNodeSetParams
+    cuGraphConditionalHandleCreate
+    cuGraphExecBatchMemOpNodeSetParams
+    cuGraphExecExternalSemaphoresSignalNodeSetParams
+    cuGraphExecExternalSemaphoresWaitNodeSetParams
+    cuGraphExternalSemaphoresSignalNodeGetParams
+    cuGraphExternalSemaphoresSignalNodeSetParams
+    cuGraphExternalSemaphoresWaitNodeGetParams
+    cuGraphExternalSemaphoresWaitNodeSetParams
+    cuGraphReleaseUserObject
+    cuGraphRetainUserObject
+    cuGreenCtxGetDevResource
+    cuGreenCtxStreamCreate
+    cuMemGetHandleForAddressRange
+    cuMemMapArrayAsync
+    cuMemMapArrayAsync_ptsz
+    cuMipmappedArrayGetMemoryRequirements
+    cuMipmappedArrayGetSparseProperties
+    cuUserObjectCreate
+    cuUserObjectRelease
+    cuUserObjectRetain;
+    INVALID_HANDLE:
+    cuArrayGetPlane
+    cuEGLStreamConsumerAcquireFrame
+    cuEGLStreamConsumerConnect
+    cuEGLStreamConsumerConnectWithFlags
+    cuEGLStreamConsumerDisconnect
+    cuEGLStreamConsumerReleaseFrame
+    cuEGLStreamProducerConnect
+    cuEGLStreamProducerDisconnect
+    cuEGLStreamProducerPresentFrame
+    cuEGLStreamProducerReturnFrame
+    cuLinkAddData
+    cuLinkAddData_v2
+    cuLinkAddFile
+    cuLinkAddFile_v2
+    cuLinkComplete
+    cuLinkDestroy;
+    INVALID_CONTEXT:
+    cuGreenCtxRecordEvent
+    cuGreenCtxWaitEvent;
 }

@@ -61,6 +61,13 @@ impl<T> Handle<T> {
     }
 }
 
+impl<T: Kind> Handle<T> {
+    /// The kind's own error for null.
+    pub fn given(self) -> Outcome {
+        if self.is_null() { Err(T::WRONG) } else { Ok(()) }
+    }
+}
+
 /// What sets the handles of one kind of object apart from all others.
 pub trait Kind {
     /// A small number of its own, at least 1 and below 32.

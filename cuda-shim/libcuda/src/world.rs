@@ -14,13 +14,15 @@ use crate::graph::memory::{Block, Usage};
 use crate::graph::{Graph, GraphExec, Node};
 use crate::heap::Heap;
 use crate::kernel::{Kernel, Library, Module};
+use crate::memory::physical::Physical;
 use crate::memory::pool::Pool;
 use crate::memory::region::Regions;
-use crate::memory::vmm::Physical;
+use crate::memory::space::Space;
 use crate::spin::{Guard, Spin};
 use crate::status::{INVALID_CONTEXT, INVALID_DEVICE, NOT_INITIALIZED};
 use crate::stream::Stream;
 use crate::table::{Handle, Table};
+use crate::texture::{Surface, Texture};
 use crate::thread;
 
 /// The initialised driver.
@@ -47,9 +49,13 @@ pub struct World {
     pub kernels: Table<Kernel>,
     pub arrays: Table<Array>,
     pub mipmaps: Table<Mipmap>,
+    pub textures: Table<Texture>,
+    pub surfaces: Table<Surface>,
     pub pools: Table<Pool>,
     pub physicals: Table<Physical>,
     pub regions: Regions,
+    /// Addresses for regions that are no heap's.
+    pub space: Space,
     /// What graphs allocate, by address.
     pub graph_blocks: HashMap<u64, Block>,
     /// Numbers for contexts, streams, captures and nodes, never given twice.
@@ -81,7 +87,7 @@ static DRIVER: OnceLock<Driver> = OnceLock::new();
 
 impl Driver {
     /// Publishes the driver; a second one is dropped.
-    pub fn publish(state: &'static State, devices: Vec<Device>) {
+    pub fn publish(state: &'static State, devices: Vec<Device>, space: Space) {
         let mut world = World {
             state,
             devices,
@@ -97,9 +103,12 @@ impl Driver {
             kernels: Table::new(),
             arrays: Table::new(),
             mipmaps: Table::new(),
+            textures: Table::new(),
+            surfaces: Table::new(),
             pools: Table::new(),
             physicals: Table::new(),
             regions: Regions::new(),
+            space,
             graph_blocks: HashMap::new(),
             next_id: 1,
         };

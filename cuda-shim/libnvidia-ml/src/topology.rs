@@ -1,4 +1,4 @@
-//! How devices lie to each other: side by side under one host, without links or peer access.
+//! How devices lie to each other: side by side under one host, reaching each other's memory over PCI Express.
 
 use crate::abi::{Error, Out};
 use crate::library::Handle;
@@ -9,7 +9,8 @@ const SAME_BOARD: u32 = 0;
 const SAME_NODE: u32 = 40;
 /// `NVML_P2P_STATUS_*` and the number of `NVML_P2P_CAPS_INDEX_*`.
 const P2P_OK: u32 = 0;
-const P2P_CHIPSET_NOT_SUPPORTED: u32 = 1;
+const P2P_NOT_SUPPORTED: u32 = 5;
+const P2P_NVLINK: u32 = 2;
 const P2P_CAPABILITIES: u32 = 6;
 
 /// What a device outside any NVLink fabric reports: state `NOT_SUPPORTED`, all else zero.
@@ -27,13 +28,14 @@ nvml! {
         same.put((first.device()?.index == second.device()?.index).into())
     }
 
-    /// Whether two devices reach each other's memory: only themselves.
+    /// How two devices reach each other's memory: in every way but over NVLink, as `cuDeviceCanAccessPeer` says.
     fn nvmlDeviceGetP2PStatus(first: Handle, second: Handle, capability: u32, status: Out<u32>) {
-        let same = first.device()?.index == second.device()?.index;
+        first.device()?;
+        second.device()?;
         if capability >= P2P_CAPABILITIES {
             return Err(Error::InvalidArgument);
         }
-        status.put(if same { P2P_OK } else { P2P_CHIPSET_NOT_SUPPORTED })
+        status.put(if capability == P2P_NVLINK { P2P_NOT_SUPPORTED } else { P2P_OK })
     }
 
     /// No fabric.

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use crate::abi::{InstantiateParams, UpdateResult};
 use crate::capture;
 use crate::ffi::{In, Lane, Out, Outcome, export};
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Node, owns_memory};
 use crate::op::Op;
-use crate::status::{GRAPH_EXEC_UPDATE_FAILURE, INVALID_VALUE};
+use crate::status::{GRAPH_EXEC_UPDATE_FAILURE, INVALID_VALUE, NOT_SUPPORTED};
 use crate::stream::Stream;
 use crate::table::Handle;
 use crate::world::{World, world};
@@ -22,6 +22,7 @@ const ALL_FLAGS: u64 = 15;
 /// `CUgraphExecUpdateResult`.
 const TOPOLOGY_CHANGED: u32 = 2;
 const TYPE_CHANGED: u32 = 3;
+const NOT_SUPPORTED_THERE: u32 = 6;
 
 /// A graph as it was when it was instantiated, graphs within it laid open.
 pub struct GraphExec {
@@ -30,6 +31,14 @@ pub struct GraphExec {
     plan: Plan,
     /// End of its last launch in seat time: it never runs beside itself.
     tail: u64,
+}
+
+impl GraphExec {
+    /// Where the memory lies that it allocates.
+    fn memory(&self) -> Vec<u64> {
+        let allocated = |step: &Step| if let Op::Alloc(address, _) = step.op { Some(address) } else { None };
+        self.steps.iter().filter_map(allocated).collect()
+    }
 }
 
 #[derive(Clone)]
@@ -141,6 +150,9 @@ impl World {
     /// A launch in a capturing stream becomes a graph within the captured one.
     fn graph_of(&mut self, exec: Handle<GraphExec>) -> Outcome<Handle<Graph>> {
         let steps = self.execs.get(exec)?.steps.clone();
+        if steps.iter().any(|step| owns_memory(&step.op)) {
+            return Err(NOT_SUPPORTED);
+        }
         let graph = self.new_graph();
         let mut nodes: Vec<Handle<Node>> = Vec::new();
         for step in steps {
@@ -190,6 +202,13 @@ fn instantiate(out: Out<Handle<GraphExec>>, graph: Handle<Graph>, flags: u64) ->
     out.required()?;
     let mut world = world()?;
     let exec = world.compile(graph, flags)?;
+    let memory = exec.memory();
+    for (index, address) in memory.iter().enumerate() {
+        if let Err(status) = world.share_graph_memory(*address) {
+            memory[..index].iter().for_each(|shared| world.disown_graph_memory(*shared));
+            return Err(status);
+        }
+    }
     out.put(world.execs.add(exec))
 }
 
@@ -227,6 +246,10 @@ fn update(exec: Handle<GraphExec>, graph: Handle<Graph>) -> Outcome<Option<(u32,
         if std::mem::discriminant(&old.op) != std::mem::discriminant(&new.op) {
             return Ok(Some((TYPE_CHANGED, new.node)));
         }
+        // Memory belongs to the graph that it was instantiated from.
+        if owns_memory(&new.op) && old.node != new.node {
+            return Ok(Some((NOT_SUPPORTED_THERE, new.node)));
+        }
     }
     let exec = world.execs.get_mut(exec)?;
     for (old, new) in exec.steps.iter_mut().zip(new.steps) {
@@ -251,9 +274,10 @@ export! {
         instantiate(out, graph, flags)
     }
 
-    lane fn |lane| cuGraphInstantiateWithParams / cuGraphInstantiateWithParams_ptsz (
+    early lane fn |lane| cuGraphInstantiateWithParams / cuGraphInstantiateWithParams_ptsz (
         out: Out<Handle<GraphExec>>, graph: Handle<Graph>, params: Out<InstantiateParams>,
     ) {
+        out.required()?;
         let _ = lane;
         let asked = params.get()?;
         instantiate(out, graph, asked.flags)?;
@@ -261,7 +285,11 @@ export! {
     }
 
     fn cuGraphExecDestroy(exec: Handle<GraphExec>) {
-        world()?.execs.remove(exec).map(|_| ())
+        let mut world = world()?;
+        for address in world.execs.remove(exec)?.memory() {
+            world.disown_graph_memory(address);
+        }
+        Ok(())
     }
 
     fn cuGraphExecGetFlags(exec: Handle<GraphExec>, flags: Out<u64>) {
@@ -297,7 +325,8 @@ export! {
         if refused.is_some() { Err(GRAPH_EXEC_UPDATE_FAILURE) } else { Ok(()) }
     }
 
-    fn cuGraphNodeSetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: u32) {
+    early fn cuGraphNodeSetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: u32) {
+        exec.given()?;
         let mut world = world()?;
         let exec = world.execs.get_mut(exec)?;
         let step = exec.steps.iter_mut().find(|step| step.node == node).ok_or(INVALID_VALUE)?;
@@ -309,7 +338,8 @@ export! {
         Ok(())
     }
 
-    fn cuGraphNodeGetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: Out<u32>) {
+    early fn cuGraphNodeGetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: Out<u32>) {
+        enabled.required()?;
         let world = world()?;
         let steps = &world.execs.get(exec)?.steps;
         let step = steps.iter().find(|step| step.node == node).ok_or(INVALID_VALUE)?;

@@ -16,8 +16,8 @@ pub struct Block {
     physical: u64,
     /// Between a launch of its node and a free.
     live: bool,
-    /// Its node is gone: the next free is the last.
-    orphaned: bool,
+    /// Its node, and the executable graph made of it. Without either the next free is the last.
+    owners: u32,
 }
 
 /// Bytes that the graphs of a device use and hold.
@@ -38,7 +38,7 @@ impl World {
         let heap = &mut self.devices[ordinal].heap;
         let purse = heap.graph_purse();
         let placed = heap.place(size, context, Use::Graph, purse).ok_or(OUT_OF_MEMORY)?;
-        let block = Block { ordinal, size, physical: placed.physical, live: false, orphaned: false };
+        let block = Block { ordinal, size, physical: placed.physical, live: false, owners: 1 };
         self.graph_blocks.insert(placed.address, block);
         Ok(placed.address)
     }
@@ -73,25 +73,38 @@ impl World {
             return Some(Err(INVALID_VALUE));
         }
         block.live = false;
-        let (ordinal, size, physical, orphaned) = (block.ordinal, block.size, block.physical, block.orphaned);
+        let (ordinal, size, physical) = (block.ordinal, block.size, block.physical);
         self.devices[ordinal].graph_memory.used -= physical;
         self.release(ordinal, size, 0);
-        if orphaned {
-            self.forget_graph_memory(address);
-        }
+        self.drop_unused_graph_memory(address);
         Some(Ok(()))
     }
 
-    /// The node is gone: its address may be dealt out again as soon as nobody uses it.
-    pub fn forget_graph_memory(&mut self, address: u64) {
-        match self.graph_blocks.get_mut(&address) {
-            Some(block) if block.live => block.orphaned = true,
-            Some(block) => {
-                let ordinal = block.ordinal;
-                self.graph_blocks.remove(&address);
-                self.devices[ordinal].heap.remove(address);
-            }
-            None => {}
+    /// An executable graph owns memory beside the node that it came from. There can be one at a time.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` if there is one already.
+    pub fn share_graph_memory(&mut self, address: u64) -> Outcome {
+        let block =
+            self.graph_blocks.get_mut(&address).filter(|block| block.owners == 1).ok_or(INVALID_VALUE)?;
+        block.owners = 2;
+        Ok(())
+    }
+
+    /// An owner is gone: after the last, the address may be dealt out again as soon as nobody uses it.
+    pub fn disown_graph_memory(&mut self, address: u64) {
+        if let Some(block) = self.graph_blocks.get_mut(&address) {
+            block.owners = block.owners.saturating_sub(1);
+            self.drop_unused_graph_memory(address);
+        }
+    }
+
+    fn drop_unused_graph_memory(&mut self, address: u64) {
+        if let Some(block) = self.graph_blocks.get(&address).filter(|block| block.owners == 0 && !block.live)
+        {
+            let ordinal = block.ordinal;
+            self.graph_blocks.remove(&address);
+            self.devices[ordinal].heap.remove(address);
         }
     }
 

@@ -204,9 +204,10 @@ export! {
         })
     }
 
-    fn cuGraphAddHostNode(
+    early fn cuGraphAddHostNode(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: In<HostParams>,
     ) {
+        out.required()?;
         add(&Place { out, graph, after, count }, |_| host_op(&params.get()?))
     }
 
@@ -216,19 +217,21 @@ export! {
         add(&Place { out, graph, after, count }, |world| child_op(world, child))
     }
 
-    fn cuGraphAddEmptyNode(out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64) {
+    early fn cuGraphAddEmptyNode(out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64) {
         add(&Place { out, graph, after, count }, |_| Ok(Op::Empty))
     }
 
-    fn cuGraphAddEventRecordNode(
+    early fn cuGraphAddEventRecordNode(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, event: Handle<Event>,
     ) {
+        out.required()?;
         add(&Place { out, graph, after, count }, |world| event_op(world, event, Op::Record))
     }
 
-    fn cuGraphAddEventWaitNode(
+    early fn cuGraphAddEventWaitNode(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, event: Handle<Event>,
     ) {
+        out.required()?;
         add(&Place { out, graph, after, count }, |world| event_op(world, event, Op::Wait))
     }
 
@@ -244,59 +247,69 @@ export! {
         add(&Place { out, graph, after, count }, |_| Ok(Op::Free(address)))
     }
 
-    fn cuGraphAddNode(
+    early fn cuGraphAddNode(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: Out<u8>,
     ) {
+        out.required()?;
         add(&Place { out, graph, after, count }, |world| described(world, params))
     }
 
-    fn cuGraphAddNode_v2(
+    early fn cuGraphAddNode_v2(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, edges: In<u64>, count: u64,
         params: Out<u8>,
     ) {
+        out.required()?;
         let _ = edges;
         add(&Place { out, graph, after, count }, |world| described(world, params))
     }
 
-    fn cuGraphNodeSetParams(node: Handle<Node>, params: Out<u8>) {
+    early fn cuGraphNodeSetParams(node: Handle<Node>, params: Out<u8>) {
+        params.required()?;
         set(node, |world| described(world, params))
     }
 
-    fn cuGraphExecNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: Out<u8>) {
+    early fn cuGraphExecNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: Out<u8>) {
+        params.required()?;
         set_exec(exec, node, |world| described(world, params))
     }
 
-    fn cuGraphKernelNodeSetParams(node: Handle<Node>, params: In<KernelParams>) {
+    early fn cuGraphKernelNodeSetParams(node: Handle<Node>, params: In<KernelParams>) {
+        node.given()?;
         set(node, |world| kernel_op(world, &params.get()?))
     }
 
-    fn cuGraphKernelNodeSetParams_v2(node: Handle<Node>, params: In<KernelParams2>) {
+    early fn cuGraphKernelNodeSetParams_v2(node: Handle<Node>, params: In<KernelParams2>) {
+        node.given()?;
         set(node, |world| kernel_op2(world, &params.get()?))
     }
 
-    fn cuGraphExecKernelNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: In<KernelParams>) {
+    early fn cuGraphExecKernelNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: In<KernelParams>) {
+        exec.given()?;
         set_exec(exec, node, |world| kernel_op(world, &params.get()?))
     }
 
-    fn cuGraphExecKernelNodeSetParams_v2(exec: Handle<GraphExec>, node: Handle<Node>, params: In<KernelParams2>) {
+    early fn cuGraphExecKernelNodeSetParams_v2(exec: Handle<GraphExec>, node: Handle<Node>, params: In<KernelParams2>) {
+        exec.given()?;
         set_exec(exec, node, |world| kernel_op2(world, &params.get()?))
     }
 
-    fn cuGraphKernelNodeGetParams(node: Handle<Node>, params: Out<KernelParams>) {
+    early fn cuGraphKernelNodeGetParams(node: Handle<Node>, params: Out<KernelParams>) {
         get(node, params, kernel_params)
     }
 
-    fn cuGraphKernelNodeGetParams_v2(node: Handle<Node>, params: Out<KernelParams2>) {
+    early fn cuGraphKernelNodeGetParams_v2(node: Handle<Node>, params: Out<KernelParams2>) {
         get(node, params, |op| kernel_params(op).map(|first| KernelParams2 { first, kernel: Handle::NULL, context: 0 }))
     }
 
-    fn cuGraphMemcpyNodeSetParams(node: Handle<Node>, params: In<Cuboid>) {
+    early fn cuGraphMemcpyNodeSetParams(node: Handle<Node>, params: In<Cuboid>) {
+        node.given()?;
         set(node, |world| copy_op(world, &params.get()?))
     }
 
-    fn cuGraphExecMemcpyNodeSetParams(
+    early fn cuGraphExecMemcpyNodeSetParams(
         exec: Handle<GraphExec>, node: Handle<Node>, params: In<Cuboid>, context: Handle<Context>,
     ) {
+        exec.given()?;
         set_exec(exec, node, |world| {
             world.active(context)?;
             copy_op(world, &params.get()?)
@@ -307,13 +320,15 @@ export! {
         get(node, params, |op| if let Op::Copy(copy) = op { Some(Cuboid::of(copy)) } else { None })
     }
 
-    fn cuGraphMemsetNodeSetParams(node: Handle<Node>, params: In<MemsetParams>) {
+    early fn cuGraphMemsetNodeSetParams(node: Handle<Node>, params: In<MemsetParams>) {
+        node.given()?;
         set(node, |world| fill_op(world, &params.get()?))
     }
 
-    fn cuGraphExecMemsetNodeSetParams(
+    early fn cuGraphExecMemsetNodeSetParams(
         exec: Handle<GraphExec>, node: Handle<Node>, params: In<MemsetParams>, context: Handle<Context>,
     ) {
+        exec.given()?;
         set_exec(exec, node, |world| {
             world.active(context)?;
             fill_op(world, &params.get()?)
@@ -327,15 +342,17 @@ export! {
         })
     }
 
-    fn cuGraphHostNodeSetParams(node: Handle<Node>, params: In<HostParams>) {
+    early fn cuGraphHostNodeSetParams(node: Handle<Node>, params: In<HostParams>) {
+        node.given()?;
         set(node, |_| host_op(&params.get()?))
     }
 
-    fn cuGraphExecHostNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: In<HostParams>) {
+    early fn cuGraphExecHostNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: In<HostParams>) {
+        exec.given()?;
         set_exec(exec, node, |_| host_op(&params.get()?))
     }
 
-    fn cuGraphHostNodeGetParams(node: Handle<Node>, params: Out<HostParams>) {
+    early fn cuGraphHostNodeGetParams(node: Handle<Node>, params: Out<HostParams>) {
         get(node, params, |op| match *op {
             Op::Host(HostCall { function: Function::Plain(function), data }) => {
                 Some(HostParams { function: Some(function), data: data as u64 })
@@ -344,7 +361,8 @@ export! {
         })
     }
 
-    fn cuGraphExecChildGraphNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, child: Handle<Graph>) {
+    early fn cuGraphExecChildGraphNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, child: Handle<Graph>) {
+        exec.given()?;
         // The steps of a graph within an instantiated graph are laid open: its own nodes can be set, or the
         // whole be updated.
         let _ = child;
@@ -358,35 +376,39 @@ export! {
         get(node, graph, |op| if let Op::Child(child) = op { Some(*child) } else { None })
     }
 
-    fn cuGraphEventRecordNodeGetEvent(node: Handle<Node>, event: Out<Handle<Event>>) {
+    early fn cuGraphEventRecordNodeGetEvent(node: Handle<Node>, event: Out<Handle<Event>>) {
         get(node, event, |op| if let Op::Record(event) = op { Some(*event) } else { None })
     }
 
-    fn cuGraphEventRecordNodeSetEvent(node: Handle<Node>, event: Handle<Event>) {
+    early fn cuGraphEventRecordNodeSetEvent(node: Handle<Node>, event: Handle<Event>) {
+        node.given()?;
         set(node, |world| event_op(world, event, Op::Record))
     }
 
-    fn cuGraphExecEventRecordNodeSetEvent(exec: Handle<GraphExec>, node: Handle<Node>, event: Handle<Event>) {
+    early fn cuGraphExecEventRecordNodeSetEvent(exec: Handle<GraphExec>, node: Handle<Node>, event: Handle<Event>) {
+        exec.given()?;
         set_exec(exec, node, |world| event_op(world, event, Op::Record))
     }
 
-    fn cuGraphEventWaitNodeGetEvent(node: Handle<Node>, event: Out<Handle<Event>>) {
+    early fn cuGraphEventWaitNodeGetEvent(node: Handle<Node>, event: Out<Handle<Event>>) {
         get(node, event, |op| if let Op::Wait(event) = op { Some(*event) } else { None })
     }
 
-    fn cuGraphEventWaitNodeSetEvent(node: Handle<Node>, event: Handle<Event>) {
+    early fn cuGraphEventWaitNodeSetEvent(node: Handle<Node>, event: Handle<Event>) {
+        node.given()?;
         set(node, |world| event_op(world, event, Op::Wait))
     }
 
-    fn cuGraphExecEventWaitNodeSetEvent(exec: Handle<GraphExec>, node: Handle<Node>, event: Handle<Event>) {
+    early fn cuGraphExecEventWaitNodeSetEvent(exec: Handle<GraphExec>, node: Handle<Node>, event: Handle<Event>) {
+        exec.given()?;
         set_exec(exec, node, |world| event_op(world, event, Op::Wait))
     }
 
-    fn cuGraphMemAllocNodeGetParams(node: Handle<Node>, params: Out<MemAllocParams>) {
+    early fn cuGraphMemAllocNodeGetParams(node: Handle<Node>, params: Out<MemAllocParams>) {
         get(node, params, |op| if let Op::Alloc(address, size) = op { Some(MemAllocParams::of(*address, *size)) } else { None })
     }
 
-    fn cuGraphMemFreeNodeGetParams(node: Handle<Node>, address: Out<u64>) {
+    early fn cuGraphMemFreeNodeGetParams(node: Handle<Node>, address: Out<u64>) {
         get(node, address, |op| if let Op::Free(address) = op { Some(*address) } else { None })
     }
 

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 
 use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::graph::{Graph, Node};
-use crate::op::Op;
 use crate::status::{FILE_NOT_FOUND, INVALID_VALUE, NOT_SUPPORTED};
 use crate::table::Handle;
 use crate::world::{World, world};
@@ -63,7 +62,9 @@ fn change_edges(
     add: bool,
 ) -> Outcome {
     let mut world = world()?;
-    world.graphs.get(graph)?;
+    if world.graph_owns_memory(graph)? && !add {
+        return Err(NOT_SUPPORTED);
+    }
     let count = count as usize;
     let pairs: Vec<_> = from.list(count)?.into_iter().zip(to.list(count)?).collect();
     for (from, to) in &pairs {
@@ -96,14 +97,7 @@ export! {
 
     fn cuGraphClone(out: Out<Handle<Graph>>, graph: Handle<Graph>) {
         out.required()?;
-        let mut world = world()?;
-        // Memory of a graph has one owner.
-        for node in &world.graphs.get(graph)?.nodes {
-            if matches!(world.nodes.get(*node)?.op, Op::Alloc(..) | Op::Free(_)) {
-                return Err(NOT_SUPPORTED);
-            }
-        }
-        out.put(world.clone_graph(graph)?)
+        out.put(world()?.clone_graph(graph)?)
     }
 
     fn cuGraphNodeFindInClone(out: Out<Handle<Node>>, original: Handle<Node>, clone: Handle<Graph>) {
@@ -115,6 +109,11 @@ export! {
 
     fn cuGraphDestroyNode(node: Handle<Node>) {
         let mut world = world()?;
+        // Where a graph has memory nothing can be taken out of it.
+        let graph = world.nodes.get(node)?.graph;
+        if world.graph_owns_memory(graph)? {
+            return Err(NOT_SUPPORTED);
+        }
         let followers = dependents(&world, node)?;
         let removed = world.nodes.remove(node)?;
         for follower in followers {
@@ -178,29 +177,33 @@ export! {
         put_edges(&(found, Vec::new()), nodes, Out::none(), data, count)
     }
 
-    fn cuGraphAddDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+    early fn cuGraphAddDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+        graph.given()?;
         change_edges(graph, from, to, count, true)
     }
 
-    fn cuGraphAddDependencies_v2(
+    early fn cuGraphAddDependencies_v2(
         graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, data: In<u64>, count: u64,
     ) {
+        graph.given()?;
         let _ = data;
         change_edges(graph, from, to, count, true)
     }
 
-    fn cuGraphRemoveDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+    early fn cuGraphRemoveDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+        graph.given()?;
         change_edges(graph, from, to, count, false)
     }
 
-    fn cuGraphRemoveDependencies_v2(
+    early fn cuGraphRemoveDependencies_v2(
         graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, data: In<u64>, count: u64,
     ) {
+        graph.given()?;
         let _ = data;
         change_edges(graph, from, to, count, false)
     }
 
-    fn cuGraphDebugDotPrint(graph: Handle<Graph>, path: Text, flags: u32) {
+    early fn cuGraphDebugDotPrint(graph: Handle<Graph>, path: Text, flags: u32) {
         let _ = flags;
         let path = path.lossy()?;
         let edges = edges(&*world()?, graph)?;

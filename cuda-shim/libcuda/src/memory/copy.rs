@@ -200,7 +200,7 @@ fn place(world: &mut World, end: &End, extent: [u64; 3], write: bool) -> Option<
     let known = world.knows(address);
     let host = end.kind == HOST || (end.kind == UNIFIED && !known);
     let valid = if known { world.reaches(address, reach, write) } else { host && base != 0 };
-    let on_bus = host || (known && world.heap_of(address).is_none() && !world.regions.reserved(address));
+    let on_bus = host || !world.on_device(address);
     valid.then_some((address, pitch, slice, on_bus))
 }
 
@@ -235,8 +235,7 @@ fn check(world: &mut World, side: Side, address: u64, length: u64, write: bool) 
     let known = world.knows(address);
     let valid =
         if known { world.reaches(address, length, write) } else { side != Side::Device && address != 0 };
-    let on_device = known && (world.heap_of(address).is_some() || world.regions.reserved(address));
-    if valid { Ok(!on_device) } else { Err(INVALID_VALUE) }
+    if valid { Ok(!world.on_device(address)) } else { Err(INVALID_VALUE) }
 }
 
 /// Gives a copy to a stream and ends the call as it promises.

@@ -121,7 +121,7 @@ export! {
         }
     }
 
-    fn cuMemHostGetFlags(flags: Out<u32>, address: u64) {
+    early fn cuMemHostGetFlags(flags: Out<u32>, address: u64) {
         flags.required()?;
         let world = world()?;
         world.current()?;

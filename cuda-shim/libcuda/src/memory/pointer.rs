@@ -34,6 +34,9 @@ struct Known {
     host: bool,
     managed: bool,
     pool: u64,
+    /// Whether `cuIpcGetMemHandle` takes it, and what a handle to it may be exported as.
+    legacy_ipc: bool,
+    handle_types: u32,
 }
 
 impl World {
@@ -53,13 +56,18 @@ impl World {
                 host: region.is_some(),
                 managed: region.is_some(),
                 pool,
+                legacy_ipc: allocation.purpose == Use::Plain,
+                handle_types: 0,
             });
         }
         let region = region?;
-        let mapped = matches!(region.backing, Backing::Mapped { .. });
-        let ordinal = match region.backing {
-            Backing::Mapped { physical, .. } => self.physicals.get(physical).ok()?.device(),
-            _ => self.contexts.get(region.context).ok()?.device,
+        let (mapped, ordinal, handle_types) = match region.backing {
+            Backing::Mapped { physical, .. } => {
+                let physical = self.physicals.get(physical).ok()?;
+                (physical.device.is_some(), physical.device.unwrap_or(0), physical.handle_types())
+            }
+            Backing::Opened { ordinal, .. } => (true, ordinal, 0),
+            _ => (false, self.contexts.get(region.context).ok()?.device, 0),
         };
         Some(Known {
             context: region.context.raw(),
@@ -69,6 +77,7 @@ impl World {
             start: region.start,
             length: region.length,
             host: !mapped,
+            handle_types,
             ..Known::default()
         })
     }
@@ -87,14 +96,17 @@ fn attribute(known: &Known, attribute: u32, address: u64) -> Outcome<Value> {
         7 | 20 => Value::Long(known.id),
         8 => Value::Short(u32::from(known.managed)),
         9 => Value::Short(known.ordinal as u32),
-        10 => Value::Short(0),
+        10 => Value::Short(u32::from(known.legacy_ipc)),
         11 | 19 => Value::Long(known.start),
         12 | 18 => Value::Long(known.length),
         13 => Value::Short(1),
-        14 => Value::Long(0),
+        14 => Value::Long(u64::from(known.handle_types)),
         15 => Value::Short(u32::from(known.memory == DEVICE)),
         16 => Value::Short(3),
         17 => Value::Long(known.pool),
+        21 => Value::Short(0),
+        // Of no locality domain.
+        22 => Value::Short(-1_i32 as u32),
         _ => return Err(INVALID_VALUE),
     })
 }
@@ -109,7 +121,8 @@ fn put(out: Out<u64>, value: Value) -> Outcome {
 /// What [`attribute`] would say of an address that the driver does not know: nothing, in the same size.
 fn nothing(attribute: u32) -> Outcome<Value> {
     Ok(match attribute {
-        2 | SYNC_MEMOPS | 8 | 10 | 13 | 15 | 16 => Value::Short(0),
+        2 | SYNC_MEMOPS | 8 | 10 | 13 | 15 | 16 | 21 => Value::Short(0),
+        22 => Value::Short(-1_i32 as u32),
         9 => Value::Short(-2_i32 as u32),
         1 | 3 | 4 | 7 | 11 | 12 | 14 | 17..=20 => Value::Long(0),
         _ => return Err(INVALID_VALUE),

@@ -220,7 +220,7 @@ fn allocate(
     // A graph's memory has its address from the beginning, and is a graph's to free.
     let address = world.place_for_graph(ordinal, size, context)?;
     if let Err(status) = capture::intercept(&mut world, stream, Op::Alloc(address, size)) {
-        world.forget_graph_memory(address);
+        world.disown_graph_memory(address);
         return Err(status);
     }
     out.put(address)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::context::Context;
-use crate::memory::vmm::Physical;
+use crate::memory::physical::Physical;
 use crate::table::Handle;
 
 /// What lies behind a region.
@@ -16,8 +16,10 @@ pub enum Backing {
     Registered { flags: u32 },
     /// Managed memory.
     Managed { flags: u32 },
-    /// Physical memory mapped at a reservation, and who may do what there.
-    Mapped { physical: Handle<Physical>, read: bool, write: bool },
+    /// Physical memory, from an offset, mapped at a reservation, and what devices may do there.
+    Mapped { physical: Handle<Physical>, offset: u64, read: bool, write: bool },
+    /// Memory of another process: the ordinal of its device, where it lies, and how often it was opened.
+    Opened { ordinal: usize, inode: u64, offset: u64, times: u32 },
 }
 
 /// Addresses of one kind.
@@ -65,9 +67,8 @@ impl Regions {
     }
 
     /// Takes out the region that begins at `address`.
-    #[inline]
     pub fn remove(&mut self, address: u64) -> Option<Region> {
-        if self.known.is_empty() { None } else { self.known.remove(&address) }
+        self.known.remove(&address)
     }
 
     /// The managed memory that covers `address`.
@@ -89,6 +90,26 @@ impl Regions {
     /// All regions of a context.
     pub fn of(&self, context: Handle<Context>) -> Vec<Region> {
         self.known.values().filter(|region| region.context == context).copied().collect()
+    }
+
+    /// The address of another process's memory that was opened before; it is open once more now.
+    pub fn open_again(&mut self, wanted: (u64, u64)) -> Option<u64> {
+        self.known.values_mut().find_map(|region| match &mut region.backing {
+            Backing::Opened { inode, offset, times, .. } if (*inode, *offset) == wanted => {
+                *times += 1;
+                Some(region.start)
+            }
+            _ => None,
+        })
+    }
+
+    /// Where physical memory is mapped: the regions, each with its offset in the memory.
+    pub fn mappings_of(&self, wanted: Handle<Physical>) -> Vec<(Region, u64)> {
+        let mapping = |region: &Region| match region.backing {
+            Backing::Mapped { physical, offset, .. } if physical == wanted => Some((*region, offset)),
+            _ => None,
+        };
+        self.known.values().filter_map(mapping).collect()
     }
 
     /// Whether regions without a gap cover the range and allow the access. Host memory allows all.

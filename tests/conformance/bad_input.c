@@ -1,0 +1,2 @@
+#include "promises.h"
+const struct promise bad_input[] = { { 0 } };

@@ -1,0 +1,218 @@
+//! Real software as people run it, unmodified: on the simulated machine as it is, and under the quota. Below the cap
+//! it behaves the same, above it gets its own error of running out of memory, and none of it falls back to the CPU.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, Setting, Verdict, client, fetched, trials};
+
+const CAP: i64 = 8 * GIB;
+/// First runs compile kernels; the machine may be small and busy.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn main() -> ExitCode {
+    trials(&[
+        ("pytorch_with_its_own_allocator", || torch("backend:native")),
+        ("pytorch_with_expandable_segments", || torch("expandable_segments:True")),
+        ("pytorch_with_cuda_malloc_async", || torch("backend:cudaMallocAsync")),
+        ("pytorch_compiles_with_triton", || python("torch", "torch_compile.py").alike("H100", sees_the_cap)),
+        ("pytorch_shares_tensors_between_processes", || {
+            python("torch", "torch_sharing.py").alike("H100", sees_the_cap)
+        }),
+        ("nccl_with_one_rank", || python("torch", "torch_distributed.py").alike("H100", sees_the_cap)),
+        ("nccl_with_two_ranks_on_two_devices", || {
+            python("torch", "torch_distributed.py").alike("2xH100", sees_the_cap)
+        }),
+        ("cupy", || {
+            python("torch", "cupy_client.py")
+                .refused_by("cupy.cuda.memory.OutOfMemoryError")
+                .alike("H100", sees_the_cap)
+        }),
+        ("numba", || {
+            python("torch", "numba_client.py")
+                .refused_by("numba.cuda.cudadrv.driver.CudaAPIError")
+                .alike("H100", sees_the_cap)
+        }),
+        ("cuda_bindings", || {
+            python("torch", "bindings_client.py")
+                .refused_by("CUDA_ERROR_OUT_OF_MEMORY")
+                .alike("H100", sees_the_cap)
+        }),
+        ("jax", jax),
+        ("cudarc", || {
+            compiled("cudarc_client").refused_by("CUDA_ERROR_OUT_OF_MEMORY").alike("H100", sees_the_cap)
+        }),
+        ("nvml_wrapper", nvml_wrapper),
+        ("gpustat", gpustat),
+        ("nvitop", nvitop),
+    ])
+}
+
+/// A client program and what is expected of it.
+struct Client {
+    /// The command, or why it cannot be had here.
+    command: Result<Vec<PathBuf>, String>,
+    variables: Vec<(&'static str, &'static str)>,
+    /// The error that it gets when the device is full.
+    refusal: Option<&'static str>,
+}
+
+/// A script in the environment of this name.
+fn python(environment: &str, script: &str) -> Client {
+    let command = fetched("client-environment", environment);
+    let command = command.map(|home| vec![home.join("bin/python"), client(script)]);
+    Client { command, variables: Vec::new(), refusal: None }
+}
+
+fn compiled(name: &str) -> Client {
+    Client { command: Ok(vec![client(name)]), variables: Vec::new(), refusal: None }
+}
+
+impl Client {
+    fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.variables.push((name, value));
+        self
+    }
+
+    fn refused_by(mut self, refusal: &'static str) -> Self {
+        self.refusal = Some(refusal);
+        self
+    }
+
+    fn run(&self, setting: Setting<'_>) -> Outcome {
+        let command = self.command.as_ref().expect("asked before");
+        // What was compiled once must be compiled again.
+        let cache = Scratch::new();
+        let mut setting =
+            setting.with("TORCHINDUCTOR_CACHE_DIR", cache.path()).with("TRITON_CACHE_DIR", cache.path());
+        for (name, value) in &self.variables {
+            setting = setting.with(name, *value);
+        }
+        let arguments: Vec<_> =
+            command[1..].iter().map(|argument| argument.to_str().expect("text")).collect();
+        Program::start(setting.command(&command[0], &arguments)).patient(PATIENCE).finish().success()
+    }
+
+    /// The client behaves the same with and without the quota, the device itself saw its work both times, and
+    /// `and` holds of what it said: bare, and under the quota.
+    fn alike(&self, kind: &str, and: fn(&Outcome, &Outcome)) -> Verdict {
+        if let Err(why) = &self.command {
+            return Verdict::Skipped(why.clone());
+        }
+        let machine = Machine::new(kind);
+        let bare = self.run(machine.bare());
+        worked(&machine, &bare);
+        assert!(machine.truth().device("requested_peak_bytes") > CAP || self.refusal.is_none(), "{bare}");
+
+        let machine = Machine::new(kind);
+        let quota = self.run(machine.quota().memory(CAP));
+        worked(&machine, &quota);
+        assert!(machine.truth().device("requested_peak_bytes") <= CAP, "the cap was passed: {quota}");
+        assert_eq!(
+            behaviour(&quota),
+            behaviour(&bare),
+            "it behaves differently under the quota:\n{bare}\n{quota}"
+        );
+        if let Some(refusal) = self.refusal {
+            assert_eq!(quota.text("refusal"), refusal, "{quota}");
+            assert!((CAP / 2..=CAP).contains(&quota.value("held")), "{quota}");
+        }
+        and(&bare, &quota);
+        Verdict::Kept
+    }
+}
+
+/// The device itself saw kernels, so nothing was done on the CPU in its stead.
+#[track_caller]
+fn worked(machine: &Machine, outcome: &Outcome) {
+    assert!(machine.truth().device("kernels") > 0, "no kernel ever ran: {outcome}");
+    assert_eq!(outcome.text("device"), "NVIDIA H100 80GB HBM3", "{outcome}");
+}
+
+/// What a client says, but for sizes, which are the cap's.
+fn behaviour(outcome: &Outcome) -> Vec<&(String, String)> {
+    let sizes = ["total", "held", "limit"];
+    outcome.said().iter().filter(|(key, _)| !sizes.contains(&key.as_str())).collect()
+}
+
+fn sees_the_cap(bare: &Outcome, quota: &Outcome) {
+    assert!(bare.value("total") > CAP, "{bare}");
+    assert_eq!(quota.value("total"), CAP, "{quota}");
+}
+
+fn torch(allocator: &'static str) -> Verdict {
+    let client = python("torch", "torch_client.py").with("PYTORCH_ALLOC_CONF", allocator);
+    client.refused_by("torch.OutOfMemoryError").alike("H100", sees_the_cap)
+}
+
+/// JAX takes three quarters of what it is told that the device has, and runs out of them.
+fn jax() -> Verdict {
+    let client = python("jax", "jax_client.py").refused_by("jax.errors.JaxRuntimeError");
+    client.alike("H100", |bare, quota| {
+        assert!(bare.value("limit") > CAP, "{bare}");
+        assert_eq!(quota.value("limit"), CAP / 4 * 3, "{quota}");
+    })
+}
+
+/// Runs a look at the machine, bare and under the quota, while a process there holds 1 GiB.
+fn beside_a_holder(look: impl Fn(&Setting<'_>, i64, i64)) {
+    let machine = Machine::new("H100");
+    let total = machine.truth().device("total_bytes");
+    for (setting, total) in [(machine.bare(), total), (machine.quota().memory(CAP), CAP)] {
+        let mut holder = setting.start("hold", &[]);
+        let pid = holder.wait_for("pid");
+        assert_eq!(holder.ask(&format!("alloc {GIB}"), "rc"), 0);
+        look(&setting, total, pid);
+        holder.finish().success();
+    }
+}
+
+fn nvml_wrapper() -> Verdict {
+    beside_a_holder(|setting, total, _| {
+        let path = client("nvml_client");
+        let said = setting.run_command(path.to_str().expect("text"), &[]).success();
+        assert_eq!(said.text("device"), "NVIDIA H100 80GB HBM3", "{said}");
+        assert_eq!(said.value("total"), total, "{said}");
+        assert!(said.value("used") >= GIB && said.value("used") + said.value("free") <= total, "{said}");
+        assert_eq!(said.value("processes"), 1, "{said}");
+    });
+    Verdict::Kept
+}
+
+/// A command of the environment with PyTorch.
+fn tool(name: &str) -> Result<String, String> {
+    let home = fetched("client-environment", "torch")?;
+    Ok(home.join("bin").join(name).to_str().expect("text").to_owned())
+}
+
+fn gpustat() -> Verdict {
+    let tool = match tool("gpustat") {
+        Ok(tool) => tool,
+        Err(why) => return Verdict::Skipped(why),
+    };
+    beside_a_holder(|setting, total, pid| {
+        let answer = setting.run_command(&tool, &["--json"]).success();
+        let seen: serde_json::Value =
+            serde_json::from_str(&answer.out).unwrap_or_else(|why| panic!("{why}: {answer}"));
+        let device = &seen["gpus"][0];
+        assert_eq!(device["memory.total"].as_i64(), Some(total >> 20), "{answer}");
+        assert!(device["memory.used"].as_i64() >= Some(1024), "{answer}");
+        assert_eq!(device["processes"][0]["pid"].as_i64(), Some(pid), "{answer}");
+    });
+    Verdict::Kept
+}
+
+fn nvitop() -> Verdict {
+    let tool = match tool("nvitop") {
+        Ok(tool) => tool,
+        Err(why) => return Verdict::Skipped(why),
+    };
+    beside_a_holder(|setting, total, pid| {
+        let answer = setting.run_command(&tool, &["--once"]).success();
+        let size = if total >= 80 * GIB { "80.00GiB".to_owned() } else { format!("{}MiB", total >> 20) };
+        assert!(answer.out.contains(&format!("/ {size}")), "{answer}");
+        assert!(answer.out.split_whitespace().any(|word| word == pid.to_string()), "{answer}");
+    });
+    Verdict::Kept
+}

@@ -1,0 +1,60 @@
+//! The real nvidia-smi of three drivers, from Debian's packages: on the simulated machine as it is, and under the
+//! quota. Where a package cannot be had the test is skipped and says why.
+
+use std::process::ExitCode;
+
+use gpuquota_promises::{GIB, Machine, Scratch, Setting, Verdict, fetched, trials};
+
+const CAP: i64 = 8 * GIB;
+
+fn main() -> ExitCode {
+    trials(&[
+        ("nvidia_smi_of_driver_535_shows_the_slice", || shows_the_slice("bookworm")),
+        ("nvidia_smi_of_driver_550_shows_the_slice", || shows_the_slice("trixie")),
+        ("nvidia_smi_of_driver_555_shows_the_slice", || shows_the_slice("experimental")),
+    ])
+}
+
+fn shows_the_slice(suite: &str) -> Verdict {
+    let folder = match fetched("debian-driver", suite) {
+        Ok(folder) => folder,
+        Err(why) => return Verdict::Skipped(why),
+    };
+    // nvidia-smi works with the driver that it came with, and none else.
+    let version = std::fs::read_to_string(folder.join("VERSION")).expect("the script writes it");
+    let scratch = Scratch::new();
+    let file = format!("driver = \"{}\"\n[[device]]\nlike = \"H100\"\n", version.trim());
+    let machine = Machine::new(scratch.file("machine.toml", file).to_str().expect("text"));
+    let tool = folder.join("nvidia-smi");
+    let tool = tool.to_str().expect("text");
+
+    looked_at(&machine.bare(), tool, machine.truth().device("total_bytes"), version.trim());
+    looked_at(&machine.quota().memory(CAP), tool, CAP, version.trim());
+    Verdict::Kept
+}
+
+/// What the tool says of device 0, and of the memory and the processes there.
+fn looked_at(setting: &Setting<'_>, tool: &str, total: i64, version: &str) {
+    let list = setting.run_command(tool, &["-L"]).success();
+    assert!(list.out.starts_with("GPU 0: NVIDIA H100"), "{list}");
+
+    let mut holder = setting.start("hold", &[]);
+    let pid = holder.wait_for("pid");
+    assert_eq!(holder.ask(&format!("alloc {GIB}"), "rc"), 0);
+    let asked = ["--query-gpu=driver_version,memory.total,memory.used", "--format=csv,noheader,nounits"];
+    let answer = setting.run_command(tool, &asked).success();
+    let fields: Vec<_> = answer.out.trim().split(", ").collect();
+    assert_eq!(fields[0], version, "{answer}");
+    assert_eq!(fields[1], (total >> 20).to_string(), "{answer}");
+    let used: i64 = fields[2].parse().expect("a number of MiB");
+    assert!((1024..2048).contains(&used), "one process holds 1 GiB and its context: {answer}");
+
+    let table = setting.run_command(tool, &[]).success();
+    assert!(table.out.contains(&format!("{}MiB", total >> 20)), "{table}");
+    let processes = table.out.split("Processes:").nth(1).unwrap_or_else(|| panic!("no processes: {table}"));
+    assert!(
+        processes.split_whitespace().any(|word| word == pid.to_string()),
+        "pid {pid} is not listed: {table}"
+    );
+    holder.finish().success();
+}
