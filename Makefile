@@ -46,6 +46,15 @@ bench: prerequisites artifacts programs ## what the library costs (RUN=name keep
 release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and later
 	scripts/release $(ARCH)-unknown-linux-gnu.$(GLIBC) dist
 
+.PHONY: models
+models: ## every interleaving of the ledger's and the share's small models, by loom
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(OUT)/loom $(CARGO) test --quiet -p gpuquota-quota --lib --release loom
+
+.PHONY: soak
+soak: prerequisites artifacts programs ## the storms and races for a long time (ROUNDS=n, default 100)
+	@for round in $$(seq $(or $(ROUNDS),100)); do \
+	    $(CARGO) test --quiet -p gpuquota-promises --test exactness -- storm race || exit 1; done
+
 .PHONY: surface
 surface: prerequisites artifacts ## the hook table and the simulated driver against real drivers, from Debian's packages
 	@scripts/surface

@@ -22,20 +22,31 @@ const TEARDOWN_NS: u64 = 100_000_000;
 /// How long after a death its memory may still be on its way.
 const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
 
-/// The region's lanes, numbered slot by slot.
-struct Lines<'r>(&'r Region);
+/// The region's lanes, numbered slot by slot, as seen from a device.
+struct Lines<'r> {
+    region: &'r Region,
+    device: u8,
+}
 
 impl Book for Lines<'_> {
     #[inline]
     fn lane(&self, index: u32) -> Option<Lane<'_>> {
         let index = index as usize;
-        let lane = self.0.ours().lanes.get(index / LANES)?.get(index % LANES)?;
+        let lane = self.region.ours().lanes.get(index / LANES)?.get(index % LANES)?;
         Some(Lane {
             amount: &lane.amount,
             operation: &lane.operation,
             held: &lane.held,
             reserving: &lane.reserving,
         })
+    }
+
+    #[inline]
+    fn serves(&self, index: u32) -> bool {
+        let index = index as usize;
+        let slot = self.region.ours().slots.get(index / LANES);
+        let device = slot.and_then(|slot| slot.lane_device.get(index % LANES));
+        device.is_some_and(|device| device.load(Acquire) == self.device.wrapping_add(1))
     }
 }
 
@@ -100,7 +111,7 @@ impl Process {
     ) -> Result<Reservation, Refused> {
         let region = self.region().ok_or(Refused::Broken)?;
         let take = |lane, slot| {
-            let used = ledger::take(&Lines(region), &record.used, number(slot, lane), bytes, cap)?;
+            let used = ledger::take(&Lines { region, device }, &record.used, number(slot, lane), bytes, cap)?;
             if record.peak.load(Relaxed) < used {
                 record.peak.fetch_max(used, Relaxed);
             }
@@ -135,7 +146,7 @@ impl Process {
         let given = self.device(device).zip(self.region()).zip(self.slot_index()).and_then(
             |((record, region), slot)| {
                 let _held = self.lane_lock(lane)?.lock();
-                ledger::give(&Lines(region), &record.used, number(slot, lane), bytes).ok()
+                ledger::give(&Lines { region, device }, &record.used, number(slot, lane), bytes).ok()
             },
         );
         match given {
@@ -326,9 +337,10 @@ impl Settle for Heir {
         let Some(slot) = ours.slots.get(index) else { return };
         let mut given = 0u64;
         for (lane, serves) in slot.lane_device.iter().enumerate() {
-            let device = serves.load(Acquire).checked_sub(1).and_then(|at| ours.devices.get(usize::from(at)));
-            let Some(device) = device else { continue };
-            if let Ok(bytes) = ledger::settle_dead(&Lines(region), &device.used, number(index, lane as u8))
+            let Some(at) = serves.load(Acquire).checked_sub(1) else { continue };
+            let Some(device) = ours.devices.get(usize::from(at)) else { continue };
+            let book = Lines { region, device: at };
+            if let Ok(bytes) = ledger::settle_dead(&book, &device.used, number(index, lane as u8))
                 && bytes > 0
             {
                 device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);

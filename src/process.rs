@@ -42,6 +42,9 @@ pub struct Process {
     claiming: Lock,
     /// The region's file.
     pub file: Kept,
+    /// Held by the thread that looks for the dead: locks on slots are the process's, and would not keep another thread
+    /// from settling the same slot at the same time.
+    reaping: Lock,
     /// When the dead were last looked for, CLOCK_MONOTONIC nanoseconds.
     reaped_at_ns: AtomicU64,
     started: UnsafeCell<MaybeUninit<Started>>,
@@ -210,6 +213,7 @@ impl Process {
         let _errno = KeepErrno::new();
         let own = (self.slot.load(Acquire) as usize).checked_sub(1);
         let Some(region) = self.region() else { return false };
+        let _reaping = self.reaping.lock();
         let reaped = self.file.with(self.path(), |file| slot::reap(region, file, own, &mut account::Heir));
         reaped.is_ok_and(|freed| freed > 0)
     }

@@ -31,7 +31,8 @@
 //! A marker reads the total, then the lane's `operation`, then the total again. Were the pending operation s' one
 //! that agrees with s in 3 bits but is later, then s'-1 had been applied before, so the total, naming this lane in
 //! the second reading, names an operation of at least s'-1 that agrees with s': s' itself or one later, and in both
-//! cases s' is applied. A stale mark fails, because it compares the whole 64-bit word.
+//! cases s' is applied. A stale mark fails, because it compares the whole 64-bit word. All this holds among operations on
+//! one total, so a marker also makes sure, after it has read `operation`, that the lane still serves this device.
 //!
 //! An operation that is refused leaves its sequence unapplied and unused; the next one takes the same number.
 
@@ -92,6 +93,10 @@ pub struct Lane<'b> {
 pub trait Book {
     /// Lane `index`, if there is one. Every lane that a total may name must be there.
     fn lane(&self, index: u32) -> Option<Lane<'_>>;
+
+    /// Whether lane `index` now serves the device whose total is at hand. A settled lane may go on to another device while
+    /// this one's total still names it: an operation that is under way there says nothing about here.
+    fn serves(&self, index: u32) -> bool;
 }
 
 /// Why bytes cannot be had.
@@ -224,8 +229,8 @@ fn mark(book: &impl Book, total: &AtomicU64, now: Total, fate: &impl Fate) -> bo
         // Never used, marked already, or folded by its owner, who has gone on.
         return true;
     }
-    if total.load(Ordering::Acquire) != now.0 {
-        // Too late to overwrite this one anyway.
+    if !book.serves(now.lane()) || total.load(Ordering::Acquire) != now.0 {
+        // It has settled what it did here, or it is too late to overwrite this one anyway.
         return true;
     }
     let marked = operation | APPLIED;

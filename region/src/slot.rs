@@ -79,7 +79,8 @@ fn first_lockable(
     Ok(None)
 }
 
-/// Gives back what dead processes hold, passing over the caller's `own` slot. Returns how many slots were freed.
+/// Gives back what dead processes hold, passing over the caller's `own` slot. Returns how many slots were freed. Of those
+/// who share `file` only one may do so at a time: its locks do not keep them from each other.
 pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut impl Settle) -> usize {
     let high = region.ours().header.slot_high.load(Acquire) as usize;
     let mut freed = 0usize;

@@ -129,7 +129,7 @@ impl Process {
         let Some(_held) = self.lane_lock(lane).map(Lock::lock) else { return false };
         let number = super::number(slot, lane);
         let before = shown.swap(bytes, Relaxed);
-        let book = super::Lines(region);
+        let book = super::Lines { region, device };
         let after = match bytes.checked_sub(before) {
             Some(more) => ledger::take(&book, &record.used, number, more, None),
             None => ledger::give(&book, &record.used, number, before.wrapping_sub(bytes)),

@@ -141,3 +141,47 @@ fn a_released_handle_is_charged_while_it_is_mapped() {
     assert_eq!(free[0] - free[1], 64 * MIB);
     assert_eq!(free[2], free[0]);
 }
+
+/// Bytes that programs asked for, by the books.
+fn asked(setting: &Setting<'_>) -> i64 {
+    let seen = setting.inspect();
+    let processes = seen["processes"].as_array().expect("a list");
+    let devices = processes.iter().filter_map(|process| process["devices"].as_array()).flatten();
+    devices.filter_map(|device| device["asked_bytes"].as_i64()).sum()
+}
+
+/// Every kind of memory by several processes of several threads, some of them killed at any instruction: at rest the
+/// books are the device's truth to the byte, the cap was never passed, and what is free can be had.
+#[test]
+fn a_storm_over_all_kinds_ends_with_the_device_s_truth() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP);
+    let mut witness = quota.start("hold", &[]);
+    witness.wait_for("pid");
+    for round in 0..6_i64 {
+        let seed = |process: i64| (10 * round + process).to_string();
+        let mut all: Vec<_> = (0..4).map(|one| quota.start("storm", &["3", &seed(one)])).collect();
+        all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
+        for delay in [3, 11] {
+            std::thread::sleep(std::time::Duration::from_millis(delay + 7 * round as u64));
+            all.pop().map(Program::kill).expect("there are four");
+        }
+        let refusals: i64 = all.iter_mut().map(|one| one.ask("rest", "refusals")).sum();
+        // Whoever asks first finds the dead.
+        witness.ask("info", "free");
+        assert_eq!(asked(&quota), machine.truth().device("requested_bytes"), "round {round}");
+        assert!(refusals > 0, "nobody was refused: the storm was a breeze");
+        let free = witness.ask("info", "free");
+        if free > 0 {
+            assert_eq!(witness.ask(&format!("alloc {free}"), "rc"), 0, "{free} bytes are free");
+            assert_eq!(witness.ask("free", "rc"), 0);
+        }
+        all.iter_mut().for_each(|one| _ = one.ask("free", "free"));
+        assert_eq!(asked(&quota), 0);
+        assert_eq!(machine.truth().device("requested_bytes"), 0);
+        all.into_iter().for_each(|one| _ = one.finish().success());
+    }
+    let peak = machine.truth().device("requested_peak_bytes");
+    assert!(peak <= CAP, "{} bytes over", peak - CAP);
+    witness.finish().success();
+}

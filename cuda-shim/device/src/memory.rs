@@ -59,8 +59,11 @@ impl State {
         let device = &self.layout().devices[index];
         let (mut requested, mut physical, mut context) = (0, 0, 0);
         for slot in self.slots() {
-            if matches!(slot.state.get(), slot_state::LIVE | slot_state::TEARDOWN) {
+            let state = slot.state.get();
+            if state == slot_state::LIVE {
                 requested += slot.shares[index].all_requested();
+            }
+            if matches!(state, slot_state::LIVE | slot_state::TEARDOWN) {
                 physical += slot.shares[index].all_physical();
                 context += slot.shares[index].context.get();
             }
@@ -68,7 +71,6 @@ impl State {
         device.requested.set(requested);
         device.physical.set(physical);
         device.context.set(context);
-        device.requested_peak.raise(requested);
         device.physical_peak.raise(physical);
     }
 }
@@ -90,9 +92,24 @@ impl MemoryGuard<'_> {
         self.share.requested_peak.raise(self.share.all_requested());
         device.requested.add(requested);
         device.physical.set(held);
-        device.requested_peak.raise(device.requested.get());
+        if device.requested.get() > device.requested_peak.get() {
+            device.requested_peak.raise(self.living_requested());
+        }
         device.physical_peak.raise(held);
         Ok(())
+    }
+
+    /// Bytes asked for by those who live at this instant: the dead may not have been found yet.
+    #[cold]
+    fn living_requested(&self) -> u64 {
+        if self.state.layout().header.living.get() <= 1 {
+            return self.device.requested.get();
+        }
+        let slots = self.state.slots().iter().enumerate();
+        let living = slots.filter(|(index, slot)| {
+            *index == self.slot || slot.state.get() == slot_state::LIVE && self.state.is_alive(*index)
+        });
+        living.map(|(_, slot)| slot.shares[self.index].all_requested()).sum()
     }
 
     /// Gives back what [`MemoryGuard::charge`] took.

@@ -22,6 +22,11 @@ impl State {
                 self.vacate(index);
                 slot.release_at.set(now + self.machine().teardown_ns);
                 slot.state.set(TEARDOWN);
+                // What it asked for is nobody's wish any more; what it took is on its way back.
+                for device in 0..self.machine().devices.len() {
+                    let _guard = self.memory(device);
+                    self.add_up(device);
+                }
             }
             if slot.state.get() == TEARDOWN && slot.release_at.get() <= now {
                 self.give_back(index);

@@ -26,6 +26,10 @@ impl Book for Words {
         let [amount, operation, held, reserving] = self.lanes.get(index as usize)?;
         Some(Lane { amount, operation, held, reserving })
     }
+
+    fn serves(&self, _: u32) -> bool {
+        true
+    }
 }
 
 /// Dies at the n-th step.
@@ -51,6 +55,42 @@ mod real {
         assert_eq!(take(&words, &words.total, 0, 40, Some(100)), Ok(100));
         assert_eq!(give(&words, &words.total, 0, 100), Ok(0));
         assert_eq!((used(&words.total), words.held()), (0, 0));
+    }
+
+    /// The lanes of [`Words`] where lane 0 has gone on to another device.
+    struct Elsewhere<'w>(&'w Words);
+
+    impl Book for Elsewhere<'_> {
+        fn lane(&self, index: u32) -> Option<Lane<'_>> {
+            self.0.lane(index)
+        }
+
+        fn serves(&self, index: u32) -> bool {
+            index != 0
+        }
+    }
+
+    #[test]
+    fn an_operation_of_another_device_is_not_taken_for_one_of_this() {
+        let (here, words) = (AtomicU64::new(0), Words::new(2));
+        take(&words, &here, 0, 1, None).expect("room");
+        settle_dead(&words, &here, 0).expect("it is there");
+        let there = &words.total;
+        // Until the next operation's number agrees with the last one here in all bits that a total has.
+        let last = words.lane(0).expect("a lane").operation.load(Ordering::Relaxed) >> 1;
+        for _ in 1..1 << TURN_BITS {
+            take(&words, there, 0, 1, None).expect("room");
+        }
+        assert!(apply(&words, there, 0, 100, None, &DiesAt(Cell::new(1))).is_err());
+        let pending = words.lane(0).expect("a lane").operation.load(Ordering::Relaxed);
+        assert_eq!(pending, (last + (1 << TURN_BITS)) << 1);
+        take(&Elsewhere(&words), &here, 1, 5, None).expect("room");
+        assert_eq!(
+            settle_dead(&words, there, 0),
+            Ok((1 << TURN_BITS) - 1),
+            "what was never taken was given back"
+        );
+        assert_eq!((used(there), used(&here)), (0, 5));
     }
 
     #[test]
