@@ -188,17 +188,17 @@ mod real {
 mod loom_models {
     use super::*;
 
-    fn model(step: u32) {
+    fn model(step: u32, cap: u64) {
         loom::model(move || {
             let words = Arc::new(Words::new(2));
             let dying = {
                 let words = Arc::clone(&words);
                 loom::thread::spawn(move || {
-                    let _ = apply(&*words, &words.total, 0, 10, Some(15), &DiesAt(Cell::new(step)));
+                    let _ = apply(&*words, &words.total, 0, 10, Some(cap), &DiesAt(Cell::new(step)));
                     let _ = settle_dead(&*words, &words.total, 0);
                 })
             };
-            let lived = take(&*words, &words.total, 1, 7, Some(15));
+            let lived = take(&*words, &words.total, 1, 7, Some(cap));
             dying.join().expect("the cleaner ends");
             let expected = if lived.is_ok() { 7 } else { 0 };
             assert_eq!(used(&words.total), expected, "step {step}");
@@ -208,7 +208,8 @@ mod loom_models {
 
     #[test]
     fn loom_death_at_any_step_beside_a_living_owner_is_settled_exactly() {
-        (0..6).for_each(model);
+        // With room for both, so that each may overwrite the other's total, and without.
+        (0..6).for_each(|step| [15, 20].into_iter().for_each(|cap| model(step, cap)));
     }
 
     #[test]
