@@ -68,3 +68,27 @@ fn a_machine_file_makes_the_machine() {
     assert_eq!(kernels, loops.value("launches"));
     assert_eq!(busy, 20_000_000 * kernels, "the file's duration does not hold");
 }
+
+/// Calls every function of the header with bad arguments, in a folder where it may write.
+fn call_badly(setting: &gpuquota_promises::Setting<'_>, seed: &str) {
+    let scratch = Scratch::new();
+    let mut command = setting.command(program("bad_calls"), &[seed]);
+    command.current_dir(scratch.path());
+    let outcome = Program::start(command).finish().success();
+    assert!(outcome.value("functions") > 400 && outcome.value("refusals") > 100_000, "{outcome}");
+    assert_eq!(outcome.value("crashes"), 0, "{outcome}");
+    assert_eq!(outcome.value("undocumented"), 0, "{outcome}");
+}
+
+#[test]
+fn whatever_a_call_is_given_it_answers_with_a_documented_error() {
+    let machine = Machine::new("H100");
+    for seed in ["1", "2", "3"] {
+        call_badly(&machine.bare(), seed);
+    }
+}
+
+#[test]
+fn the_same_holds_under_a_quota() {
+    call_badly(&Machine::new("H100").quota().memory("2GiB").cores(50), "4");
+}

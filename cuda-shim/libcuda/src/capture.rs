@@ -10,7 +10,7 @@ use crate::ffi::{In, Lane, Out, Outcome, export};
 use crate::graph::{Graph, Node};
 use crate::op::Op;
 use crate::status::{
-    CAPTURED_EVENT, INVALID_VALUE, NOT_PERMITTED, STREAM_CAPTURE_IMPLICIT, STREAM_CAPTURE_INVALIDATED,
+    CAPTURED_EVENT, ILLEGAL_STATE, INVALID_VALUE, STREAM_CAPTURE_IMPLICIT, STREAM_CAPTURE_INVALIDATED,
     STREAM_CAPTURE_ISOLATION, STREAM_CAPTURE_MERGE, STREAM_CAPTURE_UNJOINED, STREAM_CAPTURE_UNMATCHED,
     STREAM_CAPTURE_UNSUPPORTED, STREAM_CAPTURE_WRONG_THREAD, Status,
 };
@@ -342,7 +342,7 @@ fn update(lane: Lane, stream: Handle<Stream>, nodes: In<Handle<Node>>, count: u6
     let mut world = world()?;
     let stream = world.stream(lane, stream)?;
     if capture_of(&world, stream)?.is_none() {
-        return Err(NOT_PERMITTED);
+        return Err(ILLEGAL_STATE);
     }
     let nodes = nodes.list(count as usize)?;
     for node in &nodes {
@@ -411,7 +411,6 @@ export! {
     early lane fn |lane| cuStreamGetCaptureInfo / cuStreamGetCaptureInfo_ptsz (
         stream: Handle<Stream>, status: Out<u32>, id: Out<u64>,
     ) {
-        status.required()?;
         let none = Out::none();
         info(lane, stream, &Info { status, id, graph: Out::none(), dependencies: Out::none(), edges: Out::none(), count: none })
     }
@@ -420,7 +419,6 @@ export! {
         stream: Handle<Stream>, status: Out<u32>, id: Out<u64>, graph: Out<Handle<Graph>>,
         dependencies: Out<*const Handle<Node>>, count: Out<u64>,
     ) {
-        status.required()?;
         info(lane, stream, &Info { status, id, graph, dependencies, edges: Out::none(), count })
     }
 
@@ -428,7 +426,6 @@ export! {
         stream: Handle<Stream>, status: Out<u32>, id: Out<u64>, graph: Out<Handle<Graph>>,
         dependencies: Out<*const Handle<Node>>, edges: Out<*const u64>, count: Out<u64>,
     ) {
-        status.required()?;
         info(lane, stream, &Info { status, id, graph, dependencies, edges, count })
     }
 

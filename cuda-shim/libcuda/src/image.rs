@@ -1,32 +1,69 @@
 //! What a module is loaded from: ELF, PTX, or a fat binary of them. Read only as far as it is needed: of what
-//! kind it is, and how large its variables are.
+//! kind it is, which kernels it has, and how large its variables are.
 //!
 //! # Safety
 //! An image comes without its length. As with the real driver its headers are believed; every address that
 //! they lead to lies in the image if they are right.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 
 use crate::ffi::Outcome;
+use crate::ptx;
 use crate::status::{INVALID_IMAGE, INVALID_VALUE};
 
 const WRAPPER: u32 = 0x466243b1;
 const FATBIN: u32 = 0xba55_ed50;
 const ELF: u32 = u32::from_le_bytes(*b"\x7fELF");
+/// Kinds of entries of a fat binary.
+const PTX_ENTRY: u16 = 1;
+const ELF_ENTRY: u16 = 2;
+
+/// What is in an image.
+#[derive(Clone, Default)]
+pub struct Contents {
+    /// Sizes of variables, by name.
+    pub variables: HashMap<String, u64>,
+    /// Names of kernels.
+    pub kernels: HashSet<String>,
+    /// Some of it could not be read: it is compressed, or of no known kind. Then there may be more.
+    pub partial: bool,
+}
+
+impl Contents {
+    /// Whether there may be a kernel of this name.
+    pub fn may_have_kernel(&self, name: &str) -> bool {
+        self.partial || self.kernels.contains(name)
+    }
+
+    /// The size of a variable: `Some(None)` if there may be one of this name.
+    pub fn variable(&self, name: &str) -> Option<Option<u64>> {
+        match self.variables.get(name) {
+            Some(size) => Some(Some(*size)),
+            None => self.partial.then_some(None),
+        }
+    }
+}
 
 fn read<T: Copy>(address: usize) -> T {
     // SAFETY: see the room's head.
     unsafe { std::ptr::with_exposed_provenance::<T>(address).read_unaligned() }
 }
 
-/// Sizes of the variables that an image defines, by name. Those of compressed images stay unknown.
+/// Text that ends with a zero.
+fn text(address: usize) -> String {
+    // SAFETY: see the room's head.
+    let text = unsafe { CStr::from_ptr(std::ptr::with_exposed_provenance(address)) };
+    text.to_string_lossy().into_owned()
+}
+
+/// Reads an image.
 ///
 /// # Errors
 /// `INVALID_IMAGE` for what is no image.
-pub fn variables(image: usize) -> Outcome<HashMap<String, u64>> {
-    let mut found = HashMap::new();
+pub fn contents(image: usize) -> Outcome<Contents> {
+    let mut found = Contents::default();
     if image == 0 {
         return Err(INVALID_VALUE);
     }
@@ -41,32 +78,40 @@ pub fn variables(image: usize) -> Outcome<HashMap<String, u64>> {
             read_fatbin(inner, &mut found);
         }
         // PTX is text: a comment, a directive, or white space before one.
-        _ if matches!(read::<u8>(image), b'/' | b'.' | b'\n' | b' ' | b'\t' | b'\r') => {}
+        _ if matches!(read::<u8>(image), b'/' | b'.' | b'\n' | b' ' | b'\t' | b'\r') => {
+            ptx::read(&text(image), &mut found);
+        }
         _ => return Err(INVALID_IMAGE),
     }
     Ok(found)
 }
 
-fn read_fatbin(image: usize, found: &mut HashMap<String, u64>) {
+fn read_fatbin(image: usize, found: &mut Contents) {
     let mut entry = image + usize::from(read::<u16>(image + 6));
     let end = entry + read::<usize>(image + 8);
     while entry + 64 <= end {
         let payload = entry + read::<u32>(entry + 4) as usize;
         let size: usize = read(entry + 8);
         if size == 0 || payload <= entry {
+            found.partial = true;
             return;
         }
-        if read::<u16>(entry) == 2 && read::<u32>(payload) == ELF {
-            read_elf(payload, found);
+        match read::<u16>(entry) {
+            ELF_ENTRY if read::<u32>(payload) == ELF => read_elf(payload, found),
+            PTX_ENTRY if read::<u8>(payload) == b'.' || read::<u8>(payload) == b'/' => {
+                ptx::read(&text(payload), found);
+            }
+            _ => found.partial = true,
         }
         entry = payload + size;
     }
 }
 
-/// Collects the data objects of the symbol table of a 64-bit ELF.
-fn read_elf(image: usize, found: &mut HashMap<String, u64>) {
+/// Collects the functions and data objects of the symbol table of a 64-bit ELF.
+fn read_elf(image: usize, found: &mut Contents) {
     const SYMTAB: u32 = 2;
     const OBJECT: u8 = 1;
+    const FUNCTION: u8 = 2;
     let sections = image + read::<usize>(image + 0x28);
     let size = usize::from(read::<u16>(image + 0x3a));
     let section = |index: usize| sections + index * size;
@@ -78,11 +123,11 @@ fn read_elf(image: usize, found: &mut HashMap<String, u64>) {
         let strings = image + read::<usize>(section(read::<u32>(header + 0x28) as usize) + 0x18);
         let table = image + read::<usize>(header + 0x18);
         for symbol in (table..table + read::<usize>(header + 0x20)).step_by(24) {
-            if read::<u8>(symbol + 4) & 15 == OBJECT {
-                let name = std::ptr::with_exposed_provenance(strings + read::<u32>(symbol) as usize);
-                // SAFETY: a name in the image's string table ends with a zero.
-                let name = unsafe { CStr::from_ptr(name) };
-                found.insert(name.to_string_lossy().into_owned(), read(symbol + 16));
+            let name = || text(strings + read::<u32>(symbol) as usize);
+            match read::<u8>(symbol + 4) & 15 {
+                OBJECT => drop(found.variables.insert(name(), read(symbol + 16))),
+                FUNCTION => drop(found.kernels.insert(name())),
+                _ => {}
             }
         }
     }

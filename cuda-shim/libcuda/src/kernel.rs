@@ -1,18 +1,19 @@
 //! Modules, libraries and kernels, and how long a kernel takes.
 //!
-//! Images are not run: any name that is asked for is a kernel. Its duration comes from the first of these
-//! that speaks: the rules in `CUDA_SIM_KERNEL` ("pattern=duration,..."), the machine's rules, a duration in
+//! Images are not run, and compressed ones not read: any name that one of these may have is a kernel. Its duration
+//! comes from the first of these that speaks: the rules in `CUDA_SIM_KERNEL` ("pattern=duration,..."), the machine's rules, a duration in
 //! its own name (`step_250us`, `spin_5ms`), and otherwise the model: 3 us and 2 us for every full load of
 //! the device that its threads make.
 
 use std::collections::HashMap;
-use std::ffi::CString;
-use std::sync::OnceLock;
+use std::ffi::{CStr, CString};
+use std::sync::{Arc, OnceLock};
 
 use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 
 use crate::context::Context;
 use crate::ffi::Outcome;
+use crate::image::Contents;
 use crate::status::NOT_FOUND;
 use crate::table::{Handle, Kind};
 use crate::world::World;
@@ -28,15 +29,14 @@ pub struct Module {
     pub kernels: Kernels,
     /// Variables that were asked for: address and size.
     pub variables: HashMap<String, (u64, u64)>,
-    /// Sizes of variables as far as the image tells.
-    pub sizes: HashMap<String, u64>,
+    pub contents: Arc<Contents>,
 }
 
 /// A library: code for every context.
 pub struct Library {
     pub kernels: Kernels,
     pub modules: Vec<Handle<Module>>,
-    pub sizes: HashMap<String, u64>,
+    pub contents: Arc<Contents>,
 }
 
 /// A kernel; also a function of a module: callers may pass one for the other.
@@ -144,7 +144,33 @@ fn duration_in_name(symbol: &str) -> Option<u64> {
     })
 }
 
+/// `NOT_FOUND` for a name that the code is known not to have.
+fn check(contents: &Contents, name: &CStr) -> Outcome {
+    let found = !name.is_empty() && contents.may_have_kernel(&name.to_string_lossy());
+    if found { Ok(()) } else { Err(NOT_FOUND) }
+}
+
+/// All names that code is known to have, in order.
+fn names(contents: &Contents) -> Vec<CString> {
+    let mut names: Vec<_> =
+        contents.kernels.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
+    names.sort();
+    names
+}
+
 impl World {
+    /// All kernels of a module that are known.
+    pub fn module_kernels(&mut self, handle: Handle<Module>) -> Outcome<Vec<Handle<Kernel>>> {
+        let contents = self.modules.get(handle)?.contents.clone();
+        names(&contents).into_iter().map(|name| self.module_kernel(handle, name)).collect()
+    }
+
+    /// All kernels of a library that are known.
+    pub fn library_kernels(&mut self, handle: Handle<Library>) -> Outcome<Vec<Handle<Kernel>>> {
+        let contents = self.libraries.get(handle)?.contents.clone();
+        names(&contents).into_iter().map(|name| self.library_kernel(handle, name)).collect()
+    }
+
     /// The kernel of this name in a module, made on the first demand.
     pub fn module_kernel(&mut self, handle: Handle<Module>, name: CString) -> Outcome<Handle<Kernel>> {
         let module = self.modules.get(handle)?;
@@ -154,6 +180,7 @@ impl World {
         if let Some(known) = module.kernels.get(&name) {
             return Ok(*known);
         }
+        check(&module.contents, &name)?;
         let kernel = Kernel::new(name.clone(), self.state.machine(), handle, Handle::NULL);
         let kernel = self.kernels.add(kernel);
         self.modules.get_mut(handle)?.kernels.insert(name, kernel);
@@ -163,12 +190,10 @@ impl World {
     /// The kernel of this name in a library, made on the first demand.
     pub fn library_kernel(&mut self, handle: Handle<Library>, name: CString) -> Outcome<Handle<Kernel>> {
         let library = self.libraries.get(handle)?;
-        if name.is_empty() {
-            return Err(NOT_FOUND);
-        }
         if let Some(known) = library.kernels.get(&name) {
             return Ok(*known);
         }
+        check(&library.contents, &name)?;
         let kernel = Kernel::new(name.clone(), self.state.machine(), Handle::NULL, handle);
         let kernel = self.kernels.add(kernel);
         self.libraries.get_mut(handle)?.kernels.insert(name, kernel);

@@ -5,7 +5,8 @@
 //!
 //! - `ffi`, `abi`, `status`, `logs`, `table`: arguments, structs, errors and their log, handles;
 //! - `start`, `symbols`, `dark`, `stubs`: how a process gets in, where functions are, private tables, what is missing;
-//! - `device`, `attributes`, `context`, `module`, `kernel`, `launch`: what there is and what runs on it;
+//! - `device`, `attributes`, `context`, `module`, `image`, `ptx`, `kernel`, `occupancy`, `launch`: what there is and what
+//!   runs on it;
 //! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `time`: order and time;
 //! - `memory`, `array`, `texture`, `heap`, `bytes`: memory, its addresses and its content;
 //! - `world`, `spin`, `thread`: all objects behind one lock, and what each thread has.
@@ -32,6 +33,7 @@ mod misc;
 mod module;
 mod occupancy;
 mod op;
+mod ptx;
 mod spin;
 mod start;
 mod status;

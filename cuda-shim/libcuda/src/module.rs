@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
+use std::sync::Arc;
 
 use crate::context::Context;
 use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::heap::Use;
-use crate::image;
+use crate::image::{self, Contents};
 use crate::kernel::{Kernel, Kernels, Library, Module};
 use crate::status::{FILE_NOT_FOUND, INVALID_IMAGE, INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED};
 use crate::table::Handle;
@@ -24,12 +25,12 @@ const LAZY: u32 = 2;
 fn load(image: usize) -> Outcome<Handle<Module>> {
     let mut world = world()?;
     let context = world.current()?;
-    let sizes = image::variables(image)?;
-    Ok(world.modules.add(new_module(context, Handle::NULL, sizes)))
+    let contents = Arc::new(image::contents(image)?);
+    Ok(world.modules.add(new_module(context, Handle::NULL, contents)))
 }
 
-fn new_module(context: Handle<Context>, library: Handle<Library>, sizes: HashMap<String, u64>) -> Module {
-    Module { context, library, kernels: Kernels::new(), variables: HashMap::new(), sizes }
+fn new_module(context: Handle<Context>, library: Handle<Library>, contents: Arc<Contents>) -> Module {
+    Module { context, library, kernels: Kernels::new(), variables: HashMap::new(), contents }
 }
 
 /// `cuModuleLoadData` as the runtime's private table calls it.
@@ -69,8 +70,8 @@ impl World {
         if let Some(known) = known {
             return Ok(*known);
         }
-        let sizes = self.libraries.get(library)?.sizes.clone();
-        let module = self.modules.add(new_module(context, library, sizes));
+        let contents = self.libraries.get(library)?.contents.clone();
+        let module = self.modules.add(new_module(context, library, contents));
         self.libraries.get_mut(library)?.modules.push(module);
         Ok(module)
     }
@@ -81,11 +82,7 @@ impl World {
         if let Some(known) = module.variables.get(name) {
             return Ok(*known);
         }
-        let size = match module.sizes.get(name) {
-            Some(size) => (*size).max(1),
-            None if module.sizes.is_empty() => UNKNOWN_SIZE,
-            None => return Err(NOT_FOUND),
-        };
+        let size = module.contents.variable(name).ok_or(NOT_FOUND)?.unwrap_or(UNKNOWN_SIZE).max(1);
         let context = module.context;
         let ordinal = self.contexts.get(context)?.device;
         let address = self.allocate(ordinal, size, context, Use::Internal)?;
@@ -97,8 +94,8 @@ impl World {
 fn load_library(out: Out<Handle<Library>>, image: usize) -> Outcome {
     out.required()?;
     let mut world = world()?;
-    let sizes = image::variables(image)?;
-    let library = Library { kernels: Kernels::new(), modules: Vec::new(), sizes };
+    let contents = Arc::new(image::contents(image)?);
+    let library = Library { kernels: Kernels::new(), modules: Vec::new(), contents };
     let library = world.libraries.add(library);
     out.put(library)
 }
@@ -192,22 +189,19 @@ export! {
         out.required()?;
         let name = name.get()?.to_owned();
         let mut world = world()?;
-        if name.is_empty() {
-            return Err(NOT_FOUND);
-        }
         out.put(world.module_kernel(module, name)?)
     }
 
     early fn cuModuleGetFunctionCount(count: Out<u32>, module: Handle<Module>) {
         count.required()?;
-        let world = world()?;
-        count.put(world.modules.get(module)?.kernels.len() as u32)
+        let kernels = world()?.module_kernels(module)?;
+        count.put(kernels.len() as u32)
     }
 
     early fn cuModuleEnumerateFunctions(out: Out<Handle<Kernel>>, count: u32, module: Handle<Module>) {
         out.required()?;
-        let world = world()?;
-        out.put_all(world.modules.get(module)?.kernels.values().copied().take(count as usize));
+        let kernels = world()?.module_kernels(module)?;
+        out.put_all(kernels.into_iter().take(count as usize));
         Ok(())
     }
 
@@ -220,7 +214,6 @@ export! {
         out: Out<Handle<Library>>, image: In<u8>, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
         options: In<u32>, values: In<u64>, count: u32,
     ) {
-        out.required()?;
         let _ = (jit_options, jit_values, jit_count, options, values, count);
         load_library(out, image.exposed())
     }
@@ -256,14 +249,14 @@ export! {
 
     early fn cuLibraryGetKernelCount(count: Out<u32>, library: Handle<Library>) {
         count.required()?;
-        let world = world()?;
-        count.put(world.libraries.get(library)?.kernels.len() as u32)
+        let kernels = world()?.library_kernels(library)?;
+        count.put(kernels.len() as u32)
     }
 
     early fn cuLibraryEnumerateKernels(out: Out<Handle<Kernel>>, count: u32, library: Handle<Library>) {
         out.required()?;
-        let world = world()?;
-        out.put_all(world.libraries.get(library)?.kernels.values().copied().take(count as usize));
+        let kernels = world()?.library_kernels(library)?;
+        out.put_all(kernels.into_iter().take(count as usize));
         Ok(())
     }
 

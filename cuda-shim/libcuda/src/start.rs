@@ -70,7 +70,6 @@ export! {
     early fn cuGetProcAddress_v2(
         symbol: Text, function: Out<*const c_void>, version: i32, flags: u64, status: Out<u32>,
     ) {
-        function.required()?;
         let (address, found) = match get_proc_address(symbol.get()?, version, flags) {
             Found::Export(address) => (address, 0),
             Found::NotFound => (std::ptr::null(), 1),

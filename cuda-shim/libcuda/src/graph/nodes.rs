@@ -18,7 +18,7 @@ use crate::launch::Request;
 use crate::memory::copy::{self, Cuboid};
 use crate::memory::fill;
 use crate::op::Op;
-use crate::status::{INVALID_VALUE, NOT_SUPPORTED};
+use crate::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_SUPPORTED, Status};
 use crate::table::Handle;
 use crate::world::{World, world};
 
@@ -110,6 +110,11 @@ fn kind_of(op: &Op) -> u32 {
     }
 }
 
+/// Of what a node is to do, a graph tells only that it is wrong.
+fn as_parameter(status: Status) -> Status {
+    if matches!(status, INVALID_HANDLE | INVALID_CONTEXT) { INVALID_VALUE } else { status }
+}
+
 /// Where a node goes and what comes before it.
 struct Place {
     out: Out<Handle<Node>>,
@@ -123,7 +128,7 @@ fn add(place: &Place, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome {
     let mut world = world()?;
     world.graphs.get(place.graph)?;
     let after = place.after.list(place.count as usize)?;
-    let op = op(&mut world)?;
+    let op = op(&mut world).map_err(as_parameter)?;
     match world.add_node(place.graph, op, &after) {
         Ok(node) => place.out.put(node),
         Err(status) => {
@@ -136,7 +141,7 @@ fn add(place: &Place, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome {
 fn set(node: Handle<Node>, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome {
     let mut world = world()?;
     world.nodes.get(node)?;
-    let op = op(&mut world)?;
+    let op = op(&mut world).map_err(as_parameter)?;
     let node = world.nodes.get_mut(node)?;
     if kind_of(&node.op) != kind_of(&op) {
         return Err(INVALID_VALUE);
@@ -155,7 +160,7 @@ fn set_exec(
 ) -> Outcome {
     let mut world = world()?;
     world.execs.get(exec)?;
-    let op = op(&mut world)?;
+    let op = op(&mut world).map_err(as_parameter)?;
     world.set_step(exec, node, op)
 }
 
@@ -207,7 +212,6 @@ export! {
     early fn cuGraphAddHostNode(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: In<HostParams>,
     ) {
-        out.required()?;
         add(&Place { out, graph, after, count }, |_| host_op(&params.get()?))
     }
 
@@ -224,14 +228,12 @@ export! {
     early fn cuGraphAddEventRecordNode(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, event: Handle<Event>,
     ) {
-        out.required()?;
         add(&Place { out, graph, after, count }, |world| event_op(world, event, Op::Record))
     }
 
     early fn cuGraphAddEventWaitNode(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, event: Handle<Event>,
     ) {
-        out.required()?;
         add(&Place { out, graph, after, count }, |world| event_op(world, event, Op::Wait))
     }
 
@@ -250,7 +252,6 @@ export! {
     early fn cuGraphAddNode(
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: Out<u8>,
     ) {
-        out.required()?;
         add(&Place { out, graph, after, count }, |world| described(world, params))
     }
 
@@ -258,7 +259,6 @@ export! {
         out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, edges: In<u64>, count: u64,
         params: Out<u8>,
     ) {
-        out.required()?;
         let _ = edges;
         add(&Place { out, graph, after, count }, |world| described(world, params))
     }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::graph::{Graph, Node};
-use crate::status::{FILE_NOT_FOUND, INVALID_VALUE, NOT_SUPPORTED};
+use crate::status::{INVALID_VALUE, NOT_SUPPORTED, OPERATING_SYSTEM};
 use crate::table::Handle;
 use crate::world::{World, world};
 
@@ -212,6 +212,6 @@ export! {
             let _ = writeln!(text, "    \"{:#x}\" -> \"{:#x}\"", from.raw(), to.raw());
         }
         text.push_str("}\n");
-        std::fs::write(path, text).map_err(|_| FILE_NOT_FOUND)
+        std::fs::write(path, text).map_err(|_| OPERATING_SYSTEM)
     }
 }
