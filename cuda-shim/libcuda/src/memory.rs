@@ -2,8 +2,8 @@
 //!
 //! Rooms: [`region`] knows the addresses outside the heaps and [`space`] deals them out, [`pool`] is
 //! stream-ordered memory, [`physical`] memory behind handles, which [`vmm`] maps, [`ipc`] is memory of other
-//! processes, [`host`] pinned memory, [`copy`] and [`fill`] move and set bytes,
-//! [`pointer`] answers what a pointer is.
+//! processes, [`managed`] is reached by the host too, [`host`] is pinned memory, [`copy`] and [`fill`] move
+//! and set bytes, [`pointer`] answers what a pointer is.
 //!
 //! # Safety
 //! Exports symbols.
@@ -13,6 +13,7 @@ pub mod copy;
 pub mod fill;
 mod host;
 mod ipc;
+mod managed;
 pub mod physical;
 mod pointer;
 pub mod pool;
@@ -23,16 +24,12 @@ pub mod vmm;
 use crate::bytes;
 use crate::capture;
 use crate::context::Context;
-use crate::ffi::{Lane, Out, Outcome, export};
+use crate::ffi::{Out, Outcome, export};
 use crate::heap::{Allocation, UNIT, Use};
-use crate::memory::region::{Backing, Region};
+use crate::memory::region::Backing;
 use crate::status::{INVALID_VALUE, OUT_OF_MEMORY};
-use crate::stream::Stream;
 use crate::table::Handle;
 use crate::world::{World, world};
-
-/// `CU_MEM_ATTACH_GLOBAL` and `CU_MEM_ATTACH_HOST`.
-const ATTACH: std::ops::RangeInclusive<u32> = 1..=2;
 
 impl World {
     /// The ordinal of the device whose heap deals out `address`.
@@ -90,8 +87,11 @@ impl World {
             return Ok(());
         }
         if allocation.purpose == Use::Managed {
-            self.regions.remove(address);
+            let region = self.regions.remove(address);
             bytes::hide(address, allocation.size);
+            if matches!(region.map(|region| region.backing), Some(Backing::Managed { on_host: true, .. })) {
+                return Ok(());
+            }
         }
         if let Use::Pool(pool) = allocation.purpose
             && let Ok(pool) = self.pools.get_mut(pool)
@@ -191,28 +191,6 @@ fn allocate(out: Out<u64>, size: u64) -> Outcome {
     out.put(address)
 }
 
-fn allocate_managed(out: Out<u64>, size: u64, flags: u32) -> Outcome {
-    out.required()?;
-    let mut world = world()?;
-    let context = world.current()?;
-    if size == 0 || !ATTACH.contains(&flags) {
-        return Err(INVALID_VALUE);
-    }
-    capture::forbid_unsafe_call(&mut world)?;
-    let ordinal = world.contexts.get(context)?.device;
-    let start = world.allocate(ordinal, size, context, Use::Managed)?;
-    let heap = &world.devices[ordinal].heap;
-    let shown = heap.content(start).is_some_and(|(file, offset)| bytes::show(start, size, file, offset));
-    if !shown {
-        world.free(start)?;
-        return Err(OUT_OF_MEMORY);
-    }
-    // The host writes there without telling.
-    world.touch(start, size);
-    world.regions.add(Region { start, length: size, context, backing: Backing::Managed { flags } });
-    out.put(start)
-}
-
 /// Frees memory once the work of its context is over, as the call promises.
 fn free(address: u64) -> Outcome {
     let mark = {
@@ -231,18 +209,6 @@ fn free(address: u64) -> Outcome {
     world.free(address)
 }
 
-fn check_managed(address: u64, count: u64) -> Outcome {
-    let mut world = world()?;
-    world.current()?;
-    let known = count > 0 && world.regions.find(address).is_some() && world.reaches(address, count, false);
-    if known { Ok(()) } else { Err(INVALID_VALUE) }
-}
-
-fn prefetch(lane: Lane, address: u64, count: u64, stream: Handle<Stream>) -> Outcome {
-    check_managed(address, count)?;
-    crate::stream::submit(lane, stream, crate::op::Op::Empty).map(|_| ())
-}
-
 export! {
     fn cuMemAlloc = cuMemAlloc_v2(out: Out<u64>, size: u64) {
         allocate(out, size)
@@ -257,10 +223,6 @@ export! {
         let row = width.checked_next_multiple_of(UNIT).ok_or(OUT_OF_MEMORY)?;
         allocate(out, row.checked_mul(height).ok_or(OUT_OF_MEMORY)?)?;
         pitch.put(row)
-    }
-
-    early fn cuMemAllocManaged(out: Out<u64>, size: u64, flags: u32) {
-        allocate_managed(out, size, flags)
     }
 
     fn cuMemFree = cuMemFree_v2(address: u64) {
@@ -287,42 +249,6 @@ export! {
         base.put_if(begin);
         size.put_if(length);
         Ok(())
-    }
-
-    fn cuMemAdvise(address: u64, count: u64, advice: u32, device: i32) {
-        let _ = device;
-        if !(1..=6).contains(&advice) {
-            return Err(INVALID_VALUE);
-        }
-        check_managed(address, count)
-    }
-
-    early fn cuMemAdvise_v2(address: u64, count: u64, advice: u32, location: u64) {
-        let _ = location;
-        if !(1..=6).contains(&advice) {
-            return Err(INVALID_VALUE);
-        }
-        check_managed(address, count)
-    }
-
-    lane fn |lane| cuMemPrefetchAsync / cuMemPrefetchAsync_ptsz (
-        address: u64, count: u64, device: i32, stream: Handle<Stream>,
-    ) {
-        if device != -1 {
-            world()?.device(device)?;
-        }
-        prefetch(lane, address, count, stream)
-    }
-
-    early lane fn |lane| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
-        address: u64, count: u64, location: u64, flags: u32, stream: Handle<Stream>,
-    ) {
-        stream.given().map_err(|_| INVALID_VALUE)?;
-        let _ = location;
-        if flags != 0 {
-            return Err(INVALID_VALUE);
-        }
-        prefetch(lane, address, count, stream)
     }
 }
 

@@ -14,8 +14,8 @@ pub enum Backing {
     Pinned { flags: u32 },
     /// A caller's own memory, registered.
     Registered { flags: u32 },
-    /// Managed memory.
-    Managed { flags: u32 },
+    /// Managed memory, and whether its pages are the host's: they were sent there, or the device had no room.
+    Managed { flags: u32, on_host: bool },
     /// Physical memory, from an offset, mapped at a reservation, and what devices may do there.
     Mapped { physical: Handle<Physical>, offset: u64, read: bool, write: bool },
     /// Memory of another process: the ordinal of its device, where it lies, and how often it was opened.
@@ -74,6 +74,13 @@ impl Regions {
     /// The managed memory that covers `address`.
     pub fn managed(&self, address: u64) -> Option<&Region> {
         self.find(address).filter(|region| matches!(region.backing, Backing::Managed { .. }))
+    }
+
+    /// Notes where the pages of the managed memory at `address` are.
+    pub fn move_managed(&mut self, address: u64, to_host: bool) {
+        if let Some(Region { backing: Backing::Managed { on_host, .. }, .. }) = self.known.get_mut(&address) {
+            *on_host = to_host;
+        }
     }
 
     /// Whether some region shares an address with the range.
