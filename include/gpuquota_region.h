@@ -69,7 +69,9 @@ struct gpuquota_device {
     uint64_t denied;       /* requests refused */
     uint64_t would_deny;   /* observe mode */
     uint64_t reaped_at_ns; /* CLOCK_MONOTONIC */
-    uint64_t pad1[3];
+    uint64_t spilled;      /* of `used`, what lies on the host; a word like it */
+    uint64_t spills;       /* allocations sent to the host */
+    uint64_t physical_limit; /* bytes that do not lie on the host; 0: none */
     /* offset 192 */
     uint64_t virtual_time; /* CLOCK_MONOTONIC ns */
     uint64_t busy_until;   /* CLOCK_MONOTONIC ns */
@@ -96,7 +98,7 @@ struct gpuquota_slot {
     uint64_t heartbeat_ns;    /* CLOCK_MONOTONIC */
     uint64_t pad1[3];
     uint8_t lane_device[32];  /* device index + 1; 0: lane not in use */
-    uint8_t lane_kind[32];    /* 0 asked for, 1 contexts, 2 code and heaps, 3 pools, 4 graphs */
+    uint8_t lane_kind[32];    /* 0 asked for, 1 contexts, 2 code and heaps, 3 pools, 4 graphs; 5 of 0: on the host */
     uint64_t pending_ns[32];  /* GPU time admitted, not settled, by device */
     uint64_t reserved[16];
 };

@@ -8,10 +8,11 @@ mod refusal;
 
 use crate::holdings::{Holding, Key, Kind};
 use crate::process::Process;
+use crate::spill::Room;
 use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Book, Lane, Refused};
 use gpuquota_quota::share::{self, Rate};
-use gpuquota_region::layout::{Device, EVENT_REAPED, LANES};
+use gpuquota_region::layout::{Device, EVENT_REAPED, KIND_SPILLED, LANES};
 use gpuquota_region::slot::Settle;
 use gpuquota_region::{Region, sys};
 pub use lanes::Lanes;
@@ -22,10 +23,14 @@ const TEARDOWN_NS: u64 = 100_000_000;
 /// How long after a death its memory may still be on its way.
 const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
 
-/// The region's lanes, numbered slot by slot, as seen from a device.
-struct Lines<'r> {
-    region: &'r Region,
-    device: u8,
+/// The region's lanes, numbered slot by slot, as seen from one word of a device.
+pub struct Lines<'r> {
+    /// The region.
+    pub region: &'r Region,
+    /// Its device.
+    pub device: u8,
+    /// Whether the word is that of bytes on the host.
+    pub spilled: bool,
 }
 
 impl Book for Lines<'_> {
@@ -44,13 +49,17 @@ impl Book for Lines<'_> {
     #[inline]
     fn serves(&self, index: u32) -> bool {
         let index = index as usize;
-        let slot = self.region.ours().slots.get(index / LANES);
-        let device = slot.and_then(|slot| slot.lane_device.get(index % LANES));
-        device.is_some_and(|device| device.load(Acquire) == self.device.wrapping_add(1))
+        let Some(slot) = self.region.ours().slots.get(index / LANES) else { return false };
+        let lane = slot.lane_device.get(index % LANES).zip(slot.lane_kind.get(index % LANES));
+        lane.is_some_and(|(device, kind)| {
+            device.load(Acquire) == self.device.wrapping_add(1)
+                && (kind.load(Acquire) == KIND_SPILLED) == self.spilled
+        })
     }
 }
 
-fn number(slot: usize, lane: u8) -> u32 {
+/// A lane's number in the books.
+pub fn number(slot: usize, lane: u8) -> u32 {
     (slot.wrapping_mul(LANES) as u32).wrapping_add(u32::from(lane))
 }
 
@@ -71,6 +80,18 @@ pub struct Reservation {
     bytes: u64,
 }
 
+impl Reservation {
+    /// The lane through which they were charged.
+    pub fn lane(self) -> u8 {
+        self.lane
+    }
+
+    /// How many.
+    pub fn bytes(self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Process {
     pub(crate) fn device(&self, index: u8) -> Option<&'static Device> {
         self.region()?.ours().devices.get(usize::from(index))
@@ -84,25 +105,30 @@ impl Process {
         Some(then(lane, slot))
     }
 
-    /// Reserves `bytes`; `None` if they may not be had, which is then already written down.
+    /// Reserves `bytes` of a device; `None` if they may not be had, which is then already written down.
     #[inline]
     pub fn reserve(&self, device: u8, bytes: u64) -> Option<Reservation> {
         self.settle_what_is_owed(device);
+        self.reserve_in(device, bytes, Room::Device)
+    }
+
+    /// The same, wherever they may lie.
+    #[inline]
+    pub fn reserve_in(&self, device: u8, bytes: u64, room: Room) -> Option<Reservation> {
         let record = self.device(device)?;
-        let cap = self.known.memory_cap(device, record).filter(|_| !self.observes());
-        match self.try_reserve(record, device, bytes, cap) {
+        match self.try_reserve(record, device, bytes, self.ceiling(device, record, room)) {
             Ok(reservation) => {
                 if self.observes() {
                     self.note_excess(device, record);
                 }
                 Some(reservation)
             }
-            Err(refused) => self.reserve_slowly(record, device, bytes, cap, refused),
+            Err(refused) => self.reserve_slowly(record, device, bytes, room, refused),
         }
     }
 
     #[inline]
-    fn try_reserve(
+    pub fn try_reserve(
         &self,
         record: &Device,
         device: u8,
@@ -111,7 +137,13 @@ impl Process {
     ) -> Result<Reservation, Refused> {
         let region = self.region().ok_or(Refused::Broken)?;
         let take = |lane, slot| {
-            let used = ledger::take(&Lines { region, device }, &record.used, number(slot, lane), bytes, cap)?;
+            let used = ledger::take(
+                &Lines { region, device, spilled: false },
+                &record.used,
+                number(slot, lane),
+                bytes,
+                cap,
+            )?;
             if record.peak.load(Relaxed) < used {
                 record.peak.fetch_max(used, Relaxed);
             }
@@ -146,7 +178,13 @@ impl Process {
         let given = self.device(device).zip(self.region()).zip(self.slot_index()).and_then(
             |((record, region), slot)| {
                 let _held = self.lane_lock(lane)?.lock();
-                ledger::give(&Lines { region, device }, &record.used, number(slot, lane), bytes).ok()
+                ledger::give(
+                    &Lines { region, device, spilled: false },
+                    &record.used,
+                    number(slot, lane),
+                    bytes,
+                )
+                .ok()
             },
         );
         match given {
@@ -224,10 +262,10 @@ impl Process {
     }
 
     /// Whether `bytes` more would be within the cap now; another thread may take them in the next instant.
-    pub fn has_room(&self, device: u8, bytes: u64) -> bool {
+    pub fn has_room(&self, device: u8, bytes: u64, room: Room) -> bool {
         let Some(record) = self.device(device) else { return true };
         let fits = |cap| ledger::used(&record.used).checked_add(bytes).is_some_and(|sum| sum <= cap);
-        self.known.memory_cap(device, record).is_none_or(fits)
+        self.ceiling(device, record, room).is_none_or(fits)
     }
 
     #[inline]
@@ -277,6 +315,7 @@ impl Process {
         let answer = call();
         if let (Some(key), Some(holding)) = (key, holding) {
             if answer.is_success() {
+                self.no_longer_spilled(key, &holding);
                 self.give_back(holding.device, holding.lane, holding.bytes);
             } else {
                 self.note(Some(key), holding);
@@ -289,10 +328,10 @@ impl Process {
     #[inline]
     pub fn free_any<R: Verdict>(&self, pointer: u64, call: impl FnOnce() -> R) -> R {
         if !self.has_keepers() {
-            return self.free(Key::new(Kind::Memory, pointer), call);
+            return self.free(self.key_of(pointer), call);
         }
         let pooled = Key::new(Kind::Pooled, pointer).and_then(|key| Some((key, self.holdings.remove(key)?)));
-        let Some((key, holding)) = pooled else { return self.free(Key::new(Kind::Memory, pointer), call) };
+        let Some((key, holding)) = pooled else { return self.free(self.key_of(pointer), call) };
         let answer = call();
         if answer.is_success() {
             self.keepers_are_stale();
@@ -319,7 +358,9 @@ impl Process {
     #[cold]
     pub fn context_is_gone(&self, context: u64) {
         self.known.forget_context(context);
-        self.holdings.remove_owned(&[Kind::Memory, Kind::Array, Kind::External], context, |_, holding| {
+        let kinds = [Kind::Memory, Kind::Array, Kind::External, Kind::Spilled];
+        self.holdings.remove_owned(&kinds, context, |key, holding| {
+            self.no_longer_spilled(key, &holding);
             self.give_back(holding.device, holding.lane, holding.bytes);
         });
         self.keepers_are_stale();
@@ -336,15 +377,23 @@ impl Settle for Heir {
         let ours = region.ours();
         let Some(slot) = ours.slots.get(index) else { return };
         let mut given = 0u64;
-        for (lane, serves) in slot.lane_device.iter().enumerate() {
-            let Some(at) = serves.load(Acquire).checked_sub(1) else { continue };
-            let Some(device) = ours.devices.get(usize::from(at)) else { continue };
-            let book = Lines { region, device: at };
-            if let Ok(bytes) = ledger::settle_dead(&book, &device.used, number(index, lane as u8))
-                && bytes > 0
-            {
-                device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);
-                given = given.saturating_add(bytes);
+        // What lay on the host is taken back from there first, as with every free.
+        for spilled in [true, false] {
+            let lanes = slot.lane_device.iter().zip(&slot.lane_kind).enumerate();
+            for (lane, (serves, kind)) in lanes {
+                let Some(at) = serves.load(Acquire).checked_sub(1) else { continue };
+                let Some(device) = ours.devices.get(usize::from(at)) else { continue };
+                if (kind.load(Acquire) == KIND_SPILLED) != spilled {
+                    continue;
+                }
+                let book = Lines { region, device: at, spilled };
+                let word = if spilled { &device.spilled } else { &device.used };
+                if let Ok(bytes @ 1..) = ledger::settle_dead(&book, word, number(index, lane as u8))
+                    && !spilled
+                {
+                    device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);
+                    given = given.saturating_add(bytes);
+                }
             }
         }
         for (device, pending) in ours.devices.iter().zip(&slot.pending_ns) {

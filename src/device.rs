@@ -35,8 +35,9 @@ pub struct Known {
     contexts: Remembered,
     /// Region index + 1 by NVML handle.
     handles: Remembered,
-    /// What the limits file allows, bytes + 1, by region index; 0 where it says nothing.
+    /// What the limits file allows in all and on the device, bytes + 1, by region index; 0 where it says nothing.
     ceilings: [AtomicU64; layout::DEVICES],
+    physical: [AtomicU64; layout::DEVICES],
 }
 
 /// A small table from a handle to a region index, without locks.
@@ -166,10 +167,12 @@ impl Known {
 
     fn register(&self, process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
         let found = register(process, uuid, index, total)?;
-        let limit = process.limits().memory.lookup(index, uuid.text());
-        if let Some(limit) = limit.filter(|limit| limit.source == Source::File) {
-            let ceiling = self.ceilings.get(usize::from(found))?;
-            ceiling.store(limit.value.saturating_add(1), Relaxed);
+        let limits = process.limits();
+        for (table, ceilings) in [(&limits.memory, &self.ceilings), (&limits.physical, &self.physical)] {
+            let limit = table.lookup(index, uuid.text()).filter(|limit| limit.source == Source::File);
+            if let Some((limit, ceiling)) = limit.zip(ceilings.get(usize::from(found))) {
+                ceiling.store(limit.value.saturating_add(1), Relaxed);
+            }
         }
         Some(found)
     }
@@ -178,12 +181,12 @@ impl Known {
     /// can write: the lower of both holds.
     #[inline]
     pub fn memory_cap(&self, index: u8, device: &Device) -> Option<u64> {
-        let shared = Some(device.memory_limit.load(Relaxed)).filter(|limit| *limit != 0);
-        let ceiling = self.ceilings.get(usize::from(index))?.load(Relaxed).checked_sub(1);
-        match (shared, ceiling) {
-            (Some(shared), Some(ceiling)) => Some(shared.min(ceiling)),
-            (shared, ceiling) => shared.or(ceiling),
-        }
+        lower(&device.memory_limit, self.ceilings.get(usize::from(index))?)
+    }
+
+    /// The same for what may lie on the device, where memory may be oversubscribed.
+    pub fn physical_cap(&self, index: u8, device: &Device) -> Option<u64> {
+        lower(&device.physical_limit, self.physical.get(usize::from(index))?)
     }
 
     /// Remembers the primary context of a device.
@@ -202,6 +205,16 @@ impl Known {
     /// Forgets a context that is gone: its handle may come back for another device.
     pub fn forget_context(&self, context: u64) {
         self.contexts.forget(context);
+    }
+}
+
+/// The lower of the region's limit and of the file's ceiling, as far as there are any.
+#[inline]
+fn lower(shared: &AtomicU64, ceiling: &AtomicU64) -> Option<u64> {
+    let shared = Some(shared.load(Relaxed)).filter(|limit| *limit != 0);
+    match (shared, ceiling.load(Relaxed).checked_sub(1)) {
+        (Some(shared), Some(ceiling)) => Some(shared.min(ceiling)),
+        (shared, ceiling) => shared.or(ceiling),
     }
 }
 
@@ -312,6 +325,8 @@ fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8
         let memory = limits.memory_for(index, uuid.text()).unwrap_or(0);
         device.memory_total.store(total, Relaxed);
         device.memory_limit.store(memory, Relaxed);
+        let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
+        device.physical_limit.store(physical, Relaxed);
         device.core_limit.store(cores, Relaxed);
         if cores != 0 {
             region.ours().header.shares.store(1, Release);

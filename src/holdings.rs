@@ -35,6 +35,8 @@ pub enum Kind {
     External = 7,
     /// What keeps physical memory bound to a multicast object.
     Binding = 8,
+    /// Memory that lies on the host, by address.
+    Spilled = 9,
 }
 
 /// A key: user-space addresses and handles are below 2^57, the kind goes above.
@@ -43,7 +45,7 @@ pub struct Key(u64);
 
 impl Key {
     /// The kinds that are charged for themselves.
-    const CHARGED: [Kind; 4] = [Kind::Memory, Kind::Array, Kind::Physical, Kind::External];
+    const CHARGED: [Kind; 5] = [Kind::Memory, Kind::Array, Kind::Physical, Kind::External, Kind::Spilled];
 
     /// The key of `value`; `None` for zero and for what cannot be told apart.
     #[inline]
@@ -58,6 +60,11 @@ impl Key {
     /// Whether what it names is charged for itself.
     pub fn is_charged(self) -> bool {
         Self::CHARGED.iter().any(|kind| *kind as u64 == self.kind())
+    }
+
+    /// Whether it is of this kind.
+    pub fn is(self, kind: Kind) -> bool {
+        self.kind() == kind as u64
     }
 
     /// The address or handle.

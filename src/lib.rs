@@ -10,6 +10,7 @@
 //! - [`account`]: bytes: reserve, call the driver, commit or roll back; who holds what ([`holdings`]).
 //! - [`overhead`]: bytes that the driver takes without being asked: contexts, code, heaps; measured.
 //! - [`kept`]: bytes that the driver keeps for later: pools, and the memory of graphs.
+//! - [`spill`]: bytes that lie on the host because there is no room on the device.
 //! - [`meter`]: GPU time: when may a launch go, and how long did it take?
 //! - [`holders`]: who of the container holds what of a device?
 //! - [`report`]: the container's slice as its tools shall see it.
@@ -38,6 +39,7 @@ mod meter;
 mod overhead;
 mod process;
 mod report;
+mod spill;
 mod thread;
 
 #[cfg(not(debug_assertions))]

@@ -17,7 +17,7 @@ use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, size_of};
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::Release,
 };
 use gpuquota_quota::limits::{Limits, Mode};
@@ -54,6 +54,10 @@ pub struct Process {
     pub lanes: account::Lanes,
     /// Who holds what.
     pub holdings: Holdings,
+    /// Whether allocations may come from the host's memory.
+    pub may_spill: AtomicBool,
+    /// Whether anything was ever sent to the host.
+    pub has_spilled: AtomicBool,
     /// What was said of refusals.
     pub refusals: account::Refusals,
     /// What pools and graphs keep.
@@ -141,6 +145,7 @@ impl Process {
         // SAFETY: only the thread that won the phase writes, and nobody reads before the phase is published.
         let started = unsafe { (*self.started.get()).write(Started::default()) };
         let phase = started.find_out();
+        self.may_spill.store(started.reading.limits.spills(), Relaxed);
         self.known.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
         self.phase.store(phase, Release);
     }

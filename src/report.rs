@@ -7,11 +7,11 @@ use gpuquota_quota::ledger;
 /// A device's memory as the container sees it, bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// What there is: the smaller of the device and the cap.
+    /// What there is: the smaller of the device and the cap; the cap where memory is oversubscribed.
     pub total: u64,
     /// What is in use by the container.
     pub used: u64,
-    /// What is left of it; never more than the device itself has left.
+    /// What is left of it; never more than the device itself has left, unless the host stands in.
     pub free: u64,
 }
 
@@ -29,8 +29,10 @@ pub fn memory(process: &Process, index: u8, real_total: u64, real_free: u64) -> 
     process.settle_when_looked_at(index);
     process.settle_stale_keepers();
     let used = ledger::used(&device.used);
-    let total = cap.min(real_total);
-    let free = total.saturating_sub(used).min(real_free);
+    // Where the host stands in, the device's own memory is no bound.
+    let bound = |bytes: u64| if process.spills() { u64::MAX } else { bytes };
+    let total = cap.min(bound(real_total));
+    let free = total.saturating_sub(used).min(bound(real_free));
     Some(Memory { total, used: used.min(total), free })
 }
 

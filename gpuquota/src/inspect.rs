@@ -153,6 +153,16 @@ fn memory(device: &Device) -> Vec<String> {
         format!("peak {}", words::bytes(device.peak)),
         format!("denied {}", device.denied),
     ];
+    if device.spilled != 0 || device.spills != 0 {
+        row.push(format!(
+            "on the host {}, {} allocations so far",
+            words::bytes(device.spilled),
+            device.spills
+        ));
+    }
+    if let Some(limit) = device.physical_limit {
+        row.push(format!("on the device at most {}", words::bytes(limit)));
+    }
     if device.would_deny != 0 {
         row.push(format!("would deny {}", device.would_deny));
     }

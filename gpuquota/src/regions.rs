@@ -44,6 +44,12 @@ pub struct Device {
     pub denied: u64,
     /// Requests that would have been refused (observe mode).
     pub would_deny: u64,
+    /// Of the bytes in use, those that lie on the host.
+    pub spilled: u64,
+    /// Allocations that were sent to the host.
+    pub spills: u64,
+    /// Cap on bytes that do not lie on the host, if there is one.
+    pub physical_limit: Option<u64>,
     /// Share of GPU time in percent, if it is limited.
     pub share_percent: Option<u32>,
     /// GPU time charged.
@@ -215,6 +221,9 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
             peak: device.peak,
             denied: device.denied,
             would_deny: device.would_deny,
+            spilled: device.spilled,
+            spills: device.spills,
+            physical_limit: device.physical_limit,
             share_percent: device.core_percent,
             gpu_time_ns: device.gpu_time_ns,
             wait_ns: device.wait_ns,

@@ -140,6 +140,15 @@ pub fn held(lane: &Lane) -> u64 {
     lane.held.load(Ordering::Acquire) >> FOLD_BITS
 }
 
+/// What a total may come to for memory that lies on the device: within the cap, and within `physical` but for what lies on
+/// the host, which `spilled` counts. An allocation is counted in the total first and as spilled then, a free the other
+/// way round: so what lies on the device may look larger than it is, never smaller.
+#[inline]
+pub fn ceiling(cap: Option<u64>, physical: u64, spilled: &AtomicU64) -> u64 {
+    let on_device = physical.saturating_add(used(spilled));
+    cap.map_or(on_device, |cap| cap.min(on_device))
+}
+
 /// Takes `bytes` through lane `index`, if the total then stays within `cap`. Returns the total afterwards.
 #[inline]
 pub fn take(

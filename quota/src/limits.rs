@@ -176,11 +176,13 @@ pub struct Limits {
     pub policy: CorePolicy,
     /// Device memory, in bytes.
     pub memory: Table<u64>,
+    /// Of it, what may lie on the device, in bytes.
+    pub physical: Table<u64>,
     /// GPU time, in percent from 1 to 100; 100 is no limit.
     pub cores: Table<u8>,
     /// The task's priority, 0 is the highest.
     pub priority: i32,
-    /// Whether memory beyond the device's own comes from the host.
+    /// Whether memory comes from the host when the device itself is full.
     pub oversubscribe: bool,
     /// How long a request over the cap waits for bytes of other processes, milliseconds.
     pub memory_wait_ms: u32,
@@ -197,6 +199,7 @@ impl Default for Limits {
             on_error: OnError::default(),
             policy: CorePolicy::default(),
             memory: Table::default(),
+            physical: Table::default(),
             cores: Table::default(),
             priority: 1,
             oversubscribe: false,
@@ -214,6 +217,16 @@ impl Limits {
         self.memory.lookup(index, uuid).map(|entry| entry.value)
     }
 
+    /// How much of it may lie on the device, in bytes, `None` where that is not told apart.
+    pub fn physical_for(&self, index: u32, uuid: &[u8]) -> Option<u64> {
+        self.physical.lookup(index, uuid).map(|entry| entry.value)
+    }
+
+    /// Whether allocations may come from the host's memory.
+    pub fn spills(&self) -> bool {
+        self.mode == Mode::Enforce && (self.oversubscribe || self.physical.iter().next().is_some())
+    }
+
     /// The share of GPU time of a device in percent (1..=100), `None` where there is no limit or where the policy is
     /// that it never binds.
     pub fn cores_for(&self, index: u32, uuid: &[u8]) -> Option<u8> {
@@ -224,7 +237,7 @@ impl Limits {
     /// Whether any limit depends on a device's index.
     pub fn go_by_index(&self) -> bool {
         let by_index = |selector: Selector| matches!(selector, Selector::Index(_));
-        self.memory.iter().any(|entry| by_index(entry.selector))
+        self.memory.iter().chain(self.physical.iter()).any(|entry| by_index(entry.selector))
             || self.cores.iter().any(|entry| by_index(entry.selector))
     }
 }

@@ -109,7 +109,12 @@ pub struct Device {
     pub would_deny: AtomicU64,
     /// CLOCK_MONOTONIC nanoseconds at which a dead process's bytes were last given back here.
     pub reaped_at_ns: AtomicU64,
-    _pad1: [u64; 3],
+    /// Of the bytes in use, those that lie on the host because there was no room on the device: a word like `used`.
+    pub spilled: AtomicU64,
+    /// How many allocations were sent to the host so far.
+    pub spills: AtomicU64,
+    /// Cap on bytes in use that do not lie on the host; 0 means none but `memory_limit`.
+    pub physical_limit: AtomicU64,
 
     /// Virtual time of the share, CLOCK_MONOTONIC nanoseconds (`quota::share`). A cache line of its own.
     pub virtual_time: AtomicU64,
@@ -150,8 +155,10 @@ pub const KIND_MODULE: u8 = 2;
 pub const KIND_POOL: u8 = 3;
 /// `Slot::lane_kind`: what graphs hold, in use or not.
 pub const KIND_GRAPH: u8 = 4;
-/// How many kinds there are.
+/// How many kinds there are that add up to what is charged.
 pub const KINDS: usize = 5;
+/// `Slot::lane_kind`: which of the bytes asked for lie on the host. Counted in [`Device::spilled`].
+pub const KIND_SPILLED: u8 = 5;
 
 /// One process of the container.
 #[repr(C, align(64))]
@@ -285,7 +292,7 @@ layout!(Header, size 4096, magic = 0, abi_major = 8, abi_minor = 12, length = 16
     created_at_ns = 120, state = 128, spoken = 132, slot_high = 136, mode = 140, event_next = 144,
     fallbacks = 152, shares = 160);
 layout!(Device, size 512, uuid = 0, state = 96, core_limit = 100, memory_limit = 104, memory_total = 112,
-    claimed_by = 120, used = 128, peak = 136, denied = 144, would_deny = 152, reaped_at_ns = 160,
+    claimed_by = 120, used = 128, peak = 136, denied = 144, would_deny = 152, reaped_at_ns = 160, spilled = 168, spills = 176, physical_limit = 184,
     virtual_time = 192, busy_until = 200, longest = 208, gpu_time_ns = 256, waited_ns = 264, launches = 272,
     waits = 280, would_wait = 288, clamped = 296);
 layout!(Slot, size 512, state = 0, pid = 4, start_time = 8, pid_namespace = 16, host_pid = 24,

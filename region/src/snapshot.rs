@@ -77,6 +77,12 @@ pub struct DeviceView<'b> {
     pub denied: u64,
     /// Requests that would have been refused (observe mode).
     pub would_deny: u64,
+    /// Of the bytes in use, those that lie on the host.
+    pub spilled: u64,
+    /// Allocations that were sent to the host.
+    pub spills: u64,
+    /// Cap on bytes that do not lie on the host; `None` for none.
+    pub physical_limit: Option<u64>,
     /// GPU time charged, nanoseconds.
     pub gpu_time_ns: u64,
     /// Time launches waited, nanoseconds.
@@ -222,6 +228,10 @@ impl<'b> Snapshot<'b> {
             peak: word(record, offset_of!(Device, peak))?,
             denied: word(record, offset_of!(Device, denied))?,
             would_deny: word(record, offset_of!(Device, would_deny))?,
+            spilled: word(record, offset_of!(Device, spilled))? & layout::USED_MASK,
+            spills: word(record, offset_of!(Device, spills))?,
+            physical_limit: Some(word(record, offset_of!(Device, physical_limit))?)
+                .filter(|limit| *limit != 0),
             gpu_time_ns: word(record, offset_of!(Device, gpu_time_ns))?,
             wait_ns: word(record, offset_of!(Device, waited_ns))?,
             launches: word(record, offset_of!(Device, launches))?,
@@ -251,7 +261,8 @@ impl<'b> Snapshot<'b> {
     }
 
     /// Bytes that the process in `slot` holds of the device with region index `device`, by kind (`layout::KIND_DATA`
-    /// and so on). What is of a kind that this version does not know counts as asked for.
+    /// and so on). What is of a kind that this version does not know counts as asked for; which of it lies on the host is
+    /// not told here.
     #[must_use]
     pub fn held(&self, slot: usize, device: usize) -> [u64; layout::KINDS] {
         let mut held = [0u64; layout::KINDS];
@@ -266,7 +277,11 @@ impl<'b> Snapshot<'b> {
             let words = self.lanes.get(self.bytes, index);
             let bytes =
                 words.and_then(|words| word(words, offset_of!(Lane, held))).map_or(0, layout::held_bytes);
-            let kind = usize::from(bytes_at(offset_of!(Slot, lane_kind), lane));
+            let kind = bytes_at(offset_of!(Slot, lane_kind), lane);
+            if kind == layout::KIND_SPILLED {
+                continue;
+            }
+            let kind = usize::from(kind);
             let known = if kind < layout::KINDS { kind } else { 0 };
             if let Some(sum) = held.get_mut(known) {
                 *sum = sum.wrapping_add(bytes);

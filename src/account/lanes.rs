@@ -11,14 +11,14 @@ use core::sync::atomic::{
 use gpuquota_quota::ledger;
 use gpuquota_region::hami::Used;
 use gpuquota_region::layout::{
-    DEVICES, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KINDS, LANES,
+    DEVICES, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KIND_SPILLED, KINDS, LANES,
 };
 
 /// Lanes that threads of one process may use at a time for what they ask of one device; beyond, they wait for each
 /// other for the nanoseconds that an operation takes.
 const DATA_LANES: usize = 4;
 /// With one for each other kind.
-const USES: usize = DATA_LANES + KINDS - 1;
+const USES: usize = DATA_LANES + KIND_SPILLED as usize;
 
 /// The lanes of this process. All-zero bytes: none in use.
 pub struct Lanes {
@@ -60,12 +60,12 @@ impl Process {
 
     /// The lock of a lane.
     #[inline]
-    pub(super) fn lane_lock(&self, lane: u8) -> Option<&Lock> {
+    pub fn lane_lock(&self, lane: u8) -> Option<&Lock> {
         self.lanes.locks.get(usize::from(lane))
     }
 
     /// The lane of one of the other kinds; `None` where all lanes serve something else.
-    fn lane_of(&self, device: u8, kind: u8) -> Option<u8> {
+    pub fn lane_of(&self, device: u8, kind: u8) -> Option<u8> {
         let at = DATA_LANES.wrapping_add(usize::from(kind.checked_sub(1)?));
         let serving = self.lanes.opened.get(usize::from(device))?.get(at)?;
         serving.load(Acquire).checked_sub(1).or_else(|| self.open_lane(device, kind, serving))
@@ -77,7 +77,7 @@ impl Process {
         let slot = self.slot()?;
         let lanes = &slot.lane_device;
         let lane = lanes.iter().position(|lane| lane.compare_exchange(0, mine, AcqRel, Relaxed).is_ok())?;
-        slot.lane_kind.get(lane)?.store(kind, Relaxed);
+        slot.lane_kind.get(lane)?.store(kind, Release);
         match serving.compare_exchange(0, (lane as u8).wrapping_add(1), AcqRel, Acquire) {
             Ok(_) => Some(lane as u8),
             Err(other) => {
@@ -129,7 +129,7 @@ impl Process {
         let Some(_held) = self.lane_lock(lane).map(Lock::lock) else { return false };
         let number = super::number(slot, lane);
         let before = shown.swap(bytes, Relaxed);
-        let book = super::Lines { region, device };
+        let book = super::Lines { region, device, spilled: false };
         let after = match bytes.checked_sub(before) {
             Some(more) => ledger::take(&book, &record.used, number, more, None),
             None => ledger::give(&book, &record.used, number, before.wrapping_sub(bytes)),

@@ -3,6 +3,7 @@
 use super::{Process, Reservation};
 use crate::device::Uuid;
 use crate::holders::Holder;
+use crate::spill::Room;
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
@@ -49,11 +50,11 @@ impl Process {
         record: &Device,
         device: u8,
         bytes: u64,
-        cap: Option<u64>,
+        room: Room,
         refused: Refused,
     ) -> Option<Reservation> {
         let _errno = sys::KeepErrno::new();
-        let request = Request { record, device, bytes, cap };
+        let mut request = Request { record, device, bytes, cap: self.ceiling(device, record, room) };
         let mut refused = refused;
         let started = sys::monotonic_ns();
         // Code that was unloaded may still be charged, and pools may hold what they do not use.
@@ -61,9 +62,10 @@ impl Process {
         self.squeeze(device);
         let patience = u64::from(self.limits().memory_wait_ms).wrapping_mul(1_000_000);
         let mut killed_at = None;
-        while cap.is_none_or(|cap| bytes <= cap) {
+        while request.cap.is_none_or(|cap| bytes <= cap) {
             self.reap();
-            match self.try_reserve(record, device, bytes, cap) {
+            request.cap = self.ceiling(device, record, room);
+            match self.try_reserve(record, device, bytes, request.cap) {
                 Ok(reservation) => return Some(reservation),
                 Err(again) => refused = again,
             }

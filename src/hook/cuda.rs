@@ -13,6 +13,7 @@ pub mod launch;
 pub mod life;
 pub mod memory;
 pub mod module;
+pub mod pitch;
 pub mod pool;
 pub mod resolve;
 pub mod vmm;
@@ -34,6 +35,7 @@ pub static LIBCUDA: Library = Library::new(
 
 static TABLES: &[&[Entry]] = &[
     memory::TABLE,
+    pitch::TABLE,
     vmm::TABLE,
     array::TABLE,
     external::TABLE,
@@ -70,6 +72,8 @@ impl Verdict for CUresult {
 
 calls! { super::LIBCUDA, sys;
     cuDeviceGetCount: fn(*mut core::ffi::c_int) -> CUresult;
+    cuDeviceGetAttribute: fn(*mut core::ffi::c_int, sys::CUdevice_attribute, CUdevice) -> CUresult;
+    cuMemAdvise: fn(CUdeviceptr, usize, sys::CUmem_advise, CUdevice) -> CUresult;
     cuCtxGetCurrent: fn(*mut CUcontext) -> CUresult;
     cuCtxGetDevice: fn(*mut CUdevice) -> CUresult;
     cuCtxGetApiVersion: fn(CUcontext, *mut core::ffi::c_uint) -> CUresult;

@@ -36,7 +36,7 @@ const fn family(
 }
 
 #[rustfmt::skip]
-const FAMILIES: [Family; 10] = [
+const FAMILIES: [Family; 12] = [
     family("memory_limit_bytes", "gauge", "Device memory that the container may hold.",
         |device| device.memory_limit.map(|bytes| bytes as f64)),
     family("memory_used_bytes", "gauge", "Device memory that the container holds.", |device| Some(device.used as f64)),
@@ -44,6 +44,9 @@ const FAMILIES: [Family; 10] = [
     family("memory_denied_total", "counter", "Requests for memory that were refused.", |device| Some(device.denied as f64)),
     family("memory_would_deny_total", "counter", "Requests for memory that would have been refused (observe mode).",
         |device| Some(device.would_deny as f64)),
+    family("memory_oversubscribed_bytes", "gauge", "Of the memory that the container holds, what lies on the host.",
+        |device| Some(device.spilled as f64)),
+    family("memory_oversubscribed_total", "counter", "Allocations that were sent to the host.", |device| Some(device.spills as f64)),
     family("core_limit_ratio", "gauge", "Share of GPU time that the container may use.",
         |device| device.share_percent.map(|percent| f64::from(percent) / 100.0)),
     family("gpu_time_seconds_total", "counter", "GPU time charged to the container.", |device| Some(seconds(device.gpu_time_ns))),
@@ -158,6 +161,9 @@ mod tests {
             peak: 1 << 30,
             denied: 3,
             would_deny: 0,
+            spilled: 0,
+            spills: 0,
+            physical_limit: None,
             share_percent: Some(30),
             gpu_time_ns: 1_500_000_000,
             wait_ns: 250_000_000,

@@ -93,6 +93,48 @@ mod real {
         assert_eq!((used(there), used(&here)), (0, 5));
     }
 
+    /// Threads that take pieces on the device while the budget lasts and on the host beyond it.
+    #[test]
+    fn what_lies_on_the_device_never_passes_the_budget_nor_all_of_it_the_cap() {
+        const CAP: u64 = 1000;
+        const PHYSICAL: u64 = 300;
+        let (words, spilled) = (Arc::new(Words::new(4)), Arc::new(Words::new(4)));
+        let (all, on_device) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let threads: Vec<_> = (0..4u32)
+            .map(|lane| {
+                let (words, spilled) = (Arc::clone(&words), Arc::clone(&spilled));
+                let (all, on_device) = (Arc::clone(&all), Arc::clone(&on_device));
+                std::thread::spawn(move || {
+                    let order = Ordering::SeqCst;
+                    let mut spills = 0;
+                    for round in 0..20_000u64 {
+                        let bytes = 1 + (round * 37 + u64::from(lane) * 101) % 290;
+                        let here = ceiling(Some(CAP), PHYSICAL, &spilled.total);
+                        if take(&*words, &words.total, lane, bytes, Some(here)).is_ok() {
+                            assert!(on_device.fetch_add(bytes, order) + bytes <= PHYSICAL);
+                            assert!(all.fetch_add(bytes, order) + bytes <= CAP);
+                            all.fetch_sub(bytes, order);
+                            on_device.fetch_sub(bytes, order);
+                        } else if take(&*words, &words.total, lane, bytes, Some(CAP)).is_ok() {
+                            take(&*spilled, &spilled.total, lane, bytes, None).expect("no cap");
+                            assert!(all.fetch_add(bytes, order) + bytes <= CAP);
+                            all.fetch_sub(bytes, order);
+                            give(&*spilled, &spilled.total, lane, bytes).expect("it was taken");
+                            spills += 1;
+                        } else {
+                            continue;
+                        }
+                        give(&*words, &words.total, lane, bytes).expect("it was taken");
+                    }
+                    spills
+                })
+            })
+            .collect();
+        let spills: u32 = threads.into_iter().map(|thread| thread.join().expect("no assertion failed")).sum();
+        assert!(spills > 0, "the budget was never short");
+        assert_eq!((used(&words.total), used(&spilled.total)), (0, 0));
+    }
+
     #[test]
     fn giving_more_than_the_lane_holds_gives_what_it_holds() {
         let words = Words::new(2);

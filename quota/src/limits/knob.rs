@@ -17,8 +17,10 @@ pub enum Key {
     Off,
     /// The task's priority.
     Priority,
-    /// Memory beyond the cap from the host.
+    /// Memory beyond the device's own from the host.
     Oversubscribe,
+    /// Device memory, in bytes, beyond which the cap is met from the host.
+    Physical,
     /// How long a request over the cap waits for another process's bytes.
     MemoryWait,
     /// Whether a request over the cap may end a process of lower priority.
@@ -36,15 +38,15 @@ impl Key {
     pub const fn file_name(self) -> Option<&'static str> {
         match self {
             Self::Memory => Some("memory"),
+            Self::Physical => Some("memory_physical"),
+            Self::Oversubscribe => Some("oversubscribe"),
             Self::Cores => Some("cores"),
             Self::Mode => Some("mode"),
             Self::OnError => Some("on_error"),
             Self::Policy => Some("policy"),
             Self::MemoryWait => Some("memory_wait"),
             Self::OomKill => Some("oom_kill"),
-            Self::Log | Self::Off | Self::Priority | Self::Oversubscribe | Self::Region | Self::DeviceMap => {
-                None
-            }
+            Self::Log | Self::Off | Self::Priority | Self::Region | Self::DeviceMap => None,
         }
     }
 }
@@ -105,9 +107,13 @@ const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text:
 
 /// All variables, in order of rank.
 #[rustfmt::skip]
-pub static KNOBS: [Knob; 24] = [
+pub static KNOBS: [Knob; 26] = [
     knob(Source::Own, Key::Memory, false, "GPUQUOTA_MEMORY",
         ["device memory that may be held", "SIZE or DEVICE=SIZE, separated by commas; B, KiB, MiB, GiB, TiB; below 64 TiB", "no limit", SIZE]),
+    knob(Source::Own, Key::Physical, false, "GPUQUOTA_MEMORY_PHYSICAL",
+        ["of it, what may lie on the device: allocations beyond are the host's memory", "as GPUQUOTA_MEMORY", "all of it", SIZE]),
+    knob(Source::Own, Key::Oversubscribe, false, "GPUQUOTA_OVERSUBSCRIBE",
+        ["whether allocations come from the host's memory when the device itself is full", "true or false", "false", BOOL]),
     knob(Source::Own, Key::Cores, false, "GPUQUOTA_CORES",
         ["share of GPU time", "PERCENT or DEVICE=PERCENT, separated by commas; 1 to 100", "no limit", SHARE]),
     knob(Source::Own, Key::Mode, false, "GPUQUOTA_MODE",
@@ -131,7 +137,7 @@ pub static KNOBS: [Knob; 24] = [
     knob(Source::Hami, Key::Priority, false, "CUDA_TASK_PRIORITY",
         ["the task's priority", "whole number, 0 is the highest", "1", "a whole number such as 0 or 1"]),
     knob(Source::Hami, Key::Oversubscribe, false, "CUDA_OVERSUBSCRIBE",
-        ["memory beyond the device's own from the host", "true or false", "false", BOOL]),
+        ["as GPUQUOTA_OVERSUBSCRIBE", "true or false", "false", BOOL]),
     knob(Source::Hami, Key::OomKill, false, "ACTIVE_OOM_KILLER",
         ["as GPUQUOTA_OOM_KILL", "true or false", "false", BOOL]),
     knob(Source::Hami, Key::Off, false, "CUDA_DISABLE_CONTROL",
@@ -149,7 +155,7 @@ pub static KNOBS: [Knob; 24] = [
     knob(Source::VgpuManager, Key::Cores, true, "CUDA_CORE_LIMIT",
         ["share of GPU time", "as CUDA_DEVICE_SM_LIMIT; the index is the host's", "no limit", HAMI_SHARE]),
     knob(Source::VgpuManager, Key::Oversubscribe, false, "CUDA_MEM_OVERSOLD",
-        ["memory beyond the device's own from the host", "true or false", "false", BOOL]),
+        ["as GPUQUOTA_OVERSUBSCRIBE", "true or false", "false", BOOL]),
     knob(Source::VgpuManager, Key::Off, false, "DISABLE_VGPU_CONTROL",
         ["no quota at all, unless GPUQUOTA_MODE says otherwise", "true or false", "false", BOOL]),
     knob(Source::VgpuManager, Key::DeviceMap, false, DEVICE_MAP,

@@ -73,7 +73,7 @@ impl Reader<'_> {
     }
 
     fn wrong_line(&mut self, place: Place, value: &[u8], reason: Reason) {
-        let instead = "each of memory, cores, mode, on_error, policy, memory_wait and oom_kill at most once, as 'key = value'";
+        let instead = "each of memory, memory_physical, oversubscribe, cores, mode, on_error, policy, memory_wait and oom_kill at most once, as 'key = value'";
         self.problems.add(Problem::new(place, value, reason, instead));
     }
 
@@ -102,6 +102,7 @@ impl Reader<'_> {
     fn decided(&self, knob: &Knob) -> bool {
         match knob.key {
             Key::Memory => self.limits.memory.spoken_above(knob.source),
+            Key::Physical => self.limits.physical.spoken_above(knob.source),
             Key::Cores => self.limits.cores.spoken_above(knob.source),
             key => self.settled & bit(key) != 0,
         }
@@ -112,6 +113,12 @@ impl Reader<'_> {
             (Key::Memory, Source::File | Source::Own) => {
                 let memory = &mut self.limits.memory;
                 return list(text, source, memory, value::own_size, |part, reason| {
+                    self.problems.add(Problem::of(knob, place, part, reason));
+                });
+            }
+            (Key::Physical, _) => {
+                let physical = &mut self.limits.physical;
+                return list(text, source, physical, value::own_size, |part, reason| {
                     self.problems.add(Problem::of(knob, place, part, reason));
                 });
             }
@@ -131,9 +138,7 @@ impl Reader<'_> {
             (Key::OnError, _) => on_error(text).map(|on_error| self.limits.on_error = on_error),
             (Key::Policy, _) => policy(text, source).map(|policy| self.limits.policy = policy),
             (Key::Priority, _) => value::priority(text).map(|priority| self.limits.priority = priority),
-            (Key::Oversubscribe, _) => {
-                value::boolean(text).map(|on| self.limits.oversubscribe = self.limits.oversubscribe || on)
-            }
+            (Key::Oversubscribe, _) => value::boolean(text).map(|on| self.limits.oversubscribe = on),
             (Key::MemoryWait, _) => value::wait_ms(text).map(|wait| self.limits.memory_wait_ms = wait),
             (Key::OomKill, _) => value::boolean(text).map(|kill| self.limits.oom_kill = kill),
             (Key::Log, _) => log(text).map(|quiet| self.limits.quiet = quiet),
@@ -148,7 +153,9 @@ impl Reader<'_> {
             // Whoever speaks of the mode speaks against the other engines' switches too.
             Ok(()) if knob.key == Key::Mode => self.settle(Key::Off),
             // The first source that says anything is obeyed.
-            Ok(()) if matches!(knob.key, Key::OomKill | Key::MemoryWait) => self.settle(knob.key),
+            Ok(()) if matches!(knob.key, Key::OomKill | Key::MemoryWait | Key::Oversubscribe) => {
+                self.settle(knob.key)
+            }
             Ok(()) => {}
             Err(reason) => self.problems.add(Problem::of(knob, place, text, reason)),
         }
@@ -212,6 +219,6 @@ fn word<T: Copy>(text: &[u8], known: &[(&str, T)]) -> Result<T, Reason> {
 }
 
 const fn bit(key: Key) -> u16 {
-    // Thirteen keys, sixteen bits.
+    // Fourteen keys, sixteen bits.
     1_u16.wrapping_shl(key as u32)
 }

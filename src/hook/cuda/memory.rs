@@ -1,16 +1,16 @@
 //! Device memory by address: allocations that are charged, and their frees.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
+//! This room may use `unsafe` because it reads the out-parameters that the driver has just written successfully, and
+//! calls the driver with its own locals and with memory that it has just given.
 #![allow(unsafe_code)]
 
-use super::{CUdeviceptr, CUresult, hooks, sys};
+use super::{CUdevice, CUdeviceptr, CUresult, cuDeviceGetAttribute, cuMemAdvise, current_device, hooks, sys};
 use crate::account::Verdict;
 use crate::device::Place;
 use crate::holdings::{Key, Kind};
 use crate::process::{Process, Quota, quota};
 use core::ffi::c_uint;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// An allocation in the calling thread's context: `charged` says how, where there is a quota.
 #[inline(always)]
@@ -31,79 +31,64 @@ pub(super) fn allocation(
 
 /// An allocation of `bytes` whose address the driver writes to `pointer`: 64 bits of it, or 32 in the first driver API.
 #[inline(always)]
-fn allocate<T: Copy + Into<u64>>(pointer: *mut T, bytes: u64, call: impl Fn() -> CUresult) -> CUresult {
+pub(super) fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
+    pointer: *mut T,
+    bytes: u64,
+    call: impl Fn() -> CUresult,
+) -> CUresult {
     if pointer.is_null() || bytes == 0 {
         return call();
     }
     allocation(&call, |process, place| {
-        process.allocate(place.device, bytes, &call, || {
-            // SAFETY: not null, and the driver has just written to it.
-            (Key::new(Kind::Memory, unsafe { *pointer }.into()), place.context)
-        })
+        // SAFETY: not null, and the driver has just written to it.
+        let given = || unsafe { *pointer }.into();
+        if process.spills() {
+            // SAFETY: as above.
+            let write = |address| T::try_from(address).map(|address| unsafe { *pointer = address }).is_ok();
+            let spill = || spilled(bytes, write);
+            return process.allocate_or_spill(place.device, bytes, &call, spill, || (given(), place.context));
+        }
+        process.allocate(place.device, bytes, &call, || (Key::new(Kind::Memory, given()), place.context))
     })
 }
 
-/// The driver pads rows to at most a multiple of this, as far as it is known; a longer row than expected teaches
-/// better. What was really taken is read afterwards in any case.
-static PITCH_ALIGNMENT: AtomicU64 = AtomicU64::new(512);
-
-/// The longest row that a width may come to.
-fn longest_row(width: usize) -> Option<u64> {
-    (width as u64).checked_next_multiple_of(PITCH_ALIGNMENT.load(Relaxed))
-}
-
-/// A pitched allocation as it was asked for.
-#[derive(Clone, Copy)]
-struct Pitched {
-    width: usize,
-    height: usize,
-    element: c_uint,
-}
-
-/// `given` reads the address and the length of a row from where the driver writes them; `None` where that is nowhere.
-fn allocate_pitched(
-    asked: Pitched,
-    given: Option<impl Fn() -> (u64, u64)>,
-    call: impl Fn() -> CUresult,
-) -> CUresult {
-    let height = asked.height as u64;
-    let most = longest_row(asked.width).and_then(|row| row.checked_mul(height));
-    let (Some(given), Some(most @ 1..)) = (given, most) else { return call() };
-    allocation(&call, |process, place| {
-        let most = if process.has_room(place.device, most) {
-            most
-        } else {
-            // The bound may refuse what would fit, so the driver is asked how long a row really is.
-            row_of(process, place, asked).map_or(most, |row| row.saturating_mul(height))
-        };
-        let granted = || {
-            let (pointer, row) = given();
-            if longest_row(asked.width).is_some_and(|longest| row > longest) {
-                PITCH_ALIGNMENT.fetch_max(1 << row.trailing_zeros().min(63), Relaxed);
-            }
-            (Key::new(Kind::Memory, pointer), place.context, row.saturating_mul(height))
-        };
-        process.allocate_at_most(place.device, most, &call, granted, || take_back(given().0))
-    })
-}
-
-/// Bytes of a row of a pitched allocation, found by allocating a single one.
+/// Asks the host for memory that the device reaches, and hands its address to `write`.
 #[cold]
-fn row_of(process: &Process, place: Place, asked: Pitched) -> Option<u64> {
-    let most = longest_row(asked.width)?;
-    if !process.has_room(place.device, most) {
-        return None;
+pub(super) fn spilled(bytes: u64, write: impl FnOnce(u64) -> bool) -> CUresult {
+    const REFUSED: CUresult = CUresult::CUDA_ERROR_OUT_OF_MEMORY;
+    let (Some(ordinal), Some(allocate)) = (current_device(), cuMemAllocManaged::REAL.get()) else {
+        return REFUSED;
+    };
+    let mut memory = 0;
+    // SAFETY: writes an address to a local.
+    let answer = unsafe { allocate(&mut memory, bytes as usize, sys::CU_MEM_ATTACH_GLOBAL) };
+    if !answer.is_success() {
+        return answer;
     }
-    let allocate = cuMemAllocPitch_v2::REAL.get()?;
-    let reservation = process.reserve(place.device, most)?;
-    let (mut memory, mut pitch) = (0, 0);
-    // SAFETY: writes to locals; the sizes are the caller's, who gives them to the driver too.
-    let answer = unsafe { allocate(&mut memory, &mut pitch, asked.width, 1, asked.element) };
-    if answer.is_success() {
-        take_back(memory);
+    if prefer_host(memory, bytes as usize, ordinal) && write(memory) {
+        return answer;
     }
-    process.give_back_reservation(place.device, reservation);
-    answer.is_success().then_some(pitch as u64)
+    take_back(memory);
+    REFUSED
+}
+
+/// `CU_DEVICE_CPU`: the host, where a device is asked for.
+const CPU: CUdevice = -1;
+
+/// Sends managed memory to the host and lets the device reach it there. False where the device cannot: it would have to
+/// hold all of it while a kernel runs.
+fn prefer_host(memory: CUdeviceptr, bytes: usize, ordinal: CUdevice) -> bool {
+    let (Some(ask), Some(advise)) = (cuDeviceGetAttribute::REAL.get(), cuMemAdvise::REAL.get()) else {
+        return false;
+    };
+    let mut concurrent = 0;
+    // SAFETY: writes an integer to a local; the range is one that the driver has just given.
+    unsafe {
+        ask(&mut concurrent, sys::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, ordinal).is_success()
+            && concurrent != 0
+            && advise(memory, bytes, sys::CU_MEM_ADVISE_SET_PREFERRED_LOCATION, CPU).is_success()
+            && advise(memory, bytes, sys::CU_MEM_ADVISE_SET_ACCESSED_BY, ordinal).is_success()
+    }
 }
 
 /// The end of what has a handle.
@@ -115,7 +100,7 @@ pub(super) fn release(kind: Kind, handle: u64, call: impl FnOnce() -> CUresult) 
 }
 
 /// Gives memory back that never was the program's.
-fn take_back(memory: CUdeviceptr) {
+pub(super) fn take_back(memory: CUdeviceptr) {
     if let Some(free) = cuMemFree_v2::REAL.get() {
         // SAFETY: the driver has just given it, and nobody else was told.
         unsafe { free(memory) };
@@ -137,22 +122,6 @@ hooks! { super::super::LIBCUDA, sys;
         = |real| allocate(dptr, bytes as u64, real);
     cuMemAllocManaged: fn(dptr: *mut CUdeviceptr, bytes: usize, flags: c_uint) -> CUresult
         = |real| allocate(dptr, bytes as u64, real);
-    cuMemAllocPitch: fn(
-        dptr: *mut c_uint, pitch: *mut c_uint, width: c_uint, height: c_uint, element: c_uint
-    ) -> CUresult = |real| {
-        let asked = Pitched { width: width as usize, height: height as usize, element };
-        // SAFETY: not null, and read after the driver has written to them.
-        let given = || unsafe { (u64::from(*dptr), u64::from(*pitch)) };
-        allocate_pitched(asked, (!dptr.is_null() && !pitch.is_null()).then_some(given), real)
-    };
-    cuMemAllocPitch_v2: fn(
-        dptr: *mut CUdeviceptr, pitch: *mut usize, width: usize, height: usize, element: c_uint
-    ) -> CUresult = |real| {
-        // SAFETY: not null, and read after the driver has written to them.
-        let given = || unsafe { (*dptr, *pitch as u64) };
-        let given = (!dptr.is_null() && !pitch.is_null()).then_some(given);
-        allocate_pitched(Pitched { width, height, element }, given, real)
-    };
     cuMemFree: fn(dptr: c_uint) -> CUresult = |real| free(u64::from(dptr), real);
     cuMemFree_v2: fn(dptr: CUdeviceptr) -> CUresult = |real| free(dptr, real);
 }
