@@ -116,7 +116,7 @@ impl Process {
     #[inline]
     pub fn reserve_in(&self, device: u8, bytes: u64, room: Room) -> Option<Reservation> {
         let record = self.device(device)?;
-        match self.try_reserve(record, device, bytes, self.ceiling(device, record, room)) {
+        match self.try_reserve(record, device, bytes, room) {
             Ok(reservation) => {
                 if self.observes() {
                     self.note_excess(device, record);
@@ -127,23 +127,20 @@ impl Process {
         }
     }
 
+    /// One attempt.
     #[inline]
     pub fn try_reserve(
         &self,
         record: &Device,
         device: u8,
         bytes: u64,
-        cap: Option<u64>,
+        room: Room,
     ) -> Result<Reservation, Refused> {
         let region = self.region().ok_or(Refused::Broken)?;
         let take = |lane, slot| {
-            let used = ledger::take(
-                &Lines { region, device, spilled: false },
-                &record.used,
-                number(slot, lane),
-                bytes,
-                cap,
-            )?;
+            let book = Lines { region, device, spilled: false };
+            let cap = || self.ceiling(device, record, room);
+            let used = ledger::take_below(&book, &record.used, number(slot, lane), bytes, cap)?;
             if record.peak.load(Relaxed) < used {
                 record.peak.fetch_max(used, Relaxed);
             }
@@ -346,7 +343,7 @@ impl Process {
         self.holdings.remove_owned(&[Kind::Pooled], pool, |key, holding| {
             let charged = self
                 .device(device)
-                .and_then(|record| self.try_reserve(record, device, holding.bytes, None).ok());
+                .and_then(|record| self.try_reserve(record, device, holding.bytes, Room::Given).ok());
             if let Some(reservation) = charged {
                 let holding = Holding { lane: reservation.lane, owner: 0, ..holding };
                 self.note(Key::new(Kind::Memory, key.value()), holding);

@@ -22,6 +22,8 @@ pub enum Room {
     Device,
     /// On the host if need be.
     Anywhere,
+    /// Where they are: the driver has given them already, and no cap is asked.
+    Given,
 }
 
 impl Process {
@@ -34,6 +36,9 @@ impl Process {
     /// What may be in use after a request has been admitted; `None` for any number.
     #[inline]
     pub fn ceiling(&self, device: u8, record: &Device, room: Room) -> Option<u64> {
+        if room == Room::Given {
+            return None;
+        }
         let cap = self.known.memory_cap(device, record).filter(|_| !self.observes());
         if room == Room::Anywhere || !self.spills() {
             return cap;
@@ -91,10 +96,7 @@ impl Process {
 
     /// Reserves on the device without much ado: there is another place.
     fn reserve_on_device(&self, record: &Device, device: u8, bytes: u64) -> Option<Reservation> {
-        let attempt = || {
-            let ceiling = self.ceiling(device, record, Room::Device);
-            self.try_reserve(record, device, bytes, ceiling).ok()
-        };
+        let attempt = || self.try_reserve(record, device, bytes, Room::Device).ok();
         attempt().or_else(|| {
             let _errno = KeepErrno::new();
             self.squeeze(device);

@@ -142,7 +142,8 @@ pub fn held(lane: &Lane) -> u64 {
 
 /// What a total may come to for memory that lies on the device: within the cap, and within `physical` but for what lies on
 /// the host, which `spilled` counts. An allocation is counted in the total first and as spilled then, a free the other
-/// way round: so what lies on the device may look larger than it is, never smaller.
+/// way round, and who asks has read the total before ([`take_below`]): so what lies on the device may look larger than it
+/// is, never smaller.
 #[inline]
 pub fn ceiling(cap: Option<u64>, physical: u64, spilled: &AtomicU64) -> u64 {
     let on_device = physical.saturating_add(used(spilled));
@@ -158,6 +159,18 @@ pub fn take(
     bytes: u64,
     cap: Option<u64>,
 ) -> Result<u64, Refused> {
+    take_below(book, total, index, bytes, || cap)
+}
+
+/// The same where the cap itself moves: it is asked for after the total was read, and holds for that total.
+#[inline]
+pub fn take_below(
+    book: &impl Book,
+    total: &AtomicU64,
+    index: u32,
+    bytes: u64,
+    cap: impl Fn() -> Option<u64>,
+) -> Result<u64, Refused> {
     let amount = i64::try_from(bytes).map_err(|_| Refused::Broken)?;
     apply(book, total, index, amount, cap, &Lives)
 }
@@ -169,7 +182,7 @@ pub fn give(book: &impl Book, total: &AtomicU64, index: u32, bytes: u64) -> Resu
     let lane = book.lane(index).ok_or(Refused::Broken)?;
     let bytes = bytes.min(held(&lane));
     let amount = i64::try_from(bytes).map_err(|_| Refused::Broken)?;
-    apply(book, total, index, amount.wrapping_neg(), None, &Lives)
+    apply(book, total, index, amount.wrapping_neg(), || None, &Lives)
 }
 
 #[inline]
@@ -178,11 +191,10 @@ fn apply(
     total: &AtomicU64,
     index: u32,
     amount: i64,
-    cap: Option<u64>,
+    cap: impl Fn() -> Option<u64>,
     fate: &impl Fate,
 ) -> Result<u64, Refused> {
     let lane = book.lane(index).ok_or(Refused::Broken)?;
-    let cap = cap.unwrap_or(mask(BYTES_BITS)).min(mask(BYTES_BITS));
     let old_held = lane.held.load(Ordering::Relaxed);
     let old_sequence = lane.operation.load(Ordering::Relaxed) >> 1;
     let folded = is_folded(old_held, old_sequence);
@@ -199,6 +211,7 @@ fn apply(
         }
         let now = Total(seen);
         let after = if amount >= 0 {
+            let cap = cap().unwrap_or(mask(BYTES_BITS)).min(mask(BYTES_BITS));
             now.bytes().checked_add(amount as u64).filter(|after| *after <= cap)
         } else {
             Some(now.bytes().saturating_sub(amount.unsigned_abs()))
@@ -278,7 +291,7 @@ fn settle(book: &impl Book, total: &AtomicU64, index: u32, fate: &impl Fate) -> 
     let bytes = held(&lane);
     if bytes != 0 {
         let amount = i64::try_from(bytes).map_err(|_| Refused::Broken)?;
-        apply(book, total, index, amount.wrapping_neg(), None, fate)?;
+        apply(book, total, index, amount.wrapping_neg(), || None, fate)?;
     }
     lane.reserving.store(0, Ordering::Release);
     Ok(bytes)

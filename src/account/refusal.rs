@@ -65,7 +65,7 @@ impl Process {
         while request.cap.is_none_or(|cap| bytes <= cap) {
             self.reap();
             request.cap = self.ceiling(device, record, room);
-            match self.try_reserve(record, device, bytes, request.cap) {
+            match self.try_reserve(record, device, bytes, room) {
                 Ok(reservation) => return Some(reservation),
                 Err(again) => refused = again,
             }

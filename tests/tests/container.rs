@@ -3,8 +3,11 @@
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
-use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Scratch, Verdict, artifact, program, trials};
+use gpuquota_promises::{
+    GIB, MIB, Machine, Outcome, Program, Scratch, Setting, Verdict, artifact, program, trials,
+};
 
 const CAP: i64 = 2 * GIB;
 
@@ -144,7 +147,17 @@ fn pid_namespaces() -> Verdict {
     outside.sort_unstable();
     outside.dedup();
     assert!(outside.len() == 2 && outside[0] > 1, "{told:#}");
+    // This kills its keeper; the kernel tells the program itself a little later.
     one.kill();
+    let alive = |quota: &Setting<'_>| {
+        let told = quota.inspect();
+        let processes = told["processes"].as_array().expect("a list").iter();
+        processes.filter(|process| process["alive"] == true).count()
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while alive(&quota) > 1 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let rc = other.ask(&format!("alloc {}", seen + GIB), "rc");
     assert_eq!(rc, 0, "a dead process was not reaped from another namespace");
     other.finish().success();

@@ -81,7 +81,7 @@ mod real {
         for _ in 1..1 << TURN_BITS {
             take(&words, there, 0, 1, None).expect("room");
         }
-        assert!(apply(&words, there, 0, 100, None, &DiesAt(Cell::new(1))).is_err());
+        assert!(apply(&words, there, 0, 100, || None, &DiesAt(Cell::new(1))).is_err());
         let pending = words.lane(0).expect("a lane").operation.load(Ordering::Relaxed);
         assert_eq!(pending, (last + (1 << TURN_BITS)) << 1);
         take(&Elsewhere(&words), &here, 1, 5, None).expect("room");
@@ -108,9 +108,9 @@ mod real {
                     let order = Ordering::SeqCst;
                     let mut spills = 0;
                     for round in 0..20_000u64 {
-                        let bytes = 1 + (round * 37 + u64::from(lane) * 101) % 290;
-                        let here = ceiling(Some(CAP), PHYSICAL, &spilled.total);
-                        if take(&*words, &words.total, lane, bytes, Some(here)).is_ok() {
+                        let bytes = 1 + (round * 37 + u64::from(lane) * 101) % 590;
+                        let here = || Some(ceiling(Some(CAP), PHYSICAL, &spilled.total));
+                        if take_below(&*words, &words.total, lane, bytes, here).is_ok() {
                             assert!(on_device.fetch_add(bytes, order) + bytes <= PHYSICAL);
                             assert!(all.fetch_add(bytes, order) + bytes <= CAP);
                             all.fetch_sub(bytes, order);
@@ -208,7 +208,7 @@ mod real {
         for turn in 0..operations {
             take(&words, &words.total, 0, 1 + turn, None).expect("room");
         }
-        let _ = apply(&words, &words.total, 0, 77, None, &DiesAt(Cell::new(step)));
+        let _ = apply(&words, &words.total, 0, 77, || None, &DiesAt(Cell::new(step)));
         for turn in 0..follower {
             take(&words, &words.total, 1 + (turn % 2) as u32, 5, None).expect("room");
         }
@@ -236,7 +236,7 @@ mod loom_models {
             let dying = {
                 let words = Arc::clone(&words);
                 loom::thread::spawn(move || {
-                    let _ = apply(&*words, &words.total, 0, 10, Some(cap), &DiesAt(Cell::new(step)));
+                    let _ = apply(&*words, &words.total, 0, 10, || Some(cap), &DiesAt(Cell::new(step)));
                     let _ = settle_dead(&*words, &words.total, 0);
                 })
             };
