@@ -194,10 +194,10 @@ impl Holdings {
         .flatten()
     }
 
-    /// The most that a driver can spend on what is held of a device, if it gives memory out in blocks of `block` bytes,
-    /// a power of two. `None` where so much is held that looking through it would be noticed.
-    pub fn most_in_blocks(&self, device: u8, block: u64) -> Option<u64> {
-        let mut sum = 0u64;
+    /// Bytes that are held of a device, and the most that a driver can spend on them, if it gives memory out in blocks of
+    /// `block` bytes, a power of two. `None` where so much is held that looking through it would be noticed.
+    pub fn held_of(&self, device: u8, block: u64) -> Option<(u64, u64)> {
+        let (mut bytes, mut most) = (0u64, 0u64);
         for shard in &self.shards {
             let _held = shard.lock.lock();
             // SAFETY: the lock is held.
@@ -207,11 +207,12 @@ impl Holdings {
             }
             let held = (0..table.capacity).map(|at| table.read(at)).filter(Entry::is_charged);
             let of_device = held.map(Entry::holding).filter(|holding| holding.device == device);
-            sum = of_device.fold(sum, |sum, holding| {
-                sum.saturating_add(holding.bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX))
-            });
+            for holding in of_device {
+                let padded = holding.bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX);
+                (bytes, most) = (bytes.saturating_add(holding.bytes), most.saturating_add(padded));
+            }
         }
-        Some(sum)
+        Some((bytes, most))
     }
 
     /// Takes out everything of some kinds that has this owner, and hands each to `gone`.

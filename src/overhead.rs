@@ -153,10 +153,11 @@ impl Process {
         self.known.memory_cap(device, record)?;
         let uuid = Uuid::of(record);
         for _ in 0..4 {
-            let asked = self.asked_bytes(device)?;
-            let most = self.holdings.most_in_blocks(device, BLOCK)?;
+            let (noted, most) = self.holdings.held_of(device, BLOCK)?;
             let Figure::Bytes(figure) = used_by_us(&uuid) else { return None };
-            if self.asked_bytes(device) == Some(asked) && !self.is_reserving(device) {
+            // What is charged and not noted, or the other way round, is of a call under way: nobody knows whether the
+            // driver's figure contains it.
+            if self.asked_bytes(device) == Some(noted) && self.holdings.held_of(device, BLOCK)?.0 == noted {
                 let kept =
                     self.other_bytes(device, KIND_POOL).wrapping_add(self.other_bytes(device, KIND_GRAPH));
                 return Some(figure.saturating_sub(most).saturating_sub(kept));

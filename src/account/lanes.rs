@@ -105,17 +105,6 @@ impl Process {
         self.lanes.others.get(usize::from(device))?.kinds.get(usize::from(kind))
     }
 
-    /// Whether a call of this process is under way whose bytes may still change.
-    pub fn is_reserving(&self, device: u8) -> bool {
-        let lanes = self.slot_index().zip(self.region()).and_then(|(slot, r)| r.ours().lanes.get(slot));
-        let uses = self.lanes.opened.get(usize::from(device));
-        lanes.zip(uses).is_some_and(|(lanes, uses)| {
-            let opened = uses.iter().filter_map(|lane| lane.load(Acquire).checked_sub(1));
-            let mut lanes = opened.filter_map(|lane| lanes.get(usize::from(lane)));
-            lanes.any(|lane| lane.reserving.load(Relaxed) != 0)
-        })
-    }
-
     /// Sets what this process is charged for another kind. The driver has taken or given these bytes already, so no
     /// cap is asked: it may be passed by this, and then nothing more is admitted. False where no lane is free for the
     /// kind, or the book is broken.

@@ -47,6 +47,7 @@ fn the_books_show_contexts_apart_as_the_device_knows_them() {
     // A neighbour comes and goes meanwhile: nothing of it is charged to us.
     let mut neighbour = machine.bare().start("hold", &[]);
     let mut first = quota.start("hold", &[]);
+    first.wait_for("pid");
     assert_eq!(neighbour.ask(&format!("alloc {GIB}"), "rc"), 0);
     let mut second = quota.start("hold", &[]);
     assert_eq!(first.ask(&format!("alloc {}", 64 * MIB), "rc"), 0);
