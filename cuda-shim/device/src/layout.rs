@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::machine::{MAX_DEVICES, MAX_NAME, MAX_PATTERN, MAX_RULES};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x02");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x03");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 1024;
 /// Processes that can work on one device at the same time.
@@ -133,7 +133,6 @@ pub struct Slot {
     /// Inode of the process's PID namespace: with its pid it names one process of the machine.
     pub namespace: Word,
     _spare: [Word; 3],
-    pub shares: [Share; MAX_DEVICES],
 }
 
 /// One lane of a [`Round`].
@@ -276,7 +275,9 @@ pub struct Header {
 #[repr(C)]
 pub struct Layout {
     pub header: Header,
+    /// Apart from what they have of the devices: whoever looks for the living reads all of them.
     pub slots: [Slot; SLOTS],
+    pub shares: [[Share; MAX_DEVICES]; SLOTS],
     pub devices: [Device; MAX_DEVICES],
 }
 

@@ -11,7 +11,7 @@
 //! - `reap`: gives back what the dead held;
 //! - [`state`]: the file: creating, opening, taking a process slot;
 //! - `sched`: time slicing between processes, pure;
-//! - `lock`, `liveness`: locks that outlive their holder's death, and who is alive;
+//! - `lock`, `liveness`, `clock`: locks that outlive their holder's death, who is alive, what time it is;
 //! - `layout`: the fixed layout of the file;
 //! - [`machine`]: the description of a machine, pure.
 //!
@@ -20,6 +20,7 @@
 //! them (2 MiB blocks, shared by small allocations) together with the overhead of contexts. Peaks are
 //! raised in the same critical section that raises the sum, so they miss no instant.
 
+mod clock;
 mod layout;
 mod liveness;
 mod lock;
@@ -33,6 +34,7 @@ mod shared_event;
 pub mod state;
 pub mod truth;
 
+pub use clock::Clock;
 pub use liveness::raise as out_of_the_way;
 pub use machine::{DeviceSpec, KernelRule, MAX_PATTERN, Machine, PRESETS};
 pub use memory::{MemoryGuard, OutOfMemory};

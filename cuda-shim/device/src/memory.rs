@@ -28,7 +28,7 @@ impl State {
     ///
     /// # Panics
     /// If the machine has no device `index`.
-    #[inline]
+    #[inline(always)]
     pub fn memory(&self, index: usize) -> MemoryGuard<'_> {
         let device = &self.layout().devices[index];
         let mend = || {
@@ -41,7 +41,7 @@ impl State {
             index,
             slot: self.slot(),
             device,
-            share: &self.layout().slots[self.slot()].shares[index],
+            share: &self.layout().shares[self.slot()][index],
             total: self.machine().devices[index].total_bytes,
             _held: held,
         }
@@ -58,14 +58,14 @@ impl State {
     pub(crate) fn add_up(&self, index: usize) {
         let device = &self.layout().devices[index];
         let (mut requested, mut physical, mut context) = (0, 0, 0);
-        for slot in self.slots() {
-            let state = slot.state.get();
+        for (slot, shares) in self.slots().iter().zip(&self.layout().shares) {
+            let (state, share) = (slot.state.get(), &shares[index]);
             if state == slot_state::LIVE {
-                requested += slot.shares[index].all_requested();
+                requested += share.all_requested();
             }
             if matches!(state, slot_state::LIVE | slot_state::TEARDOWN) {
-                physical += slot.shares[index].all_physical();
-                context += slot.shares[index].context.get();
+                physical += share.all_physical();
+                context += share.context.get();
             }
         }
         device.requested.set(requested);
@@ -80,7 +80,7 @@ impl MemoryGuard<'_> {
     ///
     /// # Errors
     /// [`OutOfMemory`] if the device has fewer free; nothing is charged then.
-    #[inline]
+    #[inline(always)]
     pub fn charge(&mut self, requested: u64, physical: u64) -> Result<(), OutOfMemory> {
         let device = self.device;
         let held = device.physical.get().saturating_add(physical);
@@ -109,11 +109,12 @@ impl MemoryGuard<'_> {
         let living = slots.filter(|(index, slot)| {
             *index == self.slot || slot.state.get() == slot_state::LIVE && self.state.is_alive(*index)
         });
-        living.map(|(_, slot)| slot.shares[self.index].all_requested()).sum()
+        let shares = &self.state.layout().shares;
+        living.map(|(slot, _)| shares[slot][self.index].all_requested()).sum()
     }
 
     /// Gives back what [`MemoryGuard::charge`] took.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, requested: u64, physical: u64) {
         self.share.requested.sub(requested);
         self.share.physical.sub(physical);

@@ -68,7 +68,7 @@ impl State {
     fn give_back(&self, slot: usize) {
         for index in 0..self.machine().devices.len() {
             let _guard = self.memory(index);
-            let share = &self.layout().slots[slot].shares[index];
+            let share = &self.layout().shares[slot][index];
             share.requested.set(0);
             share.physical.set(0);
             share.context.set(0);

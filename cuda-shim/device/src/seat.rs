@@ -8,11 +8,12 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
-use crate::layout::{BUCKET_NS, BUCKETS, Device, Round, SEATS, STALLS, STRETCHES, SeatCells, Slot};
+use crate::clock::Clock;
+use crate::layout::{BUCKET_NS, BUCKETS, Device, Round, SEATS, STALLS, STRETCHES, SeatCells};
 use crate::liveness::{clock_ns, sleep_until};
 use crate::lock::{self, Held};
 use crate::sched::{Demand, Schedule};
-use crate::state::State;
+use crate::state::{State, namespace};
 
 /// The last stretch of a wait is spent spinning: a sleep overshoots by about this much.
 const SPIN_NS: u64 = 60_000;
@@ -41,7 +42,7 @@ impl Seat {
         state.bring_up(index, clock_ns());
         let number = (0..SEATS).find(|number| device.seats[*number].owner.get() == 0)?;
         let cells = &device.seats[number];
-        let share = &state.layout().slots[state.slot()].shares[index];
+        let share = &state.layout().shares[state.slot()][index];
         cells.sequence.set(0);
         cells.base_busy_ns.set(share.busy_ns.get());
         cells.base_kernels.set(share.kernels.get());
@@ -55,6 +56,7 @@ impl Seat {
             round.lanes[number].lag.set(0);
             round.lanes[number].stalls.set(0);
         }
+        state.layout().slots[state.slot()].namespace.set(namespace("self").unwrap_or(0));
         state.layout().slots[state.slot()].client.set(1);
         cells.owner.0.store(state.slot() as u64 + 1, Release);
         mark(device, number, true);
@@ -63,11 +65,15 @@ impl Seat {
 
     /// Begins to lay out work. The caller lets one thread of the process in at a time.
     #[inline]
-    pub fn work(&self) -> Work<'_> {
+    pub fn work(&self, clock: &mut Clock) -> Work<'_> {
         if self.device.seated.0.load(Acquire) <= 1 {
-            let wall = clock_ns();
+            let wall = clock.now();
             return Work { seat: self, now: wall.saturating_sub(self.lag()), _schedule: None };
         }
+        self.work_in_company()
+    }
+
+    fn work_in_company(&self) -> Work<'_> {
         let held = self.state.schedule(self.index);
         self.state.bring_up(self.index, clock_ns());
         let round = active(self.device);
@@ -78,7 +84,10 @@ impl Seat {
     /// The seat's time now.
     #[inline]
     pub fn now(&self) -> u64 {
-        self.work().now
+        if self.device.seated.0.load(Acquire) <= 1 {
+            return clock_ns().saturating_sub(self.lag());
+        }
+        self.work_in_company().now
     }
 
     /// The wall time at which seat time `time` was reached; meaningful once it was.
@@ -414,9 +423,9 @@ impl State {
         let cells = &device.seats[number];
         let Some(owner) = cells.owner.get().checked_sub(1) else { return };
         let (busy, kernels) = account(device, number);
-        let slot: &Slot = &self.layout().slots[owner as usize];
-        slot.shares[index].busy_ns.set(busy);
-        slot.shares[index].kernels.set(kernels);
+        let share = &self.layout().shares[owner as usize][index];
+        share.busy_ns.set(busy);
+        share.kernels.set(kernels);
         mark(device, number, false);
         cells.owner.set(0);
     }

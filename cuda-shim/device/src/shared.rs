@@ -96,8 +96,8 @@ impl State {
     /// Adds up anew what each process pays of the shared memory of a device. Under its memory lock.
     pub(crate) fn recount(&self, index: usize) {
         let device = &self.layout().devices[index];
-        for (number, slot) in self.slots().iter().enumerate() {
-            let share = &slot.shares[index];
+        for (number, shares) in self.layout().shares[..self.slots().len()].iter().enumerate() {
+            let share = &shares[index];
             if share.paid_requested.get() == 0
                 && share.paid_physical.get() == 0
                 && rows(device).next().is_none()

@@ -215,27 +215,30 @@ fn family_word() -> io::Result<&'static AtomicBool> {
 
 /// Takes a slot nobody used before, else the record of an ended process. The byte lock is the arbiter.
 fn take_slot(layout: &'static Layout, path: &Path, probe: &File) -> io::Result<Option<(usize, Life)>> {
-    for wanted in [slot_state::FREE, slot_state::ENDED] {
-        for (index, slot) in layout.slots.iter().enumerate() {
-            if slot.state.get() != wanted {
-                continue;
-            }
-            let Some(life) = Life::hold(path, index, probe)? else { continue };
-            if slot.state.get() != wanted {
-                continue;
-            }
-            for share in &slot.shares {
+    let used = layout.header.slots_used.get() as usize;
+    let fresh = (used.min(SLOTS)..SLOTS).map(|index| (index, slot_state::FREE));
+    let ended = (0..SLOTS).map(|index| (index, slot_state::ENDED));
+    for (index, wanted) in fresh.chain(ended) {
+        let slot = &layout.slots[index];
+        if slot.state.get() != wanted {
+            continue;
+        }
+        let Some(life) = Life::hold(path, index, probe)? else { continue };
+        if slot.state.get() != wanted {
+            continue;
+        }
+        if wanted == slot_state::ENDED {
+            for share in &layout.shares[index] {
                 share.requested_peak.set(0);
                 share.busy_ns.set(0);
                 share.kernels.set(0);
             }
-            slot.client.set(0);
-            slot.pid.set(u64::from(std::process::id()));
-            slot.namespace.set(namespace("self").unwrap_or(0));
-            slot.state.0.store(slot_state::LIVE, Release);
-            layout.header.slots_used.0.fetch_max(index as u64 + 1, Release);
-            return Ok(Some((index, life)));
         }
+        slot.client.set(0);
+        slot.pid.set(u64::from(std::process::id()));
+        slot.state.0.store(slot_state::LIVE, Release);
+        layout.header.slots_used.0.fetch_max(index as u64 + 1, Release);
+        return Ok(Some((index, life)));
     }
     Ok(None)
 }

@@ -106,7 +106,7 @@ impl State {
             ..DeviceTruth::default()
         };
         for (number, slot) in self.slots().iter().enumerate() {
-            let share = &slot.shares[index];
+            let share = &self.layout().shares[number][index];
             let (busy_ns, kernels) = match seated.iter().find(|(_, owner)| *owner == number) {
                 Some((seat, _)) => seat::account(device, *seat),
                 None => (share.busy_ns.get(), share.kernels.get()),

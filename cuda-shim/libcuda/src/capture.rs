@@ -120,11 +120,13 @@ pub fn forbid_context_wait(world: &mut World, context: Handle<Context>) -> Outco
 /// A call that may wait for the device in secret (`cudaMalloc` among them): forbidden while a capture in
 /// global mode is open anywhere or one in thread-local mode in this thread, unless this thread has said
 /// that it knows better.
-#[inline]
+#[inline(always)]
 pub fn forbid_unsafe_call(world: &mut World) -> Outcome {
-    if world.captures.is_empty() {
-        return Ok(());
-    }
+    if world.captures.is_empty() { Ok(()) } else { forbid_in_captures(world) }
+}
+
+#[cold]
+fn forbid_in_captures(world: &mut World) -> Outcome {
     let mode = thread::capture_mode();
     let me = thread::id();
     let hit = world.captures.select(|capture| {

@@ -50,6 +50,8 @@ pub struct Context {
     pub blocking: Timeline,
     /// Ends of the work in all streams.
     pub all: Timeline,
+    /// Seat time that is known to be over.
+    pub over: u64,
 }
 
 impl Kind for Context {
@@ -74,7 +76,14 @@ impl Context {
             legacy_tail: 0,
             blocking: Timeline::default(),
             all: Timeline::default(),
+            over: 0,
         }
+    }
+
+    /// Whether it is known without asking the clock that all work here is done.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.all.tail <= self.over && self.all.hosts.is_empty()
     }
 
     /// A device's primary context, not yet active.
@@ -120,6 +129,7 @@ impl World {
         let device = &mut self.devices[ordinal];
         device.heap.open()?;
         if device.seat.is_none() {
+            device.queue = vec![0; self.state.machine().launch_queue.max(1) as usize];
             device.seat = Some(Box::leak(Box::new(Seat::take(self.state, device.index)?)));
         }
         Some(())
@@ -161,6 +171,15 @@ impl World {
     pub fn end_of(&self, handle: Handle<Context>) -> Outcome<Mark> {
         let context = self.active(handle)?;
         Ok(context.all.mark(self.seat(context.device)?))
+    }
+
+    /// Remembers that `mark` of a context was waited for.
+    pub fn note_over(&mut self, handle: Handle<Context>, mark: &Mark) {
+        if let Ok(context) = self.contexts.get_mut(handle)
+            && context.active
+        {
+            context.over = context.over.max(mark.time);
+        }
     }
 
     fn primary_of(&self, device: i32) -> Outcome<(usize, Handle<Context>)> {
@@ -216,6 +235,7 @@ fn synchronize(handle: Handle<Context>) -> Outcome {
         mark
     };
     mark.wait();
+    world()?.note_over(handle, &mark);
     Ok(())
 }
 

@@ -177,7 +177,8 @@ pub fn result(call: &'static str, outcome: Outcome) -> i32 {
 /// Declares exports. The body comes to an [`Outcome`].
 ///
 /// - `fn name(...) {}`: one export, which answers `NOT_INITIALIZED` before `cuInit`, whatever it is given;
-/// - `early fn ...`: the same, but what it is given is looked at first, as drivers do in these calls;
+/// - `early fn ...`: the same, but what it is given is looked at first, as drivers do in these calls, or the body
+///   asks for the driver before all else by itself;
 /// - `fn name = alias, alias (...) {}`: one behaviour under several names;
 /// - `lane fn |lane| name / per_thread (...) {}`: the export and its `_ptsz` or `_ptds` twin; `lane` tells
 ///   the body which default stream is meant.

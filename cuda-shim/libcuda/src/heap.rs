@@ -5,7 +5,8 @@
 //! operation is O(1) in the number of live allocations. The heap knows addresses; what they cost is
 //! charged by its callers with the figures it hands them.
 
-use std::collections::BTreeMap;
+mod runs;
+
 use std::fs::File;
 
 use crate::bytes;
@@ -13,15 +14,16 @@ use crate::context::Context;
 use crate::memory::pool::Pool;
 use crate::table::Handle;
 
+use runs::Runs;
+
 /// The driver's block, and the granularity of everything large.
 pub const BLOCK: u64 = 2 << 20;
+/// Addresses per device: more than any device has bytes, so that holes never make an allocation fail.
+pub const REACH: u64 = 1 << 40;
 /// The driver's unit for small allocations.
 pub const UNIT: u64 = 512;
 const LARGEST_SHARED: u64 = 1 << 20;
 const CLASSES: usize = 40;
-/// Free runs of up to this many blocks are found by index.
-const SHORT_RUN: usize = 64;
-
 /// What an allocation is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Use {
@@ -37,6 +39,13 @@ pub enum Use {
     Handle,
     /// Of a graph, charged while it is in use.
     Graph,
+}
+
+impl Use {
+    /// Whether a caller asked for it, and may free it.
+    pub fn is_callers(self) -> bool {
+        !matches!(self, Use::Internal | Use::Handle)
+    }
 }
 
 /// One allocation.
@@ -57,15 +66,14 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// Whether a caller asked for it, and may free it.
-    pub fn is_callers(&self) -> bool {
-        !matches!(self.purpose, Use::Internal | Use::Handle)
-    }
-
     /// Whether it has blocks of its own, or shares one with others of its size.
     pub fn is_whole(&self) -> bool {
-        self.size > LARGEST_SHARED || self.purpose == Use::Managed
+        is_whole(self.size, self.purpose)
     }
+}
+
+fn is_whole(size: u64, purpose: Use) -> bool {
+    size > LARGEST_SHARED || purpose == Use::Managed
 }
 
 /// A place for an allocation, and the physical bytes that it adds.
@@ -79,17 +87,36 @@ pub struct Placed {
 enum Block {
     Vacant,
     Whole { start: u32, length: u32, allocation: Allocation },
-    Shared(Box<Slab>),
+    Shared(Slab),
 }
 
 struct Slab {
     start: u32,
-    slot_bytes: u64,
+    /// Units of a slot, and 2^32 by them, rounded up: a product in place of a division.
+    units: u32,
+    inverse: u64,
     class: usize,
     purse: usize,
     slots: Vec<Option<Allocation>>,
     free: Vec<u16>,
-    live: u32,
+}
+
+impl Slab {
+    /// The slot that holds `offset` bytes from the start of the block.
+    #[inline]
+    fn slot(&self, offset: u64) -> u32 {
+        // Exact for a block's few units: the error is below 4096 / 2^32 for each.
+        ((offset / UNIT * self.inverse) >> 32) as u32
+    }
+}
+
+/// Where in the heap an allocation is kept, and the address at which it begins.
+#[derive(Clone, Copy)]
+pub struct Spot {
+    block: u32,
+    slot: u32,
+    /// The device pointer.
+    pub begin: u64,
 }
 
 /// The memory of one device as this process sees it.
@@ -101,9 +128,7 @@ pub struct Heap {
     pages: Vec<u32>,
     blocks: Vec<Block>,
     spare: Vec<u32>,
-    fresh: u32,
-    short_runs: Vec<Vec<u32>>,
-    long_runs: BTreeMap<u32, Vec<u32>>,
+    runs: Runs,
     /// Per purse (0 for plain allocations, others for pools) and class, the slabs with room. An empty slab
     /// stays for its addresses; it costs the device nothing.
     roomy: Vec<[Vec<u32>; CLASSES]>,
@@ -123,17 +148,15 @@ fn class_of(size: u64) -> (usize, u64) {
 }
 
 impl Heap {
-    /// A heap over `reach` bytes of addresses from `base`.
-    pub fn new(base: u64, reach: u64) -> Heap {
+    /// A heap over the addresses from `base`.
+    pub fn new(base: u64) -> Heap {
         Heap {
             base,
             content: None,
-            pages: vec![0; (reach / BLOCK) as usize],
+            pages: Vec::new(),
             blocks: Vec::new(),
             spare: Vec::new(),
-            fresh: 0,
-            short_runs: (0..=SHORT_RUN).map(|_| Vec::new()).collect(),
-            long_runs: BTreeMap::new(),
+            runs: Runs::new((REACH / BLOCK) as u32),
             roomy: vec![std::array::from_fn(|_| Vec::new())],
             graph_purse: None,
             next_id: 1,
@@ -143,9 +166,9 @@ impl Heap {
     /// Puts bytes behind the addresses, once. `None` if the host has no memory for it.
     pub fn open(&mut self) -> Option<()> {
         if self.content.is_none() {
-            let reach = self.pages.len() as u64 * BLOCK;
-            let content = bytes::memory_file("cuda-sim-device", reach)?;
-            bytes::back(self.base, reach, &content, 0).then_some(())?;
+            let content = bytes::memory_file("cuda-sim-device", REACH)?;
+            bytes::back(self.base, REACH, &content, 0).then_some(())?;
+            self.pages = vec![0; (REACH / BLOCK) as usize];
             self.content = Some(content);
         }
         Some(())
@@ -173,14 +196,14 @@ impl Heap {
         self.roomy.len() - 1
     }
 
-    /// Whether an address is one of this heap's.
+    /// Where its addresses begin.
     #[inline]
-    pub fn owns(&self, address: u64) -> bool {
-        address.wrapping_sub(self.base) < self.pages.len() as u64 * BLOCK
+    pub fn base(&self) -> u64 {
+        self.base
     }
 
     /// Places `size` bytes. `None` if no address is left.
-    #[inline]
+    #[inline(always)]
     pub fn place(
         &mut self,
         size: u64,
@@ -188,112 +211,130 @@ impl Heap {
         purpose: Use,
         purse: usize,
     ) -> Option<Placed> {
-        let allocation =
-            Allocation { size, context, purpose, id: self.next_id, touched: false, shared: false };
+        let id = self.next_id;
         self.next_id += 1;
-        if allocation.is_whole() {
-            self.place_whole(allocation)
-        } else {
-            self.place_shared(allocation, purse)
+        if is_whole(size, purpose) {
+            return self.place_whole(Allocation {
+                size,
+                context,
+                purpose,
+                id,
+                touched: false,
+                shared: false,
+            });
         }
-    }
-
-    fn place_whole(&mut self, allocation: Allocation) -> Option<Placed> {
-        let length = u32::try_from(allocation.size.checked_next_multiple_of(BLOCK)? / BLOCK).ok()?;
-        let start = self.take_run(length)?;
-        self.install(start, length, Block::Whole { start, length, allocation });
-        Some(Placed { address: self.address(start), physical: u64::from(length) * BLOCK })
-    }
-
-    fn place_shared(&mut self, allocation: Allocation, purse: usize) -> Option<Placed> {
-        let (class, units) = class_of(allocation.size);
-        let index = match self.roomy[purse][class].last() {
-            Some(index) => *index,
-            None => {
-                let start = self.take_run(1)?;
-                let count = (BLOCK / UNIT / units) as u16;
-                let slab = Slab {
-                    start,
-                    slot_bytes: units * UNIT,
-                    class,
-                    purse,
-                    slots: vec![None; usize::from(count)],
-                    free: (0..count).rev().collect(),
-                    live: 0,
-                };
-                let index = self.install(start, 1, Block::Shared(Box::new(slab)));
-                self.roomy[purse][class].push(index);
-                index
-            }
+        let (class, units) = class_of(size);
+        let block = match self.roomy[purse][class].last() {
+            Some(block) => *block,
+            None => self.new_slab(purse, class, units as u32)?,
         };
-        let Block::Shared(slab) = &mut self.blocks[index as usize] else { return None };
+        let Some(Block::Shared(slab)) = self.blocks.get_mut(block as usize) else { return None };
+        // What is full is not among those with room.
         let slot = slab.free.pop()?;
-        slab.slots[usize::from(slot)] = Some(allocation);
-        slab.live += 1;
-        let physical = if slab.live == 1 { BLOCK } else { 0 };
+        // Made in its place: a copy would wait for its parts.
+        *slab.slots.get_mut(usize::from(slot))? =
+            Some(Allocation { size, context, purpose, id, touched: false, shared: false });
+        let first = slab.free.len() + 1 == slab.slots.len();
         let address = self.base + u64::from(slab.start) * BLOCK + u64::from(slot) * units * UNIT;
         if slab.free.is_empty() {
             self.roomy[purse][class].pop();
         }
-        Some(Placed { address, physical })
+        Some(Placed { address, physical: if first { BLOCK } else { 0 } })
+    }
+
+    fn place_whole(&mut self, allocation: Allocation) -> Option<Placed> {
+        let length = u32::try_from(allocation.size.checked_next_multiple_of(BLOCK)? / BLOCK).ok()?;
+        let start = self.runs.take(length)?;
+        self.install(start, length, Block::Whole { start, length, allocation });
+        Some(Placed { address: self.address(start), physical: u64::from(length) * BLOCK })
+    }
+
+    #[cold]
+    fn new_slab(&mut self, purse: usize, class: usize, units: u32) -> Option<u32> {
+        let start = self.runs.take(1)?;
+        let count = (BLOCK / UNIT) as u32 / units;
+        let slab = Slab {
+            start,
+            units,
+            inverse: (1u64 << 32).div_ceil(u64::from(units)),
+            class,
+            purse,
+            slots: vec![None; count as usize],
+            free: (0..count as u16).rev().collect(),
+        };
+        let block = self.install(start, 1, Block::Shared(slab));
+        self.roomy[purse][class].push(block);
+        Some(block)
+    }
+
+    /// Where the allocation that covers `address` is kept.
+    #[inline(always)]
+    pub fn locate(&self, address: u64) -> Option<Spot> {
+        let offset = address.checked_sub(self.base)?;
+        let block = self.pages.get((offset / BLOCK) as usize)?.checked_sub(1)?;
+        let (slot, begin, size) = match self.blocks.get(block as usize)? {
+            Block::Vacant => return None,
+            Block::Whole { start, allocation, .. } => (0, u64::from(*start) * BLOCK, allocation.size),
+            Block::Shared(slab) => {
+                let begin = u64::from(slab.start) * BLOCK;
+                let slot = slab.slot(offset - begin);
+                let size = slab.slots.get(slot as usize)?.as_ref()?.size;
+                (slot, begin + u64::from(slot * slab.units) * UNIT, size)
+            }
+        };
+        (offset - begin < size).then_some(Spot { block, slot, begin: self.base + begin })
+    }
+
+    /// The allocation that is kept there.
+    #[inline(always)]
+    pub fn at(&mut self, spot: Spot) -> Option<&mut Allocation> {
+        match self.blocks.get_mut(spot.block as usize)? {
+            Block::Vacant => None,
+            Block::Whole { allocation, .. } => Some(allocation),
+            Block::Shared(slab) => slab.slots.get_mut(spot.slot as usize)?.as_mut(),
+        }
     }
 
     /// The allocation that covers `address`, and where it begins.
     pub fn find(&mut self, address: u64) -> Option<(u64, &mut Allocation)> {
-        let page = (address.checked_sub(self.base)? / BLOCK) as usize;
-        let index = self.pages.get(page)?.checked_sub(1)?;
-        match &mut self.blocks[index as usize] {
-            Block::Vacant => None,
-            Block::Whole { start, allocation, .. } => {
-                let begin = self.base + u64::from(*start) * BLOCK;
-                (address - begin < allocation.size).then_some((begin, allocation))
-            }
-            Block::Shared(slab) => {
-                let begin = self.base + u64::from(slab.start) * BLOCK;
-                let slot = (address - begin) / slab.slot_bytes;
-                let begin = begin + slot * slab.slot_bytes;
-                let allocation = slab.slots.get_mut(slot as usize)?.as_mut()?;
-                (address - begin < allocation.size).then_some((begin, allocation))
-            }
-        }
+        let spot = self.locate(address)?;
+        Some((spot.begin, self.at(spot)?))
     }
 
-    /// Takes out the allocation that begins at `address`, zeroes what was written there, and tells the
-    /// physical bytes that come free.
-    pub fn remove(&mut self, address: u64) -> Option<(Allocation, u64)> {
-        let page = (address.checked_sub(self.base)? / BLOCK) as usize;
-        let index = self.pages.get(page)?.checked_sub(1)?;
-        match &mut self.blocks[index as usize] {
-            Block::Vacant => None,
+    /// Takes an allocation out, zeroes what was written there, and tells the physical bytes that come free.
+    #[inline(always)]
+    pub fn take(&mut self, spot: Spot) -> Option<(Allocation, u64)> {
+        let block = self.blocks.get_mut(spot.block as usize)?;
+        let (allocation, physical) = match block {
+            Block::Vacant => return None,
             Block::Whole { start, length, allocation } => {
                 let (start, length, allocation) = (*start, *length, *allocation);
-                if address != self.base + u64::from(start) * BLOCK {
-                    return None;
-                }
+                *block = Block::Vacant;
+                self.spare.push(spot.block);
                 self.pages[start as usize..(start + length) as usize].fill(0);
-                self.blocks[index as usize] = Block::Vacant;
-                self.spare.push(index);
-                self.return_run(start, length);
-                scrub(address, &allocation);
-                Some((allocation, u64::from(length) * BLOCK))
+                self.runs.give(start, length);
+                (allocation, u64::from(length) * BLOCK)
             }
             Block::Shared(slab) => {
-                let offset = address - self.base - u64::from(slab.start) * BLOCK;
-                if !offset.is_multiple_of(slab.slot_bytes) {
-                    return None;
-                }
-                let slot = (offset / slab.slot_bytes) as usize;
-                let allocation = slab.slots.get_mut(slot)?.take()?;
+                let allocation = slab.slots.get_mut(spot.slot as usize)?.take()?;
                 if slab.free.is_empty() {
-                    self.roomy[slab.purse][slab.class].push(index);
+                    self.roomy[slab.purse][slab.class].push(spot.block);
                 }
-                slab.free.push(slot as u16);
-                slab.live -= 1;
-                let physical = if slab.live == 0 { BLOCK } else { 0 };
-                scrub(address, &allocation);
-                Some((allocation, physical))
+                slab.free.push(spot.slot as u16);
+                (allocation, if slab.free.len() == slab.slots.len() { BLOCK } else { 0 })
             }
+        };
+        // Memory that is dealt out again must read zero, for tests to be repeatable.
+        if allocation.touched {
+            bytes::zero(spot.begin, allocation.size);
         }
+        Some((allocation, physical))
+    }
+
+    /// The same for the allocation that begins at `address`.
+    pub fn remove(&mut self, address: u64) -> Option<(Allocation, u64)> {
+        let spot = self.locate(address).filter(|spot| spot.begin == address)?;
+        self.take(spot)
     }
 
     /// Where the allocations that `wanted` picks begin.
@@ -313,7 +354,7 @@ impl Heap {
                         allocation
                             .as_ref()
                             .filter(|it| wanted(it))
-                            .map(|_| begin + slot as u64 * slab.slot_bytes)
+                            .map(|_| begin + slot as u64 * u64::from(slab.units) * UNIT)
                     }));
                 }
             }
@@ -339,70 +380,31 @@ impl Heap {
         self.pages[start as usize..(start + length) as usize].fill(index + 1);
         index
     }
-
-    fn take_run(&mut self, length: u32) -> Option<u32> {
-        let reused = match self.short_runs.get_mut(length as usize) {
-            Some(runs) => runs.pop(),
-            None => self.long_runs.get_mut(&length).and_then(Vec::pop),
-        };
-        if reused.is_some() {
-            return reused;
-        }
-        if self.fresh as usize + length as usize > self.pages.len() {
-            return self.take_run_of_joined(length);
-        }
-        self.fresh += length;
-        Some(self.fresh - length)
-    }
-
-    fn return_run(&mut self, start: u32, length: u32) {
-        match self.short_runs.get_mut(length as usize) {
-            Some(runs) => runs.push(start),
-            None => self.long_runs.entry(length).or_default().push(start),
-        }
-    }
-
-    /// All addresses were dealt out once: joins free neighbours and takes the first run that is long enough.
-    #[cold]
-    fn take_run_of_joined(&mut self, length: u32) -> Option<u32> {
-        let short = self.short_runs.iter_mut().enumerate().map(|(length, runs)| (length as u32, runs));
-        let long = self.long_runs.iter_mut().map(|(length, runs)| (*length, runs));
-        let mut runs: Vec<(u32, u32)> = short
-            .chain(long)
-            .flat_map(|(length, runs)| runs.drain(..).map(move |start| (start, length)))
-            .collect();
-        runs.sort_unstable();
-        let mut joined: Vec<(u32, u32)> = Vec::with_capacity(runs.len());
-        for (start, length) in runs {
-            match joined.last_mut() {
-                Some(last) if last.0 + last.1 == start => last.1 += length,
-                _ => joined.push((start, length)),
-            }
-        }
-        let found = joined.iter().position(|run| run.1 >= length);
-        let taken = found.map(|index| {
-            let run = &mut joined[index];
-            let start = run.0;
-            *run = (start + length, run.1 - length);
-            start
-        });
-        for (start, length) in joined.into_iter().filter(|run| run.1 > 0) {
-            self.return_run(start, length);
-        }
-        taken
-    }
-}
-
-/// Memory that is dealt out again must read zero, for tests to be repeatable.
-fn scrub(address: u64, allocation: &Allocation) {
-    if allocation.touched {
-        bytes::zero(address, allocation.size);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_slot_of_an_address_is_found_without_a_division() {
+        for units in 1..=2048 {
+            let (class, units) = class_of(units * UNIT);
+            let inverse = (1u64 << 32).div_ceil(units);
+            let slab = Slab {
+                start: 0,
+                units: units as u32,
+                inverse,
+                class,
+                purse: 0,
+                slots: Vec::new(),
+                free: Vec::new(),
+            };
+            for unit in 0..BLOCK / UNIT {
+                assert_eq!(u64::from(slab.slot(unit * UNIT + 7)), unit / units, "{units} {unit}");
+            }
+        }
+    }
 
     #[test]
     fn every_small_size_fits_its_class_and_no_class_wastes_more_than_a_quarter() {

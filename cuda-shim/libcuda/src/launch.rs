@@ -4,6 +4,8 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
+use cuda_shim_device::DeviceSpec;
+
 use crate::abi::{LaunchConfig, LaunchParams};
 use crate::capture;
 use crate::ffi::{In, Lane, Outcome, export};
@@ -31,13 +33,11 @@ pub struct Request {
 /// `CU_LAUNCH_ATTRIBUTE_COOPERATIVE`.
 const COOPERATIVE: u32 = 2;
 
-impl World {
-    /// The work that a request comes to on a device.
+impl Request {
+    /// Nanoseconds that it takes on a device that can do it.
     #[inline]
-    pub fn kernel_op(&self, ordinal: usize, request: &Request) -> Outcome<Launch> {
-        let Request { kernel, grid, block, shared, params, extra, cooperative } = *request;
-        let spec = &self.devices[ordinal].spec;
-        let found = self.kernels.get(kernel)?;
+    pub fn duration(&self, kernel: &Kernel, spec: &DeviceSpec) -> Outcome<u64> {
+        let Request { grid, block, shared, cooperative, .. } = *self;
         let threads = threads_of(block);
         let in_range = !grid.contains(&0)
             && (1..=1024).contains(&threads)
@@ -55,8 +55,16 @@ impl World {
                 return Err(COOPERATIVE_LAUNCH_TOO_LARGE);
             }
         }
-        let duration = found.duration(grid, block, spec);
-        Ok(Launch { kernel, grid, block, shared, params, extra, duration })
+        Ok(kernel.duration(grid, block, spec))
+    }
+}
+
+impl World {
+    /// The work that a request comes to on a device.
+    pub fn kernel_op(&self, ordinal: usize, request: &Request) -> Outcome<Op> {
+        let duration = request.duration(self.kernels.get(request.kernel)?, &self.devices[ordinal].spec)?;
+        let Request { kernel, grid, block, shared, params, extra, .. } = *request;
+        Ok(Op::Kernel(Launch { kernel, grid, block, shared, params, extra, duration }))
     }
 }
 
@@ -66,21 +74,26 @@ fn launch(lane: Lane, stream: Handle<Stream>, request: &Request) -> Outcome {
     loop {
         let mut world = world()?;
         let stream = world.stream(lane, stream)?;
-        let context = world.streams.get(stream)?.context;
-        let ordinal = world.contexts.get(context)?.device;
-        let launch = world.kernel_op(ordinal, request)?;
-        if capture::intercept(&mut world, stream, Op::Kernel(launch))? {
+        if !world.captures.is_empty() && capture(&mut world, stream, request)? {
             return Ok(());
         }
-        let Some(full_until) = world.lay_out_launch(stream, ordinal, launch.duration)? else { return Ok(()) };
-        let seat = world.seat(ordinal)?;
+        let Some((seat, full_until)) = world.lay_out_launch(stream, request)? else { return Ok(()) };
         drop(world);
         seat.wait(full_until);
     }
 }
 
+/// Writes a launch down if its stream is capturing; tells whether it did.
+#[cold]
+fn capture(world: &mut World, stream: Handle<Stream>, request: &Request) -> Outcome<bool> {
+    let context = world.streams.get(stream)?.context;
+    let ordinal = world.contexts.get(context)?.device;
+    let op = world.kernel_op(ordinal, request)?;
+    capture::intercept(world, stream, op)
+}
+
 export! {
-    lane fn |lane| cuLaunchKernel / cuLaunchKernel_ptsz (
+    early lane fn |lane| cuLaunchKernel / cuLaunchKernel_ptsz (
         kernel: Handle<Kernel>, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
         stream: Handle<Stream>, params: u64, extra: u64,
     ) {

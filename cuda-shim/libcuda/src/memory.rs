@@ -25,24 +25,35 @@ use crate::bytes;
 use crate::capture;
 use crate::context::Context;
 use crate::ffi::{Out, Outcome, export};
-use crate::heap::{Allocation, UNIT, Use};
+use crate::heap::{Allocation, REACH, Spot, UNIT, Use};
 use crate::memory::region::Backing;
 use crate::status::{INVALID_VALUE, OUT_OF_MEMORY};
 use crate::table::Handle;
 use crate::world::{World, world};
 
+/// An allocation that was looked for.
+pub struct Found {
+    ordinal: usize,
+    spot: Spot,
+    context: Handle<Context>,
+    purpose: Use,
+}
+
 impl World {
     /// The ordinal of the device whose heap deals out `address`.
     #[inline]
     pub fn heap_of(&self, address: u64) -> Option<usize> {
-        self.devices.iter().position(|device| device.heap.owns(address))
+        // Heaps lie one behind the other, in the order of their devices.
+        let offset = address.checked_sub(self.devices.first()?.heap.base())?;
+        let ordinal = (offset / REACH) as usize;
+        (ordinal < self.devices.len()).then_some(ordinal)
     }
 
     /// Places and charges `size` bytes of a device that live and die with `context`.
     ///
     /// # Errors
     /// `OUT_OF_MEMORY`; nothing is charged then.
-    #[inline]
+    #[inline(always)]
     pub fn allocate(
         &mut self,
         ordinal: usize,
@@ -59,7 +70,7 @@ impl World {
     }
 
     /// Charges memory, once more after the pools of the device gave back what they do not use.
-    #[inline]
+    #[inline(always)]
     pub fn charge_or_trim(&mut self, ordinal: usize, requested: u64, physical: u64) -> Outcome {
         match self.charge(ordinal, requested, physical) {
             Ok(()) => Ok(()),
@@ -74,46 +85,59 @@ impl World {
     ///
     /// # Errors
     /// `INVALID_VALUE` if none begins there.
-    #[inline]
     pub fn free(&mut self, address: u64) -> Outcome {
-        if let Some(outcome) = self.end_graph_memory(address) {
-            return outcome;
+        let own = self.begins(address)?;
+        self.free_at(&own)
+    }
+
+    /// Frees what was found.
+    #[inline(always)]
+    pub fn free_at(&mut self, &Found { ordinal, spot, purpose, .. }: &Found) -> Outcome {
+        if purpose == Use::Graph {
+            return self.end_graph_memory(spot.begin);
         }
-        let ordinal = self.heap_of(address).ok_or(INVALID_VALUE)?;
-        let (allocation, physical) = self.devices[ordinal].heap.remove(address).ok_or(INVALID_VALUE)?;
-        if allocation.shared {
-            self.part(ordinal, address);
-            self.release(ordinal, 0, if allocation.is_whole() { 0 } else { physical });
-            return Ok(());
-        }
-        if allocation.purpose == Use::Managed {
-            let region = self.regions.remove(address);
-            bytes::hide(address, allocation.size);
-            if matches!(region.map(|region| region.backing), Some(Backing::Managed { on_host: true, .. })) {
+        let heap = &mut self.devices[ordinal].heap;
+        let (allocation, physical) = heap.take(spot).ok_or(INVALID_VALUE)?;
+        match allocation.purpose {
+            Use::Pool(pool) => {
+                let kept = self.pools.get_mut(pool).map(|pool| pool.give(allocation.size, physical));
+                self.release(ordinal, allocation.size, if kept.is_ok() { 0 } else { physical });
                 return Ok(());
             }
+            Use::Managed => {
+                let region = self.regions.remove(spot.begin);
+                bytes::hide(spot.begin, allocation.size);
+                if matches!(region.map(|region| region.backing), Some(Backing::Managed { on_host: true, .. }))
+                {
+                    return Ok(());
+                }
+            }
+            _ => {}
         }
-        if let Use::Pool(pool) = allocation.purpose
-            && let Ok(pool) = self.pools.get_mut(pool)
-        {
-            pool.give(allocation.size, physical);
-            self.release(ordinal, allocation.size, 0);
+        if allocation.shared {
+            self.part(ordinal, spot.begin);
+            self.release(ordinal, 0, if allocation.is_whole() { 0 } else { physical });
         } else {
             self.release(ordinal, allocation.size, physical);
         }
         Ok(())
     }
 
-    /// The allocation of a caller that begins at `address`, and its device.
-    #[inline]
-    pub fn callers_own(&mut self, address: u64) -> Outcome<(usize, Allocation)> {
+    /// The allocation that begins at `address`.
+    #[inline(always)]
+    fn begins(&mut self, address: u64) -> Outcome<Found> {
         let ordinal = self.heap_of(address).ok_or(INVALID_VALUE)?;
-        match self.devices[ordinal].heap.find(address) {
-            Some((begin, allocation)) if begin == address && allocation.is_callers() => {
-                Ok((ordinal, *allocation))
-            }
-            _ => Err(INVALID_VALUE),
-        }
+        let heap = &mut self.devices[ordinal].heap;
+        let spot = heap.locate(address).filter(|spot| spot.begin == address).ok_or(INVALID_VALUE)?;
+        let Allocation { context, purpose, .. } = *heap.at(spot).ok_or(INVALID_VALUE)?;
+        Ok(Found { ordinal, spot, context, purpose })
+    }
+
+    /// The same, if it is a caller's to free.
+    #[inline(always)]
+    pub fn callers_own(&mut self, address: u64) -> Outcome<Found> {
+        self.begins(address)
+            .and_then(|found| if found.purpose.is_callers() { Ok(found) } else { Err(INVALID_VALUE) })
     }
 
     /// Frees everything that lives in a context.
@@ -178,39 +202,47 @@ impl World {
     }
 }
 
+#[inline]
 fn allocate(out: Out<u64>, size: u64) -> Outcome {
-    out.required()?;
     let mut world = world()?;
-    let context = world.current()?;
+    out.required()?;
+    let (context, ordinal) = world.current_context().map(|(handle, context)| (handle, context.device))?;
     if size == 0 {
         return Err(INVALID_VALUE);
     }
     capture::forbid_unsafe_call(&mut world)?;
-    let ordinal = world.contexts.get(context)?.device;
     let address = world.allocate(ordinal, size, context, Use::Plain)?;
     out.put(address)
 }
 
 /// Frees memory once the work of its context is over, as the call promises.
+#[inline]
 fn free(address: u64) -> Outcome {
-    let mark = {
+    let (context, mark) = {
         let mut world = world()?;
-        let current = world.current()?;
+        let (current, quiet) =
+            world.current_context().map(|(handle, context)| (handle, context.is_quiet()))?;
         if address == 0 {
             return Ok(());
         }
-        let (_, allocation) = world.callers_own(address)?;
+        let own = world.callers_own(address)?;
         capture::forbid_unsafe_call(&mut world)?;
-        world.end_of(allocation.context).or_else(|_| world.end_of(current))?
+        let context =
+            if own.context == current || world.active(own.context).is_err() { current } else { own.context };
+        if context == current && quiet {
+            return world.free_at(&own);
+        }
+        (context, world.end_of(context)?)
     };
     mark.wait();
     let mut world = world()?;
-    world.callers_own(address)?;
-    world.free(address)
+    world.note_over(context, &mark);
+    let own = world.callers_own(address)?;
+    world.free_at(&own)
 }
 
 export! {
-    fn cuMemAlloc = cuMemAlloc_v2(out: Out<u64>, size: u64) {
+    early fn cuMemAlloc = cuMemAlloc_v2(out: Out<u64>, size: u64) {
         allocate(out, size)
     }
 
@@ -225,11 +257,11 @@ export! {
         pitch.put(row)
     }
 
-    fn cuMemFree = cuMemFree_v2(address: u64) {
+    early fn cuMemFree = cuMemFree_v2(address: u64) {
         free(address)
     }
 
-    fn cuMemGetInfo = cuMemGetInfo_v2(free: Out<u64>, total: Out<u64>) {
+    early fn cuMemGetInfo = cuMemGetInfo_v2(free: Out<u64>, total: Out<u64>) {
         let world = world()?;
         let ordinal = world.current_device()?;
         let device = &world.devices[ordinal];

@@ -16,7 +16,7 @@ use crate::context;
 use crate::dark;
 use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::graph::memory::Usage;
-use crate::heap::Heap;
+use crate::heap::{Heap, REACH};
 use crate::memory::space::Space;
 use crate::module;
 use crate::status::{INVALID_VALUE, NO_DEVICE, NOT_FOUND, NOT_INITIALIZED, OUT_OF_MEMORY, describe};
@@ -24,8 +24,6 @@ use crate::symbols::get_proc_address;
 use crate::table::Handle;
 use crate::world::{Device, Driver, driver, world};
 
-/// Addresses per device: more than any device has bytes, so that holes never make an allocation fail.
-const REACH: u64 = 1 << 40;
 /// Addresses for reservations, on all devices together.
 const RESERVABLE: u64 = 8 << 40;
 
@@ -149,7 +147,7 @@ fn open_device(state: &'static State, index: usize, base: u64) -> Outcome<Device
     Ok(Device {
         index,
         spec,
-        heap: Heap::new(base, REACH),
+        heap: Heap::new(base),
         seat: None,
         primary: Handle::NULL,
         retained: 0,
@@ -157,7 +155,7 @@ fn open_device(state: &'static State, index: usize, base: u64) -> Outcome<Device
         default_pool: Handle::NULL,
         current_pool: Handle::NULL,
         graph_memory: Usage::default(),
-        queue: vec![0; state.machine().launch_queue.max(1) as usize],
+        queue: Vec::new(),
         launches: 0,
     })
 }

@@ -14,8 +14,9 @@ use crate::event::Event;
 use crate::ffi::{Lane, Out, Outcome, export};
 use crate::graph::Node;
 use crate::hostfn::{self, Function, HostCall};
+use crate::launch::Request;
 use crate::op::Op;
-use crate::status::{INVALID_HANDLE, INVALID_VALUE, NOT_READY};
+use crate::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_READY};
 use crate::table::{Handle, Kind};
 use crate::thread;
 use crate::time::{Mark, Timeline};
@@ -58,6 +59,28 @@ impl Stream {
         Stream { context, order, id, priority, line: Timeline::default(), capture: None, leaves: Vec::new() }
     }
 
+    /// The seat time before which nothing new may begin here, by the rules of the legacy stream.
+    #[inline]
+    fn after(&self, context: &Context) -> u64 {
+        match self.order {
+            Order::Legacy => context.legacy_tail.max(context.blocking.tail),
+            Order::Blocking => self.line.tail.max(context.legacy_tail),
+            Order::Free => self.line.tail,
+        }
+    }
+
+    /// Notes work here until `end`.
+    #[inline]
+    fn extend(&mut self, context: &mut Context, end: u64) {
+        self.line.tail = self.line.tail.max(end);
+        match self.order {
+            Order::Legacy => context.legacy_tail = context.legacy_tail.max(end),
+            Order::Blocking => context.blocking.tail = context.blocking.tail.max(end),
+            Order::Free => {}
+        }
+        context.all.tail = context.all.tail.max(end);
+    }
+
     /// The legacy stream of a context.
     pub fn legacy(context: Handle<Context>, id: u64) -> Stream {
         Stream::new(context, Order::Legacy, id, 0)
@@ -69,10 +92,7 @@ impl World {
     #[inline]
     pub fn stream(&mut self, lane: Lane, handle: Handle<Stream>) -> Outcome<Handle<Stream>> {
         match (handle.raw(), lane) {
-            (LEGACY, _) | (0, Lane::Legacy) => {
-                let current = self.current()?;
-                Ok(self.contexts.get(current)?.legacy)
-            }
+            (LEGACY, _) | (0, Lane::Legacy) => Ok(self.current_context()?.1.legacy),
             (PER_THREAD, _) | (0, Lane::PerThread) => self.per_thread_stream(),
             _ => {
                 let stream = self.streams.get(handle)?;
@@ -100,7 +120,7 @@ impl World {
     #[inline]
     pub fn lay_out(&mut self, handle: Handle<Stream>, duration: u64, kernels: u64) -> Outcome<(u64, u64)> {
         let (seat, after) = self.turn(handle)?;
-        let mut work = seat.work();
+        let mut work = seat.work(&mut self.clock);
         let start = after.max(work.now());
         if kernels > 0 {
             work.busy(start, start + duration, kernels);
@@ -110,29 +130,30 @@ impl World {
         Ok((start, start + duration))
     }
 
-    /// Lays out one kernel, unless the hardware queue of the device is full: then answers the seat time at
-    /// which its oldest launch ends.
+    /// Lays out one kernel, unless the hardware queue of the device is full: then answers the seat and the time
+    /// there at which its oldest launch ends.
     #[inline]
     pub fn lay_out_launch(
         &mut self,
         handle: Handle<Stream>,
-        ordinal: usize,
-        duration: u64,
-    ) -> Outcome<Option<u64>> {
-        let (seat, after) = self.turn(handle)?;
-        let mut work = seat.work();
-        let now = work.now();
-        let device = &mut self.devices[ordinal];
+        request: &Request,
+    ) -> Outcome<Option<(&'static Seat, u64)>> {
+        let stream = self.streams.get_mut(handle)?;
+        let context = self.contexts.get_mut(stream.context)?;
+        let device = self.devices.get_mut(context.device).ok_or(INVALID_CONTEXT)?;
+        let seat = device.seat.ok_or(INVALID_CONTEXT)?;
+        let duration = request.duration(self.kernels.get(request.kernel)?, &device.spec)?;
         let place = device.launches;
-        let Some(oldest) = device.queue.get_mut(place) else { return Err(INVALID_VALUE) };
+        let oldest = device.queue.get_mut(place).ok_or(INVALID_VALUE)?;
+        let mut work = seat.work(&mut self.clock);
+        let now = work.now();
         if *oldest > now {
-            return Ok(Some(*oldest));
+            return Ok(Some((seat, *oldest)));
         }
-        let end = work.run(after.max(now), duration);
+        let end = work.run(stream.after(context).max(now), duration);
         *oldest = end;
         device.launches = if place + 1 == device.queue.len() { 0 } else { place + 1 };
-        drop(work);
-        self.extend(handle, end)?;
+        stream.extend(context, end);
         Ok(None)
     }
 
@@ -147,7 +168,7 @@ impl World {
         length: u64,
     ) -> Outcome<u64> {
         let (seat, turn) = self.turn(handle)?;
-        let mut work = seat.work();
+        let mut work = seat.work(&mut self.clock);
         let start = turn.max(after).max(work.now());
         for (index, (begin, end)) in busy.iter().enumerate() {
             work.busy(start + begin, start + end, if index == 0 { kernels } else { 0 });
@@ -162,27 +183,14 @@ impl World {
     fn turn(&self, handle: Handle<Stream>) -> Outcome<(&'static Seat, u64)> {
         let stream = self.streams.get(handle)?;
         let context = self.contexts.get(stream.context)?;
-        let after = match stream.order {
-            Order::Legacy => context.legacy_tail.max(context.blocking.tail),
-            Order::Blocking => stream.line.tail.max(context.legacy_tail),
-            Order::Free => stream.line.tail,
-        };
-        Ok((self.seat(context.device)?, after))
+        Ok((self.seat(context.device)?, stream.after(context)))
     }
 
     /// Says that a stream has work until `end`.
     #[inline]
     pub fn extend(&mut self, handle: Handle<Stream>, end: u64) -> Outcome {
         let stream = self.streams.get_mut(handle)?;
-        stream.line.tail = stream.line.tail.max(end);
-        let order = stream.order;
-        let context = self.contexts.get_mut(stream.context)?;
-        match order {
-            Order::Legacy => context.legacy_tail = context.legacy_tail.max(end),
-            Order::Blocking => context.blocking.tail = context.blocking.tail.max(end),
-            Order::Free => {}
-        }
-        context.all.tail = context.all.tail.max(end);
+        stream.extend(self.contexts.get_mut(stream.context)?, end);
         Ok(())
     }
 

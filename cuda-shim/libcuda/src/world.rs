@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use cuda_shim_device::{DeviceSpec, Seat, State};
+use cuda_shim_device::{Clock, DeviceSpec, Seat, State};
 
 use crate::array::{Array, Mipmap};
 use crate::capture::Capture;
@@ -58,6 +58,7 @@ pub struct World {
     pub space: Space,
     /// What graphs allocate, by address.
     pub graph_blocks: HashMap<u64, Block>,
+    pub clock: Clock,
     /// Numbers for contexts, streams, captures and nodes, never given twice.
     next_id: u64,
 }
@@ -110,6 +111,7 @@ impl Driver {
             regions: Regions::new(),
             space,
             graph_blocks: HashMap::new(),
+            clock: Clock::default(),
             next_id: 1,
         };
         for ordinal in 0..world.devices.len() {
@@ -142,13 +144,18 @@ pub fn world() -> Outcome<Guard<'static, World>> {
 impl World {
     /// The calling thread's current context, which is active.
     #[inline]
-    pub fn current(&self) -> Outcome<Handle<Context>> {
+    pub fn current_context(&self) -> Outcome<(Handle<Context>, &Context)> {
         let handle = thread::current();
         if handle.is_null() {
             return Err(INVALID_CONTEXT);
         }
-        self.active(handle)?;
-        Ok(handle)
+        Ok((handle, self.active(handle)?))
+    }
+
+    /// The handle of the same.
+    #[inline]
+    pub fn current(&self) -> Outcome<Handle<Context>> {
+        Ok(self.current_context()?.0)
     }
 
     /// The context of this handle, if it is active.
@@ -161,11 +168,7 @@ impl World {
     /// The ordinal of the current context's device.
     #[inline]
     pub fn current_device(&self) -> Outcome<usize> {
-        let handle = thread::current();
-        if handle.is_null() {
-            return Err(INVALID_CONTEXT);
-        }
-        Ok(self.active(handle)?.device)
+        Ok(self.current_context()?.1.device)
     }
 
     /// The device of a `CUdevice`.
@@ -187,7 +190,7 @@ impl World {
     }
 
     /// Charges memory of a device; once more after giving back what the dead held.
-    #[inline]
+    #[inline(always)]
     pub fn charge(&self, ordinal: usize, requested: u64, physical: u64) -> Outcome {
         let index = self.devices[ordinal].index;
         if self.state.memory(index).charge(requested, physical).is_ok() {
@@ -198,7 +201,7 @@ impl World {
     }
 
     /// Gives charged memory back.
-    #[inline]
+    #[inline(always)]
     pub fn release(&self, ordinal: usize, requested: u64, physical: u64) {
         self.state.memory(self.devices[ordinal].index).release(requested, physical);
     }

@@ -174,7 +174,7 @@ fn utilisation_follows_the_work_and_names_who_did_it() {
     let (_turn, seat, device) = device();
     let (mut count, mut rates) = (0, Utilization { gpu: 0, memory: 0 });
     let end = {
-        let mut work = seat.work();
+        let mut work = seat.work(&mut cuda_shim_device::Clock::default());
         let now = work.now();
         work.run(now, 400_000_000)
     };

@@ -66,18 +66,15 @@ impl World {
         Ok(())
     }
 
-    /// Frees memory of a graph, by a node or by a caller; `None` if the address is no graph's.
-    pub fn end_graph_memory(&mut self, address: u64) -> Option<Outcome> {
-        let block = self.graph_blocks.get_mut(&address)?;
-        if !block.live {
-            return Some(Err(INVALID_VALUE));
-        }
+    /// Frees memory of a graph, by a node or by a caller.
+    pub fn end_graph_memory(&mut self, address: u64) -> Outcome {
+        let block = self.graph_blocks.get_mut(&address).filter(|block| block.live).ok_or(INVALID_VALUE)?;
         block.live = false;
         let (ordinal, size, physical) = (block.ordinal, block.size, block.physical);
         self.devices[ordinal].graph_memory.used -= physical;
         self.release(ordinal, size, 0);
         self.drop_unused_graph_memory(address);
-        Some(Ok(()))
+        Ok(())
     }
 
     /// An executable graph owns memory beside the node that it came from. There can be one at a time.

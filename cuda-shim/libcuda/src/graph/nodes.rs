@@ -30,7 +30,7 @@ fn ordinal(world: &World) -> usize {
 fn kernel_op(world: &World, params: &KernelParams) -> Outcome<Op> {
     let KernelParams { kernel, grid, block, shared, params, extra } = *params;
     let request = Request { kernel, grid, block, shared, params, extra, cooperative: false };
-    Ok(Op::Kernel(world.kernel_op(ordinal(world), &request)?))
+    world.kernel_op(ordinal(world), &request)
 }
 
 fn kernel_op2(world: &World, params: &KernelParams2) -> Outcome<Op> {

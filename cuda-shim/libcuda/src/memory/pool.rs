@@ -232,11 +232,11 @@ fn free(lane: Lane, address: u64, stream: Handle<Stream>) -> Outcome {
     if address == 0 {
         return Ok(());
     }
-    world.callers_own(address)?;
+    let own = world.callers_own(address)?;
     if capture::intercept(&mut world, stream, Op::Free(address))? {
         return Ok(());
     }
-    world.free(address)
+    world.free_at(&own)
 }
 
 fn device_pool(
