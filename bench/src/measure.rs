@@ -1,9 +1,10 @@
 //! Takes the figures: programs on one simulated machine, the sides of each comparison in turn.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use gpuquota_promises::{Machine, Setting, artifact, program};
+use gpuquota_promises::{Machine, Scratch, Setting, artifact, program};
 
 /// One comparison: what is measured, and every figure of every round.
 pub struct Row {
@@ -13,6 +14,8 @@ pub struct Row {
     pub without: Vec<f64>,
     /// Nanoseconds with it.
     pub with: Vec<f64>,
+    /// Nanoseconds with another library in its place, if one was named.
+    pub peer: Vec<f64>,
     /// The most that it may add, in nanoseconds.
     pub goal: Goal,
 }
@@ -39,10 +42,18 @@ const CALLS: [(&str, &str, f64); 6] = [
 ];
 
 /// All comparisons, in the order of the table.
-pub fn all(rounds: usize) -> Vec<Row> {
+pub fn all(rounds: usize, peer: Option<&Path>) -> Vec<Row> {
     let machine = Machine::new("H100");
-    let sides = [machine.bare(), machine.quota().memory("40GiB"), machine.quota().memory("40GiB").cores(99)];
-    let mut figures: [Vec<Vec<f64>>; 3] = Default::default();
+    let mut sides =
+        vec![machine.bare(), machine.quota().memory("40GiB"), machine.quota().memory("40GiB").cores(99)];
+    let scratch = Scratch::new();
+    sides.extend(peer.map(|library| {
+        let region = scratch.path().join("peer.cache");
+        let setting = machine.bare().preloading(library.to_owned(), true);
+        let setting = setting.with("CUDA_DEVICE_MEMORY_SHARED_CACHE", region).with("LIBCUDA_LOG_LEVEL", "0");
+        setting.with("CUDA_DEVICE_MEMORY_LIMIT", "40g")
+    }));
+    let mut figures: [Vec<Vec<f64>>; 4] = Default::default();
     for _ in 0..rounds {
         for (side, figures) in sides.iter().zip(&mut figures) {
             figures.push(gate(side));
@@ -56,6 +67,7 @@ pub fn all(rounds: usize) -> Vec<Row> {
             name,
             without: column(0, call),
             with: column(1, call),
+            peer: column(3, call),
             goal: Goal::Adds(*goal),
         })
         .collect();
@@ -64,6 +76,7 @@ pub fn all(rounds: usize) -> Vec<Row> {
         name: "cuLaunchKernel, 99% share",
         without: column(0, launch),
         with: column(2, launch),
+        peer: Vec::new(),
         goal: Goal::Adds(60.0),
     };
     rows.insert(launch + 1, shared);
@@ -101,7 +114,13 @@ fn exec(rounds: usize) -> [Row; 2] {
     }
     let [without, empty, ours] = figures;
     [
-        Row { name: "/bin/true, empty library", without: without.clone(), with: empty, goal: Goal::None },
-        Row { name: "/bin/true", without, with: ours, goal: Goal::TimesEmpty(2.0) },
+        Row {
+            name: "/bin/true, empty library",
+            without: without.clone(),
+            with: empty,
+            peer: Vec::new(),
+            goal: Goal::None,
+        },
+        Row { name: "/bin/true", without, with: ours, peer: Vec::new(), goal: Goal::TimesEmpty(2.0) },
     ]
 }
