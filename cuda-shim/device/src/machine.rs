@@ -3,7 +3,7 @@
 /// Longest device name in bytes, as in the driver's own 96-byte buffers.
 pub const MAX_NAME: usize = 96;
 /// Most devices of one machine.
-pub const MAX_DEVICES: usize = 16;
+pub const MAX_DEVICES: usize = 32;
 /// Most kernel rules of one machine.
 pub const MAX_RULES: usize = 64;
 /// Longest pattern of a kernel rule in bytes.
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn presets_name_count_and_model() {
         assert_eq!(Machine::preset("2xA100").map(|m| m.devices.len()), Some(2));
-        for bad in ["NOSUCH", "0xH100", "17xH100", "xH100", "2x", ""] {
+        for bad in ["NOSUCH", "0xH100", "33xH100", "xH100", "2x", ""] {
             assert!(Machine::preset(bad).is_none(), "{bad}");
         }
     }
