@@ -155,13 +155,13 @@ mod tests {
     fn what_is_wrong_is_told_with_its_line_and_its_key() {
         for (text, told) in [
             ("", "missing field `device`"),
-            ("device = []", "1 to 16 devices"),
+            ("device = []", "1 to 32 devices"),
             ("[[device]]\nlike = \"H900\"", "H900"),
             ("[[device]]\nlike = \"H100\"\nmemroy = \"1GiB\"", "memroy"),
             ("[[device]]\nlike = \"H100\"\nmemory = \"1GB\"", "80GiB"),
             ("[[device]]\nlike = \"H100\"\nmemory = \"0GiB\"", "80GiB"),
             ("[[device]]\nlike = \"H100\"\nmemory = 80", "memory"),
-            ("[[device]]\nlike = \"H100\"\ncount = 17", "1 to 16 devices"),
+            ("[[device]]\nlike = \"H100\"\ncount = 33", "1 to 32 devices"),
             ("[[device]]\nlike = \"H100\"\ncount = 0", "count"),
             ("slice = \"2\"\n[[device]]\nlike = \"H100\"", "2ms"),
             ("cuda = \"13\"\n[[device]]\nlike = \"H100\"", "13.0"),
