@@ -1,7 +1,7 @@
 //! Namespaces and containers: mounts of one's own, PID namespaces, a limits file, podman with a CDI spec.
 //! Each of these needs something of the machine, and is skipped, by name and with the reason, without it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
         ("java_starts_and_ends_as_without_the_library", java),
+        ("a_musl_program_starts_and_ends_as_without_the_library", musl),
         ("the_release_runs_on_glibc_2_17", glibc_floor),
     ])
 }
@@ -251,14 +252,63 @@ fn java() -> Verdict {
     Verdict::Kept
 }
 
-/// The release build is the one that runs in other people's containers.
-fn glibc_floor() -> Verdict {
+const MUSL_PROGRAM: &str = r#"
+    #include <dlfcn.h>
+    #include <pthread.h>
+    #include <stdio.h>
+    static void *thread(void *driver) { return driver ? dlsym(driver, "cuInit") : dlsym(RTLD_DEFAULT, "cuInit"); }
+    int main(void)
+    {
+        void *found;
+        pthread_t id;
+        pthread_create(&id, NULL, thread, dlopen("libcuda.so.1", RTLD_NOW));
+        pthread_join(id, &found);
+        return printf("found=%d\n", found != NULL) < 0 ? 1 : 3;
+    }
+"#;
+
+/// An image of Alpine whose `LD_PRELOAD` the node has set. NVIDIA's driver does not run there; everything else shall.
+fn musl() -> Verdict {
+    let scratch = Scratch::new();
+    let (source, binary) = (scratch.path().join("musl.c"), scratch.path().join("musl"));
+    std::fs::write(&source, MUSL_PROGRAM).expect("the scratch folder is ours");
+    match Command::new("musl-gcc").arg("-o").arg(&binary).arg(&source).output() {
+        Err(why) => return Verdict::Skipped(format!("musl-gcc, of musl-tools: {why}")),
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+    }
+    let started = |library: Option<&Path>| {
+        let mut command = Command::new(&binary);
+        command.env("GPUQUOTA_MEMORY", "1GiB").env("LD_PRELOAD", library.unwrap_or(Path::new("")));
+        Program::start(command).finish()
+    };
+    let bare = started(None);
+    assert_eq!(bare.out, "found=0\n", "{bare}");
+    for library in [Some(artifact("libgpuquota.so")), released().ok()].into_iter().flatten() {
+        let quota = started(Some(&library));
+        let told = |outcome: &Outcome| (outcome.status, outcome.out.clone(), outcome.stderr.clone());
+        assert_eq!(told(&quota), told(&bare), "{}", library.display());
+    }
+    Verdict::Kept
+}
+
+/// The library of the release build, or why it is not there.
+fn released() -> Result<PathBuf, String> {
     let folder = std::env::var_os("GPUQUOTA_DIST");
     let folder = folder.as_deref().unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist").as_ref());
     let library = Path::new(folder).join("libgpuquota.so");
-    if !library.exists() {
-        return Verdict::Skipped(format!("no {}; make release builds it", library.display()));
+    if library.exists() {
+        Ok(library)
+    } else {
+        Err(format!("no {}; make release builds it", library.display()))
     }
+}
+
+/// The release build is the one that runs in other people's containers.
+fn glibc_floor() -> Verdict {
+    let library = match released() {
+        Ok(library) => library,
+        Err(why) => return Verdict::Skipped(why),
+    };
     let output =
         Command::new("readelf").arg("-VW").arg(&library).output().expect("readelf comes with binutils");
     let table = String::from_utf8_lossy(&output.stdout);
