@@ -82,7 +82,7 @@ struct gpuquota_device {
     uint64_t idle_at;      /* when virtual_time was last found behind, CLOCK_MONOTONIC ns */
     uint64_t flight_until; /* when all in flight should be over, CLOCK_MONOTONIC ns */
     uint64_t gaps_from;    /* gaps before this are forgotten, CLOCK_MONOTONIC ns */
-    uint64_t pad2;
+    uint64_t idle_ns;      /* by how much virtual_time was found behind, less what has been made up for */
     /* offset 256 */
     uint64_t gpu_time_ns;
     uint64_t waited_ns;        /* for the share */
@@ -93,7 +93,7 @@ struct gpuquota_device {
     uint64_t waited_flight_ns; /* for work of the same process that was in flight */
     uint64_t pad3;
     /* offset 320 */
-    uint64_t gaps[GPUQUOTA_GAPS];             /* idle before busy_until: start 38 bits | length 26, in 64 ns */
+    uint64_t gaps[GPUQUOTA_GAPS];             /* idle before busy_until: start 34 bits, 64 ns | length 22, 256 ns | idle 8, 1/256 */
     uint64_t wait_times[GPUQUOTA_WAIT_TIMES]; /* launches that waited: up to 100 us, 1 ms ... 100 s, and longer */
     uint64_t reserved[2];
 };

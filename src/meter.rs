@@ -47,6 +47,7 @@ pub fn books<'b>(header: &Header, device: &'b Device, pending_ns: &'b AtomicU64)
         clock: Clock {
             virtual_time: &device.virtual_time,
             idle_at: &device.idle_at,
+            idle_ns: &device.idle_ns,
             rate: &device.virtual_rate,
             longest: &device.longest,
             clamped: &device.clamped,

@@ -134,7 +134,8 @@ pub struct Device {
     pub flight_until: AtomicU64,
     /// Gaps in what was occupied are not remembered before this, CLOCK_MONOTONIC nanoseconds.
     pub gaps_from: AtomicU64,
-    _pad2: u64,
+    /// By how much the virtual time was found behind, all in all, less what has been made up for, nanoseconds.
+    pub idle_ns: AtomicU64,
 
     /// GPU time charged so far, nanoseconds.
     pub gpu_time_ns: AtomicU64,
@@ -152,7 +153,8 @@ pub struct Device {
     pub waited_flight_ns: AtomicU64,
     _pad3: u64,
 
-    /// Idle gaps before `busy_until` (`quota::share::busy`): start 38 bits | length 26 bits, in units of 64 ns.
+    /// Idle gaps before `busy_until` (`quota::share::busy`): start in 64 ns (34 bits) | length in 256 ns (22 bits) | how
+    /// much of it is idle, less one, in 1/256 (8 bits).
     pub gaps: [AtomicU64; GAPS],
     /// Launches that waited, by how long: up to 100 us, 1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, and longer.
     pub wait_times: [AtomicU64; WAIT_TIMES],
@@ -313,7 +315,7 @@ layout!(Header, size 4096, magic = 0, abi_major = 8, abi_minor = 12, length = 16
 layout!(Device, size 512, uuid = 0, state = 96, core_limit = 100, memory_limit = 104, memory_total = 112,
     claimed_by = 120, used = 128, peak = 136, denied = 144, would_deny = 152, reaped_at_ns = 160, spilled = 168,
     spills = 176, physical_limit = 184, virtual_time = 192, busy_until = 200, longest = 208, virtual_rate = 216,
-    idle_at = 224, flight_until = 232, gaps_from = 240, gpu_time_ns = 256, waited_ns = 264, launches = 272,
+    idle_at = 224, flight_until = 232, gaps_from = 240, idle_ns = 248, gpu_time_ns = 256, waited_ns = 264, launches = 272,
     waits = 280, would_wait = 288, clamped = 296, waited_flight_ns = 304, gaps = 320, wait_times = 432);
 layout!(Slot, size 512, state = 0, pid = 4, start_time = 8, pid_namespace = 16, host_pid = 24,
     priority = 28, heartbeat_ns = 32, lane_device = 64, lane_kind = 96, pending_ns = 128);

@@ -67,6 +67,7 @@ fn the_c_header_and_the_rust_layout_agree_on_every_field() {
         idle_at,
         flight_until,
         gaps_from,
+        idle_ns,
         gpu_time_ns,
         waited_ns,
         launches,

@@ -36,11 +36,6 @@ impl Rate {
     pub fn stretch(self, gpu_ns: u64) -> u64 {
         gpu_ns.saturating_mul(100) / self.0
     }
-
-    /// The GPU time that may be used in `wall_ns`.
-    fn fill(self, wall_ns: u64) -> u64 {
-        wall_ns.saturating_mul(self.0.get()) / 100
-    }
 }
 
 /// The words of one device that the share lives in.
@@ -50,6 +45,8 @@ pub struct Clock<'a> {
     pub virtual_time: &'a AtomicU64,
     /// When virtual time was last found behind: what was charged before is forgotten.
     pub idle_at: &'a AtomicU64,
+    /// By how much it was behind, all in all, less what has been made up for.
+    pub idle_ns: &'a AtomicU64,
     /// The percentage in which the virtual time's lead was reckoned; 0 at first.
     pub rate: &'a AtomicU64,
     /// Largest single charge.
@@ -100,9 +97,7 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
                 if admission != Admission::Go {
                     clock.clamped.fetch_add(1, Ordering::Relaxed);
                 }
-                if seen < now_ns {
-                    clock.idle_at.store(now_ns, Ordering::Relaxed);
-                }
+                forget(clock, seen, now_ns);
                 return admission;
             }
             Err(current) => seen = current,
@@ -113,38 +108,49 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
 /// Charges a launch that may not wait: it goes now, and later ones wait for it.
 pub fn charge(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
     remember_longest(clock, cost_ns);
-    change(clock, |seen| seen.max(now_ns).saturating_add(rate.stretch(cost_ns)));
+    let seen = change(clock, |seen| seen.max(now_ns).saturating_add(rate.stretch(cost_ns)));
+    forget(clock, seen, now_ns);
 }
 
-/// Corrects the virtual time once what was charged as `charged_ns` at `charged_at_ns` is known to have taken
-/// `actual_ns`. What was charged too much and has been forgotten since is not given back: it has cost nobody anything.
-pub fn settle(clock: Clock, charged_at_ns: u64, charged_ns: u64, actual_ns: u64, rate: Rate) {
-    if let Some(more) = actual_ns.checked_sub(charged_ns) {
-        remember_longest(clock, more);
-        change(clock, |seen| seen.saturating_add(rate.stretch(more)));
-    } else if charged_at_ns >= clock.idle_at.load(Ordering::Relaxed) {
-        let less = charged_ns.saturating_sub(actual_ns);
-        change(clock, |seen| seen.saturating_sub(rate.stretch(less)));
+/// Virtual time was found behind, and has been brought up to the clock.
+#[inline]
+fn forget(clock: Clock, seen: u64, now_ns: u64) {
+    if let Some(behind) = now_ns.checked_sub(seen).filter(|behind| *behind != 0) {
+        clock.idle_ns.fetch_add(behind, Ordering::Relaxed);
+        clock.idle_at.store(now_ns, Ordering::Relaxed);
     }
 }
 
-/// Charges what has been running for `overrun_ns` longer than it was charged for, as far as the burst's lead allows,
-/// and answers how much that is. Left alone, virtual time would fall behind while the container is at work, and the
-/// next launch would forget the difference. Beyond that lead nobody is delayed by what may be waiting for him.
-pub fn keep_up(clock: Clock, now_ns: u64, overrun_ns: u64, rate: Rate) -> u64 {
-    let mut seen = clock.virtual_time.load(Ordering::Acquire);
-    loop {
-        let most = now_ns.saturating_add(rate.stretch(BURST_NS)).saturating_sub(TURN_NS);
-        let room = rate.fill(most.saturating_sub(seen));
-        let charged = overrun_ns.min(room);
-        let next = seen.saturating_add(rate.stretch(charged));
-        if charged == 0 {
-            return 0;
-        }
-        match clock.virtual_time.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return charged,
-            Err(current) => seen = current,
-        }
+/// What is to be corrected.
+#[derive(Clone, Copy)]
+pub struct Correction {
+    /// When it was charged.
+    pub charged_at_ns: u64,
+    /// GPU time that it was charged.
+    pub charged_ns: u64,
+    /// GPU time that it took.
+    pub actual_ns: u64,
+    /// Wall time of it in which virtual time was found behind although the container was at work.
+    pub behind_ns: u64,
+}
+
+/// Corrects the virtual time once it is known how long something took.
+///
+/// What was charged too much and has been forgotten since is not given back: it has cost nobody anything. What was
+/// charged too little has let virtual time fall behind, and whoever came meanwhile has brought it up to the clock: that
+/// much is paid.
+pub fn settle(clock: Clock, correction: Correction, rate: Rate) {
+    let Correction { charged_at_ns, charged_ns, actual_ns, behind_ns } = correction;
+    if let Some(more) = actual_ns.checked_sub(charged_ns) {
+        remember_longest(clock, more);
+        // What one launch has made up for is not there for another one.
+        let owed = rate.stretch(more);
+        let paid = behind_ns.min(owed);
+        clock.idle_ns.fetch_sub(paid, Ordering::Relaxed);
+        change(clock, |seen| seen.saturating_add(owed.saturating_sub(paid)));
+    } else if charged_at_ns >= clock.idle_at.load(Ordering::Relaxed) {
+        let less = charged_ns.saturating_sub(actual_ns);
+        change(clock, |seen| seen.saturating_sub(rate.stretch(less)));
     }
 }
 
@@ -161,12 +167,13 @@ fn adopt(clock: Clock, now_ns: u64, rate: Rate) {
     });
 }
 
-fn change(clock: Clock, next: impl Fn(u64) -> u64) {
+/// Changes the virtual time; answers what it was.
+fn change(clock: Clock, next: impl Fn(u64) -> u64) -> u64 {
     let mut seen = clock.virtual_time.load(Ordering::Acquire);
     loop {
         let word = clock.virtual_time;
         match word.compare_exchange(seen, next(seen), Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return,
+            Ok(_) => return seen,
             Err(current) => seen = current,
         }
     }

@@ -6,11 +6,10 @@
 //! what others were charged already (`share::busy`). A launch that runs much longer than predicted raises the prediction
 //! of its key while it runs, so that no more of it are let in at the old price.
 
-use super::clock;
+use super::clock::Correction;
 use super::landing::{Books, Landed};
 use super::predict::{Predictor, Spoken};
 use super::traffic::{Covered, Traffic};
-use crate::sync::Ordering;
 
 /// Measured launches that one process may have in flight.
 pub const FLIGHTS: usize = 64;
@@ -44,6 +43,8 @@ pub struct Flight<H> {
     pub covered: Covered,
     /// Launches of its key that it speaks for.
     pub spoken: Spoken,
+    /// How far virtual time had been behind till then.
+    pub idle_ns: u64,
     pub(super) flying: bool,
     /// The launch after this one: its place + 1, or 0.
     pub(super) next: u8,
@@ -222,8 +223,9 @@ impl<H: Copy> Flights<H> {
             if let Seen::Running { since_ns } = seen {
                 flight.since_ns = since_ns;
             }
-            if flight.since_ns != 0 {
-                flight.keep_up(now_ns, predictor, &books);
+            if flight.since_ns != 0 && flight.is_overdue(now_ns) {
+                predictor.raise(flight.key, now_ns.saturating_sub(flight.since_ns));
+                flight.raised = true;
             }
             let over_ns = flight.launched_at_ns.saturating_add(flight.covered.ns);
             let pause_ns = (now_ns.saturating_sub(over_ns) / 16).clamp(LOOK_NS.0, LOOK_NS.1);
@@ -242,7 +244,12 @@ impl<H: Copy> Flights<H> {
             flight.prepaid_ns = flight.prepaid_ns.saturating_add(both);
             let back = both.min(flight.paid_ns);
             flight.paid_ns = flight.paid_ns.saturating_sub(back);
-            books.correct(flight.launched_at_ns, back, 0);
+            books.correct(Correction {
+                charged_at_ns: flight.launched_at_ns,
+                charged_ns: back,
+                actual_ns: 0,
+                behind_ns: 0,
+            });
         }
     }
 }
@@ -257,21 +264,6 @@ impl<H> Flight<H> {
     fn is_overdue(&self, now_ns: u64) -> bool {
         let late = self.covered.ns.saturating_mul(2).saturating_add(OVERDUE_NS);
         now_ns.saturating_sub(self.launched_at_ns) > late
-    }
-
-    /// It has been running for longer than it was charged for.
-    fn keep_up(&mut self, now_ns: u64, predictor: &Predictor, books: &Books) {
-        let ran = now_ns.saturating_sub(self.since_ns);
-        let overrun = ran.saturating_sub(self.prepaid_ns).saturating_sub(self.paid_ns);
-        if let Some(rate) = books.rate {
-            let charged = clock::keep_up(books.clock, now_ns, overrun, rate);
-            books.gpu_time_ns.fetch_add(charged, Ordering::Relaxed);
-            self.paid_ns = self.paid_ns.saturating_add(charged);
-        }
-        if self.is_overdue(now_ns) {
-            predictor.raise(self.key, ran);
-            self.raised = true;
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a launch that is over has cost, and where that is written down.
 
 use super::busy::Busy;
-use super::clock::{self, Clock, Rate};
+use super::clock::{self, Clock, Correction, Rate};
 use super::flights::Flight;
 use super::predict::{Predictor, Spoken};
 use super::traffic::{self, Covered, Traffic};
@@ -46,13 +46,18 @@ impl Books<'_> {
         let pending = self.pending_ns.swap(0, Ordering::AcqRel);
         let ran = now_ns.saturating_sub(last_launch_ns);
         if ran < pending {
-            self.correct(last_launch_ns, pending, ran);
+            self.correct(Correction {
+                charged_at_ns: last_launch_ns,
+                charged_ns: pending,
+                actual_ns: ran,
+                behind_ns: 0,
+            });
         }
     }
 
     /// A launch that was charged just now never was.
     pub(super) fn cancel(&self, now_ns: u64, charged_ns: u64) {
-        self.correct(now_ns, charged_ns, 0);
+        self.correct(Correction { charged_at_ns: now_ns, charged_ns, actual_ns: 0, behind_ns: 0 });
         traffic::correct(self.until, charged_ns, 0);
     }
 
@@ -62,11 +67,12 @@ impl Books<'_> {
         let _ = self.pending_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
     }
 
-    /// What was charged as `charged_ns` at that time took `actual_ns`.
-    pub(super) fn correct(&self, charged_at_ns: u64, charged_ns: u64, actual_ns: u64) {
-        self.gpu_time_ns.fetch_add(actual_ns.wrapping_sub(charged_ns), Ordering::Relaxed);
+    /// It is known how long something took.
+    pub(super) fn correct(&self, correction: Correction) {
+        let more = correction.actual_ns.wrapping_sub(correction.charged_ns);
+        self.gpu_time_ns.fetch_add(more, Ordering::Relaxed);
         if let Some(rate) = self.rate {
-            clock::settle(self.clock, charged_at_ns, charged_ns, actual_ns, rate);
+            clock::settle(self.clock, correction, rate);
         }
     }
 }
@@ -94,8 +100,12 @@ impl<H> Landed<H> {
         predictor.learn(flight.key, elapsed.saturating_sub(held_up));
         let due = self.due(elapsed, now_ns, traffic, books);
         let (charged, told) = self.spoken(now_ns, due);
-        let (paid, took) = (flight.paid_ns.saturating_add(charged), due.saturating_add(told));
-        books.correct(flight.launched_at_ns, paid, took);
+        books.correct(Correction {
+            charged_at_ns: flight.launched_at_ns,
+            charged_ns: flight.paid_ns.saturating_add(charged),
+            actual_ns: due.saturating_add(told),
+            behind_ns: self.behind(end_ns, books),
+        });
         traffic.correct(flight.predicted_ns, elapsed);
         traffic::correct(books.until, flight.predicted_ns, elapsed);
         due
@@ -119,6 +129,17 @@ impl<H> Landed<H> {
             share(books.busy, if alone { elapsed } else { CLOCKS_NS });
         }
         due
+    }
+
+    /// For how long virtual time was brought up to the clock while it ran on what it was not charged for.
+    fn behind(&self, end_ns: u64, books: &Books) -> u64 {
+        let flight = &self.flight;
+        let unpaid_from = self.since_ns.unwrap_or(flight.launched_at_ns).saturating_add(flight.paid_ns);
+        if books.clock.idle_at.load(Ordering::Relaxed) < unpaid_from {
+            return 0;
+        }
+        let behind = books.clock.idle_ns.load(Ordering::Relaxed).saturating_sub(flight.idle_ns);
+        behind.min(end_ns.saturating_sub(unpaid_from))
     }
 
     /// What the launches were charged that this one speaks for, and what they took.

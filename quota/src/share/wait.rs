@@ -138,9 +138,9 @@ mod tests {
 
     /// Steps until the launch goes; answers when.
     fn goes_at(mut now: u64, cost: Cost, traffic: &Traffic, land_at: Option<u64>) -> u64 {
-        let words: [AtomicU64; 5] = std::array::from_fn(|_| AtomicU64::new(0));
-        let [virtual_time, idle_at, rate, longest, clamped] = &words;
-        let clock = Clock { virtual_time, idle_at, rate, longest, clamped };
+        let words: [AtomicU64; 6] = std::array::from_fn(|_| AtomicU64::new(0));
+        let [virtual_time, idle_at, idle_ns, rate, longest, clamped] = &words;
+        let clock = Clock { virtual_time, idle_at, idle_ns, rate, longest, clamped };
         let mut wait = Wait::new(now, cost, traffic);
         let mut land_at = land_at;
         while let Step::Nap { until_ns } = wait.step(now, traffic, clock, Rate::new(50)) {

@@ -19,13 +19,6 @@ pub enum Way {
     Bursts(usize, u64),
 }
 
-impl Way {
-    /// Streams of one thread.
-    pub fn streams(self) -> usize {
-        if let Self::Ahead(streams) = self { streams } else { 1 }
-    }
-}
-
 /// One case.
 #[derive(Clone, Debug)]
 pub struct Case {

@@ -43,8 +43,8 @@ fn exact_at(shares: &[u32], lengths: &Lengths) {
                 }
                 let outcome = case.run();
                 let off = (outcome.mean - f64::from(cores)).abs();
-                // Of very many streams of very many processes some time is charged to two of them.
-                let most_off = if processes * case.way.streams() > 16 { 0.4 } else { 0.2 };
+                // What very many processes tell of late is remembered in part only.
+                let most_off = if processes > 2 { 0.4 } else { 0.2 };
                 assert!(off <= most_off && outcome.window <= most, "{case:?}: {outcome:?}");
             }
         }
@@ -80,6 +80,29 @@ fn a_share_of_all_kinds_of_kernels_is_exact() {
     exact(&Lengths::Mix(vec![5 * US, 50 * US, 500 * US]));
     exact(&Lengths::Mix(vec![50 * US, 500 * US, 6 * MS]));
     exact(&Lengths::Mix(vec![10 * US, 100 * MS]));
+}
+
+/// Kernels that are preempted for others of their container run past their prediction, and are told of late.
+#[test]
+fn a_share_of_long_kernels_beside_short_ones_is_exact() {
+    for cores in [30, 50, 75, 90] {
+        for (long, seed) in [(50 * MS, 1), (200 * MS, 2)] {
+            for processes in [1, 2] {
+                world(Host::CALM, seed, |world| {
+                    let container = world.container(cores);
+                    for _ in 0..processes {
+                        world.process(container, [sync(Lengths::Around(long), 20 * US)]);
+                    }
+                    world.process(container, [ahead(Lengths::Fixed(MS), 1, 8)]);
+                    let (from, to) = (START + 20 * SECOND, START + 200 * SECOND);
+                    world.run(to);
+                    let mean = case::percent(world.gpu.used(container, from, to), to - from);
+                    let off = (mean - f64::from(cores)).abs();
+                    assert!(off <= 0.2, "{mean}: {processes} of {long} ns at {cores}%");
+                });
+            }
+        }
+    }
 }
 
 /// Windows that begin and end where work begins and ends, where the most happens.

@@ -32,6 +32,7 @@ pub struct Container {
     pub cores: u32,
     virtual_time: AtomicU64,
     idle_at: AtomicU64,
+    idle_ns: AtomicU64,
     rate: AtomicU64,
     longest: AtomicU64,
     pub clamped: AtomicU64,
@@ -46,9 +47,9 @@ pub struct Container {
 
 impl Container {
     fn books<'b>(&'b self, pending_ns: &'b AtomicU64) -> Books<'b> {
-        let Self { virtual_time, idle_at, rate, longest, clamped, .. } = self;
+        let Self { virtual_time, idle_at, idle_ns, rate, longest, clamped, .. } = self;
         Books {
-            clock: Clock { virtual_time, idle_at, rate, longest, clamped },
+            clock: Clock { virtual_time, idle_at, idle_ns, rate, longest, clamped },
             busy: Busy { until: &self.busy_until, known_from: &self.known_from, gaps: &self.gaps },
             until: &self.until,
             gpu_time_ns: &self.gpu_time_ns,

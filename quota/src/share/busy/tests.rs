@@ -34,13 +34,24 @@ mod real {
     }
 
     #[test]
+    fn of_many_gaps_a_late_one_gets_all_that_was_idle() {
+        let words = Own::default();
+        words.busy().occupy(T - 2_000_000 * US, T);
+        let work = |turn: u64| words.busy().occupy(T + turn * 128 * US, T + (turn * 128 + 32) * US);
+        assert_eq!((0..200).map(work).sum::<u64>(), 200 * 32 * US);
+        let (late, idle) = (words.busy().occupy(T, T + 200 * 128 * US), 200 * 96 * US);
+        assert!(late.abs_diff(idle) < idle / 100, "{late} of {idle} ns");
+        assert_eq!(words.busy().occupy(T, T + 200 * 128 * US), 0);
+    }
+
+    #[test]
     fn what_is_older_than_memory_is_charged_in_full() {
         let words = Own::default();
-        for turn in 0..40 {
-            words.busy().occupy(T + turn * 100 * US, T + (turn * 100 + 50) * US);
-        }
-        assert_eq!(words.busy().occupy(T + 110 * US, T + 140 * US), 30 * US);
-        assert_eq!(words.busy().occupy(T + 3_910 * US, T + 3_940 * US), 0);
+        words.busy().occupy(T, T + US);
+        words.busy().occupy(T + 5_000_000 * US, T + 5_000_001 * US);
+        assert_eq!(words.busy().occupy(T, T + 1_000_000 * US), 1_000_000 * US);
+        let late = words.busy().occupy(T + 4_500_000 * US, T + 5_000_001 * US);
+        assert!(late.abs_diff(500_000 * US) < US, "{late}");
     }
 
     /// The union, the long way.
@@ -62,7 +73,7 @@ mod real {
             told in proptest::collection::vec((0..200u64, 1..40u64), 1..13)
         ) {
             let words = Own::default();
-            let grain = 64 * US;
+            let grain = 256 * US;
             let all: Vec<_> =
                 told.iter().map(|(at, length)| (T + at * grain, T + (at + length) * grain)).collect();
             let charged: u64 = all.iter().map(|(start, end)| words.busy().occupy(*start, *end)).sum();
