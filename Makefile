@@ -39,8 +39,8 @@ lint: ## formatting and clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 
 .PHONY: bench
-bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the raw data in bench/runs/name)
-	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN))
+bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the data in bench/runs/name, PEER=library compares)
+	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN)) $(if $(PEER),--peer $(PEER))
 
 .PHONY: release
 release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and later

@@ -1,6 +1,6 @@
 //! What gpuquota costs: the same program with and without the library, in turn, in one run, on the simulated
-//! GPU. `make bench` runs it; `--json FOLDER` also writes the
-//! raw figures there, with the table and the machine.
+//! GPU. `make bench` runs it; `--json FOLDER` also writes the raw figures there, with the table and the machine;
+//! `--peer LIBRARY` takes another library's turn in every round, under the same limit by HAMi's variables.
 //!
 //! Absolute figures are the simulator's and this machine's; what counts is the difference within a run.
 
@@ -17,15 +17,18 @@ const ROUNDS: usize = 11;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let folder = match (arguments.next(), arguments.next(), arguments.next()) {
-        (None, None, None) => None,
-        (Some(flag), Some(folder), None) if flag == "--json" => Some(PathBuf::from(folder)),
-        _ => {
-            eprintln!("usage: gpuquota-bench [--json FOLDER]");
-            return ExitCode::from(2);
+    let (mut folder, mut peer) = (None, None);
+    while let Some(flag) = arguments.next() {
+        match (flag.to_str(), arguments.next()) {
+            (Some("--json"), Some(path)) => folder = Some(PathBuf::from(path)),
+            (Some("--peer"), Some(path)) => peer = Some(PathBuf::from(path)),
+            _ => {
+                eprintln!("usage: gpuquota-bench [--json FOLDER] [--peer LIBRARY]");
+                return ExitCode::from(2);
+            }
         }
-    };
-    let rows = measure::all(ROUNDS);
+    }
+    let rows = measure::all(ROUNDS, peer.as_deref());
     let table = report::table(&rows);
     print!("{table}");
     if let Some(folder) = folder

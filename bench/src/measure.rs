@@ -1,9 +1,10 @@
 //! Takes the figures: programs on one simulated machine, the sides of each comparison in turn.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use gpuquota_promises::{Machine, Setting, artifact, program};
+use gpuquota_promises::{Machine, Outcome, Scratch, Setting, artifact, program};
 
 /// One comparison: what is measured, and every figure of every round.
 pub struct Row {
@@ -13,6 +14,8 @@ pub struct Row {
     pub without: Vec<f64>,
     /// Nanoseconds with it.
     pub with: Vec<f64>,
+    /// Nanoseconds with another library in its place, if one was named.
+    pub peer: Vec<f64>,
     /// The most that it may add, in nanoseconds.
     pub goal: Goal,
 }
@@ -39,10 +42,18 @@ const CALLS: [(&str, &str, f64); 6] = [
 ];
 
 /// All comparisons, in the order of the table.
-pub fn all(rounds: usize) -> Vec<Row> {
+pub fn all(rounds: usize, peer: Option<&Path>) -> Vec<Row> {
     let machine = Machine::new("H100");
-    let sides = [machine.bare(), machine.quota().memory("40GiB"), machine.quota().memory("40GiB").cores(99)];
-    let mut figures: [Vec<Vec<f64>>; 3] = Default::default();
+    let mut sides =
+        vec![machine.bare(), machine.quota().memory("40GiB"), machine.quota().memory("40GiB").cores(99)];
+    let scratch = Scratch::new();
+    sides.extend(peer.map(|library| {
+        let region = scratch.path().join("peer.cache");
+        let setting = machine.bare().preloading(library.to_owned(), true);
+        let setting = setting.with("CUDA_DEVICE_MEMORY_SHARED_CACHE", region).with("LIBCUDA_LOG_LEVEL", "0");
+        setting.with("CUDA_DEVICE_MEMORY_LIMIT", "40g")
+    }));
+    let mut figures: [Vec<Vec<f64>>; 4] = Default::default();
     for _ in 0..rounds {
         for (side, figures) in sides.iter().zip(&mut figures) {
             figures.push(gate(side));
@@ -56,6 +67,7 @@ pub fn all(rounds: usize) -> Vec<Row> {
             name,
             without: column(0, call),
             with: column(1, call),
+            peer: column(3, call),
             goal: Goal::Adds(*goal),
         })
         .collect();
@@ -64,22 +76,68 @@ pub fn all(rounds: usize) -> Vec<Row> {
         name: "cuLaunchKernel, 99% share",
         without: column(0, launch),
         with: column(2, launch),
+        peer: Vec::new(),
         goal: Goal::Adds(60.0),
     };
     rows.insert(launch + 1, shared);
+    rows.extend(COMPANY.iter().map(|company| company.row(rounds.div_ceil(2), &sides)));
     rows.extend(exec(rounds * 40));
     rows
+}
+
+/// A pair of cuMemAlloc and cuMemFree in company: processor time, as processors are fewer than threads.
+struct Company {
+    name: &'static str,
+    processes: usize,
+    /// What the program `pairs` is told: threads, living allocations, bytes, pairs.
+    arguments: [&'static str; 4],
+}
+
+const COMPANY: [Company; 6] = [
+    Company { name: "pair, 10 live", processes: 1, arguments: ["1", "10", "4096", "300000"] },
+    Company { name: "pair, 1,000,000 live", processes: 1, arguments: ["1", "1000000", "4096", "300000"] },
+    Company { name: "pair of 64 MiB", processes: 1, arguments: ["1", "10", "67108864", "300000"] },
+    Company { name: "pair, 8 threads", processes: 1, arguments: ["8", "10", "4096", "50000"] },
+    Company { name: "pair, 8 processes", processes: 8, arguments: ["1", "10", "4096", "50000"] },
+    Company { name: "pair, 8 processes of 8 threads", processes: 8, arguments: ["8", "10", "4096", "10000"] },
+];
+
+impl Company {
+    fn row(&self, rounds: usize, sides: &[Setting<'_>]) -> Row {
+        let mut figures: [Vec<f64>; 3] = Default::default();
+        // Without the library, with it, and the peer.
+        let sides: Vec<_> = match sides {
+            // A peer whose frees search a list would be at a million for hours.
+            [without, with, _, peer] if self.arguments[1].len() < 6 => vec![without, with, peer],
+            [without, with, ..] => vec![without, with],
+            _ => Vec::new(),
+        };
+        for _ in 0..rounds {
+            for (side, figures) in sides.iter().zip(&mut figures) {
+                let mut all: Vec<_> =
+                    (0..self.processes).map(|_| side.start("pairs", &self.arguments)).collect();
+                all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
+                all.iter_mut().for_each(|one| one.tell("go"));
+                let each = all.into_iter().map(|one| said(&one.finish().success(), "pair"));
+                figures.push(each.sum::<f64>() / self.processes as f64);
+            }
+        }
+        let [without, with, peer] = figures;
+        Row { name: self.name, without, with, peer, goal: Goal::Adds(60.0) }
+    }
+}
+
+/// A figure that a program says.
+fn said(outcome: &Outcome, key: &str) -> f64 {
+    let lines = outcome.out.lines().filter_map(|line| line.split_once('='));
+    let found = lines.filter(|(said, _)| *said == key).find_map(|(_, value)| value.parse().ok());
+    found.unwrap_or_else(|| panic!("it does not say {key}: {outcome}"))
 }
 
 /// One run of the program `gate`: a figure for each of [`CALLS`].
 fn gate(setting: &Setting<'_>) -> Vec<f64> {
     let outcome = setting.run("gate", &[]).success();
-    let figure = |key: &str| {
-        let lines = outcome.out.lines().filter_map(|line| line.split_once('='));
-        let found = lines.filter(|(said, _)| *said == key).find_map(|(_, value)| value.parse().ok());
-        found.unwrap_or_else(|| panic!("gate does not say {key}: {outcome}"))
-    };
-    CALLS.iter().map(|(key, ..)| figure(key)).collect()
+    CALLS.iter().map(|(key, ..)| said(&outcome, key)).collect()
 }
 
 /// Starting a program that never touches CUDA, with nothing, an empty library and ours preloaded.
@@ -101,7 +159,13 @@ fn exec(rounds: usize) -> [Row; 2] {
     }
     let [without, empty, ours] = figures;
     [
-        Row { name: "/bin/true, empty library", without: without.clone(), with: empty, goal: Goal::None },
-        Row { name: "/bin/true", without, with: ours, goal: Goal::TimesEmpty(2.0) },
+        Row {
+            name: "/bin/true, empty library",
+            without: without.clone(),
+            with: empty,
+            peer: Vec::new(),
+            goal: Goal::None,
+        },
+        Row { name: "/bin/true", without, with: ours, peer: Vec::new(), goal: Goal::TimesEmpty(2.0) },
     ]
 }

@@ -7,8 +7,10 @@ use crate::measure::{Goal, Row};
 
 /// The table, in Markdown: medians, what the library adds, and the goal.
 pub fn table(rows: &[Row]) -> String {
+    let peers = rows.iter().any(|row| !row.peer.is_empty());
+    let (head, rule) = if peers { (" peer | peer adds, to ours |", "--:|--:|") } else { ("", "") };
     let mut text =
-        String::from("| | without | with | ratio | added | goal | |\n|---|--:|--:|--:|--:|--:|---|\n");
+        format!("| | without | with | ratio | added | goal | |{head}\n|---|--:|--:|--:|--:|--:|---|{rule}\n");
     let empty = rows.iter().find(|row| matches!(row.goal, Goal::None)).map_or(0.0, added);
     for row in rows {
         let most = match row.goal {
@@ -25,7 +27,12 @@ pub fn table(rows: &[Row]) -> String {
         let (without, with) = (time(median(&row.without)), time(median(&row.with)));
         let ratio = format!("{:.2}", median(&row.with) / median(&row.without));
         let line = [row.name, &without, &with, &ratio, &time(added(row)), &goal, verdict].join(" | ");
-        writeln!(text, "| {line} |").expect("a String takes everything");
+        let peer = if row.peer.is_empty() {
+            " | |"
+        } else {
+            &format!(" {} | {:.1} |", time(median(&row.peer)), times(row))
+        };
+        writeln!(text, "| {line} |{}", if peers { peer } else { "" }).expect("a String takes everything");
     }
     text
 }
@@ -34,7 +41,7 @@ pub fn table(rows: &[Row]) -> String {
 pub fn write(folder: &Path, rows: &[Row], table: &str) -> std::io::Result<()> {
     let rows: Vec<_> = rows
         .iter()
-        .map(|row| serde_json::json!({ "name": row.name, "without_ns": row.without, "with_ns": row.with }))
+        .map(|row| serde_json::json!({ "name": row.name, "without_ns": row.without, "with_ns": row.with, "peer_ns": row.peer }))
         .collect();
     std::fs::create_dir_all(folder)?;
     let text = serde_json::to_string_pretty(&rows).expect("numbers and names are JSON");
@@ -54,7 +61,16 @@ fn machine() -> String {
 
 /// What the library adds: the median of the differences, each taken within one round.
 fn added(row: &Row) -> f64 {
-    median(&row.with.iter().zip(&row.without).map(|(with, without)| with - without).collect::<Vec<_>>())
+    difference(&row.with, &row.without)
+}
+
+/// How many times as much the peer adds.
+fn times(row: &Row) -> f64 {
+    difference(&row.peer, &row.without) / added(row)
+}
+
+fn difference(with: &[f64], without: &[f64]) -> f64 {
+    median(&with.iter().zip(without).map(|(with, without)| with - without).collect::<Vec<_>>())
 }
 
 fn median(figures: &[f64]) -> f64 {

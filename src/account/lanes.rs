@@ -1,8 +1,10 @@
 //! The lanes of this process: through which of them a thread charges a device, and how much each kind comes to.
 //!
 //! A lane serves one device and one kind of bytes. What programs ask for may go through several lanes, so that
-//! threads need not wait for each other; the measured kinds have one each.
+//! threads need not wait for each other; the measured kinds have one each. A process of very many devices has one lane for
+//! each of them, where all that it holds there is told as asked for.
 
+use crate::hook::cuda;
 use crate::lock::{Held, Lock};
 use crate::process::Process;
 use core::sync::atomic::{
@@ -11,7 +13,7 @@ use core::sync::atomic::{
 use gpuquota_quota::ledger;
 use gpuquota_region::hami::Used;
 use gpuquota_region::layout::{
-    DEVICES, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KIND_SPILLED, KINDS, LANES,
+    DEVICES, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KIND_SPILLED, KINDS, LANES, Slot,
 };
 
 /// Lanes that threads of one process may use at a time for what they ask of one device; beyond, they wait for each
@@ -25,6 +27,8 @@ pub struct Lanes {
     locks: [Lock; LANES],
     /// Lane + 1 by device and use; 0 for none yet. First those of what is asked for, then the other kinds.
     opened: [[AtomicU8; USES]; DEVICES],
+    /// Other kinds that go through the first lane of what is asked for, bit by bit, for want of another.
+    sharing: [AtomicU8; DEVICES],
     others: [Others; DEVICES],
 }
 
@@ -64,17 +68,44 @@ impl Process {
         self.lanes.locks.get(usize::from(lane))
     }
 
-    /// The lane of one of the other kinds; `None` where all lanes serve something else.
+    /// The lane of one of the other kinds; `None` where there is none for it.
     pub fn lane_of(&self, device: u8, kind: u8) -> Option<u8> {
         let at = DATA_LANES.wrapping_add(usize::from(kind.checked_sub(1)?));
-        let serving = self.lanes.opened.get(usize::from(device))?.get(at)?;
-        serving.load(Acquire).checked_sub(1).or_else(|| self.open_lane(device, kind, serving))
+        let uses = self.lanes.opened.get(usize::from(device))?;
+        let serving = uses.get(at)?;
+        serving.load(Acquire).checked_sub(1).or_else(|| match self.open_lane(device, kind, serving) {
+            // What lies on the host is counted in another word.
+            None if kind != KIND_SPILLED => {
+                let first = uses.first()?;
+                let lane = first.load(Acquire).checked_sub(1);
+                let lane = lane.or_else(|| self.open_lane(device, KIND_DATA, first))?;
+                serving.store(lane.wrapping_add(1), Release);
+                self.lanes.sharing.get(usize::from(device))?.fetch_or(1 << kind, Release);
+                Some(lane)
+            }
+            own => own,
+        })
+    }
+
+    /// Each device that the process may ever use keeps a lane; the others are for whoever comes first.
+    fn may_open(&self, slot: &Slot, serving: &AtomicU8) -> bool {
+        let first = |uses: &[AtomicU8; USES]| uses.first().is_some_and(|first| core::ptr::eq(first, serving));
+        if self.lanes.opened.iter().any(first) {
+            return true;
+        }
+        let served = |uses: &&[AtomicU8; USES]| uses.first().is_some_and(|first| first.load(Relaxed) != 0);
+        let waiting =
+            (cuda::device_count() as usize).saturating_sub(self.lanes.opened.iter().filter(served).count());
+        slot.lane_device.iter().filter(|lane| lane.load(Relaxed) == 0).count() > waiting
     }
 
     #[cold]
     fn open_lane(&self, device: u8, kind: u8, serving: &AtomicU8) -> Option<u8> {
         let mine = device.wrapping_add(1);
         let slot = self.slot()?;
+        if !self.may_open(slot, serving) {
+            return None;
+        }
         let lanes = &slot.lane_device;
         let lane = lanes.iter().position(|lane| lane.compare_exchange(0, mine, AcqRel, Relaxed).is_ok())?;
         slot.lane_kind.get(lane)?.store(kind, Release);
@@ -93,7 +124,15 @@ impl Process {
         let lanes = self.region()?.ours().lanes.get(self.slot_index()?)?;
         let uses = self.lanes.opened.get(usize::from(device))?.get(..DATA_LANES)?;
         let opened = uses.iter().map_while(|lane| lanes.get(usize::from(lane.load(Acquire).checked_sub(1)?)));
-        Some(opened.fold(0, |sum: u64, lane| sum.wrapping_add(lane.held.load(Acquire) >> 16)))
+        let bytes = opened.fold(0, |sum: u64, lane| sum.wrapping_add(lane.held.load(Acquire) >> 16));
+        match self.lanes.sharing.get(usize::from(device))?.load(Relaxed) {
+            0 => Some(bytes),
+            sharing => {
+                let shares = |kind: &u8| sharing >> kind & 1 != 0;
+                let others = (0..KINDS as u8).filter(shares).map(|kind| self.other_bytes(device, kind));
+                Some(bytes.wrapping_sub(others.fold(0, u64::wrapping_add)))
+            }
+        }
     }
 
     /// Bytes that this process is charged for another kind.

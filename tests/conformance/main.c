@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 
 static const struct promise *const subjects[] = {
-    bad_input, events, graphs, logs, memory, sharing, streams, virtual_memory,
+    bad_input, captures, events, graphs, logs, memory, sharing, streams, virtual_memory,
 };
 
 CUdevice device;
@@ -45,7 +45,12 @@ static const char *const source =
     "again:\n    mov.u64 %%t2, %%globaltimer;\n    sub.u64 %%t3, %%t2, %%t1;\n"
     "    setp.lt.u64 %%p, %%t3, %%t0;\n    @%%p bra again;\n    ret;\n}\n";
 
-static unsigned long long nanoseconds;
+/* The kernels of this process, and the time that each spins. */
+static struct {
+    CUfunction kernel;
+    unsigned long long nanoseconds;
+} kernels[16];
+static size_t known;
 
 CUfunction kernel_of(int milliseconds)
 {
@@ -57,13 +62,19 @@ CUfunction kernel_of(int milliseconds)
     snprintf(name, sizeof name, "spin_%dms", milliseconds);
     ok(cuModuleLoadData(&module, text));
     ok(cuModuleGetFunction(&kernel, module, name));
-    nanoseconds = milliseconds * 1000000ull;
+    holds(known < sizeof kernels / sizeof *kernels);
+    kernels[known].kernel = kernel;
+    kernels[known++].nanoseconds = milliseconds * 1000000ull;
     return kernel;
 }
 
 CUresult launch(CUfunction kernel, CUstream stream)
 {
+    unsigned long long nanoseconds = 0;
     void *parameters[] = { &nanoseconds };
+    for (size_t i = 0; i < known; i++)
+        if (kernels[i].kernel == kernel)
+            nanoseconds = kernels[i].nanoseconds;
     return cuLaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, stream, parameters, NULL);
 }
 

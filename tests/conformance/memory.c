@@ -99,11 +99,122 @@ static void pointers_tell_what_they_are(void)
     same(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr)&type), CUDA_ERROR_INVALID_VALUE);
 }
 
+static cuuint64_t attribute_of(CUmemoryPool pool, CUmemPool_attribute which)
+{
+    cuuint64_t value;
+    ok(cuMemPoolGetAttribute(pool, which, &value));
+    return value;
+}
+
+static void a_pool_keeps_what_is_freed_up_to_its_threshold(void)
+{
+    CUmemoryPool pool;
+    CUdeviceptr memory;
+    cuuint64_t all = ~0ull;
+    ok(cuDeviceGetDefaultMemPool(&pool, device));
+    for (int keeps = 0; keeps < 2; keeps++) {
+        if (keeps)
+            ok(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &all));
+        size_t before = free_bytes();
+        ok(cuMemAllocAsync(&memory, 64 * MIB, NULL));
+        same(attribute_of(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT), 64 * MIB);
+        holds(attribute_of(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) >= 64 * MIB);
+        ok(cuMemFreeAsync(memory, NULL));
+        ok(cuStreamSynchronize(NULL));
+        same(attribute_of(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT), 0);
+        same(attribute_of(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) > 0, keeps);
+        same(free_bytes() < before, keeps);
+        holds(attribute_of(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH) >= 64 * MIB);
+    }
+    ok(cuMemPoolTrimTo(pool, 0));
+    same(attribute_of(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), 0);
+}
+
+static void a_pool_holds_no_more_than_it_may(void)
+{
+    CUmemPoolProps props = {
+        .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+        .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
+        .maxSize = 64 * MIB,
+    };
+    CUmemoryPool pool, none;
+    CUdeviceptr first, second;
+    ok(cuMemPoolCreate(&pool, &props));
+    ok(cuMemAllocFromPoolAsync(&first, 48 * MIB, pool, NULL));
+    same(cuMemAllocFromPoolAsync(&second, 48 * MIB, pool, NULL), CUDA_ERROR_OUT_OF_MEMORY);
+    ok(cuMemFreeAsync(first, NULL));
+    ok(cuMemAllocFromPoolAsync(&second, 48 * MIB, pool, NULL));
+    ok(cuMemFreeAsync(second, NULL));
+    ok(cuMemPoolDestroy(pool));
+    ok(cuDeviceGetDefaultMemPool(&none, device));
+    holds(cuMemPoolDestroy(none) != CUDA_SUCCESS);
+}
+
+static void pinned_memory_has_one_address_and_is_registered_once(void)
+{
+    static char own[1 << 20] __attribute__((aligned(4096)));
+    CUdeviceptr seen;
+    unsigned flags;
+    void *pinned;
+    ok(cuMemHostAlloc(&pinned, MIB, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP));
+    ok(cuMemHostGetDevicePointer(&seen, pinned, 0));
+    same(seen, (CUdeviceptr)pinned);
+    ok(cuMemHostGetFlags(&flags, pinned));
+    holds(flags & CU_MEMHOSTALLOC_PORTABLE);
+    same(cuMemHostUnregister(own), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+    ok(cuMemHostRegister(own, sizeof own, 0));
+    same(cuMemHostRegister(own, sizeof own, 0), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
+    ok(cuMemHostUnregister(own));
+    ok(cuMemFreeHost(pinned));
+    holds(cuMemFreeHost(own) != CUDA_SUCCESS);
+}
+
+static void arrays_give_back_what_was_copied_into_them(void)
+{
+    CUDA_ARRAY_DESCRIPTOR shape = { .Width = 64, .Height = 16, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 2 };
+    static float there[16][128], back[16][128];
+    CUarray array;
+    CUDA_MEMCPY2D in = { .srcMemoryType = CU_MEMORYTYPE_HOST, .srcHost = there, .srcPitch = sizeof *there,
+                         .dstMemoryType = CU_MEMORYTYPE_ARRAY, .WidthInBytes = sizeof *there, .Height = 16 };
+    CUDA_MEMCPY2D out = { .srcMemoryType = CU_MEMORYTYPE_ARRAY, .dstMemoryType = CU_MEMORYTYPE_HOST, .dstHost = back,
+                          .dstPitch = sizeof *back, .WidthInBytes = sizeof *back, .Height = 16 };
+    for (int row = 0; row < 16; row++)
+        for (int column = 0; column < 128; column++)
+            there[row][column] = (float)(row * 1000 + column);
+    ok(cuArrayCreate(&array, &shape));
+    in.dstArray = out.srcArray = array;
+    ok(cuMemcpy2D(&in));
+    ok(cuMemcpy2D(&out));
+    same(memcmp(there, back, sizeof there), 0);
+    in.Height = 17;
+    same(cuMemcpy2D(&in), CUDA_ERROR_INVALID_VALUE);
+    ok(cuArrayDestroy(array));
+}
+
+static void a_context_takes_its_memory_with_it(void)
+{
+    CUcontext context;
+    CUdeviceptr memory, managed;
+    size_t before = free_bytes();
+    char byte;
+    ok(cuCtxCreate(&context, NULL, 0, device));
+    ok(cuMemAlloc(&memory, 64 * MIB));
+    ok(cuMemAllocManaged(&managed, 64 * MIB, CU_MEM_ATTACH_GLOBAL));
+    ok(cuCtxDestroy(context));
+    holds(cuMemcpyDtoH(&byte, memory, 1) != CUDA_SUCCESS);
+    holds(free_bytes() + 32 * MIB > before);
+}
+
 const struct promise memory[] = {
     PROMISE(the_host_reaches_managed_memory_and_no_other_of_a_device),
     PROMISE(what_the_device_writes_to_managed_memory_the_host_reads),
     PROMISE(copies_of_every_size_arrive),
     PROMISE(a_freed_block_is_none),
     PROMISE(pointers_tell_what_they_are),
+    PROMISE(a_pool_keeps_what_is_freed_up_to_its_threshold),
+    PROMISE(a_pool_holds_no_more_than_it_may),
+    PROMISE(pinned_memory_has_one_address_and_is_registered_once),
+    PROMISE(arrays_give_back_what_was_copied_into_them),
+    PROMISE(a_context_takes_its_memory_with_it),
     { 0 },
 };

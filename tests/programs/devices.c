@@ -1,5 +1,5 @@
 /* Every device of the machine, each with its primary context: its UUID, what it shows, and, after a GiB was taken of
- * the first one, what each has left. NVML's view of the same device, found by its UUID, must agree. */
+ * the first one (and with an argument of the last one), what each has left. NVML's view of the same device, found by its UUID, must agree. */
 #include <nvml.h>
 #include "common.h"
 
@@ -23,9 +23,10 @@ static nvmlDevice_t same_device(CUdevice device)
     return found;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     int count;
+    (void)argv;
     must(cuInit(0));
     must(nvmlInit_v2());
     must(cuDeviceGetCount(&count));
@@ -41,7 +42,7 @@ int main(void)
         must(cuDevicePrimaryCtxRetain(&context, device));
         must(cuCtxSetCurrent(context));
         must(cuMemGetInfo(&before, &total));
-        if (i == 0)
+        if (i == 0 || (argc > 1 && i == count - 1))
             must(cuMemAlloc(&memory, 1024 * MIB));
         must(cuMemGetInfo(&after, &total));
         must(nvmlDeviceGetMemoryInfo(same_device(device), &plain));

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         ("pytorch_with_its_own_allocator", || torch("backend:native")),
         ("pytorch_with_expandable_segments", || torch("expandable_segments:True")),
         ("pytorch_with_cuda_malloc_async", || torch("backend:cudaMallocAsync")),
+        ("the_books_of_two_pytorchs_ours_and_the_device_s_agree", books),
         ("pytorch_compiles_with_triton", || python("torch", "torch_compile.py").alike("H100", sees_the_cap)),
         ("pytorch_shares_tensors_between_processes", || {
             python("torch", "torch_sharing.py").alike("H100", sees_the_cap)
@@ -144,6 +145,61 @@ fn sees_the_cap(bare: &Outcome, quota: &Outcome) {
 fn torch(allocator: &'static str) -> Verdict {
     let client = python("torch", "torch_client.py").with("PYTORCH_ALLOC_CONF", allocator);
     client.refused_by("torch.OutOfMemoryError").alike("H100", sees_the_cap)
+}
+
+/// Two processes under one cap: what PyTorch says that it has reserved is what we charge for allocations and what the
+/// device knows, to the byte, and what the one gives back to the driver the other can have.
+fn books() -> Verdict {
+    let Client { command, .. } = python("torch", "torch_books.py");
+    let command = match command {
+        Ok(command) => command,
+        Err(why) => return Verdict::Skipped(why),
+    };
+    for allocator in ["backend:native", "expandable_segments:True", "backend:cudaMallocAsync"] {
+        let machine = Machine::new("H100");
+        let quota = machine.quota().memory(CAP).with("PYTORCH_ALLOC_CONF", allocator);
+        let start = || {
+            let script = command[1].to_str().expect("text");
+            Program::start(quota.command(&command[0], &[script])).patient(PATIENCE)
+        };
+        let mut both = [start(), start()];
+        both.iter_mut().for_each(|one| _ = one.wait_for("ready"));
+        let agree = |both: &mut [Program; 2], held: [i64; 2], answer: [i64; 2]| {
+            let mut reserved = 0;
+            for ((one, held), answer) in both.iter_mut().zip(held).zip(answer) {
+                let words = match held {
+                    0 => vec!["drop".to_owned(), "release".to_owned()],
+                    held => vec![format!("hold {held}")],
+                };
+                let mut last = 0;
+                for word in words {
+                    one.tell(&word);
+                    last = one.wait_for("reserved");
+                    assert_eq!(one.wait_for("answer"), answer, "{allocator}: {word}");
+                }
+                reserved += last;
+            }
+            let told = quota.inspect();
+            let shares = told["processes"].as_array().expect("a list").iter();
+            let books = shares.flat_map(|process| {
+                ["asked_bytes", "pool_bytes"].map(|key| process["devices"][0][key].as_i64())
+            });
+            let books: i64 = books.flatten().sum();
+            assert_eq!(reserved, books, "{allocator}: {told:#}");
+            if allocator != "backend:cudaMallocAsync" {
+                assert_eq!(books, machine.truth().device("requested_bytes"), "{allocator}: {told:#}");
+            }
+            assert!(books <= CAP, "{allocator}: {told:#}");
+        };
+        agree(&mut both, [1000, 2500], [0, 0]);
+        agree(&mut both, [6000, 6000], [2, 2]);
+        agree(&mut both, [2000, 0], [0, 0]);
+        agree(&mut both, [2500, 100], [0, 0]);
+        agree(&mut both, [0, 0], [0, 0]);
+        both.into_iter().for_each(|one| _ = one.finish().success());
+        assert!(machine.truth().device("requested_peak_bytes") <= CAP, "{allocator}");
+    }
+    Verdict::Kept
 }
 
 /// JAX takes three quarters of what it is told that the device has, and runs out of them.

@@ -1,6 +1,6 @@
 //! Several devices: each has its own cap, whoever counts them.
 
-use gpuquota_promises::{GIB, Machine, OUT_OF_MEMORY, Outcome};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome};
 
 const SECOND: &str = "GPU-513dc0da-2330-4000-8000-000000000001";
 
@@ -69,4 +69,23 @@ fn processes_with_different_subsets_share_each_device_s_cap() {
     let other = quota.run("devices", &[]).success();
     assert_eq!(other.value("taken_0"), GIB, "{other}");
     holder.finish().success();
+}
+
+/// HAMi's region has room for sixteen.
+#[test]
+fn more_than_sixteen_devices_have_a_cap_each() {
+    let machine = Machine::new("24xH100");
+    let quota = machine.quota().memory("20=3GiB,2GiB");
+    let outcome = quota.run("devices", &["last too"]).success();
+    for ordinal in 0..24 {
+        let cap = if ordinal == 20 { 3 * GIB } else { 2 * GIB };
+        let taken = if matches!(ordinal, 0 | 23) { GIB } else { 0 };
+        for (key, value) in [("total", cap), ("nvml_total", cap), ("taken", taken), ("over", OUT_OF_MEMORY)] {
+            assert_eq!(outcome.value(&format!("{key}_{ordinal}")), value, "{key} of {ordinal}: {outcome}");
+        }
+    }
+    // A context was counted on each of them, however many there are.
+    let told = quota.inspect();
+    let peaks = told["devices"].as_array().expect("a list").iter().map(|device| device["peak"].as_i64());
+    assert!(peaks.flatten().all(|peak| peak >= 512 * MIB), "{told:#}");
 }

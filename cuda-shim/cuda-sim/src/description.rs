@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use cuda_shim_device::machine::{MAX_DEVICES, MAX_NAME, MAX_PATTERN, MAX_RULES, parse_duration};
-use cuda_shim_device::{DeviceSpec, KernelRule, Machine, PRESETS};
+use cuda_shim_device::machine::{MAX_DEVICES, MAX_FAULTS, MAX_RULES};
+use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 use serde::Deserialize;
 
+use crate::faults::Fault;
 use crate::states::Outcome;
+use crate::values::{CudaVersion, Duration, Name, Pattern, Preset, Size, Version};
 
 /// The whole file. Everything but `device` may be left out.
 #[derive(Deserialize)]
@@ -27,6 +29,9 @@ struct Description {
     /// Durations by kernel name, the first match wins.
     #[serde(default)]
     kernel: Vec<Kernel>,
+    /// What goes wrong.
+    #[serde(default)]
+    fault: Vec<Fault>,
 }
 
 /// A built-in device and what is different about this one.
@@ -53,76 +58,6 @@ fn one() -> std::num::NonZeroUsize {
     std::num::NonZeroUsize::MIN
 }
 
-/// Declares a value that is written as text.
-macro_rules! text {
-    ($name:ident($inner:ty), $read:expr) => {
-        #[derive(Deserialize)]
-        #[serde(try_from = "String")]
-        struct $name($inner);
-
-        impl TryFrom<String> for $name {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                let read: fn(&str) -> Result<$inner, String> = $read;
-                read(&text).map(Self)
-            }
-        }
-    };
-}
-
-text!(Version(String), |text| {
-    let numbers =
-        text.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-    if numbers && text.len() < 32 {
-        Ok(text.into())
-    } else {
-        Err(format!("{text:?}: a version is written 580.65.06"))
-    }
-});
-text!(CudaVersion(i32), |text| {
-    let parts = text
-        .split_once('.')
-        .and_then(|(major, minor)| Some((major.parse::<u8>().ok()?, minor.parse::<u8>().ok()?)));
-    let version = parts
-        .filter(|(_, minor)| *minor < 100)
-        .map(|(major, minor)| i32::from(major) * 1000 + i32::from(minor) * 10);
-    version.ok_or_else(|| format!("{text:?}: a CUDA version is written 13.0"))
-});
-text!(Duration(u64), |text| {
-    parse_duration(text)
-        .ok_or_else(|| format!("{text:?}: write a duration such as 2ms (units ns, us, ms, s)"))
-});
-text!(Size(u64), |text| {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "B" => 1u64,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => 0,
-    };
-    let size =
-        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size > 0);
-    size.ok_or_else(|| format!("{text:?}: write a size such as 80GiB (units B, KiB, MiB, GiB)"))
-});
-text!(Preset(DeviceSpec), |text| {
-    DeviceSpec::preset(text, 0)
-        .ok_or_else(|| format!("{text:?} is no built-in device: {}", PRESETS.join(", ")))
-});
-text!(Name(String), |text| {
-    if text.is_empty() || text.len() >= MAX_NAME {
-        return Err(format!("{text:?}: a name has 1 to {} bytes", MAX_NAME - 1));
-    }
-    Ok(text.into())
-});
-text!(Pattern(String), |text| {
-    if text.is_empty() || text.len() >= MAX_PATTERN {
-        return Err(format!("{text:?}: a pattern has 1 to {} bytes", MAX_PATTERN - 1));
-    }
-    Ok(text.into())
-});
-
 /// Reads the machine that a file describes.
 pub fn read(path: &Path) -> Outcome<Machine> {
     let told = |what: &dyn std::fmt::Display| format!("machine file {}: {what}", path.display());
@@ -141,6 +76,11 @@ fn machine(text: &str) -> Outcome<Machine> {
     if description.kernel.len() > MAX_RULES {
         return Err(format!("a machine has at most {MAX_RULES} kernel rules"));
     }
+    if description.fault.len() > MAX_FAULTS {
+        return Err(format!("a machine has at most {MAX_FAULTS} faults"));
+    }
+    let faults =
+        description.fault.into_iter().map(|fault| fault.checked(devices.len())).collect::<Outcome<_>>()?;
     let usual = Machine::new(devices);
     Ok(Machine {
         driver_version: description.driver.map_or(usual.driver_version, |version| version.0),
@@ -153,6 +93,7 @@ fn machine(text: &str) -> Outcome<Machine> {
             .into_iter()
             .map(|rule| KernelRule { pattern: rule.pattern.0, duration_ns: rule.duration.0 })
             .collect(),
+        faults,
         devices: usual.devices,
     })
 }
@@ -192,6 +133,10 @@ mod tests {
             [[kernel]]
             pattern = "spin*"
             duration = "250us"
+            [[fault]]
+            call = "cuMemAlloc*"
+            nth = 3
+            error = "CUDA_ERROR_OUT_OF_MEMORY"
             "#,
         )
         .expect("a machine");
@@ -200,6 +145,8 @@ mod tests {
         assert_eq!(told, [("NVIDIA H100 80GB HBM3", 16), ("NVIDIA H100 80GB HBM3", 16), ("Small", 15)]);
         assert_ne!(machine.devices[0].uuid, machine.devices[1].uuid);
         assert_eq!((machine.cuda_version, machine.driver_version.as_str()), (12050, "555.58.02"));
+        let fault = &machine.faults[0];
+        assert_eq!((fault.call.as_str(), fault.nth, fault.error), ("cuMemAlloc*", Some(3), 2));
         assert_eq!((machine.teardown_ns, machine.kernels[0].duration_ns), (50_000_000, 250_000));
         assert_eq!(machine.slice_ns, Machine::new(Vec::new()).slice_ns);
     }
@@ -208,17 +155,26 @@ mod tests {
     fn what_is_wrong_is_told_with_its_line_and_its_key() {
         for (text, told) in [
             ("", "missing field `device`"),
-            ("device = []", "1 to 16 devices"),
+            ("device = []", "1 to 32 devices"),
             ("[[device]]\nlike = \"H900\"", "H900"),
             ("[[device]]\nlike = \"H100\"\nmemroy = \"1GiB\"", "memroy"),
             ("[[device]]\nlike = \"H100\"\nmemory = \"1GB\"", "80GiB"),
             ("[[device]]\nlike = \"H100\"\nmemory = \"0GiB\"", "80GiB"),
             ("[[device]]\nlike = \"H100\"\nmemory = 80", "memory"),
-            ("[[device]]\nlike = \"H100\"\ncount = 17", "1 to 16 devices"),
+            ("[[device]]\nlike = \"H100\"\ncount = 33", "1 to 32 devices"),
             ("[[device]]\nlike = \"H100\"\ncount = 0", "count"),
             ("slice = \"2\"\n[[device]]\nlike = \"H100\"", "2ms"),
             ("cuda = \"13\"\n[[device]]\nlike = \"H100\"", "13.0"),
             ("driver = \"new\"\n[[device]]\nlike = \"H100\"", "580.65.06"),
+            ("[[fault]]\ncall = \"cuInit\"\n[[device]]\nlike = \"H100\"", "neither error nor delay"),
+            ("[[fault]]\ncall = \"cuInit\"\nlost = 1\n[[device]]\nlike = \"H100\"", "has 1 devices"),
+            (
+                "[[fault]]\ncall = \"cuInit\"\nerror = \"BAD\"\n[[device]]\nlike = \"H100\"",
+                "none of its errors",
+            ),
+            ("[[fault]]\ncall = \"cuInt\"\nlost = 0\n[[device]]\nlike = \"H100\"", "no such function"),
+            ("[[fault]]\ncall = \"open\"\nlost = 0\n[[device]]\nlike = \"H100\"", "no such function"),
+            ("[[fault]]\ncall = \"cuInit\"\nnth = 0\n[[device]]\nlike = \"H100\"", "nth"),
             ("[[device]\nlike = \"H100\"", "line 1"),
         ] {
             let error = machine(text).expect_err(text);

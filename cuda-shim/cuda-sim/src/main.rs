@@ -1,10 +1,12 @@
 //! `cuda-sim`: any command on a simulated machine, and what its devices themselves know.
 
 mod description;
+mod faults;
 mod libdir;
 mod run;
 mod states;
 mod truth;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -5,10 +5,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::machine::{MAX_DEVICES, MAX_NAME, MAX_PATTERN, MAX_RULES};
+use crate::machine::{MAX_DEVICES, MAX_FAULTS, MAX_NAME, MAX_PATTERN, MAX_RULES};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x03");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x04");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 1024;
 /// Processes that can work on one device at the same time.
@@ -79,6 +79,19 @@ pub struct SpecCells {
 pub struct RuleCells {
     pub pattern: [Word; MAX_PATTERN / 8],
     pub duration_ns: Word,
+}
+
+/// One fault. Written once, before [`Header::magic`].
+#[repr(C)]
+pub struct FaultCells {
+    pub call: [Word; MAX_PATTERN / 8],
+    /// 0 for every call.
+    pub nth: Word,
+    pub error: Word,
+    pub delay_ns: Word,
+    pub sticky: Word,
+    /// Index + 1 of the device that is lost, 0 for none.
+    pub lost: Word,
 }
 
 /// Bytes and work of one process on one device. Memory cells: under the device's memory lock.
@@ -231,7 +244,8 @@ pub struct Device {
     pub context: Word,
     /// Rows of `shared` ever used.
     pub shared_used: Word,
-    _spare: Word,
+    /// 1 once the device is lost.
+    pub lost: Word,
     pub schedule_lock: Word,
     /// Occupied seats.
     pub seated: Word,
@@ -265,10 +279,12 @@ pub struct Header {
     pub rule_count: Word,
     /// Slots that are live or in teardown, as the last reap found them.
     pub living: Word,
-    _spare: [Word; 4],
+    pub fault_count: Word,
+    _spare: [Word; 3],
     pub driver_version: [Word; 8],
     pub specs: [SpecCells; MAX_DEVICES],
     pub rules: [RuleCells; MAX_RULES],
+    pub faults: [FaultCells; MAX_FAULTS],
 }
 
 /// The whole file.

@@ -8,6 +8,7 @@
 //! - `shared_event`: events that several processes know;
 //! - [`seat`]: a process at a device: its timeline of work, waiting, completion times;
 //! - [`memory`], `shared`: bytes held, by device and by process, and by several processes;
+//! - `faults`: what goes wrong by script;
 //! - `reap`: gives back what the dead held;
 //! - [`state`]: the file: creating, opening, taking a process slot;
 //! - `sched`: time slicing between processes, pure;
@@ -21,6 +22,7 @@
 //! raised in the same critical section that raises the sum, so they miss no instant.
 
 mod clock;
+mod faults;
 mod layout;
 mod liveness;
 mod lock;
@@ -35,8 +37,9 @@ pub mod state;
 pub mod truth;
 
 pub use clock::Clock;
+pub use faults::Faults;
 pub use liveness::raise as out_of_the_way;
-pub use machine::{DeviceSpec, KernelRule, MAX_PATTERN, Machine, PRESETS};
+pub use machine::{DeviceSpec, Fault, KernelRule, MAX_PATTERN, Machine, PRESETS};
 pub use memory::{MemoryGuard, OutOfMemory};
 pub use seat::Seat;
 pub use shared::SharedKey;

@@ -3,10 +3,12 @@
 /// Longest device name in bytes, as in the driver's own 96-byte buffers.
 pub const MAX_NAME: usize = 96;
 /// Most devices of one machine.
-pub const MAX_DEVICES: usize = 16;
+pub const MAX_DEVICES: usize = 32;
 /// Most kernel rules of one machine.
 pub const MAX_RULES: usize = 64;
-/// Longest pattern of a kernel rule in bytes.
+/// Most faults of one machine.
+pub const MAX_FAULTS: usize = 32;
+/// Longest pattern of a kernel rule or a fault in bytes.
 pub const MAX_PATTERN: usize = 128;
 
 const MIB: u64 = 1 << 20;
@@ -66,6 +68,47 @@ pub struct KernelRule {
     pub duration_ns: u64,
 }
 
+/// What goes wrong, when a call is made whose name matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Names of functions of libcuda or NVML, with or without their suffixes (`_v2`, `_ptsz`); `*` stands for any
+    /// run of characters.
+    pub call: String,
+    /// Only the call of this number, from 1, in each process; `None` for every call.
+    pub nth: Option<u64>,
+    /// What it answers, a `CUresult` or an `nvmlReturn_t`; 0 if it goes on as usual.
+    pub error: i32,
+    /// How much longer it takes.
+    pub delay_ns: u64,
+    /// Every call of the process answers the same from then on, as after an error of the device's.
+    pub sticky: bool,
+    /// The device of this index is lost for all processes.
+    pub lost: Option<usize>,
+}
+
+impl Fault {
+    /// Whether it is one of the function that is exported as `export`.
+    pub fn is_of(&self, export: &str) -> bool {
+        let laned = export.trim_end_matches("_ptsz").trim_end_matches("_ptds");
+        let base = match laned.rsplit_once("_v") {
+            Some((base, version)) if version.bytes().all(|byte| byte.is_ascii_digit()) => base,
+            _ => laned,
+        };
+        matches(&self.call, export) || matches(&self.call, base)
+    }
+}
+
+/// Whether `pattern`, in which `*` stands for any run of characters, is all of `name`.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {
+            rest.is_empty()
+                || (0..=tail.len()).any(|skip| tail.is_char_boundary(skip) && matches(rest, &tail[skip..]))
+        }),
+    }
+}
+
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -83,6 +126,8 @@ pub struct Machine {
     pub launch_queue: u32,
     /// Durations by kernel name, first match wins.
     pub kernels: Vec<KernelRule>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
 }
 
 impl std::str::FromStr for KernelRule {
@@ -227,6 +272,7 @@ impl Machine {
             teardown_ns: 0,
             launch_queue: 1024,
             kernels: Vec::new(),
+            faults: Vec::new(),
         }
     }
 
@@ -251,7 +297,7 @@ mod tests {
     #[test]
     fn presets_name_count_and_model() {
         assert_eq!(Machine::preset("2xA100").map(|m| m.devices.len()), Some(2));
-        for bad in ["NOSUCH", "0xH100", "17xH100", "xH100", "2x", ""] {
+        for bad in ["NOSUCH", "0xH100", "33xH100", "xH100", "2x", ""] {
             assert!(Machine::preset(bad).is_none(), "{bad}");
         }
     }

@@ -32,7 +32,8 @@ impl State {
                 self.give_back(index);
                 slot.state.set(ENDED);
             }
-            living += u64::from(matches!(slot.state.get(), LIVE | TEARDOWN));
+            // Who only looks takes nothing, and nobody waits for it.
+            living += u64::from(matches!(slot.state.get(), LIVE | TEARDOWN) && slot.client.get() != 0);
         }
         layout.header.living.set(living);
     }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
 use crate::liveness::{self, Life};
-use crate::machine::{DeviceSpec, KernelRule, MAX_DEVICES, MAX_RULES, Machine};
+use crate::machine::{DeviceSpec, Fault, KernelRule, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine};
 
 /// Why there is no simulated machine.
 #[derive(Debug)]
@@ -284,6 +284,15 @@ fn write_machine(header: &Header, machine: &Machine) {
         layout::write_text(&cells.pattern, &rule.pattern);
         cells.duration_ns.set(rule.duration_ns);
     }
+    header.fault_count.set(machine.faults.len().min(MAX_FAULTS) as u64);
+    for (cells, fault) in header.faults.iter().zip(&machine.faults) {
+        layout::write_text(&cells.call, &fault.call);
+        cells.nth.set(fault.nth.unwrap_or(0));
+        cells.error.set(fault.error as u64);
+        cells.delay_ns.set(fault.delay_ns);
+        cells.sticky.set(fault.sticky.into());
+        cells.lost.set(fault.lost.map_or(0, |device| device as u64 + 1));
+    }
     for (cells, spec) in header.specs.iter().zip(&machine.devices) {
         layout::write_text(&cells.name, &spec.name);
         for (cell, half) in cells.uuid.iter().zip(spec.uuid.as_chunks::<8>().0) {
@@ -341,6 +350,17 @@ fn read_machine(header: &Header) -> Machine {
             .map(|cells| KernelRule {
                 pattern: layout::read_text(&cells.pattern),
                 duration_ns: cells.duration_ns.get(),
+            })
+            .collect(),
+        faults: header.faults[..(header.fault_count.get() as usize).min(MAX_FAULTS)]
+            .iter()
+            .map(|cells| Fault {
+                call: layout::read_text(&cells.call),
+                nth: Some(cells.nth.get()).filter(|nth| *nth > 0),
+                error: cells.error.get() as i32,
+                delay_ns: cells.delay_ns.get(),
+                sticky: cells.sticky.get() != 0,
+                lost: cells.lost.get().checked_sub(1).map(|device| device as usize),
             })
             .collect(),
     }

@@ -113,6 +113,8 @@ impl World {
             self.state.memory(index).release_context(overhead);
             return Err(OUT_OF_MEMORY);
         }
+        // From now on this process is company to others.
+        self.state.reap();
         let id = self.new_id();
         let stream = Stream::legacy(handle, id);
         let legacy = self.streams.add(stream);

@@ -208,11 +208,18 @@ macro_rules! export {
             }
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(stringify!($name), body($crate::ffi::Lane::Legacy $(, $arg)*))
+                $crate::ffi::result(
+                    stringify!($name),
+                    $crate::faults::meet(stringify!($name)).and_then(|()| body($crate::ffi::Lane::Legacy $(, $arg)*)),
+                )
             }
             #[unsafe(no_mangle)]
             extern "C" fn $twin($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(stringify!($twin), body($crate::ffi::Lane::PerThread $(, $arg)*))
+                $crate::ffi::result(
+                    stringify!($twin),
+                    $crate::faults::meet(stringify!($twin))
+                        .and_then(|()| body($crate::ffi::Lane::PerThread $(, $arg)*)),
+                )
             }
         };
         $crate::ffi::export!($($rest)*);
@@ -229,7 +236,10 @@ macro_rules! export {
             }
             #[unsafe(no_mangle)]
             extern "C" fn $name($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(stringify!($name), body($($arg),*))
+                $crate::ffi::result(
+                stringify!($name),
+                $crate::faults::meet(stringify!($name)).and_then(|()| body($($arg),*)),
+            )
             }
             $crate::ffi::alias!([$($($alias)+)?] $($arg: $ty),*);
         };
@@ -244,7 +254,10 @@ macro_rules! alias {
     ([$name:ident $($more:ident)*] $($arg:ident: $ty:ty),*) => {
         #[unsafe(no_mangle)]
         extern "C" fn $name($($arg: $ty),*) -> i32 {
-            $crate::ffi::result(stringify!($name), body($($arg),*))
+            $crate::ffi::result(
+                stringify!($name),
+                $crate::faults::meet(stringify!($name)).and_then(|()| body($($arg),*)),
+            )
         }
         $crate::ffi::alias!([$($more)*] $($arg: $ty),*);
     };

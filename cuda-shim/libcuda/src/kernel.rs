@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::sync::{Arc, OnceLock};
 
+use cuda_shim_device::machine::matches;
 use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 
 use crate::context::Context;
@@ -101,17 +102,6 @@ fn rules_of_environment() -> &'static [KernelRule] {
             })
             .collect()
     })
-}
-
-/// Whether `pattern`, in which `*` stands for any run of characters, is all of `name`.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {
-            rest.is_empty()
-                || (0..=tail.len()).any(|skip| tail.is_char_boundary(skip) && matches(rest, &tail[skip..]))
-        }),
-    }
 }
 
 /// The last name in a mangled C++ symbol: `busy` of `_ZN3app4busyEPf`; other symbols as they are.

@@ -3,7 +3,8 @@
 //! Kernels take time and compute nothing; copies, fills and host functions are real. All processes of a simulated
 //! machine share its devices through `cuda-shim-device`. The rooms, from the border inwards:
 //!
-//! - `ffi`, `abi`, `status`, `logs`, `table`: arguments, structs, errors and their log, handles;
+//! - `ffi`, `abi`, `status`, `logs`, `faults`, `table`: arguments, structs, errors, their log and their script,
+//!   handles;
 //! - `start`, `symbols`, `dark`, `stubs`: how a process gets in, where functions are, private tables, what is missing;
 //! - `device`, `attributes`, `context`, `module`, `image`, `ptx`, `kernel`, `occupancy`, `launch`: what there is and what
 //!   runs on it;
@@ -20,6 +21,7 @@ mod context;
 mod dark;
 mod device;
 mod event;
+mod faults;
 mod ffi;
 mod graph;
 mod heap;

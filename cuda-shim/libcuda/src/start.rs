@@ -14,6 +14,7 @@ use cuda_shim_symbols::Found;
 use crate::bytes;
 use crate::context;
 use crate::dark;
+use crate::faults;
 use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::graph::memory::Usage;
 use crate::heap::{Heap, REACH};
@@ -108,6 +109,8 @@ fn start() -> Outcome {
         eprintln!("simulated libcuda: {error}");
         NO_DEVICE
     })?;
+    faults::arm(state);
+    faults::meet("cuInit")?;
     let visible = match std::env::var("CUDA_VISIBLE_DEVICES") {
         Ok(list) => visible_devices(state.machine(), &list),
         Err(_) => (0..state.machine().devices.len()).collect(),

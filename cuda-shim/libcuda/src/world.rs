@@ -123,6 +123,11 @@ impl Driver {
         let _ = DRIVER.set(Driver { state, world: Spin::new(world) });
     }
 
+    /// Whether this process has a context on a device that is `meant` by its index in the machine.
+    pub fn works_on(&self, meant: impl Fn(usize) -> bool) -> bool {
+        self.world.lock().devices.iter().any(|device| device.seat.is_some() && meant(device.index))
+    }
+
     /// Whether `cuInit` succeeded in this process or the one that it was forked from.
     pub fn was_published() -> bool {
         DRIVER.get().is_some()

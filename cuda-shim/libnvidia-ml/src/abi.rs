@@ -32,6 +32,8 @@ pub enum Error {
     DriverNotLoaded = 9,
     /// Nothing happened in time.
     Timeout = 10,
+    /// The device is gone from the bus.
+    GpuIsLost = 15,
     /// A structure of a version that the driver does not know.
     ArgumentVersionMismatch = 25,
     /// The machine is there, but cannot be used.
@@ -53,7 +55,10 @@ macro_rules! nvml {
         #[allow(non_snake_case, unsafe_code)]
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($argument: $kind),*) -> $crate::abi::Code {
-            $crate::abi::code($crate::library::machine().and_then(|_| $body))
+            match $crate::library::meet(stringify!($name)) {
+                0 => $crate::abi::code($crate::library::machine().and_then(|_| $body)),
+                fault => fault,
+            }
         }
     )+};
 }

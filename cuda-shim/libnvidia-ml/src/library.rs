@@ -1,13 +1,13 @@
 //! Initialisation, the machine behind the library, and handles.
 
 use core::ffi::{CStr, c_char, c_void};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, OnceLock};
 
 use cuda_shim_device::machine::MAX_DEVICES;
-use cuda_shim_device::{DeviceSpec, OpenError, State, open_from_env};
+use cuda_shim_device::{DeviceSpec, Faults, OpenError, State, open_from_env};
 
-use crate::abi::{Answer, Code, Error, code};
+use crate::abi::{Code, Error, code};
 
 /// How often `nvmlInit` was called and not undone.
 static USERS: AtomicU32 = AtomicU32::new(0);
@@ -32,31 +32,46 @@ pub fn open() -> Result<&'static State, Error> {
     })
 }
 
-fn init() -> Answer {
-    open()?;
-    USERS.fetch_add(1, Ordering::Relaxed);
-    Ok(())
+/// The code with which a call fails by the machine's script, 0 for none.
+pub fn meet(call: &str) -> Code {
+    static FAULTS: OnceLock<Option<Faults>> = OnceLock::new();
+    match open() {
+        Ok(state) => FAULTS
+            .get_or_init(|| Faults::of(state))
+            .as_ref()
+            .map_or(0, |faults| faults.meet(state, call) as Code),
+        Err(_) => 0,
+    }
+}
+
+fn init(call: &str) -> Code {
+    match meet(call) {
+        0 => code(open().map(|_| {
+            USERS.fetch_add(1, Ordering::Relaxed);
+        })),
+        fault => fault,
+    }
 }
 
 /// Flags ask for leniency about devices that do not answer; all of ours do.
 #[allow(unsafe_code, non_snake_case)]
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInitWithFlags(_flags: u32) -> Code {
-    code(init())
+    init("nvmlInitWithFlags")
 }
 
 /// As [`nvmlInitWithFlags`] without flags.
 #[allow(unsafe_code, non_snake_case)]
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit_v2() -> Code {
-    code(init())
+    init("nvmlInit_v2")
 }
 
 /// The first version, which fails where one device does; here none does.
 #[allow(unsafe_code, non_snake_case)]
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit() -> Code {
-    code(init())
+    init("nvmlInit")
 }
 
 /// Undoes one call of `nvmlInit`.
@@ -128,6 +143,7 @@ impl Handle {
         let offset = self.0.addr().wrapping_sub(PLACES.as_ptr().addr());
         let index = offset / size_of::<u64>();
         match state.machine().devices.get(index) {
+            Some(_) if state.is_lost(index) => Err(Error::GpuIsLost),
             Some(spec) if offset.is_multiple_of(size_of::<u64>()) => Ok(Device { state, index, spec }),
             _ => Err(Error::InvalidArgument),
         }

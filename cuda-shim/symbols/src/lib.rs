@@ -1,4 +1,5 @@
-//! The symbol side of a CUDA driver: what it exports, and how `cuGetProcAddress` chooses among it.
+//! The symbol side of a CUDA driver: what it exports, how `cuGetProcAddress` chooses among it, and what errors are
+//! called.
 //!
 //! A name such as `cuMemAlloc` stands for several exports: one per version of its signature and, for calls
 //! that imply a stream, one per kind of default stream. [`ROWS`] lists them all, [`find`] is the rule. This
@@ -7,7 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+mod errors;
 mod table;
+
+pub use errors::{CUDA_ERRORS, NVML_ERRORS};
 
 /// One export of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use crate::abi::{InstantiateParams, UpdateResult};
 use crate::capture;
 use crate::ffi::{In, Lane, Out, Outcome, export};
 use crate::graph::{Graph, Node, owns_memory};
+use crate::hostfn::HostCall;
 use crate::op::Op;
 use crate::status::{GRAPH_EXEC_UPDATE_FAILURE, INVALID_VALUE, NOT_SUPPORTED};
 use crate::stream::Stream;
@@ -165,7 +166,8 @@ impl World {
         Ok(graph)
     }
 
-    fn run(&mut self, handle: Handle<GraphExec>, stream: Handle<Stream>) -> Outcome<Vec<Op>> {
+    /// Begins a launch: its memory, its time, its events. What it moves and whom it calls is still to be done.
+    fn run(&mut self, handle: Handle<GraphExec>, stream: Handle<Stream>) -> Outcome<Launched> {
         let exec = self.execs.get(handle)?;
         let (plan, tail, again) = (exec.plan.clone(), exec.tail, exec.flags & AUTO_FREE != 0);
         let ops: Vec<Op> =
@@ -177,25 +179,47 @@ impl World {
                 self.follow(stream, &mark)?;
             }
         }
-        for op in &ops {
-            match op {
-                Op::Alloc(address, _) => self.begin_graph_memory(*address, again)?,
-                // A free without an allocation before it in this launch may find nothing to free.
-                Op::Free(address) => drop(self.free(*address)),
-                _ => {}
-            }
-        }
+        self.change_memory(&ops, again)?;
         let start = self.lay_out_graph(stream, tail, &plan.busy, plan.kernels, plan.length)?;
+        let mut calls = Vec::new();
         for (op, (begin, end)) in ops.iter().zip(&plan.spans) {
             match op {
-                Op::Host(call) => self.call_host(stream, *call, Some(start + begin))?,
+                Op::Host(call) => calls.push((*call, start + begin)),
                 Op::Record(event) => self.record_at(*event, stream, start + end)?,
                 op => op.touch(self),
             }
         }
         self.execs.get_mut(handle)?.tail = start + plan.length;
-        Ok(ops)
+        Ok(Launched { ops, calls })
     }
+
+    /// Allocates and frees what a launch does; nothing if it cannot have all.
+    fn change_memory(&mut self, ops: &[Op], again: bool) -> Outcome {
+        for (index, op) in ops.iter().enumerate() {
+            match op {
+                Op::Alloc(address, _) => {
+                    if let Err(status) = self.begin_graph_memory(*address, again) {
+                        for op in &ops[..index] {
+                            if let Op::Alloc(address, _) = op {
+                                let _ = self.end_graph_memory(*address);
+                            }
+                        }
+                        return Err(status);
+                    }
+                }
+                // A free without an allocation before it in this launch may find nothing to free.
+                Op::Free(address) => drop(self.free(*address)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A launch that was begun: what it does, and whom it calls at which seat time.
+struct Launched {
+    ops: Vec<Op>,
+    calls: Vec<(HostCall, u64)>,
 }
 
 fn instantiate(out: Out<Handle<GraphExec>>, graph: Handle<Graph>, flags: u64) -> Outcome {
@@ -225,10 +249,12 @@ fn launch(lane: Lane, exec: Handle<GraphExec>, stream: Handle<Stream>) -> Outcom
         return captured.map(|_| ());
     }
     capture::intercept(&mut world, stream, Op::Empty)?;
-    let ops = world.run(exec, stream)?;
+    let Launched { ops, calls } = world.run(exec, stream)?;
     drop(world);
     ops.iter().for_each(Op::perform);
-    Ok(())
+    // A function of the host finds the bytes that were moved before it.
+    let mut world = if calls.is_empty() { return Ok(()) } else { crate::world::world()? };
+    calls.into_iter().try_for_each(|(call, time)| world.call_host(stream, call, Some(time)))
 }
 
 /// Takes a graph's work over into an instantiated one of the same shape; else tells why not.

@@ -1,0 +1,98 @@
+//! Values of machine files that are written as text.
+
+use cuda_shim_device::machine::{MAX_NAME, MAX_PATTERN, parse_duration};
+use cuda_shim_device::{DeviceSpec, PRESETS};
+use serde::Deserialize;
+
+/// Declares values that are written as text, each with the function that reads it.
+macro_rules! text {
+    ($($(#[$doc:meta])* $name:ident($inner:ty) by $read:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(pub $inner);
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                $read(&text).map(Self)
+            }
+        }
+    )*};
+}
+
+text! {
+    /// The version of a driver.
+    Version(String) by version;
+    /// A CUDA version as `1000 * major + 10 * minor`.
+    CudaVersion(i32) by cuda_version;
+    /// Nanoseconds.
+    Duration(u64) by duration;
+    /// Bytes.
+    Size(u64) by size;
+    /// A built-in device by its name.
+    Preset(DeviceSpec) by preset;
+    /// The name of a device.
+    Name(String) by name;
+    /// A name in which `*` stands for any run of characters.
+    Pattern(String) by pattern;
+}
+
+fn version(text: &str) -> Result<String, String> {
+    let numbers =
+        text.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    if numbers && text.len() < 32 {
+        Ok(text.into())
+    } else {
+        Err(format!("{text:?}: a version is written 580.65.06"))
+    }
+}
+
+fn cuda_version(text: &str) -> Result<i32, String> {
+    let parts = text
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse::<u8>().ok()?, minor.parse::<u8>().ok()?)));
+    let version = parts
+        .filter(|(_, minor)| *minor < 100)
+        .map(|(major, minor)| i32::from(major) * 1000 + i32::from(minor) * 10);
+    version.ok_or_else(|| format!("{text:?}: a CUDA version is written 13.0"))
+}
+
+fn duration(text: &str) -> Result<u64, String> {
+    parse_duration(text)
+        .ok_or_else(|| format!("{text:?}: write a duration such as 2ms (units ns, us, ms, s)"))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "B" => 1u64,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => 0,
+    };
+    let size =
+        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size > 0);
+    size.ok_or_else(|| format!("{text:?}: write a size such as 80GiB (units B, KiB, MiB, GiB)"))
+}
+
+fn preset(text: &str) -> Result<DeviceSpec, String> {
+    DeviceSpec::preset(text, 0)
+        .ok_or_else(|| format!("{text:?} is no built-in device: {}", PRESETS.join(", ")))
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() >= MAX_NAME {
+        return Err(format!("{text:?}: a name has 1 to {} bytes", MAX_NAME - 1));
+    }
+    Ok(text.into())
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() >= MAX_PATTERN {
+        return Err(format!("{text:?}: a pattern has 1 to {} bytes", MAX_PATTERN - 1));
+    }
+    Ok(text.into())
+}
