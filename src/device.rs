@@ -114,6 +114,15 @@ impl Known {
         Some(Place { context, device })
     }
 
+    /// Where calls in a context act that need not be the calling thread's.
+    pub fn place_of(&self, process: &Process, context: u64) -> Option<Place> {
+        let device = match self.contexts.get(context) {
+            Some(device) => device,
+            None => cuda::within(context, || self.learn_context(process, context))?,
+        };
+        Some(Place { context, device })
+    }
+
     #[cold]
     fn learn_context(&self, process: &Process, context: u64) -> Option<u8> {
         let index = self.of_ordinal(process, cuda::current_device()?)?;

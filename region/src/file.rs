@@ -173,8 +173,9 @@ impl Region {
             && known.swap(here.time_namespace, AcqRel) != here.time_namespace
         {
             for device in &ours.devices {
-                device.virtual_time.store(0, Relaxed);
-                device.busy_until.store(0, Relaxed);
+                let times = [&device.virtual_time, &device.busy_until, &device.idle_at, &device.flight_until];
+                let gaps = times.into_iter().chain([&device.gaps_from]).chain(&device.gaps);
+                gaps.for_each(|time| time.store(0, Relaxed));
             }
         }
     }

@@ -170,7 +170,13 @@ impl Truth {
     /// A number of device 0, by its name in the JSON of `cuda-sim truth`.
     #[track_caller]
     pub fn device(&self, key: &str) -> i64 {
-        number(&self.0["devices"][0], key)
+        self.of_device(0, key)
+    }
+
+    /// The same of any device.
+    #[track_caller]
+    pub fn of_device(&self, device: usize, key: &str) -> i64 {
+        number(&self.0["devices"][device], key)
     }
 
     /// The device's clock in nanoseconds at the moment of asking.

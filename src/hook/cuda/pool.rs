@@ -6,8 +6,8 @@
 #![allow(unsafe_code)]
 
 use super::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUresult, CUstream, cuDeviceGetDefaultMemPool,
-    cuDeviceGetMemPool, cuMemPoolGetAttribute, hooks, is_capturing, ordinal_of, sys,
+    CUdevice, CUdeviceptr, CUresult, CUstream, cuDeviceGetDefaultMemPool, cuDeviceGetMemPool,
+    cuMemPoolGetAttribute, hooks, is_capturing, ordinal_of, sys,
 };
 use crate::account::Verdict;
 use crate::holdings::{Holding, Key, Kind};
@@ -207,8 +207,4 @@ hooks! { super::super::LIBCUDA, sys;
     cuMemPoolTrimTo: fn(pool: Pool, keep: usize) -> CUresult = |real| trimmed(pool, real());
     cuMemPoolSetAttribute: fn(pool: Pool, attribute: sys::CUmemPool_attribute, value: *mut c_void) -> CUresult
         = |real| trimmed(pool, real());
-    cuStreamSynchronize, cuStreamSynchronize_ptsz: fn(stream: CUstream) -> CUresult = |real| then_settle(real());
-    cuEventSynchronize: fn(event: CUevent) -> CUresult = |real| then_settle(real());
-    cuCtxSynchronize: fn() -> CUresult = |real| then_settle(real());
-    cuCtxSynchronize_v2: fn(context: CUcontext) -> CUresult = |real| then_settle(real());
 }
