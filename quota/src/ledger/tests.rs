@@ -93,6 +93,31 @@ mod real {
         assert_eq!((used(there), used(&here)), (0, 5));
     }
 
+    /// A lane goes to another device and comes back to a total that still names it from before.
+    #[test]
+    fn what_a_lane_did_elsewhere_is_not_taken_for_an_operation_of_the_next_owner() {
+        for (before, refused) in (0..20).flat_map(|before| [(before, false), (before, true)]) {
+            let words = Words::new(2);
+            let (there, here) = (AtomicU64::new(0), &words.total);
+            take(&words, here, 1, 5, None).expect("room");
+            take(&words, here, 0, 1, None).expect("room");
+            settle_dead(&words, here, 0).expect("it is there");
+            for _ in 0..before {
+                take(&words, &there, 0, 1, None).expect("room");
+            }
+            if refused {
+                give(&words, &there, 0, before).expect("it was taken");
+                assert!(take(&words, &there, 0, 100, Some(50)).is_err());
+            }
+            settle_dead(&words, &there, 0).expect("it is there");
+            for step in [0, 1] {
+                assert!(apply(&words, here, 0, 3, || None, &DiesAt(Cell::new(step))).is_err());
+                settle_dead(&words, here, 0).expect("it is there");
+            }
+            assert_eq!((used(&there), used(here)), (0, 5), "{before} operations, refused: {refused}");
+        }
+    }
+
     /// Threads that take pieces on the device while the budget lasts and on the host beyond it.
     #[test]
     fn what_lies_on_the_device_never_passes_the_budget_nor_all_of_it_the_cap() {
