@@ -1,6 +1,7 @@
 //! Namespaces and containers: mounts of one's own, PID namespaces, a limits file, podman with a CDI spec.
 //! Each of these needs something of the machine, and is skipped, by name and with the reason, without it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
+        ("users_of_one_container_share_its_cap_whoever_came_first", other_users),
         ("java_starts_and_ends_as_without_the_library", java),
         ("a_musl_program_starts_and_ends_as_without_the_library", musl),
         ("the_release_runs_on_glibc_2_17", glibc_floor),
@@ -249,6 +251,39 @@ fn java() -> Verdict {
         (machine.bare().run_command("java", &arguments), quota.run_command("java", &arguments));
     assert_eq!(quota.status, bare.status, "{quota}");
     assert_eq!(quota.stderr, bare.stderr);
+    Verdict::Kept
+}
+
+/// [HAMi#961](https://github.com/Project-HAMi/HAMi/issues/961): containers that do not run as root ended in a crash.
+fn other_users() -> Verdict {
+    let machine = Machine::with_driver("bound");
+    let as_nobody = |command: Command| {
+        let mut all = Command::new("setpriv");
+        all.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        all.arg(command.get_program()).args(command.get_args());
+        all
+    };
+    let may = as_nobody(machine.bare().command(program("hold"), &[])).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        return Verdict::Skipped("nobody here may start programs as another user".into());
+    }
+    for nobody_first in [false, true] {
+        let quota = machine.quota().memory(2 * GIB);
+        let open = PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(quota.home(), open).expect("the scratch folder is ours");
+        let start = |nobody: bool| {
+            let command = quota.command(program("hold"), &[]);
+            let mut program = Program::start(if nobody { as_nobody(command) } else { command });
+            program.wait_for("pid");
+            program
+        };
+        let (mut first, mut second) = (start(nobody_first), start(!nobody_first));
+        assert_eq!(first.ask(&format!("alloc {}", 3 * GIB / 2), "rc"), 0);
+        assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 2);
+        first.kill();
+        assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 0, "the dead one's bytes are back");
+        second.finish().success();
+    }
     Verdict::Kept
 }
 
