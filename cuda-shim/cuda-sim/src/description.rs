@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
-use cuda_shim_device::machine::{MAX_DEVICES, MAX_FAULTS, MAX_RULES};
+use cuda_shim_device::machine::{MAX_DEVICES, MAX_RULES};
 use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 use serde::Deserialize;
 
 use crate::faults::Fault;
+use crate::profiles::Profile;
 use crate::states::Outcome;
 use crate::values::{CudaVersion, Duration, Name, Pattern, Preset, Size, Version};
+
+/// Most faults of a file; those of its NVML come on top.
+const MOST_FAULTS: usize = 32;
 
 /// The whole file. Everything but `device` may be left out.
 #[derive(Deserialize)]
@@ -24,6 +28,8 @@ struct Description {
     teardown: Option<Duration>,
     /// Launches that one context may have pending.
     launch_queue: Option<std::num::NonZeroU32>,
+    /// What NVML does not tell.
+    nvml: Option<Profile>,
     /// In their order.
     device: Vec<Device>,
     /// Durations by kernel name, the first match wins.
@@ -89,14 +95,15 @@ fn machine(text: &str) -> Outcome<Machine> {
     if description.kernel.len() > MAX_RULES {
         return Err(format!("a machine has at most {MAX_RULES} kernel rules"));
     }
-    if description.fault.len() > MAX_FAULTS {
-        return Err(format!("a machine has at most {MAX_FAULTS} faults"));
+    if description.fault.len() > MOST_FAULTS {
+        return Err(format!("a machine has at most {MOST_FAULTS} faults"));
     }
-    let faults = description
+    let mut faults = description
         .fault
         .into_iter()
         .map(|fault| fault.checked(usual.devices.len()))
-        .collect::<Outcome<_>>()?;
+        .collect::<Outcome<Vec<_>>>()?;
+    faults.extend(description.nvml.into_iter().flat_map(Profile::faults));
     Ok(Machine {
         driver_version: description.driver.map_or(usual.driver_version, |version| version.0),
         cuda_version: description.cuda.map_or(usual.cuda_version, |version| version.0),
@@ -181,6 +188,7 @@ mod tests {
             ("[[device]]\nlike = \"H100\"\ncount = 0", "count"),
             ("slice = \"2\"\n[[device]]\nlike = \"H100\"", "2ms"),
             ("cuda = \"13\"\n[[device]]\nlike = \"H100\"", "13.0"),
+            ("nvml = \"all\"\n[[device]]\nlike = \"H100\"", "consumer"),
             ("driver = \"new\"\n[[device]]\nlike = \"H100\"", "580.65.06"),
             ("[[fault]]\ncall = \"cuInit\"\n[[device]]\nlike = \"H100\"", "neither error nor delay"),
             ("[[fault]]\ncall = \"cuInit\"\nlost = 1\n[[device]]\nlike = \"H100\"", "has 1 devices"),

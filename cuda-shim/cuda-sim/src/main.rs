@@ -3,6 +3,7 @@
 mod description;
 mod faults;
 mod libdir;
+mod profiles;
 mod run;
 mod states;
 mod truth;

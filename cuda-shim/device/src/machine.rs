@@ -9,7 +9,7 @@ pub const MAX_DEVICES: usize = 32;
 /// Most kernel rules of one machine.
 pub const MAX_RULES: usize = 64;
 /// Most faults of one machine.
-pub const MAX_FAULTS: usize = 32;
+pub const MAX_FAULTS: usize = 64;
 /// Longest pattern of a kernel rule or a fault in bytes.
 pub const MAX_PATTERN: usize = 128;
 
