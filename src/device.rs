@@ -74,6 +74,26 @@ impl Remembered {
     }
 }
 
+/// What an NVML handle stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Meant {
+    /// The device of this region index.
+    One(u8),
+    /// A device that is split: its instances are the region's devices, it is none.
+    Split,
+}
+
+/// What NVML tells of a handle that is met for the first time.
+pub enum Told {
+    /// A device's index and its memory in bytes, 0 where it is not known.
+    Device(u32, u64),
+    /// A split one.
+    Split,
+}
+
+/// In `Known::handles`: the device is split.
+const SPLIT: u8 = 254;
+
 /// Where a call acts: the calling thread's context and its device.
 #[derive(Clone, Copy)]
 pub struct Place {
@@ -140,12 +160,12 @@ impl Known {
         let mut uuid = Uuid::default();
         let told = cuda::uuid_of(ordinal, &mut uuid);
         let index = match self.visible.get(position)?.load(Relaxed) {
-            0 => position as u32,
-            // Only NVML knows; it is asked where a limit depends on it, because asking loads it.
-            NAMED if told && process.limits().go_by_index() => {
+            // Only NVML knows; it is asked where a limit depends on it, because asking loads it. Beside an instance CUDA
+            // shows no other device, so its ordinal says nothing either.
+            visible if told && (visible == NAMED || uuid.is_instance()) && process.limits().go_by_index() => {
                 nvml::index_of(&uuid).unwrap_or(position as u32)
             }
-            NAMED => position as u32,
+            0 | NAMED => position as u32,
             number => u32::from(number).wrapping_sub(1),
         };
         if !told {
@@ -157,21 +177,26 @@ impl Known {
         Some(found)
     }
 
-    /// Region index of an NVML device, which `describe` tells the UUID, index and total memory of.
+    /// What an NVML handle stands for; `describe` tells its UUID and the rest.
     pub fn of_handle(
         &self,
         process: &Process,
         handle: u64,
-        describe: impl FnOnce(&mut Uuid) -> Option<(u32, u64)>,
-    ) -> Option<u8> {
-        if let Some(index) = self.handles.get(handle) {
-            return Some(index);
-        }
-        let mut uuid = Uuid::default();
-        let (index, total) = describe(&mut uuid)?;
-        let found = self.register(process, &uuid, index, total)?;
-        self.handles.put(handle, found);
-        Some(found)
+        describe: impl FnOnce(&mut Uuid) -> Option<Told>,
+    ) -> Option<Meant> {
+        let found = match self.handles.get(handle) {
+            Some(found) => found,
+            None => {
+                let mut uuid = Uuid::default();
+                let found = match describe(&mut uuid)? {
+                    Told::Device(index, total) => self.register(process, &uuid, index, total)?,
+                    Told::Split => SPLIT,
+                };
+                self.handles.put(handle, found);
+                found
+            }
+        };
+        Some(if found == SPLIT { Meant::Split } else { Meant::One(found) })
     }
 
     fn register(&self, process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
@@ -275,6 +300,11 @@ impl Uuid {
         uuid
     }
 
+    /// Whether it is known to be a MIG instance's.
+    pub fn is_instance(&self) -> bool {
+        self.text().starts_with(b"MIG-")
+    }
+
     /// The same number as that of a MIG instance.
     pub fn as_mig(&self) -> Self {
         let mut uuid = Self::default();
@@ -294,7 +324,7 @@ impl Uuid {
             .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    /// Whether a record is this device's. CUDA does not tell a MIG instance from a whole device, NVML does: the four
+    /// Whether a record is this device's. Not every CUDA tells a MIG instance from a whole device, NVML does: the four
     /// bytes before the number, `GPU-` or `MIG-`, do not count.
     fn is(&self, device: &Device) -> bool {
         let number = |(at, word): (usize, u64)| if at == 0 { word >> 32 } else { word };

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
         ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
+        ("drivers_name_the_processes_of_a_container_each_in_its_way", pids_by_driver),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
         ("users_of_one_container_share_its_cap_whoever_came_first", other_users),
         ("java_starts_and_ends_as_without_the_library", java),
@@ -120,21 +121,97 @@ fn limits_file_unreadable() -> Verdict {
     Verdict::Kept
 }
 
+/// The options of `unshare` that make a PID namespace with a /proc of its own.
+const PID_NAMESPACE: [&str; 5] = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
+
+/// Why there can be none, if so.
+fn no_pid_namespace() -> Option<Verdict> {
+    let works = Command::new("unshare").args(PID_NAMESPACE).arg("true").output();
+    let works = works.is_ok_and(|output| output.status.success());
+    (!works).then(|| Verdict::Skipped("this machine lets nobody here make a PID namespace".into()))
+}
+
+/// Starts a program in a PID namespace of its own.
+fn start_apart(setting: &Setting<'_>, name: &str) -> Program {
+    let inner = setting.command(program(name), &[]);
+    let mut command = Command::new("unshare");
+    command.args(PID_NAMESPACE).arg(inner.get_program()).args(inner.get_args());
+    Program::start(command)
+}
+
+/// Runs one that waits to be told once.
+fn run_apart(setting: &Setting<'_>, name: &str) -> Outcome {
+    let mut program = start_apart(setting, name);
+    program.wait_for("pid");
+    program.tell("go on");
+    program.finish()
+}
+
+/// What the open kernel modules do, by branch; and that a quota lists its processes right on each of them.
+fn pids_by_driver() -> Verdict {
+    if let Some(skipped) = no_pid_namespace() {
+        return skipped;
+    }
+    // Above every pid: one of the node's that a container cannot know.
+    let of_the_node = |pid: &i64| *pid >= 1 << 22;
+    for (driver, lists_ours, tells_memory, samples_ours) in [
+        ("535.104.12", false, true, false),
+        ("550.163.01", true, false, false),
+        ("580.65.06", true, true, true),
+    ] {
+        let scratch = Scratch::new();
+        let file = format!("driver = \"{driver}\"\n[[device]]\nlike = \"H100\"\n");
+        let machine = Machine::new(scratch.file("machine.toml", file).to_str().expect("text"));
+        let mut neighbour = machine.bare().start("processes", &[]);
+        neighbour.wait_for("pid");
+        let listed = run_apart(&machine.bare(), "processes").success();
+        let pids = listed.values("v3_pid");
+        if lists_ours {
+            assert_eq!(pids, [1], "{driver} shows what it cannot see: {listed}");
+        } else {
+            assert_eq!(pids.len(), 2, "{driver} hides processes: {listed}");
+            assert_eq!(pids.iter().filter(|pid| of_the_node(pid)).count(), 1, "{driver}: {listed}");
+        }
+        let memory = listed.values("v3_bytes").iter().all(|bytes| *bytes > 0);
+        assert_eq!(memory, tells_memory, "{driver}: {listed}");
+        let sampled = run_apart(&machine.bare(), "samples").success();
+        assert_eq!(sampled.value("sample") == 1, samples_ours, "{driver}: {sampled}");
+        assert_eq!(of_the_node(&sampled.value("sample")), !samples_ours, "{driver}: {sampled}");
+
+        let quota = machine.quota().memory(CAP);
+        let listed = run_apart(&quota, "processes").success();
+        assert_eq!(listed.values("v3_pid"), [1], "{driver}: {listed}");
+        assert!(listed.value("v3_bytes") >= MIB, "{driver}: {listed}");
+        // A sample that cannot be told to be the container's is left out: NVML_ERROR_NOT_FOUND.
+        let sampled = run_apart(&quota, "samples");
+        if samples_ours {
+            assert_eq!(sampled.success().values("sample"), [1]);
+        } else {
+            assert_eq!((sampled.value("rc"), sampled.value("idle")), (6, 6), "{driver}: {sampled}");
+        }
+        // On the node itself each driver tells the truth.
+        let mut apart = start_apart(&machine.bare(), "processes");
+        apart.wait_for("pid");
+        neighbour.tell("look");
+        neighbour.wait_for("graphics");
+        let seen = neighbour.finish().success();
+        let pids = seen.values("v3_pid");
+        assert!(
+            pids.len() == 2 && seen.values("v3_bytes").iter().all(|bytes| *bytes > 0),
+            "{driver}: {seen}"
+        );
+        apart.finish().success();
+    }
+    Verdict::Kept
+}
+
 fn pid_namespaces() -> Verdict {
-    let options = ["--mount", "--pid", "--fork", "--mount-proc"];
-    if !Command::new("unshare").args(options).arg("true").output().is_ok_and(|output| output.status.success())
-    {
-        return Verdict::Skipped("this machine lets nobody here make a PID namespace".into());
+    if let Some(skipped) = no_pid_namespace() {
+        return skipped;
     }
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
-    let start = || {
-        let hold = quota.command(program("hold"), &[]);
-        let mut command = Command::new("unshare");
-        command.args(options).args(["--kill-child"]).arg(hold.get_program()).args(hold.get_args());
-        Program::start(command)
-    };
-    let (mut one, mut other) = (start(), start());
+    let (mut one, mut other) = (start_apart(&quota, "hold"), start_apart(&quota, "hold"));
     assert_eq!((one.wait_for("pid"), other.wait_for("pid")), (1, 1), "each namespace is its own");
     let free = one.ask("info", "free");
     assert_eq!(one.ask(&format!("alloc {GIB}"), "rc"), 0);

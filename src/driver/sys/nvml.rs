@@ -285,6 +285,32 @@ unsafe extern "C" {
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
+    pub fn nvmlDeviceGetMigMode(
+        device: nvmlDevice_t,
+        currentMode: *mut core::ffi::c_uint,
+        pendingMode: *mut core::ffi::c_uint,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetGpuInstanceId(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetComputeInstanceId(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetMigDeviceHandleByIndex(
+        device: nvmlDevice_t,
+        index: core::ffi::c_uint,
+        migDevice: *mut nvmlDevice_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
+        migDevice: nvmlDevice_t,
+        device: *mut nvmlDevice_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
     pub fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: *mut core::ffi::c_uint) -> nvmlReturn_t;
 }
 unsafe extern "C" {
