@@ -19,6 +19,9 @@ const ORDINALS: usize = 64;
 /// Contexts and NVML handles remembered; more are asked for anew each time.
 const REMEMBERED: usize = 64;
 
+/// The handle of no context; free places of a [`Remembered`] have it too.
+const NO_CONTEXT: u64 = 0;
+
 /// In `Known::visible`: the device was given by its UUID.
 const NAMED: u8 = u8::MAX;
 
@@ -123,13 +126,14 @@ impl Known {
         }
     }
 
-    /// Where the calling thread's calls act; `None` without a context.
+    /// Where the calling thread's calls act: without a context, or where the driver does not tell, on the first device.
+    /// Most drivers refuse such a call, and one that does not is not to give what is not counted.
     #[inline]
     pub fn place(&self, process: &Process) -> Option<Place> {
-        let context = cuda::current_context()?;
+        let context = cuda::current_context().unwrap_or(NO_CONTEXT);
         let device = match self.contexts.get(context) {
-            Some(device) => device,
-            None => self.learn_context(process, context)?,
+            Some(device) if context != NO_CONTEXT => device,
+            _ => self.learn_context(process, context)?,
         };
         Some(Place { context, device })
     }
@@ -145,9 +149,16 @@ impl Known {
 
     #[cold]
     fn learn_context(&self, process: &Process, context: u64) -> Option<u8> {
-        let index = self.of_ordinal(process, cuda::current_device()?)?;
-        self.contexts.put(context, index);
+        let index = self.of_ordinal(process, cuda::current_device())?;
+        self.is_of(context, index);
         Some(index)
+    }
+
+    /// Remembers which device a context is of.
+    pub fn is_of(&self, context: u64, device: u8) {
+        if context != NO_CONTEXT && self.contexts.get(context).is_none() {
+            self.contexts.put(context, device);
+        }
     }
 
     /// Region index of a CUDA device.

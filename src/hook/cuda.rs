@@ -168,12 +168,12 @@ pub fn context_lives(context: u64) -> bool {
     unsafe { ask(context as CUcontext, &mut version) == CUDA_SUCCESS }
 }
 
-/// The ordinal of the calling thread's device.
-pub fn current_device() -> Option<CUdevice> {
+/// The ordinal of the calling thread's device; the first one's where the driver does not tell.
+pub fn current_device() -> CUdevice {
     let mut device = 0;
     // SAFETY: writes an integer to a local.
-    let answer = unsafe { cuCtxGetDevice::REAL.get()?(&mut device) };
-    (answer == CUDA_SUCCESS).then_some(device)
+    let answer = cuCtxGetDevice::REAL.get().map(|ask| unsafe { ask(&mut device) });
+    if answer == Some(CUDA_SUCCESS) { device } else { 0 }
 }
 
 /// Writes a device's UUID as NVML writes it; false if the driver does not tell.

@@ -70,6 +70,17 @@ fn a_driver_that_is_bound_at_once_and_read_only_then() {
     every_door("relro", WITH_GET_PROC_ADDRESS);
 }
 
+/// What is not counted is not given, however little the driver tells.
+#[test]
+fn a_driver_that_tells_neither_context_nor_device() {
+    every_door("silent", &[("door_linked", &[]), ("door_dlsym", &[])]);
+}
+
+#[test]
+fn a_driver_that_works_without_a_context() {
+    every_door("implicit", WITH_GET_PROC_ADDRESS);
+}
+
 #[test]
 fn a_driver_under_another_name() {
     let library = program("driver_renamed/libcuda.so.1");
