@@ -90,6 +90,8 @@ pub enum Meant {
 pub enum Told {
     /// A device's index and its memory in bytes, 0 where it is not known.
     Device(u32, u64),
+    /// The same of one that has no UUID.
+    Nameless(u32, u64),
     /// A split one.
     Split,
 }
@@ -179,9 +181,8 @@ impl Known {
             0 | NAMED => position as u32,
             number => u32::from(number).wrapping_sub(1),
         };
-        if !told {
-            uuid.push(b"CUDA-ordinal-");
-            uuid.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
+        if !told && !nvml::uuid_at(index, &mut uuid) {
+            uuid.push_index(index);
         }
         let found = self.register(process, &uuid, index, cuda::total_memory(ordinal).unwrap_or(0))?;
         known.store(found.wrapping_add(1), Release);
@@ -201,6 +202,7 @@ impl Known {
                 let mut uuid = Uuid::default();
                 let found = match describe(&mut uuid)? {
                     Told::Device(index, total) => self.register(process, &uuid, index, total)?,
+                    Told::Nameless(index, total) => self.nameless(process, uuid, index, total)?,
                     Told::Split => SPLIT,
                 };
                 self.handles.put(handle, found);
@@ -208,6 +210,17 @@ impl Known {
             }
         };
         Some(if found == SPLIT { Meant::Split } else { Meant::One(found) })
+    }
+
+    /// A device that NVML gives no name: CUDA may have met it under one.
+    fn nameless(&self, process: &Process, mut uuid: Uuid, index: u32, total: u64) -> Option<u8> {
+        let region = process.region()?;
+        let met = |device: &&Device| device.state.load(Acquire) == DEVICE_READY;
+        if region.ours().devices.get(index as usize).filter(met).is_some() {
+            return Some(index as u8);
+        }
+        uuid.push_index(index);
+        self.register(process, &uuid, index, total)
     }
 
     fn register(&self, process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
@@ -282,6 +295,12 @@ impl Uuid {
             *to = *from;
             self.length = self.length.saturating_add(1);
         }
+    }
+
+    /// Appends what stands for a UUID where the driver tells none.
+    fn push_index(&mut self, index: u32) {
+        self.push(b"CUDA-ordinal-");
+        self.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
     }
 
     /// Appends 16 bytes the way NVML writes them: 8-4-4-4-12 hexadecimal digits.

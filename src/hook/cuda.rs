@@ -181,7 +181,8 @@ pub fn uuid_of(ordinal: CUdevice, uuid: &mut Uuid) -> bool {
     // SAFETY: writes 16 bytes to a local.
     let tell = |ask: unsafe extern "C" fn(*mut sys::CUuuid, CUdevice) -> CUresult| unsafe {
         let mut uuid = sys::CUuuid { bytes: [0; 16] };
-        (ask(&mut uuid, ordinal) == CUDA_SUCCESS).then(|| uuid.bytes.map(|byte| byte as u8))
+        let told = ask(&mut uuid, ordinal) == CUDA_SUCCESS && uuid.bytes != [0; 16];
+        told.then(|| uuid.bytes.map(|byte| byte as u8))
     };
     let first = cuDeviceGetUuid::REAL.get().and_then(tell);
     let Some(bytes) = cuDeviceGetUuid_v2::REAL.get().and_then(tell).or(first) else { return false };
