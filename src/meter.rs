@@ -61,10 +61,10 @@ pub fn books<'b>(header: &Header, device: &'b Device, pending_ns: &'b AtomicU64)
     }
 }
 
-/// Whether any launch of the container needs a look.
+/// Whether no launch of the container needs a look: no device has a share by the region, nor by the limits file.
 #[inline(always)]
-pub fn is_idle(header: &Header) -> bool {
-    header.shares.load(Relaxed) == 0
+pub fn is_idle(process: &Process, header: &Header) -> bool {
+    header.shares.load(Relaxed) == 0 && !process.has_share.load(Relaxed)
 }
 
 /// One launch.
@@ -104,7 +104,9 @@ impl Meter {
         let (device, traffic) = ours.devices.iter().zip(&self.traffic).nth(index.into())?;
         let slot = process.slot();
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
-        Some(Desk { device, traffic, books: books(&ours.header, device, pending) })
+        let rate = process.known.share(index, device);
+        let books = Books { rate, ..books(&ours.header, device, pending) };
+        Some(Desk { device, traffic, books })
     }
 
     /// Makes a launch when the share allows it.

@@ -20,7 +20,7 @@ use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::Release,
 };
-use gpuquota_quota::limits::{Limits, Mode};
+use gpuquota_quota::limits::{Limits, Mode, Source};
 use gpuquota_quota::text::Line;
 use gpuquota_region::layout::{EVENT_BAD_LIMITS, Slot};
 use gpuquota_region::lock::Kept;
@@ -56,6 +56,8 @@ pub struct Process {
     pub holdings: Holdings,
     /// Whether allocations may come from the host's memory.
     pub may_spill: AtomicBool,
+    /// Whether the limits file itself gives a share of time: that holds whatever the region says.
+    pub has_share: AtomicBool,
     /// Whether anything was ever sent to the host.
     pub has_spilled: AtomicBool,
     /// What was said of refusals.
@@ -145,7 +147,9 @@ impl Process {
         // SAFETY: only the thread that won the phase writes, and nobody reads before the phase is published.
         let started = unsafe { (*self.started.get()).write(Started::default()) };
         let phase = started.find_out();
-        self.may_spill.store(started.reading.limits.spills(), Relaxed);
+        let limits = &started.reading.limits;
+        self.may_spill.store(limits.spills(), Relaxed);
+        self.has_share.store(limits.cores.iter().any(|limit| limit.source == Source::File), Relaxed);
         self.known.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
         self.phase.store(phase, Release);
     }

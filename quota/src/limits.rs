@@ -82,7 +82,7 @@ pub enum Selector {
 
 impl Selector {
     /// How specific it is for a device, from 0; `None` if it is for another one.
-    fn matches(&self, index: u32, uuid: &[u8]) -> Option<u8> {
+    pub fn matches(&self, index: u32, uuid: &[u8]) -> Option<u8> {
         match self {
             Self::All => Some(0),
             Self::Index(own) => (u32::from(*own) == index).then_some(1),

@@ -5,21 +5,13 @@ use std::time::Duration;
 
 use gpuquota_promises::{Machine, Program};
 
-/// The device's clock and its busy time, in nanoseconds, by device.
-fn busy(machine: &Machine, device: usize) -> (i64, i64) {
-    let truth = machine.truth();
-    (truth.clock_ns(), truth.of_device(device, "busy_ns"))
-}
-
 /// How busy programs keep a device, in percent, over some seconds after one of settling in.
 fn percent(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> f64 {
     programs.iter_mut().for_each(|one| _ = one.wait_for("ready"));
     thread::sleep(Duration::from_secs(1));
-    let (start, before) = busy(machine, device);
-    thread::sleep(Duration::from_secs(seconds));
-    let (end, after) = busy(machine, device);
+    let percent = machine.busy_percent(device, Duration::from_secs(seconds));
     programs.into_iter().for_each(|one| assert!(one.finish().success().value("launches") > 0));
-    100.0 * (after - before) as f64 / (end - start) as f64
+    percent
 }
 
 /// `count` programs under a share of 30% keep the device as busy as that, on the second attempt at the latest: the

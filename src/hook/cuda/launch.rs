@@ -23,7 +23,7 @@ fn asking() -> Option<&'static Process> {
     if (0..2).contains(&recent.load(Relaxed)) {
         recent.store(2, Relaxed);
     }
-    (!meter::is_idle(&region.ours().header)).then_some(process)
+    (!meter::is_idle(process, &region.ours().header)).then_some(process)
 }
 
 /// A launch in the current context.
