@@ -183,7 +183,7 @@ impl Known {
         for (table, ceilings) in [(&limits.memory, &self.ceilings), (&limits.physical, &self.physical)] {
             raise(ceilings, found, table, index, uuid);
         }
-        if limits.policy != CorePolicy::Disable {
+        if limits.policy != CorePolicy::BestEffort {
             raise(&self.cores, found, &limits.cores, index, uuid);
         }
         Some(found)
@@ -201,11 +201,12 @@ impl Known {
         lower(device.physical_limit.load(Relaxed), &self.physical, index)
     }
 
-    /// The share of a device's time in percent, if it is limited: what the limits file says outranks the region here
-    /// too.
+    /// The share of a device's time, if it is limited: what the limits file says outranks the region here too, and is
+    /// not lent.
     #[inline]
-    pub fn share(&self, index: u8, device: &Device) -> Option<Rate> {
-        Rate::new(lower(device.core_limit.load(Relaxed).into(), &self.cores, index)? as u32)
+    pub fn share(&self, process: &Process, index: u8, device: &Device) -> Option<Rate> {
+        let limit = if process.borrows() { 0 } else { device.core_limit.load(Relaxed) };
+        Rate::new(lower(limit.into(), &self.cores, index)? as u32)
     }
 
     /// Remembers the primary context of a device.

@@ -12,7 +12,7 @@
 mod start;
 
 use crate::environment;
-use crate::{account, device, holdings::Holdings, kept, lock::Lock, meter, overhead};
+use crate::{account, device, feedback, holdings::Holdings, kept, lock::Lock, meter, overhead};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, size_of};
@@ -20,7 +20,7 @@ use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::Release,
 };
-use gpuquota_quota::limits::{Limits, Mode, Source};
+use gpuquota_quota::limits::{CorePolicy, Limits, Mode, Source};
 use gpuquota_quota::text::Line;
 use gpuquota_region::layout::{EVENT_BAD_LIMITS, Slot};
 use gpuquota_region::lock::Kept;
@@ -174,6 +174,26 @@ impl Process {
     #[inline]
     pub fn observes(&self) -> bool {
         self.limits().mode == Mode::Observe
+    }
+
+    /// Whether a monitor of the node blocks the container's launches for a higher priority.
+    #[inline]
+    pub fn is_blocked(&self) -> bool {
+        let blocks = |region: &Region| feedback::blocks(region.hami());
+        self.limits().mode == Mode::Enforce && self.region().is_some_and(blocks)
+    }
+
+    /// Waits until that is over or its author is gone; answers for how long.
+    #[cold]
+    pub fn wait_while_blocked(&self) -> u64 {
+        self.region().map_or(0, |region| feedback::wait(region.hami()))
+    }
+
+    /// Whether the container's shares do not bind now, because what is idle is lent to it.
+    #[inline]
+    pub fn borrows(&self) -> bool {
+        let lends = |region: &Region| feedback::lends(region.hami(), &region.ours().header);
+        self.limits().policy == CorePolicy::BurstShare && self.region().is_some_and(lends)
     }
 
     /// Whether tools see the container's slice of a device: it has a cap, and the cap binds.

@@ -155,13 +155,17 @@ fn memory(device: &Device) -> Vec<String> {
 
 fn time(device: &Device) -> Vec<String> {
     let share = device.share_percent.map_or_else(|| "none".to_owned(), |percent| format!("{percent}%"));
-    vec![
+    let mut row = vec![
         "  time".to_owned(),
         format!("share {share}"),
         format!("used {:.3} s", words::seconds(device.gpu_time_ns)),
         format!("waited {:.3} s", words::seconds(device.wait_ns)),
         format!("launches {}, {} waited", device.launches, device.waits),
-    ]
+    ];
+    if device.would_wait != 0 {
+        row.push(format!("{} would wait", device.would_wait));
+    }
+    row
 }
 
 fn process(process: &Process) -> Vec<Vec<String>> {

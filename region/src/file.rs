@@ -191,6 +191,7 @@ impl Region {
         if known.load(Acquire) != here.time_namespace
             && known.swap(here.time_namespace, AcqRel) != here.time_namespace
         {
+            ours.header.monitor_ns.store(0, Relaxed);
             for device in &ours.devices {
                 let times = [&device.virtual_time, &device.busy_until, &device.idle_at, &device.flight_until];
                 let gaps = times.into_iter().chain([&device.gaps_from]).chain(&device.gaps);
