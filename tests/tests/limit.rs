@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{GIB, Machine, OUT_OF_MEMORY, Program, Setting};
+use gpuquota_promises::{GIB, Machine, OUT_OF_MEMORY, Program, Setting, twice};
 
 fn holder(quota: &Setting<'_>) -> Program {
     let mut holder = quota.start("hold", &[]);
@@ -63,19 +63,21 @@ fn who_waits_for_memory_goes_when_the_cap_is_raised() {
 /// Also of programs that were started without any share, whose launches looked at nothing so far.
 #[test]
 fn a_changed_share_holds_from_the_next_launch_on() {
-    let machine = Machine::new("H100");
-    let quota = machine.quota();
-    let mut program = quota.start("launch_loop", &["busy_5ms", "11"]);
-    program.wait_for("ready");
-    let mut seen = Vec::new();
-    for share in ["20%", "60", "100"] {
-        quota.limit(&["--cores", share]).success();
-        thread::sleep(Duration::from_millis(700));
-        seen.push(machine.busy_percent(0, Duration::from_millis(2500)));
-    }
-    let due = |at: usize, share: f64, most: f64| (seen[at] - share).abs() <= most;
-    assert!(due(0, 20.0, 4.0) && due(1, 60.0, 6.0) && seen[2] > 80.0, "20%, 60%, all: {seen:?}");
-    program.finish().success();
+    let attempt = || {
+        let machine = Machine::new("H100");
+        let quota = machine.quota();
+        let mut program = quota.start("launch_loop", &["busy_5ms", "11"]);
+        program.wait_for("ready");
+        let seen = ["20%", "60", "100"].map(|share| {
+            quota.limit(&["--cores", share]).success();
+            thread::sleep(Duration::from_millis(700));
+            machine.busy_percent(0, Duration::from_millis(2500))
+        });
+        program.finish().success();
+        let due = |at: usize, share: f64| (seen[at] - share).abs() <= 5.0;
+        (seen, due(0, 20.0) && due(1, 60.0) && seen[2] > 80.0)
+    };
+    twice(attempt).expect("20, 60 and nearly 100 percent");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Machine, Program, Setting};
+use gpuquota_promises::{Machine, Program, Setting, twice};
 
 /// `utilization_switch` and `recent_kernel` of HAMi's region 1.2.
 const SWITCH: u64 = 2_008_900;
@@ -72,14 +72,17 @@ fn lent(policy: &str) -> (f64, f64) {
 
 #[test]
 fn a_burst_share_borrows_what_a_living_monitor_lends_and_a_fixed_share_does_not() {
-    let [burst, fixed] = thread::scope(|scope| {
-        ["burst-share", "fixed-share"]
-            .map(|policy| scope.spawn(move || lent(policy)))
-            .map(|one| one.join().expect("no panic"))
-    });
-    let is_thirty = |seen: f64| (seen - 30.0).abs() < 5.0;
-    assert!(burst.0 > 60.0 && is_thirty(burst.1), "burst-share, then without the monitor: {burst:?}");
-    assert!(is_thirty(fixed.0) && is_thirty(fixed.1), "fixed-share: {fixed:?}");
+    let attempt = || {
+        let [burst, fixed] = thread::scope(|scope| {
+            ["burst-share", "fixed-share"]
+                .map(|policy| scope.spawn(move || lent(policy)))
+                .map(|one| one.join().expect("no panic"))
+        });
+        let is_thirty = |seen: f64| (seen - 30.0).abs() < 5.0;
+        let kept = burst.0 > 60.0 && is_thirty(burst.1) && is_thirty(fixed.0) && is_thirty(fixed.1);
+        ((burst, fixed), kept)
+    };
+    twice(attempt).expect("(much, 30) with and without the monitor, and (30, 30)");
 }
 
 /// With a share and without one.
