@@ -54,7 +54,8 @@ struct gpuquota_header {
     uint64_t fallbacks;        /* incidents survived by the driver's own answer */
     uint32_t shares;           /* not 0 once any device has a core limit */
     uint32_t pad0;
-    uint64_t reserved[491];
+    uint64_t monitor_ns;       /* when HAMi's monitor was last seen at work, CLOCK_MONOTONIC */
+    uint64_t reserved[490];
 };
 
 struct gpuquota_device {
@@ -85,7 +86,7 @@ struct gpuquota_device {
     uint64_t idle_ns;      /* by how much virtual_time was found behind, less what has been made up for */
     /* offset 256 */
     uint64_t gpu_time_ns;
-    uint64_t waited_ns;        /* for the share */
+    uint64_t waited_ns;        /* for the share, or a higher priority */
     uint64_t launches;         /* under a core limit */
     uint64_t waits;            /* launches that waited, for whatever */
     uint64_t would_wait;       /* observe mode */

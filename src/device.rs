@@ -9,7 +9,8 @@ use core::ffi::CStr;
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-use gpuquota_quota::limits::Source;
+use gpuquota_quota::limits::{CorePolicy, Source, Table};
+use gpuquota_quota::share::Rate;
 use gpuquota_region::Region;
 use gpuquota_region::layout::{self, DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device};
 use gpuquota_region::{lock, sys};
@@ -41,6 +42,8 @@ pub struct Known {
     /// What the limits file allows in all and on the device, bytes + 1, by region index; 0 where it says nothing.
     ceilings: [AtomicU64; layout::DEVICES],
     physical: [AtomicU64; layout::DEVICES],
+    /// The same for its share of time, percent + 1.
+    cores: [AtomicU64; layout::DEVICES],
 }
 
 /// A small table from a handle to a region index, without locks.
@@ -227,10 +230,10 @@ impl Known {
         let found = register(process, uuid, index, total)?;
         let limits = process.limits();
         for (table, ceilings) in [(&limits.memory, &self.ceilings), (&limits.physical, &self.physical)] {
-            let limit = table.lookup(index, uuid.text()).filter(|limit| limit.source == Source::File);
-            if let Some((limit, ceiling)) = limit.zip(ceilings.get(usize::from(found))) {
-                ceiling.store(limit.value.saturating_add(1), Relaxed);
-            }
+            raise(ceilings, found, table, index, uuid);
+        }
+        if limits.policy != CorePolicy::BestEffort {
+            raise(&self.cores, found, &limits.cores, index, uuid);
         }
         Some(found)
     }
@@ -239,12 +242,20 @@ impl Known {
     /// can write: the lower of both holds.
     #[inline]
     pub fn memory_cap(&self, index: u8, device: &Device) -> Option<u64> {
-        lower(&device.memory_limit, self.ceilings.get(usize::from(index))?)
+        lower(device.memory_limit.load(Relaxed), &self.ceilings, index)
     }
 
     /// The same for what may lie on the device, where memory may be oversubscribed.
     pub fn physical_cap(&self, index: u8, device: &Device) -> Option<u64> {
-        lower(&device.physical_limit, self.physical.get(usize::from(index))?)
+        lower(device.physical_limit.load(Relaxed), &self.physical, index)
+    }
+
+    /// The share of a device's time, if it is limited: what the limits file says outranks the region here too, and is
+    /// not lent.
+    #[inline]
+    pub fn share(&self, process: &Process, index: u8, device: &Device) -> Option<Rate> {
+        let limit = if process.borrows() { 0 } else { device.core_limit.load(Relaxed) };
+        Rate::new(lower(limit.into(), &self.cores, index)? as u32)
     }
 
     /// Remembers the primary context of a device.
@@ -266,10 +277,19 @@ impl Known {
     }
 }
 
+/// Notes what the limits file says of a device as its ceiling.
+fn raise<T: Copy + Into<u64>>(ceilings: &[AtomicU64], found: u8, table: &Table<T>, index: u32, uuid: &Uuid) {
+    let limit = table.lookup(index, uuid.text()).filter(|limit| limit.source == Source::File);
+    if let Some((limit, ceiling)) = limit.zip(ceilings.get(usize::from(found))) {
+        ceiling.store(limit.value.into().saturating_add(1), Relaxed);
+    }
+}
+
 /// The lower of the region's limit and of the file's ceiling, as far as there are any.
 #[inline]
-fn lower(shared: &AtomicU64, ceiling: &AtomicU64) -> Option<u64> {
-    let shared = Some(shared.load(Relaxed)).filter(|limit| *limit != 0);
+fn lower(shared: u64, ceilings: &[AtomicU64], index: u8) -> Option<u64> {
+    let shared = Some(shared).filter(|limit| *limit != 0);
+    let ceiling = ceilings.get(usize::from(index))?;
     match (shared, ceiling.load(Relaxed).checked_sub(1)) {
         (Some(shared), Some(ceiling)) => Some(shared.min(ceiling)),
         (shared, ceiling) => shared.or(ceiling),
@@ -393,15 +413,12 @@ fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8
         let cores = limits.cores_for(index, uuid.text()).map_or(0, u32::from);
         let memory = limits.memory_for(index, uuid.text()).unwrap_or(0);
         device.memory_total.store(total, Relaxed);
-        device.memory_limit.store(memory, Relaxed);
+        region.limit_memory(own, memory);
         let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
         device.physical_limit.store(physical, Relaxed);
-        device.core_limit.store(cores, Relaxed);
-        if cores != 0 {
-            region.ours().header.shares.store(1, Release);
-        }
+        region.limit_cores(own, cores);
         device.state.store(DEVICE_READY, Release);
-        show(region, own, uuid, memory, cores);
+        show(region, own, uuid);
     }
 }
 
@@ -424,15 +441,9 @@ fn wait_while_claimed(device: &Device) {
 }
 
 /// HAMi's view of a device.
-fn show(region: &Region, index: usize, uuid: &Uuid, memory: u64, cores: u32) {
+fn show(region: &Region, index: usize, uuid: &Uuid) {
     let view = region.hami();
-    let Some(((words, limit), sm_limit)) =
-        view.uuids.get(index).zip(view.limit.get(index)).zip(view.sm_limit.get(index))
-    else {
-        return;
-    };
+    let Some(words) = view.uuids.get(index) else { return };
     words.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
-    limit.store(memory, Relaxed);
-    sm_limit.store(if cores == 0 { 100 } else { u64::from(cores) }, Relaxed);
     view.device_num.fetch_max((index as u64).wrapping_add(1), AcqRel);
 }

@@ -61,10 +61,10 @@ pub fn books<'b>(header: &Header, device: &'b Device, pending_ns: &'b AtomicU64)
     }
 }
 
-/// Whether any launch of the container needs a look.
+/// Whether no launch of the container needs a look: no device has a share by the region, nor by the limits file.
 #[inline(always)]
-pub fn is_idle(header: &Header) -> bool {
-    header.shares.load(Relaxed) == 0
+pub fn is_idle(process: &Process, header: &Header) -> bool {
+    header.shares.load(Relaxed) == 0 && !process.has_share.load(Relaxed)
 }
 
 /// One launch.
@@ -104,7 +104,9 @@ impl Meter {
         let (device, traffic) = ours.devices.iter().zip(&self.traffic).nth(index.into())?;
         let slot = process.slot();
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
-        Some(Desk { device, traffic, books: books(&ours.header, device, pending) })
+        let rate = process.known.share(process, index, device);
+        let books = Books { rate, ..books(&ours.header, device, pending) };
+        Some(Desk { device, traffic, books })
     }
 
     /// Makes a launch when the share allows it.
@@ -115,12 +117,22 @@ impl Meter {
         launch: &Launch,
         call: impl FnOnce() -> R,
     ) -> R {
-        let Some(desk) = self.desk(process, place.device).filter(|desk| desk.books.rate.is_some()) else {
+        let Some(mut desk) = self.desk(process, place.device) else { return call() };
+        let blocked = process.is_blocked();
+        if desk.books.rate.is_none() && !blocked {
             return call();
-        };
+        }
         // What is captured runs later, as a graph: no waiting, no event, no charge here.
         if cuda::is_capturing(launch.stream, launch.per_thread) {
             return call();
+        }
+        if blocked {
+            note(desk.device, process.wait_while_blocked(), 0);
+            // The limit may have changed.
+            let Some(new) = self.desk(process, place.device).filter(|desk| desk.books.rate.is_some()) else {
+                return call();
+            };
+            desk = new;
         }
         let mut now = sys::monotonic_ns();
         if desk.traffic.is_due(now) {
@@ -165,7 +177,7 @@ impl Meter {
                     process.reap_sometimes();
                 }
                 Step::Go => {
-                    account(desk.device, asked);
+                    note(desk.device, asked.wait.share_ns, asked.wait.flight_ns);
                     return now;
                 }
             }
@@ -267,15 +279,15 @@ impl Meter {
     }
 }
 
-/// Writes down how long a launch has waited.
-fn account(device: &Device, asked: &share::Launch) {
-    let (wait, total) = (&asked.wait, asked.wait.waited_ns());
+/// Writes down how long a launch has waited, for its share and for what was in flight.
+fn note(device: &Device, share_ns: u64, flight_ns: u64) {
+    let total = share_ns.saturating_add(flight_ns);
     if total == 0 {
         return;
     }
     device.waits.fetch_add(1, Relaxed);
-    device.waited_ns.fetch_add(wait.share_ns, Relaxed);
-    device.waited_flight_ns.fetch_add(wait.flight_ns, Relaxed);
+    device.waited_ns.fetch_add(share_ns, Relaxed);
+    device.waited_flight_ns.fetch_add(flight_ns, Relaxed);
     let mut bound = 100_000u64;
     for (class, count) in device.wait_times.iter().enumerate() {
         if total <= bound || class.wrapping_add(1) == layout::WAIT_TIMES {

@@ -9,7 +9,7 @@ mod find;
 pub use events::{Event, What};
 pub use find::{Found, Mishap, Places};
 
-use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS};
+use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS, WAIT_TIMES};
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -54,12 +54,18 @@ pub struct Device {
     pub share_percent: Option<u32>,
     /// GPU time charged.
     pub gpu_time_ns: u64,
-    /// Time that launches waited for the share.
+    /// Time that launches waited for the share, or for a higher priority.
     pub wait_ns: u64,
+    /// Time that launches waited for work of their own process that was in flight.
+    pub wait_flight_ns: u64,
     /// Launches admitted under a share.
     pub launches: u64,
-    /// Launches that waited.
+    /// Launches that waited, for whatever.
     pub waits: u64,
+    /// The same by how long: up to 100 us, 1 ms and so on to 100 s, and longer.
+    pub wait_times: [u64; WAIT_TIMES],
+    /// Launches that would have waited (observe mode).
+    pub would_wait: u64,
 }
 
 /// One process of a region.
@@ -250,8 +256,11 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
             share_percent: device.core_percent,
             gpu_time_ns: device.gpu_time_ns,
             wait_ns: device.wait_ns,
+            wait_flight_ns: device.wait_flight_ns,
             launches: device.launches,
             waits: device.waits,
+            wait_times: device.wait_times,
+            would_wait: device.would_wait,
         })
         .collect();
     let here = inode_of(c"/proc/self/ns/pid");

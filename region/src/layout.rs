@@ -76,7 +76,9 @@ pub struct Header {
     /// Not 0 once any device has a core limit: launches look at this word first. Whoever sets a limit sets it too.
     pub shares: AtomicU32,
     _pad0: u32,
-    _reserved: [u64; 491],
+    /// When a monitor of HAMi's kind was last seen to have counted launches down, CLOCK_MONOTONIC nanoseconds.
+    pub monitor_ns: AtomicU64,
+    _reserved: [u64; 490],
 }
 
 /// `Device::state`: free.
@@ -311,7 +313,7 @@ pub(crate) use layout;
 layout!(Header, size 4096, magic = 0, abi_major = 8, abi_minor = 12, length = 16, record_bytes = 24,
     record_count = 40, record_offset = 56, generation = 88, boot_id = 96, time_namespace = 112,
     created_at_ns = 120, state = 128, spoken = 132, slot_high = 136, mode = 140, event_next = 144,
-    fallbacks = 152, shares = 160);
+    fallbacks = 152, shares = 160, monitor_ns = 168);
 layout!(Device, size 512, uuid = 0, state = 96, core_limit = 100, memory_limit = 104, memory_total = 112,
     claimed_by = 120, used = 128, peak = 136, denied = 144, would_deny = 152, reaped_at_ns = 160, spilled = 168,
     spills = 176, physical_limit = 184, virtual_time = 192, busy_until = 200, longest = 208, virtual_rate = 216,

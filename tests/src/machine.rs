@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -71,6 +72,18 @@ impl Machine {
         let mut command = Command::new(artifact("cuda-sim"));
         command.args(["truth", "--json", "--state", state]);
         Truth(json(command))
+    }
+
+    /// How busy a device is over the next moments, by its own clock, in percent.
+    pub fn busy_percent(&self, device: usize, over: Duration) -> f64 {
+        let busy = || {
+            let truth = self.truth();
+            (truth.clock_ns(), truth.of_device(device, "busy_ns"))
+        };
+        let (start, before) = busy();
+        std::thread::sleep(over);
+        let (end, after) = busy();
+        100.0 * (after - before) as f64 / (end - start) as f64
     }
 }
 
@@ -153,6 +166,13 @@ impl Setting<'_> {
         }
         command.arg(program.into()).args(arguments);
         command
+    }
+
+    /// `gpuquota limit` with these options, on this quota's region.
+    pub fn limit(&self, options: &[&str]) -> Outcome {
+        let mut command = Command::new(artifact("gpuquota"));
+        command.arg("limit").arg(self.region()).args(options);
+        Program::start(command).finish()
     }
 
     /// What `gpuquota inspect --json` says of this quota's region.

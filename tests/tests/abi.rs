@@ -40,7 +40,8 @@ fn the_c_header_and_the_rust_layout_agree_on_every_field() {
         mode,
         event_next,
         fallbacks,
-        shares
+        shares,
+        monitor_ns
     );
     agree!(
         text,

@@ -1,13 +1,13 @@
 //! Namespaces and containers: mounts of one's own, PID namespaces, a limits file, podman with a CDI spec.
 //! Each of these needs something of the machine, and is skipped, by name and with the reason, without it.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use gpuquota_promises::{
-    GIB, MIB, Machine, Outcome, Program, Scratch, Setting, Verdict, artifact, program, trials,
+    GIB, MIB, Machine, Outcome, Program, Scratch, Setting, Verdict, artifact, program, trials, twice,
 };
 
 const CAP: i64 = 2 * GIB;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         ("a_full_disk_is_a_failed_quota_and_no_signal", full_disk),
         ("a_container_with_ld_so_preload_sees_its_slice", ld_so_preload),
         ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
+        ("a_limits_file_is_the_ceiling_whatever_the_region_says", limits_file_ceiling),
         ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
         ("drivers_name_the_processes_of_a_container_each_in_its_way", pids_by_driver),
@@ -98,6 +99,39 @@ fn limits_file() -> Verdict {
     for quota in [machine.quota().memory("40GiB"), machine.quota()] {
         sees_the_slice(after(options, &script, quota.command(program("views"), &[])));
     }
+    Verdict::Kept
+}
+
+/// The operator raises both limits in the region; then a tenant wipes them out there.
+fn limits_file_ceiling() -> Verdict {
+    // `Header::shares` and `Device::core_limit` of the first device (include/gpuquota_region.h).
+    const WORDS: [u64; 2] = [0x1E_B000 + 160, 0x1E_C000 + 100];
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let attempt = || {
+        let machine = Machine::new("H100");
+        let scratch = Scratch::new();
+        let limits = r"mkdir -p /etc/gpuquota; printf 'memory = 2GiB\ncores = 30\n' > /etc/gpuquota/limits";
+        let script = format!("{}; {limits}", own_etc(&scratch));
+        let quota = machine.quota();
+        let command = || quota.command(program("launch_loop"), &["busy_5ms", "6"]);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| after(options, &script, command()).success());
+            while machine.truth().device("busy_ns") == 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            quota.limit(&["--memory", "40GiB", "--cores", "90"]).success();
+            std::thread::sleep(Duration::from_millis(500));
+            let raised = machine.busy_percent(0, Duration::from_secs(2));
+            let region =
+                std::fs::File::options().write(true).open(quota.region()).expect("anybody can write it");
+            WORDS.iter().for_each(|at| region.write_all_at(&[0; 4], *at).expect("it is that long"));
+            let wiped = machine.busy_percent(0, Duration::from_secs(2));
+            running.join().expect("no panic");
+            sees_the_slice(after(options, &script, quota.command(program("views"), &[])));
+            ((raised, wiped), (raised - 30.0).abs() < 5.0 && (wiped - 30.0).abs() < 5.0)
+        })
+    };
+    twice(attempt).expect("30 percent of the time in both cases");
     Verdict::Kept
 }
 

@@ -3,39 +3,27 @@
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{Machine, Program};
-
-/// The device's clock and its busy time, in nanoseconds, by device.
-fn busy(machine: &Machine, device: usize) -> (i64, i64) {
-    let truth = machine.truth();
-    (truth.clock_ns(), truth.of_device(device, "busy_ns"))
-}
+use gpuquota_promises::{Machine, Program, twice};
 
 /// How busy programs keep a device, in percent, over some seconds after one of settling in.
 fn percent(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> f64 {
     programs.iter_mut().for_each(|one| _ = one.wait_for("ready"));
     thread::sleep(Duration::from_secs(1));
-    let (start, before) = busy(machine, device);
-    thread::sleep(Duration::from_secs(seconds));
-    let (end, after) = busy(machine, device);
+    let percent = machine.busy_percent(device, Duration::from_secs(seconds));
     programs.into_iter().for_each(|one| assert!(one.finish().success().value("launches") > 0));
-    100.0 * (after - before) as f64 / (end - start) as f64
+    percent
 }
 
-/// `count` programs under a share of 30% keep the device as busy as that, on the second attempt at the latest: the
-/// machine that the test runs on has other things to do.
+/// `count` programs under a share of 30% keep the device as busy as that.
 fn is_thirty(count: usize, arguments: &[&str]) -> Result<(), String> {
-    let mut seen = Vec::new();
-    for _ in 0..2 {
+    let attempt = || {
         let machine = Machine::new("H100");
         let quota = machine.quota().cores(30);
         let programs = (0..count).map(|_| quota.start("launch_loop", arguments)).collect();
-        seen.push(percent(&machine, 0, programs, 4));
-        if (seen[seen.len() - 1] - 30.0).abs() <= 3.0 {
-            return Ok(());
-        }
-    }
-    Err(format!("{count} programs with {arguments:?} at 30%: busy {seen:.1?} percent of the time"))
+        let seen = percent(&machine, 0, programs, 4);
+        (seen, (seen - 30.0).abs() <= 3.0)
+    };
+    twice(attempt).map_err(|seen| format!("{count} programs with {arguments:?} at 30%: busy {seen} percent"))
 }
 
 /// Several such cases at once.

@@ -36,7 +36,7 @@ const fn family(
 }
 
 #[rustfmt::skip]
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 13] = [
     family("memory_limit_bytes", "gauge", "Device memory that the container may hold.",
         |device| device.memory_limit.map(|bytes| bytes as f64)),
     family("memory_used_bytes", "gauge", "Device memory that the container holds.", |device| Some(device.used as f64)),
@@ -50,10 +50,39 @@ const FAMILIES: [Family; 12] = [
     family("core_limit_ratio", "gauge", "Share of GPU time that the container may use.",
         |device| device.share_percent.map(|percent| f64::from(percent) / 100.0)),
     family("gpu_time_seconds_total", "counter", "GPU time charged to the container.", |device| Some(seconds(device.gpu_time_ns))),
-    family("throttled_seconds_total", "counter", "Time that launches waited for the share.", |device| Some(seconds(device.wait_ns))),
+    family("throttled_seconds_total", "counter", "Time that launches waited for the share or a higher priority.", |device| Some(seconds(device.wait_ns))),
     family("launches_total", "counter", "Launches admitted under a share.", |device| Some(device.launches as f64)),
-    family("throttled_launches_total", "counter", "Launches that waited for the share.", |device| Some(device.waits as f64)),
+    family("throttled_launches_total", "counter", "Launches that waited.", |device| Some(device.waits as f64)),
+    family("would_throttle_total", "counter", "Launches that would have waited (observe mode).", |device| Some(device.would_wait as f64)),
 ];
+
+/// How long launches waited, by container and device.
+fn waits(text: &mut Text, found: &[Found]) {
+    let name = "container_launch_wait_seconds";
+    text.head(name, "histogram", "How long launches waited that waited, for whatever.");
+    for (found, device) in devices(found) {
+        let mut within = 0;
+        for (power, count) in (-4..).zip(device.wait_times) {
+            within += count;
+            let last = power == device.wait_times.len() as i32 - 5;
+            let bound = if last { "+Inf".to_owned() } else { 10f64.powi(power).to_string() };
+            text.of_device(&format!("{name}_bucket"), found, device, Some(("le", bound.as_str())), within);
+        }
+        let waited = seconds(device.wait_ns.saturating_add(device.wait_flight_ns));
+        text.of_device(&format!("{name}_sum"), found, device, None, waited);
+        text.of_device(&format!("{name}_count"), found, device, None, within);
+    }
+}
+
+fn kinds(text: &mut Text, found: &[Found]) {
+    let name = "container_memory_held_bytes";
+    text.head(name, "gauge", "Device memory that the container holds, by what it is.");
+    for (found, device) in devices(found) {
+        for (kind, bytes) in found.region.kinds(device.index).named() {
+            text.of_device(name, found, device, Some(("kind", kind)), bytes);
+        }
+    }
+}
 
 impl Metrics {
     /// Counts one search of the node.
@@ -82,13 +111,8 @@ impl Metrics {
                 }
             }
         }
-        let name = "container_memory_held_bytes";
-        text.head(name, "gauge", "Device memory that the container holds, by what it is.");
-        for (found, device) in devices(found) {
-            for (kind, bytes) in found.region.kinds(device.index).named() {
-                text.of_device(name, found, device, Some(("kind", kind)), bytes);
-            }
-        }
+        kinds(&mut text, found);
+        waits(&mut text, found);
         text.head("container_processes", "gauge", "Living processes that use a GPU.");
         for found in found {
             let alive = found.region.alive().count();
@@ -188,8 +212,11 @@ mod tests {
             share_percent: Some(30),
             gpu_time_ns: 1_500_000_000,
             wait_ns: 250_000_000,
+            wait_flight_ns: 50_000_000,
             launches: 7,
-            waits: 2,
+            waits: 3,
+            wait_times: [0, 1, 0, 0, 1, 0, 0, 1],
+            would_wait: 4,
         };
         let process = |slot: usize, kinds: [u64; 5]| Process {
             slot,
@@ -220,9 +247,24 @@ mod tests {
             format!("gpuquota_container_core_limit_ratio{labels} 0.3"),
             format!("gpuquota_container_gpu_time_seconds_total{labels} 1.5"),
             format!("gpuquota_container_throttled_seconds_total{labels} 0.25"),
+            format!("gpuquota_container_would_throttle_total{labels} 4"),
+            format!("gpuquota_container_launch_wait_seconds_sum{labels} 0.3"),
+            format!("gpuquota_container_launch_wait_seconds_count{labels} 3"),
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn waits_are_a_histogram_of_tenfold_steps() {
+        let text = Metrics::default().text(&[container("a", "G")]);
+        let bucket = |line: &str| {
+            let (_, bound) =
+                line.strip_prefix("gpuquota_container_launch_wait_seconds_bucket{")?.split_once("le=\"")?;
+            bound.split_once("\"} ").map(|(bound, count)| format!("{bound}:{count}"))
+        };
+        let buckets: Vec<_> = text.lines().filter_map(bucket).collect();
+        assert_eq!(buckets, ["0.0001:0", "0.001:1", "0.01:1", "0.1:1", "1:2", "10:2", "100:2", "+Inf:3"]);
     }
 
     #[test]

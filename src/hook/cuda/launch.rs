@@ -6,24 +6,22 @@
 #![allow(unsafe_code)]
 
 use super::{CUresult, CUstream, context_of, graph::with_memory, hooks, sys};
+use crate::feedback;
 use crate::meter::{self, Launch};
 use crate::process::{Process, Quota, quota};
 use core::ffi::{c_int, c_uint, c_void};
-use core::sync::atomic::Ordering::Relaxed;
 use gpuquota_quota::share;
 
-/// The process, if its launches ask anybody. Where no device of the container has a core limit this is one look at a
-/// shared word.
+/// The process, if its launches ask anybody. Where no device of the container has a core limit, and no monitor blocks
+/// it, this is a look at two shared words.
 #[inline(always)]
 fn asking() -> Option<&'static Process> {
     let Quota::On(process) = quota() else { return None };
     let region = process.region()?;
-    // HAMi's monitor takes a container for idle that never says otherwise.
-    let recent = &region.hami().recent_kernel;
-    if (0..2).contains(&recent.load(Relaxed)) {
-        recent.store(2, Relaxed);
+    if feedback::at_work(region.hami(), &region.ours().header) {
+        return Some(process);
     }
-    (!meter::is_idle(&region.ours().header)).then_some(process)
+    (!meter::is_idle(process, &region.ours().header)).then_some(process)
 }
 
 /// A launch in the current context.

@@ -9,7 +9,7 @@ use core::ffi::{c_uint, c_void};
 fn waited(answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota()
         && let Some(region) = process.region()
-        && !meter::is_idle(&region.ours().header)
+        && !meter::is_idle(process, &region.ours().header)
     {
         process.meter.settle_due(process);
     }
