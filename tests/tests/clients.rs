@@ -97,8 +97,8 @@ impl Client {
         Program::start(setting.command(&command[0], &arguments)).patient(PATIENCE).finish().success()
     }
 
-    /// The client behaves the same with and without the quota, of memory and of time, the device itself saw its work both times, and
-    /// `and` holds of what it said: bare, and under the quota.
+    /// The client behaves the same with and without the quota of memory and time, the device itself saw its work both
+    /// times, and `and` holds of what it said: bare, and under the quota.
     fn alike(&self, kind: &str, and: fn(&Outcome, &Outcome)) -> Verdict {
         if let Err(why) = &self.command {
             return Verdict::Skipped(why.clone());
