@@ -10,6 +10,7 @@
 //!   runs on it;
 //! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `time`: order and time;
 //! - `memory`, `array`, `texture`, `heap`, `bytes`: memory, its addresses and its content;
+//! - `narrow`: first versions of calls, of 32 bits;
 //! - `world`, `spin`, `thread`: all objects behind one lock, and what each thread has.
 
 mod abi;
@@ -33,6 +34,7 @@ mod logs;
 mod memory;
 mod misc;
 mod module;
+mod narrow;
 mod occupancy;
 mod op;
 mod ptx;
