@@ -15,7 +15,7 @@ use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 use crate::context::Context;
 use crate::ffi::Outcome;
 use crate::image::Contents;
-use crate::status::NOT_FOUND;
+use crate::status::{INVALID_HANDLE, NOT_FOUND};
 use crate::table::{Handle, Kind};
 use crate::world::World;
 
@@ -45,6 +45,8 @@ pub struct Kernel {
     pub name: CString,
     pub module: Handle<Module>,
     pub library: Handle<Library>,
+    /// The only context in which it can be launched, null for every one.
+    pub context: Handle<Context>,
     /// What its name says about its duration.
     fixed: Option<u64>,
     /// `CUfunction_attribute` values that were set.
@@ -73,7 +75,13 @@ impl Kernel {
             .find(|rule| matches(&rule.pattern, &symbol) || matches(&rule.pattern, plain_name(&symbol)))
             .map(|rule| rule.duration_ns)
             .or_else(|| duration_in_name(&symbol));
-        Kernel { name, module, library, fixed, set: HashMap::new(), shape: ([1; 3], 0) }
+        Kernel { name, module, library, context: Handle::NULL, fixed, set: HashMap::new(), shape: ([1; 3], 0) }
+    }
+
+    /// `INVALID_HANDLE` in another context than its own.
+    #[inline]
+    pub fn belongs_in(&self, context: Handle<Context>) -> Outcome {
+        if self.context.is_null() || self.context == context { Ok(()) } else { Err(INVALID_HANDLE) }
     }
 
     /// Nanoseconds of one launch on a device.
@@ -171,7 +179,11 @@ impl World {
             return Ok(*known);
         }
         check(&module.contents, &name)?;
-        let kernel = Kernel::new(name.clone(), self.state.machine(), handle, Handle::NULL);
+        let mut kernel = Kernel::new(name.clone(), self.state.machine(), handle, Handle::NULL);
+        let module = self.modules.get(handle)?;
+        if module.library.is_null() {
+            kernel.context = module.context;
+        }
         let kernel = self.kernels.add(kernel);
         self.modules.get_mut(handle)?.kernels.insert(name, kernel);
         Ok(kernel)
