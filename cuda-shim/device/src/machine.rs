@@ -1,11 +1,17 @@
 //! What a simulated machine is made of: its devices, its driver, its kernels' durations. Pure data.
 
+use std::collections::BTreeMap;
+
 use crate::mig;
 
 /// Longest device name in bytes, as in the driver's own 96-byte buffers.
 pub const MAX_NAME: usize = 96;
 /// Most devices of one machine.
 pub const MAX_DEVICES: usize = 32;
+/// Numbers of `CUdevice_attribute` end below this one.
+pub const ATTRIBUTES: usize = 192;
+/// Exports of a driver that are told apart.
+pub const EXPORTS: usize = 1024;
 /// Most kernel rules of one machine.
 pub const MAX_RULES: usize = 64;
 /// Most faults of one machine.
@@ -59,6 +65,8 @@ pub struct DeviceSpec {
     pub power_limit_mw: u32,
     /// Device memory that one process's context takes.
     pub context_bytes: u64,
+    /// The driver's answers by number of the attribute, as they were recorded; `None` for those of the model.
+    pub attributes: Option<BTreeMap<i32, i32>>,
     /// Whether the driver keeps account of ended processes from the start.
     pub accounting: bool,
     /// What it is a part of, if it is an instance of a split device (MIG).
@@ -146,6 +154,8 @@ pub struct Machine {
     pub kernels: Vec<KernelRule>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Exports that its driver does not hand out, as places in the table of `cuda-shim-symbols`, below [`EXPORTS`].
+    pub lacks: Vec<usize>,
 }
 
 impl std::str::FromStr for KernelRule {
@@ -207,6 +217,7 @@ impl DeviceSpec {
             blocks_per_sm: 32,
             power_limit_mw: 700_000,
             context_bytes: 512 * MIB,
+            attributes: None,
             accounting: false,
             part: None,
         };
@@ -294,6 +305,7 @@ impl Machine {
             launch_queue: 1024,
             kernels: Vec::new(),
             faults: Vec::new(),
+            lacks: Vec::new(),
         }
     }
 

@@ -75,7 +75,15 @@ impl Kernel {
             .find(|rule| matches(&rule.pattern, &symbol) || matches(&rule.pattern, plain_name(&symbol)))
             .map(|rule| rule.duration_ns)
             .or_else(|| duration_in_name(&symbol));
-        Kernel { name, module, library, context: Handle::NULL, fixed, set: HashMap::new(), shape: ([1; 3], 0) }
+        Kernel {
+            name,
+            module,
+            library,
+            context: Handle::NULL,
+            fixed,
+            set: HashMap::new(),
+            shape: ([1; 3], 0),
+        }
     }
 
     /// `INVALID_HANDLE` in another context than its own.
