@@ -13,6 +13,7 @@ pub mod copy;
 pub mod fill;
 pub mod host;
 mod ipc;
+mod lent;
 mod managed;
 pub mod physical;
 mod pointer;
@@ -242,7 +243,10 @@ pub fn free(address: u64) -> Outcome {
         if address == 0 {
             return Ok(());
         }
-        let own = world.callers_own(address)?;
+        let own = match world.callers_own(address) {
+            Ok(own) => own,
+            Err(status) => return world.give_back_lent(address).unwrap_or(Err(status)),
+        };
         capture::forbid_unsafe_call(&mut world)?;
         let context =
             if own.context == current || world.active(own.context).is_err() { current } else { own.context };

@@ -126,10 +126,6 @@ stubs! {
     cuMemGetDefaultMemPool
     cuMemGetLocationInfo
     cuMemGetMemPool
-    cuMemPoolExportPointer
-    cuMemPoolExportToShareableHandle
-    cuMemPoolImportFromShareableHandle
-    cuMemPoolImportPointer
     cuMemPrefetchBatchAsync
     cuMemPrefetchBatchAsync_ptsz
     cuMemRangeGetAttribute
