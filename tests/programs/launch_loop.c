@@ -1,6 +1,6 @@
 /* Launches one kernel (name, first argument) for some seconds (second), by the driver API alone, a few
  * ahead of the device as real programs are. Third argument: "plain", "ex", "graph" or "thread" (the
- * per-thread stream's variant). Says how many launches it made. */
+ * per-thread stream's variant); fourth: how many blocks a plain launch has. Says how many launches it made. */
 #include "common.h"
 
 enum { AHEAD = 4 };
@@ -8,8 +8,9 @@ enum { AHEAD = 4 };
 static CUfunction kernel;
 static CUstream stream;
 static CUgraphExec graph;
+static unsigned blocks;
 
-static CUresult plain(void) { return cuLaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, stream, NULL, NULL); }
+static CUresult plain(void) { return cuLaunchKernel(kernel, blocks, 1, 1, 32, 1, 1, 0, stream, NULL, NULL); }
 static CUresult thread(void) { return cuLaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, CU_STREAM_PER_THREAD, NULL, NULL); }
 static CUresult replay(void) { return cuGraphLaunch(graph, stream); }
 
@@ -38,6 +39,7 @@ int main(int argc, char **argv)
     CUmodule module;
     long launches = 0;
 
+    blocks = (unsigned)number(argc, argv, 4, 1);
     snprintf(image, sizeof image,
              ".version 7.0\n.target sm_50\n.address_size 64\n.visible .entry %s()\n{\n    ret;\n}\n", name);
     open_device();

@@ -80,6 +80,8 @@ struct Device {
 struct Kernel {
     pattern: Pattern,
     duration: Duration,
+    /// What each block of the grid adds.
+    per_block: Option<Duration>,
 }
 
 fn one() -> std::num::NonZeroUsize {
@@ -138,7 +140,11 @@ fn machine(text: &str) -> Outcome<Machine> {
         kernels: description
             .kernel
             .into_iter()
-            .map(|rule| KernelRule { pattern: rule.pattern.0, duration_ns: rule.duration.0 })
+            .map(|rule| KernelRule {
+                pattern: rule.pattern.0,
+                duration_ns: rule.duration.0,
+                per_block_ns: rule.per_block.map_or(0, |each| each.0),
+            })
             .collect(),
         faults,
         lacks,

@@ -81,6 +81,7 @@ pub struct SpecCells {
 pub struct RuleCells {
     pub pattern: [Word; MAX_PATTERN / 8],
     pub duration_ns: Word,
+    pub per_block_ns: Word,
 }
 
 /// One fault. Written once, before [`Header::magic`].

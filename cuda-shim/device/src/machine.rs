@@ -84,13 +84,16 @@ pub struct Part {
     pub slices: u32,
 }
 
-/// A kernel whose name matches `pattern` (`*` stands for any run of characters) takes `duration_ns`.
+/// A kernel whose name matches `pattern` (`*` stands for any run of characters) takes `duration_ns`, and `per_block_ns`
+/// for each block of its grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelRule {
     /// Matched against the kernel's symbol and against its plain name.
     pub pattern: String,
     /// Nanoseconds of one launch.
     pub duration_ns: u64,
+    /// Nanoseconds that each block adds.
+    pub per_block_ns: u64,
 }
 
 /// What goes wrong, when a call is made whose name matches.
@@ -173,7 +176,7 @@ impl std::str::FromStr for KernelRule {
         if pattern.is_empty() || pattern.len() >= MAX_PATTERN {
             return Err(wrong());
         }
-        Ok(KernelRule { pattern: pattern.into(), duration_ns })
+        Ok(KernelRule { pattern: pattern.into(), duration_ns, per_block_ns: 0 })
     }
 }
 

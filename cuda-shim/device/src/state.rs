@@ -300,6 +300,7 @@ fn write_machine(header: &Header, machine: &Machine) {
     for (cells, rule) in header.rules.iter().zip(&machine.kernels) {
         layout::write_text(&cells.pattern, &rule.pattern);
         cells.duration_ns.set(rule.duration_ns);
+        cells.per_block_ns.set(rule.per_block_ns);
     }
     for place in machine.lacks.iter().filter(|place| **place < EXPORTS) {
         let word = &header.lacks[place / 64];
@@ -392,6 +393,7 @@ fn read_machine(header: &Header) -> Machine {
             .map(|cells| KernelRule {
                 pattern: layout::read_text(&cells.pattern),
                 duration_ns: cells.duration_ns.get(),
+                per_block_ns: cells.per_block_ns.get(),
             })
             .collect(),
         faults: header.faults[..(header.fault_count.get() as usize).min(MAX_FAULTS)]

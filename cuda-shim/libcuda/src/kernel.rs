@@ -47,8 +47,8 @@ pub struct Kernel {
     pub library: Handle<Library>,
     /// The only context in which it can be launched, null for every one.
     pub context: Handle<Context>,
-    /// What its name says about its duration.
-    fixed: Option<u64>,
+    /// What a rule or its name says about its duration: for a launch, and for each block of it.
+    fixed: Option<(u64, u64)>,
     /// `CUfunction_attribute` values that were set.
     pub set: HashMap<i32, i32>,
     /// The shape of the launch interface of before CUDA 4: block, shared bytes.
@@ -73,8 +73,8 @@ impl Kernel {
             .iter()
             .chain(&machine.kernels)
             .find(|rule| matches(&rule.pattern, &symbol) || matches(&rule.pattern, plain_name(&symbol)))
-            .map(|rule| rule.duration_ns)
-            .or_else(|| duration_in_name(&symbol));
+            .map(|rule| (rule.duration_ns, rule.per_block_ns))
+            .or_else(|| duration_in_name(&symbol).map(|duration| (duration, 0)));
         Kernel {
             name,
             module,
@@ -95,10 +95,13 @@ impl Kernel {
     /// Nanoseconds of one launch on a device.
     #[inline]
     pub fn duration(&self, grid: [u32; 3], block: [u32; 3], spec: &DeviceSpec) -> u64 {
-        if let Some(fixed) = self.fixed {
-            return fixed;
-        }
         let volume = |sizes: [u32; 3]| sizes.into_iter().map(u64::from).fold(1, u64::saturating_mul);
+        match self.fixed {
+            Some((duration, 0)) => return duration,
+            // At most three hours, so that no sum of times runs over.
+            Some((duration, each)) => return duration + volume(grid).saturating_mul(each).min(1 << 43),
+            None => {}
+        }
         let threads = volume(grid).saturating_mul(volume(block));
         let load = u64::from(spec.sm_count) * u64::from(spec.threads_per_sm);
         3000 + 2000 * threads.div_ceil(load.max(1)).min(1 << 40)
