@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use crate::time::Mark;
+use crate::values::Value;
 
 /// What is called. `CUstreamCallback` also hears of the stream and of a status.
 #[derive(Clone, Copy)]
@@ -15,6 +16,10 @@ pub enum Function {
     Plain(extern "C" fn(*mut c_void)),
     /// `CUstreamCallback`, with the stream's handle.
     Callback(extern "C" fn(u64, i32, *mut c_void), u64),
+    /// A value that a stream writes.
+    Write(Value),
+    /// One that it waits for, and by which comparison.
+    Await(Value, u32),
 }
 
 /// A call that a client asked for, with its argument.
@@ -38,6 +43,12 @@ static CHANGED: Condvar = Condvar::new();
 const LOOK: Duration = Duration::from_micros(200);
 
 impl HostOp {
+    /// Whether its time has come.
+    fn is_ready(&self) -> bool {
+        let holds = |function| !matches!(function, Function::Await(value, how) if !value.holds(how));
+        self.due.is_done() && holds(self.call.function)
+    }
+
     /// Whether it has returned.
     pub fn is_done(&self) -> bool {
         self.done.load(Acquire)
@@ -68,7 +79,7 @@ pub fn enqueue(call: HostCall, due: Mark) -> Arc<HostOp> {
 fn serve() {
     loop {
         let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(ready) = waiting.iter().position(|op| op.due.is_done()) else {
+        let Some(ready) = waiting.iter().position(|op| op.is_ready()) else {
             let none = waiting.is_empty();
             if none {
                 drop(CHANGED.wait(waiting));
@@ -84,6 +95,8 @@ fn serve() {
         match op.call.function {
             Function::Plain(function) => function(data),
             Function::Callback(function, stream) => function(stream, 0, data),
+            Function::Write(value) => value.write(),
+            Function::Await(..) => {}
         }
         let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         op.done.store(true, Release);

@@ -142,7 +142,9 @@ impl World {
         let context = self.contexts.get_mut(stream.context)?;
         let device = self.devices.get_mut(context.device).ok_or(INVALID_CONTEXT)?;
         let seat = device.seat.ok_or(INVALID_CONTEXT)?;
-        let duration = request.duration(self.kernels.get(request.kernel)?, &device.spec)?;
+        let kernel = self.kernels.get(request.kernel)?;
+        kernel.belongs_in(stream.context)?;
+        let duration = request.duration(kernel, &device.spec)?;
         let place = device.launches;
         let oldest = device.queue.get_mut(place).ok_or(INVALID_VALUE)?;
         let mut work = seat.work(&mut self.clock);

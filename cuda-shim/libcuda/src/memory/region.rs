@@ -19,7 +19,7 @@ pub enum Backing {
     /// Physical memory, from an offset, mapped at a reservation, and what devices may do there.
     Mapped { physical: Handle<Physical>, offset: u64, read: bool, write: bool },
     /// Memory of another process: the ordinal of its device, where it lies, and how often it was opened.
-    Opened { ordinal: usize, inode: u64, offset: u64, times: u32 },
+    Opened { ordinal: usize, inode: u64, offset: u64, times: u32, lent: bool },
 }
 
 /// Addresses of one kind.
