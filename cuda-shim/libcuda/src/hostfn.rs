@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::time::Duration;
 
+use crate::op::{self, Op};
 use crate::time::Mark;
 use crate::values::Value;
 
@@ -20,6 +21,17 @@ pub enum Function {
     Write(Value),
     /// One that it waits for, and by which comparison.
     Await(Value, u32),
+    /// Bytes that are moved behind such values.
+    Copy(op::Copy),
+    /// The same of a pattern.
+    Fill(op::Fill),
+}
+
+impl Function {
+    /// Whether what comes later in the stream may meet its bytes.
+    fn is_about_memory(self) -> bool {
+        !matches!(self, Self::Plain(_) | Self::Callback(..))
+    }
 }
 
 /// A call that a client asked for, with its argument.
@@ -47,6 +59,11 @@ impl HostOp {
     fn is_ready(&self) -> bool {
         let holds = |function| !matches!(function, Function::Await(value, how) if !value.holds(how));
         self.due.is_done() && holds(self.call.function)
+    }
+
+    /// Whether bytes that are moved later in the stream must wait for it.
+    pub fn holds_memory(&self) -> bool {
+        self.call.function.is_about_memory() && !self.is_done()
     }
 
     /// Whether it has returned.
@@ -97,6 +114,8 @@ fn serve() {
             Function::Callback(function, stream) => function(stream, 0, data),
             Function::Write(value) => value.write(),
             Function::Await(..) => {}
+            Function::Copy(copy) => Op::Copy(copy).perform(),
+            Function::Fill(fill) => Op::Fill(fill).perform(),
         }
         let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         op.done.store(true, Release);

@@ -234,6 +234,17 @@ impl World {
         self.extend(handle, seat.now() + due.saturating_sub(clock_ns()))
     }
 
+    /// Bytes are moved at once, but not before values that the stream still writes or waits for: what moves them then.
+    fn behind_values(&self, handle: Handle<Stream>, op: Op) -> Outcome<Option<Function>> {
+        let function = match op {
+            Op::Copy(copy) => Function::Copy(copy),
+            Op::Fill(fill) => Function::Fill(fill),
+            _ => return Ok(None),
+        };
+        let waits = self.stream_mark(handle)?.hosts.iter().any(|host| host.holds_memory());
+        Ok(waits.then_some(function))
+    }
+
     /// Has a host function run at the end of a stream.
     pub fn call_host(&mut self, handle: Handle<Stream>, call: HostCall, time: Option<u64>) -> Outcome {
         let mut due = self.stream_mark(handle)?;
@@ -262,16 +273,23 @@ pub fn submit(lane: Lane, handle: Handle<Stream>, op: Op) -> Outcome<Option<Mark
     if capture::intercept(&mut world, stream, op)? {
         return Ok(None);
     }
+    let mut later = None;
     match op {
         Op::Host(call) => world.call_host(stream, call, None)?,
         _ => {
+            later = world.behind_values(stream, op)?;
             world.lay_out(stream, op.duration(), 0)?;
             op.touch(&mut world);
         }
     }
+    if let Some(function) = later {
+        world.call_host(stream, HostCall { function, data: 0 }, None)?;
+    }
     let mark = world.stream_mark(stream)?;
     drop(world);
-    op.perform();
+    if later.is_none() {
+        op.perform();
+    }
     Ok(Some(mark))
 }
 
