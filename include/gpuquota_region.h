@@ -27,6 +27,8 @@
 #define GPUQUOTA_SLOTS 1024
 #define GPUQUOTA_LANES 32
 #define GPUQUOTA_EVENTS 256
+#define GPUQUOTA_GAPS 14
+#define GPUQUOTA_WAIT_TIMES 8
 #define GPUQUOTA_SLOT_BYTE (1ull << 44)
 #define GPUQUOTA_PID_BYTE (GPUQUOTA_SLOT_BYTE + 0x10000)
 #define GPUQUOTA_INIT_BYTE (GPUQUOTA_SLOT_BYTE + 0x20000)
@@ -52,7 +54,8 @@ struct gpuquota_header {
     uint64_t fallbacks;        /* incidents survived by the driver's own answer */
     uint32_t shares;           /* not 0 once any device has a core limit */
     uint32_t pad0;
-    uint64_t reserved[491];
+    uint64_t monitor_ns;       /* when HAMi's monitor was last seen at work, CLOCK_MONOTONIC */
+    uint64_t reserved[490];
 };
 
 struct gpuquota_device {
@@ -75,17 +78,25 @@ struct gpuquota_device {
     /* offset 192 */
     uint64_t virtual_time; /* CLOCK_MONOTONIC ns */
     uint64_t busy_until;   /* CLOCK_MONOTONIC ns */
-    uint64_t longest;      /* longest kernel, ns */
-    uint64_t pad2[5];
+    uint64_t longest;      /* largest charge, ns */
+    uint64_t virtual_rate; /* percent in which the lead of virtual_time is reckoned */
+    uint64_t idle_at;      /* when virtual_time was last found behind, CLOCK_MONOTONIC ns */
+    uint64_t flight_until; /* when all in flight should be over, CLOCK_MONOTONIC ns */
+    uint64_t gaps_from;    /* gaps before this are forgotten, CLOCK_MONOTONIC ns */
+    uint64_t idle_ns;      /* by how much virtual_time was found behind, less what has been made up for */
     /* offset 256 */
     uint64_t gpu_time_ns;
-    uint64_t waited_ns;
-    uint64_t launches;     /* under a core limit */
-    uint64_t waits;
-    uint64_t would_wait;   /* observe mode */
-    uint64_t clamped;      /* virtual times that no launch explains */
-    uint64_t pad3[2];
-    uint64_t reserved[24];
+    uint64_t waited_ns;        /* for the share, or a higher priority */
+    uint64_t launches;         /* under a core limit */
+    uint64_t waits;            /* launches that waited, for whatever */
+    uint64_t would_wait;       /* observe mode */
+    uint64_t clamped;          /* virtual times that no charge explains */
+    uint64_t waited_flight_ns; /* for work of the same process that was in flight */
+    uint64_t pad3;
+    /* offset 320 */
+    uint64_t gaps[GPUQUOTA_GAPS];             /* idle before busy_until: start 34 bits, 64 ns | length 22, 256 ns | idle 8, 1/256 */
+    uint64_t wait_times[GPUQUOTA_WAIT_TIMES]; /* launches that waited: up to 100 us, 1 ms ... 100 s, and longer */
+    uint64_t reserved[2];
 };
 
 struct gpuquota_slot {

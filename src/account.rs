@@ -7,11 +7,11 @@ mod lanes;
 mod refusal;
 
 use crate::holdings::{Holding, Key, Kind};
+use crate::meter;
 use crate::process::Process;
 use crate::spill::Room;
-use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Book, Lane, Refused};
-use gpuquota_quota::share::{self, Rate};
 use gpuquota_region::layout::{Device, EVENT_REAPED, KIND_SPILLED, LANES};
 use gpuquota_region::slot::Settle;
 use gpuquota_region::{Region, sys};
@@ -393,11 +393,9 @@ impl Settle for Heir {
                 }
             }
         }
+        let (now, last_launch) = (sys::monotonic_ns(), slot.heartbeat_ns.load(Relaxed));
         for (device, pending) in ours.devices.iter().zip(&slot.pending_ns) {
-            let pending = pending.swap(0, AcqRel);
-            if let Some(rate) = Rate::new(device.core_limit.load(Relaxed)).filter(|_| pending > 0) {
-                share::settle(crate::meter::clock(device), pending, 0, rate);
-            }
+            meter::books(&ours.header, device, pending).bury(now, last_launch);
         }
         if given > 0 {
             region.event(EVENT_REAPED, u32::MAX, 0, given, 0);

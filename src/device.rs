@@ -9,7 +9,8 @@ use core::ffi::CStr;
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-use gpuquota_quota::limits::Source;
+use gpuquota_quota::limits::{CorePolicy, Source, Table};
+use gpuquota_quota::share::Rate;
 use gpuquota_region::Region;
 use gpuquota_region::layout::{self, DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device};
 use gpuquota_region::{lock, sys};
@@ -18,6 +19,9 @@ use gpuquota_region::{lock, sys};
 const ORDINALS: usize = 64;
 /// Contexts and NVML handles remembered; more are asked for anew each time.
 const REMEMBERED: usize = 64;
+
+/// The handle of no context; free places of a [`Remembered`] have it too.
+const NO_CONTEXT: u64 = 0;
 
 /// In `Known::visible`: the device was given by its UUID.
 const NAMED: u8 = u8::MAX;
@@ -38,6 +42,8 @@ pub struct Known {
     /// What the limits file allows in all and on the device, bytes + 1, by region index; 0 where it says nothing.
     ceilings: [AtomicU64; layout::DEVICES],
     physical: [AtomicU64; layout::DEVICES],
+    /// The same for its share of time, percent + 1.
+    cores: [AtomicU64; layout::DEVICES],
 }
 
 /// A small table from a handle to a region index, without locks.
@@ -87,6 +93,8 @@ pub enum Meant {
 pub enum Told {
     /// A device's index and its memory in bytes, 0 where it is not known.
     Device(u32, u64),
+    /// The same of one that has no UUID.
+    Nameless(u32, u64),
     /// A split one.
     Split,
 }
@@ -123,22 +131,39 @@ impl Known {
         }
     }
 
-    /// Where the calling thread's calls act; `None` without a context.
+    /// Where the calling thread's calls act: without a context, or where the driver does not tell, on the first device.
+    /// Most drivers refuse such a call, and one that does not is not to give what is not counted.
     #[inline]
     pub fn place(&self, process: &Process) -> Option<Place> {
-        let context = cuda::current_context()?;
+        let context = cuda::current_context().unwrap_or(NO_CONTEXT);
+        let device = match self.contexts.get(context) {
+            Some(device) if context != NO_CONTEXT => device,
+            _ => self.learn_context(process, context)?,
+        };
+        Some(Place { context, device })
+    }
+
+    /// Where calls in a context act that need not be the calling thread's.
+    pub fn place_of(&self, process: &Process, context: u64) -> Option<Place> {
         let device = match self.contexts.get(context) {
             Some(device) => device,
-            None => self.learn_context(process, context)?,
+            None => cuda::within(context, || self.learn_context(process, context))?,
         };
         Some(Place { context, device })
     }
 
     #[cold]
     fn learn_context(&self, process: &Process, context: u64) -> Option<u8> {
-        let index = self.of_ordinal(process, cuda::current_device()?)?;
-        self.contexts.put(context, index);
+        let index = self.of_ordinal(process, cuda::current_device())?;
+        self.is_of(context, index);
         Some(index)
+    }
+
+    /// Remembers which device a context is of.
+    pub fn is_of(&self, context: u64, device: u8) {
+        if context != NO_CONTEXT && self.contexts.get(context).is_none() {
+            self.contexts.put(context, device);
+        }
     }
 
     /// Region index of a CUDA device.
@@ -159,9 +184,8 @@ impl Known {
             0 | NAMED => position as u32,
             number => u32::from(number).wrapping_sub(1),
         };
-        if !told {
-            uuid.push(b"CUDA-ordinal-");
-            uuid.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
+        if !told && !nvml::uuid_at(index, &mut uuid) {
+            uuid.push_index(index);
         }
         let found = self.register(process, &uuid, index, cuda::total_memory(ordinal).unwrap_or(0))?;
         known.store(found.wrapping_add(1), Release);
@@ -181,6 +205,7 @@ impl Known {
                 let mut uuid = Uuid::default();
                 let found = match describe(&mut uuid)? {
                     Told::Device(index, total) => self.register(process, &uuid, index, total)?,
+                    Told::Nameless(index, total) => self.nameless(process, uuid, index, total)?,
                     Told::Split => SPLIT,
                 };
                 self.handles.put(handle, found);
@@ -190,14 +215,25 @@ impl Known {
         Some(if found == SPLIT { Meant::Split } else { Meant::One(found) })
     }
 
+    /// A device that NVML gives no name: CUDA may have met it under one.
+    fn nameless(&self, process: &Process, mut uuid: Uuid, index: u32, total: u64) -> Option<u8> {
+        let region = process.region()?;
+        let met = |device: &&Device| device.state.load(Acquire) == DEVICE_READY;
+        if region.ours().devices.get(index as usize).filter(met).is_some() {
+            return Some(index as u8);
+        }
+        uuid.push_index(index);
+        self.register(process, &uuid, index, total)
+    }
+
     fn register(&self, process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
         let found = register(process, uuid, index, total)?;
         let limits = process.limits();
         for (table, ceilings) in [(&limits.memory, &self.ceilings), (&limits.physical, &self.physical)] {
-            let limit = table.lookup(index, uuid.text()).filter(|limit| limit.source == Source::File);
-            if let Some((limit, ceiling)) = limit.zip(ceilings.get(usize::from(found))) {
-                ceiling.store(limit.value.saturating_add(1), Relaxed);
-            }
+            raise(ceilings, found, table, index, uuid);
+        }
+        if limits.policy != CorePolicy::BestEffort {
+            raise(&self.cores, found, &limits.cores, index, uuid);
         }
         Some(found)
     }
@@ -206,12 +242,20 @@ impl Known {
     /// can write: the lower of both holds.
     #[inline]
     pub fn memory_cap(&self, index: u8, device: &Device) -> Option<u64> {
-        lower(&device.memory_limit, self.ceilings.get(usize::from(index))?)
+        lower(device.memory_limit.load(Relaxed), &self.ceilings, index)
     }
 
     /// The same for what may lie on the device, where memory may be oversubscribed.
     pub fn physical_cap(&self, index: u8, device: &Device) -> Option<u64> {
-        lower(&device.physical_limit, self.physical.get(usize::from(index))?)
+        lower(device.physical_limit.load(Relaxed), &self.physical, index)
+    }
+
+    /// The share of a device's time, if it is limited: what the limits file says outranks the region here too, and is
+    /// not lent.
+    #[inline]
+    pub fn share(&self, process: &Process, index: u8, device: &Device) -> Option<Rate> {
+        let limit = if process.borrows() { 0 } else { device.core_limit.load(Relaxed) };
+        Rate::new(lower(limit.into(), &self.cores, index)? as u32)
     }
 
     /// Remembers the primary context of a device.
@@ -233,10 +277,19 @@ impl Known {
     }
 }
 
+/// Notes what the limits file says of a device as its ceiling.
+fn raise<T: Copy + Into<u64>>(ceilings: &[AtomicU64], found: u8, table: &Table<T>, index: u32, uuid: &Uuid) {
+    let limit = table.lookup(index, uuid.text()).filter(|limit| limit.source == Source::File);
+    if let Some((limit, ceiling)) = limit.zip(ceilings.get(usize::from(found))) {
+        ceiling.store(limit.value.into().saturating_add(1), Relaxed);
+    }
+}
+
 /// The lower of the region's limit and of the file's ceiling, as far as there are any.
 #[inline]
-fn lower(shared: &AtomicU64, ceiling: &AtomicU64) -> Option<u64> {
-    let shared = Some(shared.load(Relaxed)).filter(|limit| *limit != 0);
+fn lower(shared: u64, ceilings: &[AtomicU64], index: u8) -> Option<u64> {
+    let shared = Some(shared).filter(|limit| *limit != 0);
+    let ceiling = ceilings.get(usize::from(index))?;
     match (shared, ceiling.load(Relaxed).checked_sub(1)) {
         (Some(shared), Some(ceiling)) => Some(shared.min(ceiling)),
         (shared, ceiling) => shared.or(ceiling),
@@ -262,6 +315,12 @@ impl Uuid {
             *to = *from;
             self.length = self.length.saturating_add(1);
         }
+    }
+
+    /// Appends what stands for a UUID where the driver tells none.
+    fn push_index(&mut self, index: u32) {
+        self.push(b"CUDA-ordinal-");
+        self.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
     }
 
     /// Appends 16 bytes the way NVML writes them: 8-4-4-4-12 hexadecimal digits.
@@ -354,15 +413,12 @@ fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8
         let cores = limits.cores_for(index, uuid.text()).map_or(0, u32::from);
         let memory = limits.memory_for(index, uuid.text()).unwrap_or(0);
         device.memory_total.store(total, Relaxed);
-        device.memory_limit.store(memory, Relaxed);
+        region.limit_memory(own, memory);
         let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
         device.physical_limit.store(physical, Relaxed);
-        device.core_limit.store(cores, Relaxed);
-        if cores != 0 {
-            region.ours().header.shares.store(1, Release);
-        }
+        region.limit_cores(own, cores);
         device.state.store(DEVICE_READY, Release);
-        show(region, own, uuid, memory, cores);
+        show(region, own, uuid);
     }
 }
 
@@ -385,15 +441,9 @@ fn wait_while_claimed(device: &Device) {
 }
 
 /// HAMi's view of a device.
-fn show(region: &Region, index: usize, uuid: &Uuid, memory: u64, cores: u32) {
+fn show(region: &Region, index: usize, uuid: &Uuid) {
     let view = region.hami();
-    let Some(((words, limit), sm_limit)) =
-        view.uuids.get(index).zip(view.limit.get(index)).zip(view.sm_limit.get(index))
-    else {
-        return;
-    };
+    let Some(words) = view.uuids.get(index) else { return };
     words.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
-    limit.store(memory, Relaxed);
-    sm_limit.store(if cores == 0 { 100 } else { u64::from(cores) }, Relaxed);
     view.device_num.fetch_max((index as u64).wrapping_add(1), AcqRel);
 }

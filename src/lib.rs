@@ -30,6 +30,7 @@ mod device;
 mod driver;
 mod entry;
 mod environment;
+mod feedback;
 mod holders;
 mod holdings;
 mod hook;

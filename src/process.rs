@@ -12,7 +12,7 @@
 mod start;
 
 use crate::environment;
-use crate::{account, device, holdings::Holdings, kept, lock::Lock, meter, overhead};
+use crate::{account, device, feedback, holdings::Holdings, kept, lock::Lock, meter, overhead};
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::{MaybeUninit, size_of};
@@ -20,7 +20,7 @@ use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::Release,
 };
-use gpuquota_quota::limits::{Limits, Mode};
+use gpuquota_quota::limits::{CorePolicy, Limits, Mode, Source};
 use gpuquota_quota::text::Line;
 use gpuquota_region::layout::{EVENT_BAD_LIMITS, Slot};
 use gpuquota_region::lock::Kept;
@@ -56,6 +56,8 @@ pub struct Process {
     pub holdings: Holdings,
     /// Whether allocations may come from the host's memory.
     pub may_spill: AtomicBool,
+    /// Whether the limits file itself gives a share of time: that holds whatever the region says.
+    pub has_share: AtomicBool,
     /// Whether anything was ever sent to the host.
     pub has_spilled: AtomicBool,
     /// What was said of refusals.
@@ -145,7 +147,9 @@ impl Process {
         // SAFETY: only the thread that won the phase writes, and nobody reads before the phase is published.
         let started = unsafe { (*self.started.get()).write(Started::default()) };
         let phase = started.find_out();
-        self.may_spill.store(started.reading.limits.spills(), Relaxed);
+        let limits = &started.reading.limits;
+        self.may_spill.store(limits.spills(), Relaxed);
+        self.has_share.store(limits.cores.iter().any(|limit| limit.source == Source::File), Relaxed);
         self.known.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
         self.phase.store(phase, Release);
     }
@@ -170,6 +174,26 @@ impl Process {
     #[inline]
     pub fn observes(&self) -> bool {
         self.limits().mode == Mode::Observe
+    }
+
+    /// Whether a monitor of the node blocks the container's launches for a higher priority.
+    #[inline]
+    pub fn is_blocked(&self) -> bool {
+        let blocks = |region: &Region| feedback::blocks(region.hami());
+        self.limits().mode == Mode::Enforce && self.region().is_some_and(blocks)
+    }
+
+    /// Waits until that is over or its author is gone; answers for how long.
+    #[cold]
+    pub fn wait_while_blocked(&self) -> u64 {
+        self.region().map_or(0, |region| feedback::wait(region.hami()))
+    }
+
+    /// Whether the container's shares do not bind now, because what is idle is lent to it.
+    #[inline]
+    pub fn borrows(&self) -> bool {
+        let lends = |region: &Region| feedback::lends(region.hami(), &region.ours().header);
+        self.limits().policy == CorePolicy::BurstShare && self.region().is_some_and(lends)
     }
 
     /// Whether tools see the container's slice of a device: it has a cap, and the cap binds.

@@ -55,6 +55,12 @@ fn word() -> *mut u64 {
     word
 }
 
+/// A number that no other thread of the process has now.
+#[inline]
+pub fn number() -> u64 {
+    word() as u64
+}
+
 /// Held while a thread is inside a hook.
 pub struct Inside(());
 

@@ -1,7 +1,11 @@
 //! The environment of this process as `quota::limits` asks for it.
 
-use std::ffi::OsString;
+use crate::error::Error;
+use gpuquota_quota::limits::{self, DEFAULT_REGION};
+use gpuquota_quota::text::Line;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Names and values.
 pub struct Environment(Vec<(OsString, OsString)>);
@@ -20,5 +24,17 @@ impl Environment {
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes())
+    }
+
+    /// The region of the container that we are in, if the environment says that we are in one.
+    pub fn region(&self) -> Result<Option<PathBuf>, Error> {
+        let region = limits::region_path(&|name| self.get(name)).map_err(|problem| {
+            let mut line = Line::<512>::new();
+            problem.write(&mut line, limits::Consequence::Ignored);
+            Error::Asked(line.to_string())
+        })?;
+        let path = Path::new(OsStr::from_bytes(region.path.as_bytes()));
+        let path = if region.may_fall_back && !path.exists() { Path::new(DEFAULT_REGION) } else { path };
+        Ok((path != Path::new(DEFAULT_REGION)).then(|| path.to_path_buf()))
     }
 }

@@ -4,11 +4,8 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::regions::{self, Device, Kinds, Places, Process, Region, What};
 use crate::words;
-use gpuquota_quota::limits::{self, DEFAULT_REGION};
 use serde::Serialize;
-use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -39,7 +36,7 @@ impl Inspect {
     pub fn run(self) -> Result<ExitCode, Error> {
         let named = match self.region {
             Some(path) => Some(path),
-            None => named_by_environment()?,
+            None => Environment::inherited().region()?,
         };
         let regions = match named {
             Some(path) => {
@@ -65,19 +62,6 @@ impl Inspect {
             _ => Ok(ExitCode::SUCCESS),
         }
     }
-}
-
-/// The region of the container that we are in, if the environment says that we are in one.
-fn named_by_environment() -> Result<Option<PathBuf>, Error> {
-    let environment = Environment::inherited();
-    let region = limits::region_path(&|name| environment.get(name)).map_err(|problem| {
-        let mut line = gpuquota_quota::text::Line::<512>::new();
-        problem.write(&mut line, limits::Consequence::Ignored);
-        Error::Asked(line.to_string())
-    })?;
-    let path = Path::new(OsStr::from_bytes(region.path.as_bytes()));
-    let path = if region.may_fall_back && !path.exists() { Path::new(DEFAULT_REGION) } else { path };
-    Ok((path != Path::new(DEFAULT_REGION)).then(|| path.to_path_buf()))
 }
 
 fn all_of_node() -> Vec<(PathBuf, Region)> {
@@ -171,13 +155,17 @@ fn memory(device: &Device) -> Vec<String> {
 
 fn time(device: &Device) -> Vec<String> {
     let share = device.share_percent.map_or_else(|| "none".to_owned(), |percent| format!("{percent}%"));
-    vec![
+    let mut row = vec![
         "  time".to_owned(),
         format!("share {share}"),
         format!("used {:.3} s", words::seconds(device.gpu_time_ns)),
         format!("waited {:.3} s", words::seconds(device.wait_ns)),
         format!("launches {}, {} waited", device.launches, device.waits),
-    ]
+    ];
+    if device.would_wait != 0 {
+        row.push(format!("{} would wait", device.would_wait));
+    }
+    row
 }
 
 fn process(process: &Process) -> Vec<Vec<String>> {
@@ -199,9 +187,6 @@ fn process(process: &Process) -> Vec<Vec<String>> {
 
 /// What of a process's bytes it did not ask for by an allocation.
 fn kinds(kinds: &Kinds) -> String {
-    let Kinds { context_bytes, module_bytes, pool_bytes, graph_bytes, .. } = *kinds;
-    let all =
-        [("contexts", context_bytes), ("code", module_bytes), ("pools", pool_bytes), ("graphs", graph_bytes)];
-    let some = all.iter().filter(|(_, bytes)| *bytes != 0);
-    some.map(|(name, bytes)| format!("{name} {}", words::bytes(*bytes))).collect::<Vec<_>>().join(", ")
+    let some = kinds.named().skip(1).filter(|(_, bytes)| *bytes != 0);
+    some.map(|(name, bytes)| format!("{name} {}", words::bytes(bytes))).collect::<Vec<_>>().join(", ")
 }

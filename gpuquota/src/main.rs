@@ -1,12 +1,14 @@
-//! gpuquota: run a command under a GPU quota, look at a quota, serve a node's quotas.
+//! gpuquota: run a command under a GPU quota, look at a quota, change it, serve a node's quotas.
 //!
 //! One file per subcommand; all text for people is here. The rules are elsewhere: values in `quota::limits`, the
 //! file in `region`, enforcement in the preloaded library.
 
 mod agent;
+mod asked;
 mod environment;
 mod error;
 mod inspect;
+mod limit;
 mod regions;
 mod run;
 mod words;
@@ -26,6 +28,7 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Inspect(inspect::Inspect),
+    Limit(limit::Limit),
     Agent(agent::Agent),
 }
 
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(run) => run.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Limit(limit) => limit.run(),
         Command::Agent(agent) => agent.run(),
     };
     outcome.unwrap_or_else(|error| {

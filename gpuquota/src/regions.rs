@@ -9,7 +9,7 @@ mod find;
 pub use events::{Event, What};
 pub use find::{Found, Mishap, Places};
 
-use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS};
+use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS, WAIT_TIMES};
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -54,12 +54,18 @@ pub struct Device {
     pub share_percent: Option<u32>,
     /// GPU time charged.
     pub gpu_time_ns: u64,
-    /// Time that launches waited for the share.
+    /// Time that launches waited for the share, or for a higher priority.
     pub wait_ns: u64,
+    /// Time that launches waited for work of their own process that was in flight.
+    pub wait_flight_ns: u64,
     /// Launches admitted under a share.
     pub launches: u64,
-    /// Launches that waited.
+    /// Launches that waited, for whatever.
     pub waits: u64,
+    /// The same by how long: up to 100 us, 1 ms and so on to 100 s, and longer.
+    pub wait_times: [u64; WAIT_TIMES],
+    /// Launches that would have waited (observe mode).
+    pub would_wait: u64,
 }
 
 /// One process of a region.
@@ -91,6 +97,9 @@ pub struct Share {
     pub pending_ns: u64,
 }
 
+/// The names of the kinds of bytes, as people and metrics are told them.
+pub const KIND_NAMES: [&str; KINDS] = ["allocations", "contexts", "code", "pools", "graphs"];
+
 /// Bytes by what they are.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Kinds {
@@ -104,6 +113,14 @@ pub struct Kinds {
     pub pool_bytes: u64,
     /// Held by graphs.
     pub graph_bytes: u64,
+}
+
+impl Kinds {
+    /// Each with its name, as in [`KIND_NAMES`].
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self { asked_bytes, context_bytes, module_bytes, pool_bytes, graph_bytes } = *self;
+        KIND_NAMES.into_iter().zip([asked_bytes, context_bytes, module_bytes, pool_bytes, graph_bytes])
+    }
 }
 
 impl From<[u64; KINDS]> for Kinds {
@@ -131,6 +148,18 @@ impl Region {
     /// The processes that live.
     pub fn alive(&self) -> impl Iterator<Item = &Process> {
         self.processes.iter().filter(|process| process.alive)
+    }
+
+    /// What all processes hold of the device with this index, by kind. While they allocate, the sum may differ from what
+    /// the device says is in use: the records are read one after another.
+    pub fn kinds(&self, device: usize) -> Kinds {
+        let shares = self.processes.iter().flat_map(|process| &process.devices);
+        let held = shares.filter(|share| share.device == device).map(|share| share.kinds.named());
+        let sums = held.fold([0u64; KINDS], |mut sums, kinds| {
+            sums.iter_mut().zip(kinds).for_each(|(sum, (_, bytes))| *sum = sum.saturating_add(bytes));
+            sums
+        });
+        sums.into()
     }
 }
 
@@ -227,8 +256,11 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
             share_percent: device.core_percent,
             gpu_time_ns: device.gpu_time_ns,
             wait_ns: device.wait_ns,
+            wait_flight_ns: device.wait_flight_ns,
             launches: device.launches,
             waits: device.waits,
+            wait_times: device.wait_times,
+            would_wait: device.would_wait,
         })
         .collect();
     let here = inode_of(c"/proc/self/ns/pid");

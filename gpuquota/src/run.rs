@@ -9,16 +9,11 @@ mod driver;
 mod home;
 mod library;
 
-use crate::environment::Environment;
+use crate::asked::Asked;
 use crate::error::Error;
-use gpuquota_quota::limits::{self, Place, Severity};
-use gpuquota_quota::text::Line;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-
-const MEMORY: &str = "GPUQUOTA_MEMORY";
-const CORES: &str = "GPUQUOTA_CORES";
 
 /// Run a command under a GPU quota.
 #[derive(clap::Args)]
@@ -53,8 +48,8 @@ pub struct Run {
 impl Run {
     /// Runs the command; the exit status is the command's.
     pub fn run(self) -> Result<ExitCode, Error> {
-        let asked = self.variables();
-        check(&asked)?;
+        let asked = Asked::new(&self.memory, &self.cores, self.mode.as_deref());
+        asked.limits()?;
         let library = library::find()?;
         let preload = library::preload(&library, std::env::var_os("LD_PRELOAD").as_deref())?;
         let region = match &self.region {
@@ -68,7 +63,11 @@ impl Run {
             );
         }
         let mut command = Command::new(name);
-        command.args(arguments).envs(asked).env("LD_PRELOAD", preload).env("GPUQUOTA_REGION", region.path());
+        command
+            .args(arguments)
+            .envs(asked.variables())
+            .env("LD_PRELOAD", preload)
+            .env("GPUQUOTA_REGION", region.path());
         if !self.device.is_empty() {
             command.env("CUDA_VISIBLE_DEVICES", self.device.join(","));
         }
@@ -76,35 +75,5 @@ impl Run {
         // Before the signal that ended the command may end this process too.
         drop(region);
         Ok(ended.repeat())
-    }
-
-    /// The limits as the library reads them.
-    fn variables(&self) -> Vec<(&'static str, OsString)> {
-        let list = |values: &[String]| (!values.is_empty()).then(|| OsString::from(values.join(",")));
-        let mode = self.mode.as_ref().map(OsString::from);
-        [(MEMORY, list(&self.memory)), (CORES, list(&self.cores)), ("GPUQUOTA_MODE", mode)]
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
-            .collect()
-    }
-}
-
-/// Refuses what the library could not understand, in the words of the command line.
-fn check(asked: &[(&'static str, OsString)]) -> Result<(), Error> {
-    let environment = Environment::of(asked);
-    let reading = limits::read(&|name| environment.get(name), None);
-    match reading.problems.iter().find(|problem| problem.reason.severity() == Severity::Error) {
-        None => Ok(()),
-        Some(problem) => {
-            let option = match problem.place {
-                Place::Env(name) if name.as_bytes() == MEMORY.as_bytes() => "--memory",
-                Place::Env(name) if name.as_bytes() == CORES.as_bytes() => "--cores",
-                _ => "--mode",
-            };
-            let mut line = Line::<512>::new();
-            line.push_str(option).push_str(" \"").push_escaped(problem.value(), 48).push_str("\": ");
-            problem.write_reason(&mut line);
-            Err(Error::Asked(line.to_string()))
-        }
     }
 }

@@ -60,13 +60,13 @@ pub enum OnError {
 /// When the share of GPU time binds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CorePolicy {
-    /// A guarantee: what is idle may be borrowed, where an agent says so.
+    /// Unless a monitor of the node lends what is idle. HAMi's `default`.
     #[default]
-    Default,
-    /// Always.
-    Force,
-    /// Never.
-    Disable,
+    BurstShare,
+    /// Always. HAMi's `force`.
+    FixedShare,
+    /// Never. HAMi's `disable`.
+    BestEffort,
 }
 
 /// The device that a value is for.
@@ -82,7 +82,7 @@ pub enum Selector {
 
 impl Selector {
     /// How specific it is for a device, from 0; `None` if it is for another one.
-    fn matches(&self, index: u32, uuid: &[u8]) -> Option<u8> {
+    pub fn matches(&self, index: u32, uuid: &[u8]) -> Option<u8> {
         match self {
             Self::All => Some(0),
             Self::Index(own) => (u32::from(*own) == index).then_some(1),
@@ -230,7 +230,7 @@ impl Limits {
     /// The share of GPU time of a device in percent (1..=100), `None` where there is no limit or where the policy is
     /// that it never binds.
     pub fn cores_for(&self, index: u32, uuid: &[u8]) -> Option<u8> {
-        let binds = self.policy != CorePolicy::Disable;
+        let binds = self.policy != CorePolicy::BestEffort;
         self.cores.lookup(index, uuid).filter(|_| binds).map(|entry| entry.value)
     }
 

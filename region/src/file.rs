@@ -27,6 +27,8 @@ pub enum OpenError {
     OtherVersion(u32),
     /// Another process has been initialising the region for over two seconds.
     Busy,
+    /// Nobody uses the region: it is of another boot, or its initialisation was interrupted.
+    Stale,
 }
 
 impl OpenError {
@@ -34,7 +36,7 @@ impl OpenError {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Open(Errno(libc::ENOENT)) => "its directory does not exist",
+            Self::Open(Errno(libc::ENOENT)) => "it does not exist, or its directory does not",
             Self::Open(Errno(libc::EACCES | libc::EPERM)) => "permission denied",
             Self::Open(Errno(libc::EROFS)) => "its file system is read-only",
             Self::Open(Errno(libc::EISDIR)) => "it is a directory",
@@ -44,6 +46,7 @@ impl OpenError {
             Self::NotARegion => "the file exists and is no region",
             Self::OtherVersion(_) => "it was made by an incompatible version",
             Self::Busy => "another process has been initialising it for too long",
+            Self::Stale => "nothing has used it since the machine was started",
         }
     }
 }
@@ -103,6 +106,22 @@ impl Region {
         }
         let _init = InitLock::take(&file)?;
         Self::open_locked(&file, here, priority)
+    }
+
+    /// Opens a region that is in use; makes none and changes nothing.
+    pub fn existing(path: &CStr) -> Result<Self, OpenError> {
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK;
+        let file = Descriptor::open(path, flags, 0).map_err(OpenError::Open)?;
+        let stat = file.stat().map_err(OpenError::Open)?;
+        if !stat.regular || stat.size < FILE_BYTES as u64 {
+            return Err(OpenError::NotARegion);
+        }
+        let region = Self::map(&file)?;
+        match region.examine(Here::now()) {
+            Found::Ready => Ok(region),
+            Found::Fresh => Err(OpenError::Stale),
+            Found::Refused(error) => Err(error),
+        }
     }
 
     fn open_file(path: &CStr) -> Result<Descriptor, OpenError> {
@@ -172,9 +191,11 @@ impl Region {
         if known.load(Acquire) != here.time_namespace
             && known.swap(here.time_namespace, AcqRel) != here.time_namespace
         {
+            ours.header.monitor_ns.store(0, Relaxed);
             for device in &ours.devices {
-                device.virtual_time.store(0, Relaxed);
-                device.busy_until.store(0, Relaxed);
+                let times = [&device.virtual_time, &device.busy_until, &device.idle_at, &device.flight_until];
+                let gaps = times.into_iter().chain([&device.gaps_from]).chain(&device.gaps);
+                gaps.for_each(|time| time.store(0, Relaxed));
             }
         }
     }
@@ -234,6 +255,31 @@ impl Region {
     #[must_use]
     pub fn hami(&self) -> &'static hami::View {
         &self.file.hami
+    }
+
+    /// Caps a device's memory, in bytes; 0 for no cap. It holds from the next allocation on: whoever has more than that
+    /// keeps it.
+    pub fn limit_memory(&self, device: usize, bytes: u64) {
+        if let Some(record) = self.ours().devices.get(device) {
+            record.memory_limit.store(bytes, Relaxed);
+        }
+        if let Some(limit) = self.hami().limit.get(device) {
+            limit.store(bytes, Relaxed);
+        }
+    }
+
+    /// Limits a device's time, in percent; 0 and 100 for no limit. It holds from the next launch on, for those that wait
+    /// already too.
+    pub fn limit_cores(&self, device: usize, percent: u32) {
+        if let Some(record) = self.ours().devices.get(device) {
+            record.core_limit.store(percent, Relaxed);
+        }
+        if let Some(limit) = self.hami().sm_limit.get(device) {
+            limit.store(if percent == 0 { 100 } else { percent.into() }, Relaxed);
+        }
+        if percent != 0 {
+            self.ours().header.shares.store(1, Release);
+        }
     }
 
     /// Writes an event.

@@ -24,6 +24,10 @@ pub const SLOTS: usize = 1024;
 pub const LANES: usize = 32;
 /// Length of the event ring.
 pub const EVENTS: usize = 256;
+/// Idle gaps that are remembered of one device.
+pub const GAPS: usize = 14;
+/// Classes of waiting times; the last one has no upper bound, the others end at 100 us and every tenfold of it.
+pub const WAIT_TIMES: usize = 8;
 /// Bytes of a device's UUID text, zero-padded: "GPU-" or "MIG-" and 36 characters, as NVML writes it.
 pub const UUID_BYTES: usize = 96;
 
@@ -72,7 +76,9 @@ pub struct Header {
     /// Not 0 once any device has a core limit: launches look at this word first. Whoever sets a limit sets it too.
     pub shares: AtomicU32,
     _pad0: u32,
-    _reserved: [u64; 491],
+    /// When a monitor of HAMi's kind was last seen to have counted launches down, CLOCK_MONOTONIC nanoseconds.
+    pub monitor_ns: AtomicU64,
+    _reserved: [u64; 490],
 }
 
 /// `Device::state`: free.
@@ -120,9 +126,18 @@ pub struct Device {
     pub virtual_time: AtomicU64,
     /// Until when the container's measured kernels have occupied the device, CLOCK_MONOTONIC nanoseconds.
     pub busy_until: AtomicU64,
-    /// Longest kernel admitted so far, nanoseconds: the bound of a plausible virtual time.
+    /// Largest charge of one admission or settlement so far, nanoseconds: the bound of a plausible virtual time.
     pub longest: AtomicU64,
-    _pad2: [u64; 5],
+    /// The percentage in which the lead of the virtual time is reckoned; 0 at first.
+    pub virtual_rate: AtomicU64,
+    /// When the virtual time was last found behind the clock, CLOCK_MONOTONIC nanoseconds.
+    pub idle_at: AtomicU64,
+    /// When all that the container has in flight should be over, one after the other, CLOCK_MONOTONIC nanoseconds.
+    pub flight_until: AtomicU64,
+    /// Gaps in what was occupied are not remembered before this, CLOCK_MONOTONIC nanoseconds.
+    pub gaps_from: AtomicU64,
+    /// By how much the virtual time was found behind, all in all, less what has been made up for, nanoseconds.
+    pub idle_ns: AtomicU64,
 
     /// GPU time charged so far, nanoseconds.
     pub gpu_time_ns: AtomicU64,
@@ -130,14 +145,22 @@ pub struct Device {
     pub waited_ns: AtomicU64,
     /// Launches admitted under a core limit.
     pub launches: AtomicU64,
-    /// Launches that waited.
+    /// Launches that waited, for whatever.
     pub waits: AtomicU64,
     /// Launches that would have waited (observe mode).
     pub would_wait: AtomicU64,
-    /// Virtual times clamped because they were further ahead than any admitted launch explains.
+    /// Virtual times clamped because they were further ahead than any charge explains.
     pub clamped: AtomicU64,
-    _pad3: [u64; 2],
-    _reserved: [u64; 24],
+    /// Time that launches waited for work of their own process that was in flight, nanoseconds.
+    pub waited_flight_ns: AtomicU64,
+    _pad3: u64,
+
+    /// Idle gaps before `busy_until` (`quota::share::busy`): start in 64 ns (34 bits) | length in 256 ns (22 bits) | how
+    /// much of it is idle, less one, in 1/256 (8 bits).
+    pub gaps: [AtomicU64; GAPS],
+    /// Launches that waited, by how long: up to 100 us, 1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, and longer.
+    pub wait_times: [AtomicU64; WAIT_TIMES],
+    _reserved: [u64; 2],
 }
 
 /// `Slot::state`: free. What is left in the slot's lanes belongs to nobody.
@@ -290,11 +313,12 @@ pub(crate) use layout;
 layout!(Header, size 4096, magic = 0, abi_major = 8, abi_minor = 12, length = 16, record_bytes = 24,
     record_count = 40, record_offset = 56, generation = 88, boot_id = 96, time_namespace = 112,
     created_at_ns = 120, state = 128, spoken = 132, slot_high = 136, mode = 140, event_next = 144,
-    fallbacks = 152, shares = 160);
+    fallbacks = 152, shares = 160, monitor_ns = 168);
 layout!(Device, size 512, uuid = 0, state = 96, core_limit = 100, memory_limit = 104, memory_total = 112,
-    claimed_by = 120, used = 128, peak = 136, denied = 144, would_deny = 152, reaped_at_ns = 160, spilled = 168, spills = 176, physical_limit = 184,
-    virtual_time = 192, busy_until = 200, longest = 208, gpu_time_ns = 256, waited_ns = 264, launches = 272,
-    waits = 280, would_wait = 288, clamped = 296);
+    claimed_by = 120, used = 128, peak = 136, denied = 144, would_deny = 152, reaped_at_ns = 160, spilled = 168,
+    spills = 176, physical_limit = 184, virtual_time = 192, busy_until = 200, longest = 208, virtual_rate = 216,
+    idle_at = 224, flight_until = 232, gaps_from = 240, idle_ns = 248, gpu_time_ns = 256, waited_ns = 264, launches = 272,
+    waits = 280, would_wait = 288, clamped = 296, waited_flight_ns = 304, gaps = 320, wait_times = 432);
 layout!(Slot, size 512, state = 0, pid = 4, start_time = 8, pid_namespace = 16, host_pid = 24,
     priority = 28, heartbeat_ns = 32, lane_device = 64, lane_kind = 96, pending_ns = 128);
 layout!(Lane, size 32, amount = 0, operation = 8, held = 16, reserving = 24);

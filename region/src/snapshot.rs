@@ -95,6 +95,10 @@ pub struct DeviceView<'b> {
     pub would_wait: u64,
     /// Virtual times clamped.
     pub clamped: u64,
+    /// Time launches waited for work of their own process that was in flight, nanoseconds.
+    pub wait_flight_ns: u64,
+    /// Launches that waited, by how long (`layout::Device::wait_times`).
+    pub wait_times: [u64; layout::WAIT_TIMES],
 }
 
 /// One process. Whether it lives is for the caller to find out (`lock::slot_byte`, `lock::PID_BYTE`).
@@ -218,6 +222,10 @@ impl<'b> Snapshot<'b> {
         }
         let uuid = record.get(..layout::UUID_BYTES)?;
         let used = word(record, offset_of!(Device, used))?;
+        let mut wait_times = [0; layout::WAIT_TIMES];
+        for (index, count) in wait_times.iter_mut().enumerate() {
+            *count = word(record, offset_of!(Device, wait_times).wrapping_add(index.wrapping_mul(8)))?;
+        }
         Some(DeviceView {
             index,
             uuid: uuid.split(|byte| *byte == 0).next().unwrap_or(&[]),
@@ -238,6 +246,8 @@ impl<'b> Snapshot<'b> {
             waits: word(record, offset_of!(Device, waits))?,
             would_wait: word(record, offset_of!(Device, would_wait))?,
             clamped: word(record, offset_of!(Device, clamped))?,
+            wait_flight_ns: word(record, offset_of!(Device, waited_flight_ns))?,
+            wait_times,
         })
     }
 

@@ -17,6 +17,7 @@ pub mod pitch;
 pub mod pool;
 pub mod resolve;
 pub mod vmm;
+pub mod wait;
 
 use super::{Missing, calls, hooks};
 use crate::account::Verdict;
@@ -42,6 +43,7 @@ static TABLES: &[&[Entry]] = &[
     pool::TABLE,
     graph::TABLE,
     launch::TABLE,
+    wait::TABLE,
     life::TABLE,
     module::TABLE,
     info::TABLE,
@@ -93,6 +95,9 @@ calls! { super::LIBCUDA, sys;
     cuStreamIsCapturing: fn(CUstream, *mut sys::CUstreamCaptureStatus) -> CUresult;
     cuStreamIsCapturing_ptsz: fn(CUstream, *mut sys::CUstreamCaptureStatus) -> CUresult;
     cuThreadExchangeStreamCaptureMode: fn(*mut sys::CUstreamCaptureMode) -> CUresult;
+    cuStreamGetCtx: fn(CUstream, *mut CUcontext) -> CUresult;
+    cuCtxPushCurrent_v2: fn(CUcontext) -> CUresult;
+    cuCtxPopCurrent_v2: fn(*mut CUcontext) -> CUresult;
     cuStreamCreate: fn(*mut CUstream, core::ffi::c_uint) -> CUresult;
     cuEventCreate: fn(*mut CUevent, core::ffi::c_uint) -> CUresult;
     cuEventDestroy_v2: fn(CUevent) -> CUresult;
@@ -130,6 +135,31 @@ pub fn current_context() -> Option<u64> {
     (answer == CUDA_SUCCESS && !context.is_null()).then_some(context as u64)
 }
 
+/// The context of a stream.
+pub fn context_of(stream: CUstream) -> Option<u64> {
+    let mut context: CUcontext = null_mut();
+    // SAFETY: writes a handle to a local; the caller is about to use the stream.
+    let answer = unsafe { cuStreamGetCtx::REAL.get()?(stream, &mut context) };
+    (answer == CUDA_SUCCESS && !context.is_null()).then_some(context as u64)
+}
+
+/// Does something with another context current.
+pub fn within<T>(context: u64, act: impl FnOnce() -> Option<T>) -> Option<T> {
+    if current_context() == Some(context) {
+        return act();
+    }
+    let (push, pop) = (cuCtxPushCurrent_v2::REAL.get()?, cuCtxPopCurrent_v2::REAL.get()?);
+    // SAFETY: a context that the driver knows, or it answers with an error.
+    if unsafe { push(context as CUcontext) } != CUDA_SUCCESS {
+        return None;
+    }
+    let answer = act();
+    let mut popped = null_mut();
+    // SAFETY: writes a handle to a local.
+    unsafe { pop(&mut popped) };
+    answer
+}
+
 /// Whether a context is there; true if the driver does not tell.
 pub fn context_lives(context: u64) -> bool {
     let mut version = 0;
@@ -138,12 +168,12 @@ pub fn context_lives(context: u64) -> bool {
     unsafe { ask(context as CUcontext, &mut version) == CUDA_SUCCESS }
 }
 
-/// The ordinal of the calling thread's device.
-pub fn current_device() -> Option<CUdevice> {
+/// The ordinal of the calling thread's device; the first one's where the driver does not tell.
+pub fn current_device() -> CUdevice {
     let mut device = 0;
     // SAFETY: writes an integer to a local.
-    let answer = unsafe { cuCtxGetDevice::REAL.get()?(&mut device) };
-    (answer == CUDA_SUCCESS).then_some(device)
+    let answer = cuCtxGetDevice::REAL.get().map(|ask| unsafe { ask(&mut device) });
+    if answer == Some(CUDA_SUCCESS) { device } else { 0 }
 }
 
 /// Writes a device's UUID as NVML writes it; false if the driver does not tell.
@@ -151,7 +181,8 @@ pub fn uuid_of(ordinal: CUdevice, uuid: &mut Uuid) -> bool {
     // SAFETY: writes 16 bytes to a local.
     let tell = |ask: unsafe extern "C" fn(*mut sys::CUuuid, CUdevice) -> CUresult| unsafe {
         let mut uuid = sys::CUuuid { bytes: [0; 16] };
-        (ask(&mut uuid, ordinal) == CUDA_SUCCESS).then(|| uuid.bytes.map(|byte| byte as u8))
+        let told = ask(&mut uuid, ordinal) == CUDA_SUCCESS && uuid.bytes != [0; 16];
+        told.then(|| uuid.bytes.map(|byte| byte as u8))
     };
     let first = cuDeviceGetUuid::REAL.get().and_then(tell);
     let Some(bytes) = cuDeviceGetUuid_v2::REAL.get().and_then(tell).or(first) else { return false };

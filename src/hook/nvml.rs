@@ -44,6 +44,7 @@ calls! { super::LIBNVML, sys;
     nvmlInit_v2: fn() -> nvmlReturn_t;
     nvmlSystemGetDriverVersion: fn(*mut c_char, c_uint) -> nvmlReturn_t;
     nvmlDeviceGetHandleByUUID: fn(*const c_char, *mut nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceGetHandleByIndex_v2: fn(c_uint, *mut nvmlDevice_t) -> nvmlReturn_t;
 }
 
 /// Loads and initialises NVML for ourselves, once in a process. NVML counts how often it was initialised; ours is
@@ -81,8 +82,38 @@ pub fn index_of(uuid: &Uuid) -> Option<u32> {
 fn index(device: nvmlDevice_t) -> Option<u32> {
     let mut index = 0;
     let whole = instances::whole_of(device).unwrap_or(device);
+    let Some(ask) = nvmlDeviceGetIndex::REAL.get() else {
+        return (0..MOST).find(|index| handle_at(*index) == Some(whole));
+    };
     // SAFETY: writes to a local.
-    (unsafe { nvmlDeviceGetIndex::REAL.get()?(whole, &mut index) } == SUCCESS).then_some(index)
+    (unsafe { ask(whole, &mut index) } == SUCCESS).then_some(index)
+}
+
+/// Devices that are looked through; no machine has as many.
+const MOST: c_uint = 64;
+
+/// The handle of a device by its index.
+fn handle_at(index: c_uint) -> Option<nvmlDevice_t> {
+    let mut device = core::ptr::null_mut();
+    // SAFETY: writes a handle to a local.
+    (unsafe { nvmlDeviceGetHandleByIndex_v2::REAL.get()?(index, &mut device) } == SUCCESS).then_some(device)
+}
+
+/// Writes a device's UUID; false if NVML does not tell.
+fn uuid_of(device: nvmlDevice_t, uuid: &mut Uuid) -> bool {
+    let Some(ask) = nvmlDeviceGetUUID::REAL.get() else { return false };
+    let mut text = [0u8; 96];
+    // SAFETY: writes to a local, whose length is passed along.
+    let told = unsafe { ask(device, text.as_mut_ptr().cast(), 96) } == SUCCESS;
+    if told {
+        uuid.push(text.split(|byte| *byte == 0).next().unwrap_or(&[]));
+    }
+    told
+}
+
+/// Writes the UUID of the device with this index, for a CUDA that tells none.
+pub fn uuid_at(index: u32, uuid: &mut Uuid) -> bool {
+    initialise() && handle_at(index).is_some_and(|device| uuid_of(device, uuid))
 }
 
 /// UUID text and index of a device of `total` bytes.
@@ -90,13 +121,10 @@ fn describe(device: nvmlDevice_t, uuid: &mut Uuid, total: u64) -> Option<Told> {
     if instances::is_split(device) {
         return Some(Told::Split);
     }
-    let mut text = [0u8; 96];
-    // SAFETY: writes to a local, whose length is passed along.
-    if unsafe { nvmlDeviceGetUUID::REAL.get()?(device, text.as_mut_ptr().cast(), 96) } != SUCCESS {
-        return None;
+    if uuid_of(device, uuid) {
+        return Some(Told::Device(index(device).unwrap_or(0), total));
     }
-    uuid.push(text.split(|byte| *byte == 0).next().unwrap_or(&[]));
-    Some(Told::Device(index(device).unwrap_or(0), total))
+    Some(Told::Nameless(index(device)?, total))
 }
 
 /// What an NVML handle stands for; its memory is `total` bytes, or 0 where that is not known.

@@ -1,24 +1,64 @@
-/* Launches one kernel (name, first argument) for some seconds (second), by the driver API alone, a few
- * ahead of the device as real programs are. Third argument: "plain", "ex", "graph" or "thread" (the
- * per-thread stream's variant); fourth: how many blocks a plain launch has. Says how many launches it made. */
+/* Launches one kernel for some seconds, by the driver API alone: KERNEL SECONDS WAY AHEAD BLOCKS.
+ * WAY is the call: plain, ex, cooperative, graph, each of them with _ptsz for the per-thread variant, thread (the
+ * per-thread stream by its handle), the old old, grid and grid_async, or all (cooperative on several devices).
+ * AHEAD is how many launches it makes before it waits for them, 4 if not given; below 0 it uses as many streams.
+ * BLOCKS is the grid of all but graphs and the old ways, 1 if not given. Says how many launches it made. */
 #include "common.h"
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* the old ways are meant */
 
-enum { AHEAD = 4 };
+enum { MOST = 16 };
 
-static CUfunction kernel;
-static CUstream stream;
+static CUfunction kernel[MOST];
+static CUstream streams[MOST], stream;
 static CUgraphExec graph;
+static int devices = 1;
+
+CUresult cuLaunchKernel_ptsz(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **, void **);
+CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *, CUfunction, void **, void **);
+CUresult cuLaunchCooperativeKernel_ptsz(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **);
+CUresult cuGraphLaunch_ptsz(CUgraphExec, CUstream);
+
 static unsigned blocks;
 
-static CUresult plain(void) { return cuLaunchKernel(kernel, blocks, 1, 1, 32, 1, 1, 0, stream, NULL, NULL); }
-static CUresult thread(void) { return cuLaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, CU_STREAM_PER_THREAD, NULL, NULL); }
+#define SHAPE blocks, 1, 1, 32, 1, 1, 0
+#define CONFIGURATION(where) { .gridDimX = blocks, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1, .hStream = where }
+
+static CUresult plain(void) { return cuLaunchKernel(*kernel, SHAPE, stream, NULL, NULL); }
+static CUresult plain_ptsz(void) { return cuLaunchKernel_ptsz(*kernel, SHAPE, NULL, NULL, NULL); }
+static CUresult thread(void) { return cuLaunchKernel(*kernel, SHAPE, CU_STREAM_PER_THREAD, NULL, NULL); }
+static CUresult cooperative(void) { return cuLaunchCooperativeKernel(*kernel, SHAPE, stream, NULL); }
+static CUresult cooperative_ptsz(void) { return cuLaunchCooperativeKernel_ptsz(*kernel, SHAPE, NULL, NULL); }
 static CUresult replay(void) { return cuGraphLaunch(graph, stream); }
+static CUresult replay_ptsz(void) { return cuGraphLaunch_ptsz(graph, NULL); }
+static CUresult old(void) { return cuLaunch(*kernel); }
+static CUresult grid(void) { return cuLaunchGrid(*kernel, 1, 1); }
+static CUresult grid_async(void) { return cuLaunchGridAsync(*kernel, 1, 1, stream); }
 
 static CUresult ex(void)
 {
-    CUlaunchConfig shape = { .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1, .hStream = stream };
-    return cuLaunchKernelEx(&shape, kernel, NULL, NULL);
+    CUlaunchConfig shape = CONFIGURATION(stream);
+    return cuLaunchKernelEx(&shape, *kernel, NULL, NULL);
 }
+
+static CUresult ex_ptsz(void)
+{
+    CUlaunchConfig shape = CONFIGURATION(NULL);
+    return cuLaunchKernelEx_ptsz(&shape, *kernel, NULL, NULL);
+}
+
+static CUresult all(void)
+{
+    CUDA_LAUNCH_PARAMS list[MOST];
+    for (int i = 0; i < devices; i++)
+        list[i] = (CUDA_LAUNCH_PARAMS){ kernel[i], SHAPE, streams[i], NULL };
+    return cuLaunchCooperativeKernelMultiDevice(list, devices, 0);
+}
+
+static const struct { const char *name; CUresult (*launch)(void); } ways[] = {
+    { "plain", plain }, { "plain_ptsz", plain_ptsz }, { "thread", thread }, { "ex", ex }, { "ex_ptsz", ex_ptsz },
+    { "cooperative", cooperative }, { "cooperative_ptsz", cooperative_ptsz }, { "graph", replay },
+    { "graph_ptsz", replay_ptsz }, { "old", old }, { "grid", grid }, { "grid_async", grid_async }, { "all", all },
+};
 
 /* One graph of one kernel, captured from the stream. */
 static void capture(void)
@@ -31,29 +71,49 @@ static void capture(void)
     must(cuGraphDestroy(drawn));
 }
 
+/* The kernel on one device, in its primary context, and a stream there. */
+static void load(const char *name, int device)
+{
+    char image[512];
+    CUcontext context;
+    CUmodule module;
+    snprintf(image, sizeof image,
+             ".version 7.0\n.target sm_50\n.address_size 64\n.visible .entry %s()\n{\n    ret;\n}\n", name);
+    must(cuDevicePrimaryCtxRetain(&context, device));
+    must(cuCtxSetCurrent(context));
+    must(cuStreamCreate(&streams[device], CU_STREAM_NON_BLOCKING));
+    must(cuModuleLoadData(&module, image));
+    must(cuModuleGetFunction(&kernel[device], module, name));
+    must(cuFuncSetBlockShape(kernel[device], 32, 1, 1));
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "busy_5ms", *way = argc > 3 ? argv[3] : "plain";
-    double until = seconds() + (argc > 2 ? atof(argv[2]) : 1.0);
-    char image[512];
-    CUmodule module;
-    long launches = 0;
+    long ahead = number(argc, argv, 4, 4), lanes = ahead < 0 ? -ahead : 1, launches = 0;
+    CUresult (*launch)(void) = NULL;
+    blocks = (unsigned)number(argc, argv, 5, 1);
 
-    blocks = (unsigned)number(argc, argv, 4, 1);
-    snprintf(image, sizeof image,
-             ".version 7.0\n.target sm_50\n.address_size 64\n.visible .entry %s()\n{\n    ret;\n}\n", name);
-    open_device();
-    must(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-    must(cuModuleLoadData(&module, image));
-    must(cuModuleGetFunction(&kernel, module, name));
-    CUresult (*launch)(void) = strcmp(way, "ex") == 0 ? ex : strcmp(way, "graph") == 0 ? replay
-                             : strcmp(way, "thread") == 0 ? thread : plain;
-    if (launch == replay)
+    must(cuInit(0));
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (strcmp(way, ways[i].name) == 0)
+            launch = ways[i].launch;
+    must(launch == NULL || lanes > MOST);
+    if (launch == all)
+        must(cuDeviceGetCount(&devices));
+    for (int device = devices - 1; device >= 0; device--)
+        load(name, device);
+    for (int lane = 1; lane < lanes; lane++)
+        must(cuStreamCreate(&streams[lane], CU_STREAM_NON_BLOCKING));
+    stream = streams[0];
+    if (launch == replay || launch == replay_ptsz)
         capture();
     say("ready", getpid());
+    double until = seconds() + (argc > 2 ? atof(argv[2]) : 1.0);
     while (seconds() < until) {
+        stream = streams[launches % lanes];
         must(launch());
-        if (++launches % AHEAD == 0)
+        if (++launches % (ahead < 0 ? 4 * lanes : ahead) == 0)
             must(cuCtxSynchronize());
     }
     must(cuCtxSynchronize());

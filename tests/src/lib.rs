@@ -21,7 +21,7 @@ pub use machine::{Machine, Setting, Truth};
 pub use program::{Outcome, Program};
 pub use scratch::Scratch;
 pub use symbols::{binutils, exports};
-pub use trial::{Trial, Verdict, trials};
+pub use trial::{Trial, Verdict, trials, twice};
 
 /// One mebibyte.
 pub const MIB: i64 = 1 << 20;

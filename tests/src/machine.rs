@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -71,6 +72,18 @@ impl Machine {
         let mut command = Command::new(artifact("cuda-sim"));
         command.args(["truth", "--json", "--state", state]);
         Truth(json(command))
+    }
+
+    /// How busy a device is over the next moments, by its own clock, in percent.
+    pub fn busy_percent(&self, device: usize, over: Duration) -> f64 {
+        let busy = || {
+            let truth = self.truth();
+            (truth.clock_ns(), truth.of_device(device, "busy_ns"))
+        };
+        let (start, before) = busy();
+        std::thread::sleep(over);
+        let (end, after) = busy();
+        100.0 * (after - before) as f64 / (end - start) as f64
     }
 }
 
@@ -155,6 +168,13 @@ impl Setting<'_> {
         command
     }
 
+    /// `gpuquota limit` with these options, on this quota's region.
+    pub fn limit(&self, options: &[&str]) -> Outcome {
+        let mut command = Command::new(artifact("gpuquota"));
+        command.arg("limit").arg(self.region()).args(options);
+        Program::start(command).finish()
+    }
+
     /// What `gpuquota inspect --json` says of this quota's region.
     pub fn inspect(&self) -> Value {
         let mut command = Command::new(artifact("gpuquota"));
@@ -170,7 +190,13 @@ impl Truth {
     /// A number of device 0, by its name in the JSON of `cuda-sim truth`.
     #[track_caller]
     pub fn device(&self, key: &str) -> i64 {
-        number(&self.0["devices"][0], key)
+        self.of_device(0, key)
+    }
+
+    /// The same of any device.
+    #[track_caller]
+    pub fn of_device(&self, device: usize, key: &str) -> i64 {
+        number(&self.0["devices"][device], key)
     }
 
     /// The device's clock in nanoseconds at the moment of asking.

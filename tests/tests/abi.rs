@@ -40,7 +40,8 @@ fn the_c_header_and_the_rust_layout_agree_on_every_field() {
         mode,
         event_next,
         fallbacks,
-        shares
+        shares,
+        monitor_ns
     );
     agree!(
         text,
@@ -63,12 +64,20 @@ fn the_c_header_and_the_rust_layout_agree_on_every_field() {
         virtual_time,
         busy_until,
         longest,
+        virtual_rate,
+        idle_at,
+        flight_until,
+        gaps_from,
+        idle_ns,
         gpu_time_ns,
         waited_ns,
         launches,
         waits,
         would_wait,
-        clamped
+        clamped,
+        waited_flight_ns,
+        gaps,
+        wait_times
     );
     agree!(
         text,

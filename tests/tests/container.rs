@@ -1,12 +1,13 @@
 //! Namespaces and containers: mounts of one's own, PID namespaces, a limits file, podman with a CDI spec.
 //! Each of these needs something of the machine, and is skipped, by name and with the reason, without it.
 
-use std::path::Path;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use gpuquota_promises::{
-    GIB, MIB, Machine, Outcome, Program, Scratch, Setting, Verdict, artifact, program, trials,
+    GIB, MIB, Machine, Outcome, Program, Scratch, Setting, Verdict, artifact, program, trials, twice,
 };
 
 const CAP: i64 = 2 * GIB;
@@ -16,11 +17,14 @@ fn main() -> ExitCode {
         ("a_full_disk_is_a_failed_quota_and_no_signal", full_disk),
         ("a_container_with_ld_so_preload_sees_its_slice", ld_so_preload),
         ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
+        ("a_limits_file_is_the_ceiling_whatever_the_region_says", limits_file_ceiling),
         ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
         ("drivers_name_the_processes_of_a_container_each_in_its_way", pids_by_driver),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
+        ("users_of_one_container_share_its_cap_whoever_came_first", other_users),
         ("java_starts_and_ends_as_without_the_library", java),
+        ("a_musl_program_starts_and_ends_as_without_the_library", musl),
         ("the_release_runs_on_glibc_2_17", glibc_floor),
     ])
 }
@@ -95,6 +99,39 @@ fn limits_file() -> Verdict {
     for quota in [machine.quota().memory("40GiB"), machine.quota()] {
         sees_the_slice(after(options, &script, quota.command(program("views"), &[])));
     }
+    Verdict::Kept
+}
+
+/// The operator raises both limits in the region; then a tenant wipes them out there.
+fn limits_file_ceiling() -> Verdict {
+    // `Header::shares` and `Device::core_limit` of the first device (include/gpuquota_region.h).
+    const WORDS: [u64; 2] = [0x1E_B000 + 160, 0x1E_C000 + 100];
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let attempt = || {
+        let machine = Machine::new("H100");
+        let scratch = Scratch::new();
+        let limits = r"mkdir -p /etc/gpuquota; printf 'memory = 2GiB\ncores = 30\n' > /etc/gpuquota/limits";
+        let script = format!("{}; {limits}", own_etc(&scratch));
+        let quota = machine.quota();
+        let command = || quota.command(program("launch_loop"), &["busy_5ms", "6"]);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| after(options, &script, command()).success());
+            while machine.truth().device("busy_ns") == 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            quota.limit(&["--memory", "40GiB", "--cores", "90"]).success();
+            std::thread::sleep(Duration::from_millis(500));
+            let raised = machine.busy_percent(0, Duration::from_secs(2));
+            let region =
+                std::fs::File::options().write(true).open(quota.region()).expect("anybody can write it");
+            WORDS.iter().for_each(|at| region.write_all_at(&[0; 4], *at).expect("it is that long"));
+            let wiped = machine.busy_percent(0, Duration::from_secs(2));
+            running.join().expect("no panic");
+            sees_the_slice(after(options, &script, quota.command(program("views"), &[])));
+            ((raised, wiped), (raised - 30.0).abs() < 5.0 && (wiped - 30.0).abs() < 5.0)
+        })
+    };
+    twice(attempt).expect("30 percent of the time in both cases");
     Verdict::Kept
 }
 
@@ -328,14 +365,96 @@ fn java() -> Verdict {
     Verdict::Kept
 }
 
-/// The release build is the one that runs in other people's containers.
-fn glibc_floor() -> Verdict {
+/// [HAMi#961](https://github.com/Project-HAMi/HAMi/issues/961): containers that do not run as root ended in a crash.
+fn other_users() -> Verdict {
+    let machine = Machine::with_driver("bound");
+    let as_nobody = |command: Command| {
+        let mut all = Command::new("setpriv");
+        all.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        all.arg(command.get_program()).args(command.get_args());
+        all
+    };
+    let may = as_nobody(machine.bare().command(program("hold"), &[])).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        return Verdict::Skipped("nobody here may start programs as another user".into());
+    }
+    for nobody_first in [false, true] {
+        let quota = machine.quota().memory(2 * GIB);
+        let open = PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(quota.home(), open).expect("the scratch folder is ours");
+        let start = |nobody: bool| {
+            let command = quota.command(program("hold"), &[]);
+            let mut program = Program::start(if nobody { as_nobody(command) } else { command });
+            program.wait_for("pid");
+            program
+        };
+        let (mut first, mut second) = (start(nobody_first), start(!nobody_first));
+        assert_eq!(first.ask(&format!("alloc {}", 3 * GIB / 2), "rc"), 0);
+        assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 2);
+        first.kill();
+        assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 0, "the dead one's bytes are back");
+        second.finish().success();
+    }
+    Verdict::Kept
+}
+
+const MUSL_PROGRAM: &str = r#"
+    #include <dlfcn.h>
+    #include <pthread.h>
+    #include <stdio.h>
+    static void *thread(void *driver) { return driver ? dlsym(driver, "cuInit") : dlsym(RTLD_DEFAULT, "cuInit"); }
+    int main(void)
+    {
+        void *found;
+        pthread_t id;
+        pthread_create(&id, NULL, thread, dlopen("libcuda.so.1", RTLD_NOW));
+        pthread_join(id, &found);
+        return printf("found=%d\n", found != NULL) < 0 ? 1 : 3;
+    }
+"#;
+
+/// An image of Alpine whose `LD_PRELOAD` the node has set. NVIDIA's driver does not run there; everything else shall.
+fn musl() -> Verdict {
+    let scratch = Scratch::new();
+    let (source, binary) = (scratch.path().join("musl.c"), scratch.path().join("musl"));
+    std::fs::write(&source, MUSL_PROGRAM).expect("the scratch folder is ours");
+    match Command::new("musl-gcc").arg("-o").arg(&binary).arg(&source).output() {
+        Err(why) => return Verdict::Skipped(format!("musl-gcc, of musl-tools: {why}")),
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+    }
+    let started = |library: Option<&Path>| {
+        let mut command = Command::new(&binary);
+        command.env("GPUQUOTA_MEMORY", "1GiB").env("LD_PRELOAD", library.unwrap_or(Path::new("")));
+        Program::start(command).finish()
+    };
+    let bare = started(None);
+    assert_eq!(bare.out, "found=0\n", "{bare}");
+    for library in [Some(artifact("libgpuquota.so")), released().ok()].into_iter().flatten() {
+        let quota = started(Some(&library));
+        let told = |outcome: &Outcome| (outcome.status, outcome.out.clone(), outcome.stderr.clone());
+        assert_eq!(told(&quota), told(&bare), "{}", library.display());
+    }
+    Verdict::Kept
+}
+
+/// The library of the release build, or why it is not there.
+fn released() -> Result<PathBuf, String> {
     let folder = std::env::var_os("GPUQUOTA_DIST");
     let folder = folder.as_deref().unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist").as_ref());
     let library = Path::new(folder).join("libgpuquota.so");
-    if !library.exists() {
-        return Verdict::Skipped(format!("no {}; make release builds it", library.display()));
+    if library.exists() {
+        Ok(library)
+    } else {
+        Err(format!("no {}; make release builds it", library.display()))
     }
+}
+
+/// The release build is the one that runs in other people's containers.
+fn glibc_floor() -> Verdict {
+    let library = match released() {
+        Ok(library) => library,
+        Err(why) => return Verdict::Skipped(why),
+    };
     let output =
         Command::new("readelf").arg("-VW").arg(&library).output().expect("readelf comes with binutils");
     let table = String::from_utf8_lossy(&output.stdout);

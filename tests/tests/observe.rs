@@ -20,3 +20,19 @@ fn what_would_be_refused_is_given_and_counted() {
     assert_eq!(truth.device("requested_bytes"), 3 * GIB);
     holder.finish().success();
 }
+
+#[test]
+fn what_would_wait_goes_and_is_counted() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().cores(10).with("GPUQUOTA_MODE", "observe");
+    let mut program = quota.start("launch_loop", &["busy_5ms", "0.5", "plain"]);
+    program.wait_for("ready");
+    let launches = program.wait_for("launches");
+    program.finish().success();
+    let device = &quota.inspect()["devices"][0];
+    assert_eq!(device["launches"], launches, "{device}");
+    assert_eq!((&device["waits"], &device["wait_ns"]), (&0.into(), &0.into()), "{device}");
+    assert!(device["would_wait"].as_i64().is_some_and(|waits| waits > launches / 2), "{device}");
+    let busy = machine.truth().device("busy_ns");
+    assert_eq!(busy, 5_000_000 * launches, "it was slowed down, or a launch was lost");
+}

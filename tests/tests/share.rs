@@ -1,56 +1,129 @@
-//! The share is time: the one test that watches a clock, the device's own, and the one that may try twice.
+//! The share is time: the tests that watch a clock, the device's own, and that may try twice.
 
+use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{Machine, Setting};
+use gpuquota_promises::{Machine, Program, twice};
 
-/// How busy `count` programs keep the device, in percent, over ten seconds after a second of settling in.
-fn busy_percent(machine: &Machine, setting: &Setting<'_>, count: usize, kernel: &str, way: &str) -> f64 {
-    let mut all: Vec<_> = (0..count).map(|_| setting.start("launch_loop", &[kernel, "12", way])).collect();
-    all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
-    std::thread::sleep(Duration::from_secs(1));
-    let before = machine.truth();
-    std::thread::sleep(Duration::from_secs(10));
-    let after = machine.truth();
-    all.into_iter().for_each(|one| assert!(one.finish().success().value("launches") > 0));
-    let busy = after.device("busy_ns") - before.device("busy_ns");
-    100.0 * busy as f64 / (after.clock_ns() - before.clock_ns()) as f64
+/// How busy programs keep a device, in percent, over some seconds after one of settling in.
+fn percent(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> f64 {
+    programs.iter_mut().for_each(|one| _ = one.wait_for("ready"));
+    thread::sleep(Duration::from_secs(1));
+    let percent = machine.busy_percent(device, Duration::from_secs(seconds));
+    programs.into_iter().for_each(|one| assert!(one.finish().success().value("launches") > 0));
+    percent
 }
 
-#[track_caller]
-fn share_is_thirty(count: usize, kernel: &str, way: &str) {
-    let mut seen = Vec::new();
-    for _ in 0..2 {
+/// `count` programs under a share of 30% keep the device as busy as that.
+fn is_thirty(count: usize, arguments: &[&str]) -> Result<(), String> {
+    let attempt = || {
         let machine = Machine::new("H100");
         let quota = machine.quota().cores(30);
-        seen.push(busy_percent(&machine, &quota, count, kernel, way));
-        if (seen[seen.len() - 1] - 30.0).abs() <= 3.0 {
-            return;
-        }
+        let programs = (0..count).map(|_| quota.start("launch_loop", arguments)).collect();
+        let seen = percent(&machine, 0, programs, 4);
+        (seen, (seen - 30.0).abs() <= 3.0)
+    };
+    twice(attempt).map_err(|seen| format!("{count} programs with {arguments:?} at 30%: busy {seen} percent"))
+}
+
+/// Several such cases at once.
+#[track_caller]
+fn are_thirty(cases: &[(usize, &[&str])]) {
+    let failed: Vec<_> = thread::scope(|scope| {
+        let all: Vec<_> =
+            cases.iter().map(|(count, arguments)| scope.spawn(|| is_thirty(*count, arguments))).collect();
+        all.into_iter().filter_map(|one| one.join().expect("no panic").err()).collect()
+    });
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn every_way_to_launch_is_held_to_the_share() {
+    let ways = [
+        "plain",
+        "plain_ptsz",
+        "thread",
+        "ex",
+        "ex_ptsz",
+        "cooperative",
+        "cooperative_ptsz",
+        "graph",
+        "graph_ptsz",
+        "old",
+        "grid",
+        "grid_async",
+        "all",
+    ];
+    let arguments = ways.map(|way| ["busy_5ms", "6", way]);
+    for some in arguments.chunks(5) {
+        are_thirty(&some.iter().map(|one| (1, &one[..])).collect::<Vec<_>>());
     }
-    panic!(
-        "{count} programs launching {kernel} ({way}) at 30% kept the device busy {seen:.1?} percent of the time"
-    );
 }
 
 #[test]
-fn one_program_keeps_the_device_busy_as_long_as_its_share() {
-    share_is_thirty(1, "busy_5ms", "plain");
+fn kernels_of_any_length_are_held_to_the_share() {
+    are_thirty(&[
+        (1, &["busy_50us", "6", "plain", "50"]),
+        (1, &["busy_1ms", "6", "graph"]),
+        (1, &["busy_40ms", "6", "plain", "1"]),
+    ]);
 }
 
 #[test]
-fn two_programs_share_one_share() {
-    share_is_thirty(2, "busy_5ms", "plain");
+fn processes_and_streams_share_one_share() {
+    are_thirty(&[
+        (2, &["busy_5ms", "6"]),
+        (1, &["busy_500us", "6", "plain", "-3"]),
+        (2, &["busy_2ms", "6", "plain", "-2"]),
+    ]);
 }
 
 #[test]
-fn short_kernels_and_graphs_are_charged_alike() {
-    share_is_thirty(1, "busy_1ms", "graph");
+fn a_launch_on_several_devices_asks_the_share_of_each() {
+    let machine = Machine::new("2xH100");
+    // Of two shares the smaller one holds both back, for both launch at once.
+    let quota = machine.quota().with("GPUQUOTA_CORES", "0=60,1=30");
+    let programs = vec![quota.start("launch_loop", &["busy_5ms", "6", "all"])];
+    let seen = percent(&machine, 1, programs, 4);
+    assert!((seen - 30.0).abs() <= 3.0, "the second device was busy {seen:.1}% of the time");
+    for device in 0..2 {
+        let launches = &quota.inspect()["devices"][device]["launches"];
+        assert!(launches.as_i64() > Some(0), "{launches} launches on device {device}");
+    }
 }
 
 #[test]
 fn without_a_quota_the_device_is_busy_throughout() {
     let machine = Machine::new("H100");
-    let busy = busy_percent(&machine, &machine.bare(), 1, "busy_5ms", "plain");
-    assert!(busy > 80.0, "{busy:.1}%: the program does not keep the device busy by itself");
+    let programs = vec![machine.bare().start("launch_loop", &["busy_5ms", "6"])];
+    let seen = percent(&machine, 0, programs, 4);
+    assert!(seen > 80.0, "{seen:.1}%: the program does not keep the device busy by itself");
+}
+
+/// In each mode, with launches of this and another thread beside it that wait and are measured.
+#[test]
+fn a_capture_ends_as_it_does_without_the_library() {
+    let machine = Machine::new("H100");
+    for mode in ["0", "1", "2"] {
+        let bare = machine.bare().run("capture_share", &[mode]).success();
+        let quota = machine.quota().cores(60);
+        let held = quota.run("capture_share", &[mode]).success();
+        for key in ["end", "nodes", "replayed"] {
+            assert_eq!(bare.value(key), held.value(key), "mode {mode}: {held}");
+        }
+        assert_eq!(held.value("nodes"), 20, "{held}");
+        let device = &quota.inspect()["devices"][0];
+        assert!(
+            device["waits"].as_i64() > Some(0),
+            "mode {mode}: nothing waited beside the capture: {device}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_kernel_is_never_delayed() {
+    let machine = Machine::new("H100");
+    let outcome = machine.quota().cores(20).run("never_delayed", &[]).success();
+    assert_eq!(outcome.value("launched_before"), 0, "{outcome}");
+    assert_eq!((outcome.value("called"), outcome.value("copied")), (50, 50), "{outcome}");
 }

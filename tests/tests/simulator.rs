@@ -71,7 +71,7 @@ fn a_machine_file_makes_the_machine() {
     let kernels = after.device("kernels") - before.device("kernels");
     assert_eq!(kernels, loops.value("launches"));
     assert_eq!(busy, 20_000_000 * kernels, "the file's duration does not hold");
-    let loops = machine.bare().run("launch_loop", &["grid_9us", "0.1", "plain", "4"]).success();
+    let loops = machine.bare().run("launch_loop", &["grid_9us", "0.1", "plain", "4", "4"]).success();
     let busy = machine.truth().device("busy_ns") - after.device("busy_ns");
     assert_eq!(
         busy,

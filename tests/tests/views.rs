@@ -25,6 +25,7 @@ fn the_first_answer_is_already_the_slice() {
     let view = machine.quota().memory(CAP).run("views_first", &[]).success();
     assert_eq!(view.value("nvml_total"), CAP);
     assert_eq!(view.value("device_total"), CAP);
+    assert_eq!(view.value("nvml_grown"), 64 * MIB);
 }
 
 #[test]

@@ -36,7 +36,7 @@ const fn family(
 }
 
 #[rustfmt::skip]
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 13] = [
     family("memory_limit_bytes", "gauge", "Device memory that the container may hold.",
         |device| device.memory_limit.map(|bytes| bytes as f64)),
     family("memory_used_bytes", "gauge", "Device memory that the container holds.", |device| Some(device.used as f64)),
@@ -50,10 +50,39 @@ const FAMILIES: [Family; 12] = [
     family("core_limit_ratio", "gauge", "Share of GPU time that the container may use.",
         |device| device.share_percent.map(|percent| f64::from(percent) / 100.0)),
     family("gpu_time_seconds_total", "counter", "GPU time charged to the container.", |device| Some(seconds(device.gpu_time_ns))),
-    family("throttled_seconds_total", "counter", "Time that launches waited for the share.", |device| Some(seconds(device.wait_ns))),
+    family("throttled_seconds_total", "counter", "Time that launches waited for the share or a higher priority.", |device| Some(seconds(device.wait_ns))),
     family("launches_total", "counter", "Launches admitted under a share.", |device| Some(device.launches as f64)),
-    family("throttled_launches_total", "counter", "Launches that waited for the share.", |device| Some(device.waits as f64)),
+    family("throttled_launches_total", "counter", "Launches that waited.", |device| Some(device.waits as f64)),
+    family("would_throttle_total", "counter", "Launches that would have waited (observe mode).", |device| Some(device.would_wait as f64)),
 ];
+
+/// How long launches waited, by container and device.
+fn waits(text: &mut Text, found: &[Found]) {
+    let name = "container_launch_wait_seconds";
+    text.head(name, "histogram", "How long launches waited that waited, for whatever.");
+    for (found, device) in devices(found) {
+        let mut within = 0;
+        for (power, count) in (-4..).zip(device.wait_times) {
+            within += count;
+            let last = power == device.wait_times.len() as i32 - 5;
+            let bound = if last { "+Inf".to_owned() } else { 10f64.powi(power).to_string() };
+            text.of_device(&format!("{name}_bucket"), found, device, Some(("le", bound.as_str())), within);
+        }
+        let waited = seconds(device.wait_ns.saturating_add(device.wait_flight_ns));
+        text.of_device(&format!("{name}_sum"), found, device, None, waited);
+        text.of_device(&format!("{name}_count"), found, device, None, within);
+    }
+}
+
+fn kinds(text: &mut Text, found: &[Found]) {
+    let name = "container_memory_held_bytes";
+    text.head(name, "gauge", "Device memory that the container holds, by what it is.");
+    for (found, device) in devices(found) {
+        for (kind, bytes) in found.region.kinds(device.index).named() {
+            text.of_device(name, found, device, Some(("kind", kind)), bytes);
+        }
+    }
+}
 
 impl Metrics {
     /// Counts one search of the node.
@@ -74,21 +103,16 @@ impl Metrics {
         text.head("build_info", "gauge", "The agent's version.");
         text.line("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         for family in &FAMILIES {
-            text.head(&format!("container_{}", family.name), family.kind, family.help);
-            for (found, device) in
-                found.iter().flat_map(|found| found.region.devices.iter().map(move |d| (found, d)))
-            {
+            let name = format!("container_{}", family.name);
+            text.head(&name, family.kind, family.help);
+            for (found, device) in devices(found) {
                 if let Some(value) = (family.value)(device) {
-                    let index = device.index.to_string();
-                    let labels = [
-                        ("container", found.container.as_str()),
-                        ("device_uuid", device.uuid.as_str()),
-                        ("device_index", index.as_str()),
-                    ];
-                    text.line(&format!("container_{}", family.name), &labels, value);
+                    text.of_device(&name, found, device, None, value);
                 }
             }
         }
+        kinds(&mut text, found);
+        waits(&mut text, found);
         text.head("container_processes", "gauge", "Living processes that use a GPU.");
         for found in found {
             let alive = found.region.alive().count();
@@ -122,12 +146,33 @@ impl Metrics {
     }
 }
 
+fn devices(found: &[Found]) -> impl Iterator<Item = (&Found, &Device)> {
+    found.iter().flat_map(|found| found.region.devices.iter().map(move |device| (found, device)))
+}
+
 #[derive(Default)]
 struct Text(String);
 
 impl Text {
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         let _infallible = write!(self.0, "# HELP gpuquota_{name} {help}\n# TYPE gpuquota_{name} {kind}\n");
+    }
+
+    fn of_device(
+        &mut self,
+        name: &str,
+        found: &Found,
+        device: &Device,
+        further: Option<(&str, &str)>,
+        value: impl Display,
+    ) {
+        let index = device.index.to_string();
+        let labels = [
+            ("container", found.container.as_str()),
+            ("device_uuid", device.uuid.as_str()),
+            ("device_index", index.as_str()),
+        ];
+        self.line(name, &labels.into_iter().chain(further).collect::<Vec<_>>(), value);
     }
 
     fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -150,7 +195,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::regions::Region;
+    use crate::regions::{Process, Region, Share};
 
     fn container(name: &str, uuid: &str) -> Found {
         let device = Device {
@@ -167,11 +212,22 @@ mod tests {
             share_percent: Some(30),
             gpu_time_ns: 1_500_000_000,
             wait_ns: 250_000_000,
+            wait_flight_ns: 50_000_000,
             launches: 7,
-            waits: 2,
+            waits: 3,
+            wait_times: [0, 1, 0, 0, 1, 0, 0, 1],
+            would_wait: 4,
         };
-        let region =
-            Region { generation: 1, fallbacks: 0, devices: vec![device], processes: vec![], events: vec![] };
+        let process = |slot: usize, kinds: [u64; 5]| Process {
+            slot,
+            pid: 7,
+            host_pid: None,
+            alive: true,
+            devices: vec![Share { device: 0, bytes: kinds.iter().sum(), kinds: kinds.into(), pending_ns: 0 }],
+        };
+        let processes =
+            vec![process(0, [1 << 20, 2 << 20, 0, 3 << 20, 0]), process(1, [1 << 20, 0, 0, 0, 5])];
+        let region = Region { generation: 1, fallbacks: 0, devices: vec![device], processes, events: vec![] };
         Found { container: name.to_owned(), path: "/x".into(), region }
     }
 
@@ -179,15 +235,36 @@ mod tests {
     fn a_container_is_told_in_base_units() {
         let text = Metrics::default().text(&[container("pod_main", "GPU-1")]);
         let labels = "{container=\"pod_main\",device_uuid=\"GPU-1\",device_index=\"0\"}";
+        let of_kind = |kind: &str| labels.replace('}', &format!(",kind=\"{kind}\"}}"));
         for line in [
+            format!("gpuquota_container_memory_held_bytes{} 2097152", of_kind("allocations")),
+            format!("gpuquota_container_memory_held_bytes{} 2097152", of_kind("contexts")),
+            format!("gpuquota_container_memory_held_bytes{} 0", of_kind("code")),
+            format!("gpuquota_container_memory_held_bytes{} 3145728", of_kind("pools")),
+            format!("gpuquota_container_memory_held_bytes{} 5", of_kind("graphs")),
             format!("gpuquota_container_memory_limit_bytes{labels} 2147483648"),
             format!("gpuquota_container_memory_denied_total{labels} 3"),
             format!("gpuquota_container_core_limit_ratio{labels} 0.3"),
             format!("gpuquota_container_gpu_time_seconds_total{labels} 1.5"),
             format!("gpuquota_container_throttled_seconds_total{labels} 0.25"),
+            format!("gpuquota_container_would_throttle_total{labels} 4"),
+            format!("gpuquota_container_launch_wait_seconds_sum{labels} 0.3"),
+            format!("gpuquota_container_launch_wait_seconds_count{labels} 3"),
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn waits_are_a_histogram_of_tenfold_steps() {
+        let text = Metrics::default().text(&[container("a", "G")]);
+        let bucket = |line: &str| {
+            let (_, bound) =
+                line.strip_prefix("gpuquota_container_launch_wait_seconds_bucket{")?.split_once("le=\"")?;
+            bound.split_once("\"} ").map(|(bound, count)| format!("{bound}:{count}"))
+        };
+        let buckets: Vec<_> = text.lines().filter_map(bucket).collect();
+        assert_eq!(buckets, ["0.0001:0", "0.001:1", "0.01:1", "0.1:1", "1:2", "10:2", "100:2", "+Inf:3"]);
     }
 
     #[test]

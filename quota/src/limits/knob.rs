@@ -98,6 +98,9 @@ const HAMI_SIZE: &str = "a whole number with g, m or k, such as 2g or 1536m";
 const HAMI_SHARE: &str = "a whole number from 1 to 100";
 const BOOL: &str = "true or false";
 const WAIT: &str = "a time such as 500ms or 10s, at most 60s";
+const POLICY: &str = "fixed-share, burst-share or best-effort";
+const POLICIES: &str =
+    "fixed-share (always), burst-share (unless HAMi's monitor lends what is idle) or best-effort (never)";
 const PATH: &str = "an absolute path of at most 1023 bytes";
 
 const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text: [&'static str; 4]) -> Knob {
@@ -107,7 +110,7 @@ const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text:
 
 /// All variables, in order of rank.
 #[rustfmt::skip]
-pub static KNOBS: [Knob; 26] = [
+pub static KNOBS: [Knob; 27] = [
     knob(Source::Own, Key::Memory, false, "GPUQUOTA_MEMORY",
         ["device memory that may be held", "SIZE or DEVICE=SIZE, separated by commas; B, KiB, MiB, GiB, TiB; below 64 TiB", "no limit", SIZE]),
     knob(Source::Own, Key::Physical, false, "GPUQUOTA_MEMORY_PHYSICAL",
@@ -116,6 +119,8 @@ pub static KNOBS: [Knob; 26] = [
         ["whether allocations come from the host's memory when the device itself is full", "true or false", "false", BOOL]),
     knob(Source::Own, Key::Cores, false, "GPUQUOTA_CORES",
         ["share of GPU time", "PERCENT or DEVICE=PERCENT, separated by commas; 1 to 100", "no limit", SHARE]),
+    knob(Source::Own, Key::Policy, false, "GPUQUOTA_POLICY",
+        ["when the share of GPU time binds", POLICIES, "burst-share", POLICY]),
     knob(Source::Own, Key::Mode, false, "GPUQUOTA_MODE",
         ["what limits do", "enforce, observe (count what would be refused) or off", "enforce", "enforce, observe or off"]),
     knob(Source::Own, Key::OnError, false, "GPUQUOTA_ON_ERROR",
@@ -133,7 +138,7 @@ pub static KNOBS: [Knob; 26] = [
     knob(Source::Hami, Key::Cores, true, "CUDA_DEVICE_SM_LIMIT",
         ["share of GPU time", "whole number of percent; 0 and 100 are no limit", "no limit", HAMI_SHARE]),
     knob(Source::Hami, Key::Policy, false, "GPU_CORE_UTILIZATION_POLICY",
-        ["when the share of GPU time binds", "default, force (always) or disable (never)", "default", "default, force or disable"]),
+        ["as GPUQUOTA_POLICY", "default (burst-share), force (fixed-share) or disable (best-effort)", "default", "default, force or disable"]),
     knob(Source::Hami, Key::Priority, false, "CUDA_TASK_PRIORITY",
         ["the task's priority", "whole number, 0 is the highest", "1", "a whole number such as 0 or 1"]),
     knob(Source::Hami, Key::Oversubscribe, false, "CUDA_OVERSUBSCRIBE",

@@ -153,7 +153,9 @@ impl Reader<'_> {
             // Whoever speaks of the mode speaks against the other engines' switches too.
             Ok(()) if knob.key == Key::Mode => self.settle(Key::Off),
             // The first source that says anything is obeyed.
-            Ok(()) if matches!(knob.key, Key::OomKill | Key::MemoryWait | Key::Oversubscribe) => {
+            Ok(())
+                if matches!(knob.key, Key::Policy | Key::OomKill | Key::MemoryWait | Key::Oversubscribe) =>
+            {
                 self.settle(knob.key)
             }
             Ok(()) => {}
@@ -204,8 +206,15 @@ fn on_error(text: &[u8]) -> Result<OnError, Reason> {
 }
 
 fn policy(text: &[u8], source: Source) -> Result<CorePolicy, Reason> {
-    let known =
-        [("default", CorePolicy::Default), ("force", CorePolicy::Force), ("disable", CorePolicy::Disable)];
+    let known = [
+        ("burst-share", CorePolicy::BurstShare),
+        ("fixed-share", CorePolicy::FixedShare),
+        ("best-effort", CorePolicy::BestEffort),
+        // HAMi's names of the same.
+        ("default", CorePolicy::BurstShare),
+        ("force", CorePolicy::FixedShare),
+        ("disable", CorePolicy::BestEffort),
+    ];
     word(text, &known).map_err(|reason| if source == Source::Hami { Reason::PolicyUnknown } else { reason })
 }
 

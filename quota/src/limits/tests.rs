@@ -59,11 +59,22 @@ fn a_mig_instance_is_known_by_its_number_whatever_stands_before_it() {
 }
 
 #[test]
-fn a_share_binds_unless_the_policy_is_disable() {
-    for (policy, share) in [("default", Some(30)), ("FORCE", Some(30)), ("disable", None)] {
-        let limits = limits(&[("CUDA_DEVICE_SM_LIMIT", "30"), ("GPU_CORE_UTILIZATION_POLICY", policy)]);
-        assert_eq!(limits.cores_for(0, b""), share, "{policy}");
+fn each_policy_has_two_names_and_two_variables() {
+    for (ours, hamis, policy, share) in [
+        ("burst-share", "default", CorePolicy::BurstShare, Some(30)),
+        ("fixed-share", "FORCE", CorePolicy::FixedShare, Some(30)),
+        ("best-effort", "disable", CorePolicy::BestEffort, None),
+    ] {
+        for variable in ["GPUQUOTA_POLICY", "GPU_CORE_UTILIZATION_POLICY"] {
+            for name in [ours, hamis] {
+                let limits = limits(&[("CUDA_DEVICE_SM_LIMIT", "30"), (variable, name)]);
+                assert_eq!((limits.policy, limits.cores_for(0, b"")), (policy, share), "{variable}={name}");
+            }
+        }
+        let both = [("GPUQUOTA_POLICY", ours), ("GPU_CORE_UTILIZATION_POLICY", "disable")];
+        assert_eq!(limits(&both).policy, policy, "ours outranks HAMi's");
     }
+    assert_eq!(reasons(&reading(&[("GPUQUOTA_POLICY", "fair")], None)), [Reason::UnknownWord]);
 }
 
 #[test]
@@ -189,7 +200,7 @@ fn the_limits_file_is_read_line_by_line() {
     let limits = reading.limits;
     assert_eq!((limits.memory_for(9, b""), limits.cores_for(9, b"")), (Some(2 * GI), Some(30)));
     assert_eq!((limits.mode, limits.on_error), (Mode::Observe, OnError::Open));
-    assert_eq!(limits.policy, CorePolicy::Force);
+    assert_eq!(limits.policy, CorePolicy::FixedShare);
 }
 
 #[test]
@@ -213,7 +224,7 @@ fn nothing_in_the_environment_switches_off_what_the_file_sets() {
     ];
     let limits = reading(&vars, Some("memory = 2GiB")).limits;
     assert_eq!((limits.mode, limits.on_error), (Mode::Enforce, OnError::Closed));
-    assert_eq!(limits.policy, CorePolicy::Default);
+    assert_eq!(limits.policy, CorePolicy::BurstShare);
 }
 
 #[test]
@@ -243,7 +254,7 @@ fn hamis_other_variables_are_understood() {
         ("CUDA_TASK_PRIORITY", "0"),
         ("CUDA_OVERSUBSCRIBE", "true"),
     ]);
-    assert_eq!((limits.policy, limits.priority, limits.oversubscribe), (CorePolicy::Force, 0, true));
+    assert_eq!((limits.policy, limits.priority, limits.oversubscribe), (CorePolicy::FixedShare, 0, true));
     let odd = reading(
         &[
             ("GPU_CORE_UTILIZATION_POLICY", "sometimes"),

@@ -806,6 +806,22 @@ pub struct CUDA_ARRAY3D_DESCRIPTOR_st {
 }
 pub type CUDA_ARRAY3D_DESCRIPTOR_v2 = CUDA_ARRAY3D_DESCRIPTOR_st;
 pub type CUDA_ARRAY3D_DESCRIPTOR = CUDA_ARRAY3D_DESCRIPTOR_v2;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUDA_LAUNCH_PARAMS_st {
+    pub function: CUfunction,
+    pub gridDimX: core::ffi::c_uint,
+    pub gridDimY: core::ffi::c_uint,
+    pub gridDimZ: core::ffi::c_uint,
+    pub blockDimX: core::ffi::c_uint,
+    pub blockDimY: core::ffi::c_uint,
+    pub blockDimZ: core::ffi::c_uint,
+    pub sharedMemBytes: core::ffi::c_uint,
+    pub hStream: CUstream,
+    pub kernelParams: *mut *mut core::ffi::c_void,
+}
+pub type CUDA_LAUNCH_PARAMS_v1 = CUDA_LAUNCH_PARAMS_st;
+pub type CUDA_LAUNCH_PARAMS = CUDA_LAUNCH_PARAMS_v1;
 pub const CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD: CUexternalMemoryHandleType_enum = 1;
 pub const CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_WIN32: CUexternalMemoryHandleType_enum = 2;
 pub const CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_WIN32_KMT: CUexternalMemoryHandleType_enum = 3;
@@ -1035,6 +1051,12 @@ unsafe extern "C" {
     pub fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuCtxGetCurrent(pctx: *mut CUcontext) -> CUresult;
 }
 unsafe extern "C" {
@@ -1136,6 +1158,13 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytesize: usize, flags: core::ffi::c_uint) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuMemcpyDtoH_v2_ptds(
+        dstHost: *mut core::ffi::c_void,
+        srcDevice: CUdeviceptr,
+        ByteCount: usize,
+    ) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuArrayCreate_v2(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY_DESCRIPTOR) -> CUresult;
@@ -1357,6 +1386,31 @@ unsafe extern "C" {
     ) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuLaunch(f: CUfunction) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuLaunchGrid(
+        f: CUfunction,
+        grid_width: core::ffi::c_int,
+        grid_height: core::ffi::c_int,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuLaunchGridAsync(
+        f: CUfunction,
+        grid_width: core::ffi::c_int,
+        grid_height: core::ffi::c_int,
+        hStream: CUstream,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuLaunchCooperativeKernelMultiDevice(
+        launchParamsList: *mut CUDA_LAUNCH_PARAMS,
+        numDevices: core::ffi::c_uint,
+        flags: core::ffi::c_uint,
+    ) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuGraphChildGraphNodeGetGraph(hNode: CUgraphNode, phGraph: *mut CUgraph) -> CUresult;
 }
 unsafe extern "C" {
@@ -1488,6 +1542,13 @@ unsafe extern "C" {
     pub fn cuMemFree(dptr: CUdeviceptr_v1) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuMemcpyDtoH(
+        dstHost: *mut core::ffi::c_void,
+        srcDevice: CUdeviceptr_v1,
+        ByteCount: core::ffi::c_uint,
+    ) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuArrayCreate(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY_DESCRIPTOR_v1) -> CUresult;
 }
 unsafe extern "C" {
@@ -1510,6 +1571,16 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn cuDeviceGetUuid(uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuMemcpyDtoH_v2(
+        dstHost: *mut core::ffi::c_void,
+        srcDevice: CUdeviceptr,
+        ByteCount: usize,
+    ) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuStreamSynchronize(hStream: CUstream) -> CUresult;

@@ -1,38 +1,75 @@
-//! Launches: each asks the share first.
+//! Launches: each asks the share first. What a stream is told to wait for, to write or to call on the host is never
+//! held up, nor are copies and fills: they are not kernels, and what they take of the device's time is not charged.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the caller's launch configuration.
+//! This room may use `unsafe` because it reads the caller's launch configurations.
 #![allow(unsafe_code)]
 
-use super::{CUresult, CUstream, graph::with_memory, hooks, sys};
+use super::{CUresult, CUstream, context_of, graph::with_memory, hooks, sys};
+use crate::feedback;
 use crate::meter::{self, Launch};
-use crate::process::{Quota, quota};
-use core::ffi::{c_uint, c_void};
-use core::sync::atomic::Ordering::Relaxed;
+use crate::process::{Process, Quota, quota};
+use core::ffi::{c_int, c_uint, c_void};
 use gpuquota_quota::share;
 
-/// A launch. Where no device of the container has a core limit this is one look at a shared word.
+/// The process, if its launches ask anybody. Where no device of the container has a core limit, and no monitor blocks
+/// it, this is a look at two shared words.
+#[inline(always)]
+fn asking() -> Option<&'static Process> {
+    let Quota::On(process) = quota() else { return None };
+    let region = process.region()?;
+    if feedback::at_work(region.hami(), &region.ours().header) {
+        return Some(process);
+    }
+    (!meter::is_idle(process, &region.ours().header)).then_some(process)
+}
+
+/// A launch in the current context.
 #[inline(always)]
 fn launch(
     stream: CUstream,
     per_thread: bool,
     key: impl FnOnce() -> u64,
-    call: impl FnOnce() -> CUresult,
+    call: impl Fn() -> CUresult + Copy,
 ) -> CUresult {
-    let Quota::On(process) = quota() else { return call() };
-    let Some(region) = process.region() else { return call() };
-    // HAMi's monitor takes a container for idle that never says otherwise.
-    let recent = &region.hami().recent_kernel;
-    if (0..2).contains(&recent.load(Relaxed)) {
-        recent.store(2, Relaxed);
-    }
-    if meter::is_idle(&region.ours().header) {
-        return call();
-    }
+    let Some(process) = asking() else { return call() };
+    // A copy of its own, so that a launch that asks nobody need not lay the arguments out for it.
+    let held = call;
+    ask(process, &Launch { key: key(), stream, per_thread }, &held)
+}
+
+#[inline(never)]
+fn ask(process: &Process, launch: &Launch, call: &dyn Fn() -> CUresult) -> CUresult {
     match process.known.place(process) {
-        Some(place) => process.meter.launch(process, place, &Launch { key: key(), stream, per_thread }, call),
+        Some(place) => process.meter.launch(process, place, launch, call),
         None => call(),
     }
+}
+
+/// One launch on several devices: each device's share is asked, and the call is made when all have agreed.
+fn launch_on_all(
+    list: *const sys::CUDA_LAUNCH_PARAMS,
+    count: c_uint,
+    call: impl Fn() -> CUresult,
+) -> CUresult {
+    let Some(process) = asking().filter(|_| !list.is_null() && count <= MOST_DEVICES) else { return call() };
+    // SAFETY: not null, and the caller passes as many to the driver, which reads them too.
+    let all = unsafe { core::slice::from_raw_parts(list, count as usize) };
+    launch_each(process, all, &call)
+}
+
+/// More than any machine has.
+const MOST_DEVICES: c_uint = 64;
+
+fn launch_each(process: &Process, all: &[sys::CUDA_LAUNCH_PARAMS], call: &dyn Fn() -> CUresult) -> CUresult {
+    let Some((first, rest)) = all.split_first() else { return call() };
+    let place = context_of(first.hStream).and_then(|context| process.known.place_of(process, context));
+    let Some(place) = place else { return launch_each(process, rest, call) };
+    let grid = [first.gridDimX, first.gridDimY, first.gridDimZ];
+    let block = [first.blockDimX, first.blockDimY, first.blockDimZ];
+    let key = key_of(first.function, grid, block, first.sharedMemBytes);
+    let launch = Launch { key, stream: first.hStream, per_thread: false };
+    process.meter.launch(process, place, &launch, || launch_each(process, rest, call))
 }
 
 /// The key of a function with its geometry.
@@ -40,6 +77,11 @@ fn key_of(function: sys::CUfunction, grid: [c_uint; 3], block: [c_uint; 3], shar
     let pair = |a: c_uint, b: c_uint| u64::from(a) << 32 | u64::from(b);
     let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
     share::key(&[function as u64, pair(gx, gy), pair(gz, bx), pair(by, bz), u64::from(shared)])
+}
+
+/// The key of an old launch, whose blocks have the shape that was set last.
+fn key_of_grid(function: sys::CUfunction, width: c_int, height: c_int) -> u64 {
+    share::key(&[function as u64, u64::from(width.unsigned_abs()), u64::from(height.unsigned_abs())])
 }
 
 fn key_of_configuration(configuration: *const sys::CUlaunchConfig, function: sys::CUfunction) -> u64 {
@@ -84,6 +126,15 @@ hooks! { super::super::LIBCUDA, sys;
         parameters: *mut *mut c_void, extra: *mut *mut c_void
     ) -> CUresult
         = |real| launch(stream_of(configuration), true, || key_of_configuration(configuration, function), real);
+    cuLaunch: fn(function: sys::CUfunction) -> CUresult
+        = |real| launch(core::ptr::null_mut(), false, || share::key(&[function as u64]), real);
+    cuLaunchGrid: fn(function: sys::CUfunction, width: c_int, height: c_int) -> CUresult
+        = |real| launch(core::ptr::null_mut(), false, || key_of_grid(function, width, height), real);
+    cuLaunchGridAsync: fn(function: sys::CUfunction, width: c_int, height: c_int, stream: CUstream) -> CUresult
+        = |real| launch(stream, false, || key_of_grid(function, width, height), real);
+    cuLaunchCooperativeKernelMultiDevice: fn(
+        list: *mut sys::CUDA_LAUNCH_PARAMS, count: c_uint, flags: c_uint
+    ) -> CUresult = |real| launch_on_all(list, count, real);
     cuGraphLaunch: fn(graph: sys::CUgraphExec, stream: CUstream) -> CUresult
         = |real| launch(stream, false, || share::key(&[graph as u64]), || with_memory(graph, real));
     cuGraphLaunch_ptsz: fn(graph: sys::CUgraphExec, stream: CUstream) -> CUresult

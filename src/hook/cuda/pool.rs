@@ -6,8 +6,8 @@
 #![allow(unsafe_code)]
 
 use super::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUresult, CUstream, cuDeviceGetDefaultMemPool,
-    cuDeviceGetMemPool, cuMemPoolGetAttribute, hooks, is_capturing, ordinal_of, sys,
+    CUdevice, CUdeviceptr, CUresult, CUstream, cuDeviceGetDefaultMemPool, cuDeviceGetMemPool,
+    cuMemPoolGetAttribute, hooks, is_capturing, ordinal_of, sys,
 };
 use crate::account::Verdict;
 use crate::holdings::{Holding, Key, Kind};
@@ -62,10 +62,11 @@ fn origin(process: &Process, named: Option<Pool>) -> Option<From> {
 }
 
 fn current_pool() -> Option<Pool> {
-    let ordinal = super::current_device()?;
     let mut pool: Pool = null_mut();
     // SAFETY: writes a handle to a local.
-    unsafe { cuDeviceGetMemPool::REAL.get()?(&mut pool, ordinal) }.is_success().then_some(pool)
+    unsafe { cuDeviceGetMemPool::REAL.get()?(&mut pool, super::current_device()) }
+        .is_success()
+        .then_some(pool)
 }
 
 /// The device whose memory a pool deals out; `None` for pools of host memory and those of other processes.
@@ -207,8 +208,4 @@ hooks! { super::super::LIBCUDA, sys;
     cuMemPoolTrimTo: fn(pool: Pool, keep: usize) -> CUresult = |real| trimmed(pool, real());
     cuMemPoolSetAttribute: fn(pool: Pool, attribute: sys::CUmemPool_attribute, value: *mut c_void) -> CUresult
         = |real| trimmed(pool, real());
-    cuStreamSynchronize, cuStreamSynchronize_ptsz: fn(stream: CUstream) -> CUresult = |real| then_settle(real());
-    cuEventSynchronize: fn(event: CUevent) -> CUresult = |real| then_settle(real());
-    cuCtxSynchronize: fn() -> CUresult = |real| then_settle(real());
-    cuCtxSynchronize_v2: fn(context: CUcontext) -> CUresult = |real| then_settle(real());
 }

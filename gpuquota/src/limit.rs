@@ -1,0 +1,96 @@
+//! `gpuquota limit`: another limit for programs that are running.
+//!
+//! The limits stand in the region, and every call reads them there. What a limits file in the container says stays the
+//! ceiling: of both, the lower one holds.
+
+use crate::asked::Asked;
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::regions::{self, Device};
+use gpuquota_quota::limits::{Limits, Selector};
+use gpuquota_region::Region;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Change the limits of a quota while programs run under it.
+///
+/// They hold from the next call on. Lowered below what is in use, nothing is taken away and nothing new is given.
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "cores"])))]
+pub struct Limit {
+    /// The region file. Without it: the one that the environment names.
+    region: Option<PathBuf>,
+
+    /// Device memory that all processes may hold together, such as 2GiB; with DEVICE= (an index as `gpuquota inspect`
+    /// shows it, or a UUID) on that device alone. May be given several times.
+    #[arg(long, value_name = "[DEVICE=]SIZE", allow_hyphen_values = true)]
+    memory: Vec<String>,
+
+    /// Share of GPU time, such as 30%, 100 for all of it; with DEVICE= of that device alone. May be given several times.
+    #[arg(long, value_name = "[DEVICE=]PERCENT", allow_hyphen_values = true)]
+    cores: Vec<String>,
+}
+
+impl Limit {
+    /// Changes the limits: all of them, or none if one cannot be understood.
+    pub fn run(self) -> Result<ExitCode, Error> {
+        let limits = Asked::new(&self.memory, &self.cores, None).limits()?;
+        let path = match self.region {
+            Some(path) => path,
+            None => Environment::inherited().region()?.ok_or_else(|| {
+                Error::Asked(
+                    "which region? Name its file; `gpuquota inspect` lists those of this node".to_owned(),
+                )
+            })?,
+        };
+        let refused = |why: String| Error::Asked(format!("region {}: {why}", path.display()));
+        let devices = regions::read_path(&path).map_err(|why| refused(why.to_string()))?.devices;
+        check(&limits, &devices).map_err(refused)?;
+        change(&path, &limits, &devices).map_err(|why| refused(why.to_owned()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Every device that was named has to be there.
+fn check(limits: &Limits, devices: &[Device]) -> Result<(), String> {
+    let memory = limits.memory.iter().map(|entry| entry.selector);
+    let mut named = memory.chain(limits.cores.iter().map(|entry| entry.selector));
+    let there = |selector: &Selector| devices.iter().any(|device| matches(selector, device));
+    match named.find(|selector| !there(selector)) {
+        None => Ok(()),
+        Some(_) if devices.is_empty() => {
+            Err("no program has met a device yet: set the first limits with `gpuquota run`".to_owned())
+        }
+        Some(selector) => {
+            let name = match selector {
+                Selector::Uuid(uuid) => String::from_utf8_lossy(uuid.as_bytes()).into_owned(),
+                Selector::Index(index) => index.to_string(),
+                Selector::All => String::new(),
+            };
+            let there: Vec<_> =
+                devices.iter().map(|device| format!("{} {}", device.index, device.uuid)).collect();
+            Err(format!("it has no device {name}; there are: {}", there.join(", ")))
+        }
+    }
+}
+
+fn matches(selector: &Selector, device: &Device) -> bool {
+    selector.matches(device.index as u32, device.uuid.as_bytes()).is_some()
+}
+
+fn change(path: &Path, limits: &Limits, devices: &[Device]) -> Result<(), &'static str> {
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| "there is a NUL in its name")?;
+    let region = Region::existing(&name).map_err(|why| why.reason())?;
+    for device in devices {
+        let (index, uuid) = (device.index as u32, device.uuid.as_bytes());
+        if let Some(bytes) = limits.memory_for(index, uuid) {
+            region.limit_memory(device.index, bytes);
+        }
+        if let Some(percent) = limits.cores_for(index, uuid) {
+            region.limit_cores(device.index, percent.into());
+        }
+    }
+    Ok(())
+}

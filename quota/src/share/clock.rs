@@ -1,0 +1,190 @@
+//! The virtual time: until when has the container used up what it is entitled to?
+//!
+//! Admitting a launch of predicted length c moves the word by c/r, in one compare-and-swap; a launch waits until the
+//! word is no further ahead of the clock than the burst allows. There is no refill thread and no control loop: debt
+//! and credit are in the word, and every process of the container uses the same one. When a launch's true length is
+//! known, [`settle`] corrects the word by the difference, so the long-run mean is exact for any predictor.
+
+use crate::sync::{AtomicU64, Ordering};
+use core::num::NonZeroU64;
+
+/// GPU time that may be used at once after a pause: 10 ms, so that a 1 s window is off by at most one point.
+pub const BURST_NS: u64 = 10_000_000;
+
+/// Wall time by which a launch that has waited for a second may go before one that has just come: of many that wait
+/// for one share each gets its turn.
+const TURN_NS: u64 = 1_000_000;
+
+/// A virtual time further ahead than this many of the largest charges seen explains itself by damage, not by debt.
+const CLAMP_CHARGES: u64 = 64;
+
+/// A share of GPU time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate(NonZeroU64);
+
+impl Rate {
+    /// `percent` of the time, 1 to 99; `None` for 0 and from 100 on, which limit nothing.
+    #[must_use]
+    #[inline]
+    pub fn new(percent: u32) -> Option<Self> {
+        if percent >= 100 { None } else { NonZeroU64::new(u64::from(percent)).map(Self) }
+    }
+
+    /// The wall time in which `gpu_ns` of GPU time may be used.
+    #[must_use]
+    #[inline]
+    pub fn stretch(self, gpu_ns: u64) -> u64 {
+        gpu_ns.saturating_mul(100) / self.0
+    }
+}
+
+/// The words of one device that the share lives in.
+#[derive(Clone, Copy)]
+pub struct Clock<'a> {
+    /// The virtual time.
+    pub virtual_time: &'a AtomicU64,
+    /// When virtual time was last found behind: what was charged before is forgotten.
+    pub idle_at: &'a AtomicU64,
+    /// By how much it was behind, all in all, less what has been made up for.
+    pub idle_ns: &'a AtomicU64,
+    /// The percentage in which the virtual time's lead was reckoned; 0 at first.
+    pub rate: &'a AtomicU64,
+    /// Largest single charge.
+    pub longest: &'a AtomicU64,
+    /// Virtual times that were clamped.
+    pub clamped: &'a AtomicU64,
+}
+
+/// What a launch is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// Go; the prediction is charged.
+    Go,
+    /// Not before this time; nothing is charged.
+    Wait {
+        /// When to ask again.
+        until_ns: u64,
+    },
+}
+
+/// Admits a launch predicted to take `cost_ns` that has waited for `waited_ns`, or says when to ask again.
+#[inline]
+pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64) -> Admission {
+    remember_longest(clock, cost_ns);
+    if clock.rate.load(Ordering::Relaxed) != rate.0.get() {
+        adopt(clock, now_ns, rate);
+    }
+    // By the root, so that it tells apart both who has waited for milliseconds and who has for hundreds of them.
+    let turn = TURN_NS.saturating_sub((waited_ns / 1_000).isqrt().saturating_mul(1_000));
+    let allowance = rate.stretch(BURST_NS).saturating_sub(turn);
+    let mut seen = clock.virtual_time.load(Ordering::Acquire);
+    loop {
+        let base = seen.max(now_ns);
+        let ahead = base.saturating_sub(now_ns);
+        let (next, admission) = if ahead <= allowance {
+            (base.saturating_add(rate.stretch(cost_ns)), Admission::Go)
+        } else {
+            let longest = clock.longest.load(Ordering::Relaxed);
+            let most = allowance.saturating_add(rate.stretch(longest.saturating_mul(CLAMP_CHARGES)));
+            if ahead <= most {
+                return Admission::Wait { until_ns: base.saturating_sub(allowance) };
+            }
+            let until_ns = now_ns.saturating_add(most.saturating_sub(allowance));
+            (now_ns.saturating_add(most), Admission::Wait { until_ns })
+        };
+        match clock.virtual_time.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                if admission != Admission::Go {
+                    clock.clamped.fetch_add(1, Ordering::Relaxed);
+                }
+                forget(clock, seen, now_ns);
+                return admission;
+            }
+            Err(current) => seen = current,
+        }
+    }
+}
+
+/// Charges a launch that may not wait: it goes now, and later ones wait for it.
+pub fn charge(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
+    remember_longest(clock, cost_ns);
+    let seen = change(clock, |seen| seen.max(now_ns).saturating_add(rate.stretch(cost_ns)));
+    forget(clock, seen, now_ns);
+}
+
+/// Virtual time was found behind, and has been brought up to the clock.
+#[inline]
+fn forget(clock: Clock, seen: u64, now_ns: u64) {
+    if let Some(behind) = now_ns.checked_sub(seen).filter(|behind| *behind != 0) {
+        clock.idle_ns.fetch_add(behind, Ordering::Relaxed);
+        clock.idle_at.store(now_ns, Ordering::Relaxed);
+    }
+}
+
+/// What is to be corrected.
+#[derive(Clone, Copy)]
+pub struct Correction {
+    /// When it was charged.
+    pub charged_at_ns: u64,
+    /// GPU time that it was charged.
+    pub charged_ns: u64,
+    /// GPU time that it took.
+    pub actual_ns: u64,
+    /// Wall time of it in which virtual time was found behind although the container was at work.
+    pub behind_ns: u64,
+}
+
+/// Corrects the virtual time once it is known how long something took.
+///
+/// What was charged too much and has been forgotten since is not given back: it has cost nobody anything. What was
+/// charged too little has let virtual time fall behind, and whoever came meanwhile has brought it up to the clock: that
+/// much is paid.
+pub fn settle(clock: Clock, correction: Correction, rate: Rate) {
+    let Correction { charged_at_ns, charged_ns, actual_ns, behind_ns } = correction;
+    if let Some(more) = actual_ns.checked_sub(charged_ns) {
+        remember_longest(clock, more);
+        // What one launch has made up for is not there for another one.
+        let owed = rate.stretch(more);
+        let paid = behind_ns.min(owed);
+        clock.idle_ns.fetch_sub(paid, Ordering::Relaxed);
+        change(clock, |seen| seen.saturating_add(owed.saturating_sub(paid)));
+    } else if charged_at_ns >= clock.idle_at.load(Ordering::Relaxed) {
+        let less = charged_ns.saturating_sub(actual_ns);
+        change(clock, |seen| seen.saturating_sub(rate.stretch(less)));
+    }
+}
+
+/// The limit has changed: the lead is so much GPU time, which takes another wall time now.
+#[cold]
+fn adopt(clock: Clock, now_ns: u64, rate: Rate) {
+    let before = clock.rate.swap(rate.0.get(), Ordering::AcqRel);
+    if before == 0 || before == rate.0.get() {
+        return;
+    }
+    change(clock, |seen| match seen.checked_sub(now_ns) {
+        Some(lead) => now_ns.saturating_add(lead.saturating_mul(before) / rate.0),
+        None => seen,
+    });
+}
+
+/// Changes the virtual time; answers what it was.
+fn change(clock: Clock, next: impl Fn(u64) -> u64) -> u64 {
+    let mut seen = clock.virtual_time.load(Ordering::Acquire);
+    loop {
+        let word = clock.virtual_time;
+        match word.compare_exchange(seen, next(seen), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return seen,
+            Err(current) => seen = current,
+        }
+    }
+}
+
+#[inline]
+fn remember_longest(clock: Clock, cost_ns: u64) {
+    if clock.longest.load(Ordering::Relaxed) < cost_ns {
+        clock.longest.fetch_max(cost_ns, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

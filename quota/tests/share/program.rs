@@ -1,0 +1,136 @@
+//! What programs do to a device, one call after the other.
+
+use crate::random::Random;
+
+/// What is launched.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    pub stream: usize,
+    /// What the library knows it by.
+    pub key: u64,
+    pub length: u64,
+    /// It runs until so many kernels were launched on the whole device.
+    pub spins_for: usize,
+}
+
+/// One call, or time between calls.
+#[derive(Clone, Copy, Debug)]
+pub enum Call {
+    Launch(Kernel),
+    /// Waits until everything of this thread's is over.
+    Synchronize,
+    /// Works on the host.
+    Host(u64),
+}
+
+/// A program, one call at a time.
+pub type Program = Box<dyn FnMut(&mut Random) -> Call>;
+
+/// How long kernels take.
+#[derive(Clone, Debug)]
+pub enum Lengths {
+    /// Always the same.
+    Fixed(u64),
+    /// Half as long to half as long again, under one key.
+    Around(u64),
+    /// One of several kernels, each around its own length.
+    Mix(Vec<u64>),
+    /// Short for so many launches, then long, under one key.
+    Turns(u64, u64, u64),
+}
+
+impl Lengths {
+    /// A source of keys and lengths.
+    fn source(self) -> impl FnMut(&mut Random) -> (u64, u64) {
+        let mut launches = 0;
+        move |random| {
+            launches += 1;
+            match &self {
+                Self::Fixed(length) => (1, *length),
+                Self::Around(length) => (1, random.around(*length)),
+                Self::Mix(lengths) => {
+                    let length = *random.pick(lengths);
+                    (length, random.around(length))
+                }
+                Self::Turns(at, short, long) => (1, if launches <= *at { *short } else { *long }),
+            }
+        }
+    }
+
+    /// Whether short ones of one key differ.
+    pub fn vary(&self) -> bool {
+        matches!(self, Self::Around(_) | Self::Mix(_))
+    }
+
+    /// By how much one can be longer than what is learned of its key.
+    pub fn surprise(&self) -> u64 {
+        match self {
+            Self::Fixed(_) => 0,
+            Self::Around(_) | Self::Mix(_) => self.longest() / 3,
+            Self::Turns(_, short, long) => long.abs_diff(*short),
+        }
+    }
+
+    /// The longest that there can be.
+    pub fn longest(&self) -> u64 {
+        match self {
+            Self::Fixed(length) => *length,
+            Self::Around(length) => length * 3 / 2,
+            Self::Mix(lengths) => lengths.iter().max().map_or(0, |length| length * 3 / 2),
+            Self::Turns(_, short, long) => *short.max(long),
+        }
+    }
+}
+
+/// Launches and waits, one at a time, with a little work between.
+pub fn sync(lengths: Lengths, host_ns: u64) -> Program {
+    let (mut next, mut turn) = (lengths.source(), 0);
+    Box::new(move |random| {
+        turn += 1;
+        match turn % 3 {
+            1 => launch(0, next(random)),
+            2 => Call::Synchronize,
+            _ => Call::Host(host_ns),
+        }
+    })
+}
+
+/// Launches into `streams` streams in turn, and waits for all every `ahead` launches.
+pub fn ahead(lengths: Lengths, streams: usize, ahead: usize) -> Program {
+    let (mut next, mut turn) = (lengths.source(), 0);
+    Box::new(move |random| {
+        turn += 1;
+        if turn % (ahead + 1) == 0 { Call::Synchronize } else { launch(turn % streams, next(random)) }
+    })
+}
+
+/// Two kernels that wait for each other on the device, in two streams, of one thread.
+pub fn collective(length: u64) -> Program {
+    let mut turn = 0usize;
+    Box::new(move |_| {
+        turn += 1;
+        let spins_for = turn / 3 * 2 + 2;
+        match turn % 3 {
+            1 => Call::Launch(Kernel { stream: 0, key: 1, length, spins_for }),
+            2 => Call::Launch(Kernel { stream: 1, key: 2, length, spins_for }),
+            _ => Call::Synchronize,
+        }
+    })
+}
+
+/// Sleeps, then launches a burst, and so on.
+pub fn bursts(lengths: Lengths, launches: usize, pause_ns: u64) -> Program {
+    let (mut next, mut turn) = (lengths.source(), 0);
+    Box::new(move |random| {
+        turn += 1;
+        match turn % (launches + 2) {
+            0 => Call::Host(random.around(pause_ns)),
+            at if at == launches + 1 => Call::Synchronize,
+            _ => launch(0, next(random)),
+        }
+    })
+}
+
+fn launch(stream: usize, (key, length): (u64, u64)) -> Call {
+    Call::Launch(Kernel { stream, key, length, spins_for: 0 })
+}

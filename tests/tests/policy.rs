@@ -1,0 +1,136 @@
+//! Policies and priorities, as HAMi's monitor feeds them back: what it says is done while it lives, and expires.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gpuquota_promises::{Machine, Program, Setting, twice};
+
+/// `utilization_switch` and `recent_kernel` of HAMi's region 1.2.
+const SWITCH: u64 = 2_008_900;
+const RECENT: u64 = 2_008_904;
+
+/// What a monitor does each round, as HAMi's does: counts launches down, or blocks, or lifts a block.
+struct Monitor(File);
+
+impl Monitor {
+    fn of(quota: &Setting<'_>) -> Self {
+        Self(File::options().read(true).write(true).open(quota.region()).expect("programs have made it"))
+    }
+
+    fn recent(&self) -> i32 {
+        let mut bytes = [0; 4];
+        self.0.read_exact_at(&mut bytes, RECENT).expect("it is that long");
+        i32::from_le_bytes(bytes)
+    }
+
+    fn write(&self, at: u64, value: i32) {
+        self.0.write_all_at(&value.to_le_bytes(), at).expect("it is that long");
+    }
+
+    fn round(&self, blocks: bool, throttles: bool) {
+        match self.recent() {
+            _ if blocks => self.write(RECENT, -1),
+            recent if recent != 0 => self.write(RECENT, (recent - 1).max(0)),
+            _ => {}
+        }
+        self.write(SWITCH, throttles.into());
+    }
+}
+
+fn running(quota: &Setting<'_>, seconds: &str) -> Program {
+    let mut program = quota.start("launch_loop", &["busy_5ms", seconds]);
+    program.wait_for("ready");
+    thread::sleep(Duration::from_millis(500));
+    program
+}
+
+/// How busy the device is while a monitor lends what is idle, and long after it has gone.
+fn lent(policy: &str) -> (f64, f64) {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().cores(30).with("GPUQUOTA_POLICY", policy);
+    let _program = running(&quota, "21");
+    let monitor = Monitor::of(&quota);
+    let over = AtomicBool::new(false);
+    let with = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                monitor.round(false, false);
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        thread::sleep(Duration::from_millis(500));
+        let with = machine.busy_percent(0, Duration::from_secs(2));
+        over.store(true, Relaxed);
+        with
+    });
+    thread::sleep(Duration::from_millis(15_500));
+    (with, machine.busy_percent(0, Duration::from_millis(1500)))
+}
+
+#[test]
+fn a_burst_share_borrows_what_a_living_monitor_lends_and_a_fixed_share_does_not() {
+    let attempt = || {
+        let [burst, fixed] = thread::scope(|scope| {
+            ["burst-share", "fixed-share"]
+                .map(|policy| scope.spawn(move || lent(policy)))
+                .map(|one| one.join().expect("no panic"))
+        });
+        let is_thirty = |seen: f64| (seen - 30.0).abs() < 5.0;
+        let kept = burst.0 > 60.0 && is_thirty(burst.1) && is_thirty(fixed.0) && is_thirty(fixed.1);
+        ((burst, fixed), kept)
+    };
+    twice(attempt).expect("(much, 30) with and without the monitor, and (30, 30)");
+}
+
+/// With a share and without one.
+#[test]
+fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer() {
+    thread::scope(|scope| {
+        for cores in [50, 100] {
+            scope.spawn(move || {
+                let machine = Machine::new("H100");
+                let quota = machine.quota().cores(cores);
+                let kernels = || machine.truth().device("kernels");
+                let mut program = running(&quota, "22");
+                let monitor = Monitor::of(&quota);
+                monitor.round(true, true);
+                thread::sleep(Duration::from_millis(200));
+                let blocked_at = kernels();
+                for _ in 0..10 {
+                    monitor.round(true, true);
+                    thread::sleep(Duration::from_millis(100));
+                }
+                assert_eq!(kernels(), blocked_at, "at {cores}%: it launched while it was blocked");
+                monitor.round(false, true);
+                thread::sleep(Duration::from_millis(500));
+                assert!(kernels() > blocked_at, "at {cores}%: the block was lifted");
+                // Said once, and never again.
+                monitor.round(true, true);
+                let said = Instant::now();
+                thread::sleep(Duration::from_millis(200));
+                let before = kernels();
+                while kernels() == before {
+                    assert!(said.elapsed() < Duration::from_secs(18), "at {cores}%: blocked for ever");
+                    thread::sleep(Duration::from_millis(50));
+                }
+                assert!(said.elapsed() > Duration::from_secs(10), "at {cores}%: {:?}", said.elapsed());
+                assert!(program.wait_for("launches") > 0);
+                program.finish().success();
+                let device = &quota.inspect()["devices"][0];
+                assert!(device["wait_ns"].as_i64() > Some(10_000_000_000), "{device}");
+            });
+        }
+    });
+}
+
+#[test]
+fn best_effort_has_no_share() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().cores(10).with("GPU_CORE_UTILIZATION_POLICY", "disable");
+    let _program = running(&quota, "4");
+    let seen = machine.busy_percent(0, Duration::from_secs(2));
+    assert!(seen > 60.0, "{seen:.1}%");
+}
