@@ -243,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn the_example_in_the_readme_is_a_machine() {
+        let readme = include_str!("../../README.md");
+        let example = readme.lines().skip_while(|line| !line.starts_with("    driver ="));
+        let example = example.take_while(|line| line.is_empty() || line.starts_with("    "));
+        let text: Vec<_> = example.map(str::trim_start).collect();
+        let machine = machine(&text.join("\n")).expect("a machine");
+        assert_eq!((machine.whole(), machine.devices.len()), (2, 6));
+        assert_eq!((machine.lacks.len(), machine.kernels.len()), (1, 1));
+        assert!(machine.devices[0].accounting);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line_and_its_key() {
         for (text, told) in [
             ("", "missing field `device`"),
