@@ -20,6 +20,9 @@ const ORDINALS: usize = 64;
 /// Contexts and NVML handles remembered; more are asked for anew each time.
 const REMEMBERED: usize = 64;
 
+/// The handle of no context; free places of a [`Remembered`] have it too.
+const NO_CONTEXT: u64 = 0;
+
 /// In `Known::visible`: the device was given by its UUID.
 const NAMED: u8 = u8::MAX;
 
@@ -77,6 +80,28 @@ impl Remembered {
     }
 }
 
+/// What an NVML handle stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Meant {
+    /// The device of this region index.
+    One(u8),
+    /// A device that is split: its instances are the region's devices, it is none.
+    Split,
+}
+
+/// What NVML tells of a handle that is met for the first time.
+pub enum Told {
+    /// A device's index and its memory in bytes, 0 where it is not known.
+    Device(u32, u64),
+    /// The same of one that has no UUID.
+    Nameless(u32, u64),
+    /// A split one.
+    Split,
+}
+
+/// In `Known::handles`: the device is split.
+const SPLIT: u8 = 254;
+
 /// Where a call acts: the calling thread's context and its device.
 #[derive(Clone, Copy)]
 pub struct Place {
@@ -106,13 +131,14 @@ impl Known {
         }
     }
 
-    /// Where the calling thread's calls act; `None` without a context.
+    /// Where the calling thread's calls act: without a context, or where the driver does not tell, on the first device.
+    /// Most drivers refuse such a call, and one that does not is not to give what is not counted.
     #[inline]
     pub fn place(&self, process: &Process) -> Option<Place> {
-        let context = cuda::current_context()?;
+        let context = cuda::current_context().unwrap_or(NO_CONTEXT);
         let device = match self.contexts.get(context) {
-            Some(device) => device,
-            None => self.learn_context(process, context)?,
+            Some(device) if context != NO_CONTEXT => device,
+            _ => self.learn_context(process, context)?,
         };
         Some(Place { context, device })
     }
@@ -128,9 +154,16 @@ impl Known {
 
     #[cold]
     fn learn_context(&self, process: &Process, context: u64) -> Option<u8> {
-        let index = self.of_ordinal(process, cuda::current_device()?)?;
-        self.contexts.put(context, index);
+        let index = self.of_ordinal(process, cuda::current_device())?;
+        self.is_of(context, index);
         Some(index)
+    }
+
+    /// Remembers which device a context is of.
+    pub fn is_of(&self, context: u64, device: u8) {
+        if context != NO_CONTEXT && self.contexts.get(context).is_none() {
+            self.contexts.put(context, device);
+        }
     }
 
     /// Region index of a CUDA device.
@@ -143,38 +176,54 @@ impl Known {
         let mut uuid = Uuid::default();
         let told = cuda::uuid_of(ordinal, &mut uuid);
         let index = match self.visible.get(position)?.load(Relaxed) {
-            0 => position as u32,
-            // Only NVML knows; it is asked where a limit depends on it, because asking loads it.
-            NAMED if told && process.limits().go_by_index() => {
+            // Only NVML knows; it is asked where a limit depends on it, because asking loads it. Beside an instance CUDA
+            // shows no other device, so its ordinal says nothing either.
+            visible if told && (visible == NAMED || uuid.is_instance()) && process.limits().go_by_index() => {
                 nvml::index_of(&uuid).unwrap_or(position as u32)
             }
-            NAMED => position as u32,
+            0 | NAMED => position as u32,
             number => u32::from(number).wrapping_sub(1),
         };
-        if !told {
-            uuid.push(b"CUDA-ordinal-");
-            uuid.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
+        if !told && !nvml::uuid_at(index, &mut uuid) {
+            uuid.push_index(index);
         }
         let found = self.register(process, &uuid, index, cuda::total_memory(ordinal).unwrap_or(0))?;
         known.store(found.wrapping_add(1), Release);
         Some(found)
     }
 
-    /// Region index of an NVML device, which `describe` tells the UUID, index and total memory of.
+    /// What an NVML handle stands for; `describe` tells its UUID and the rest.
     pub fn of_handle(
         &self,
         process: &Process,
         handle: u64,
-        describe: impl FnOnce(&mut Uuid) -> Option<(u32, u64)>,
-    ) -> Option<u8> {
-        if let Some(index) = self.handles.get(handle) {
-            return Some(index);
+        describe: impl FnOnce(&mut Uuid) -> Option<Told>,
+    ) -> Option<Meant> {
+        let found = match self.handles.get(handle) {
+            Some(found) => found,
+            None => {
+                let mut uuid = Uuid::default();
+                let found = match describe(&mut uuid)? {
+                    Told::Device(index, total) => self.register(process, &uuid, index, total)?,
+                    Told::Nameless(index, total) => self.nameless(process, uuid, index, total)?,
+                    Told::Split => SPLIT,
+                };
+                self.handles.put(handle, found);
+                found
+            }
+        };
+        Some(if found == SPLIT { Meant::Split } else { Meant::One(found) })
+    }
+
+    /// A device that NVML gives no name: CUDA may have met it under one.
+    fn nameless(&self, process: &Process, mut uuid: Uuid, index: u32, total: u64) -> Option<u8> {
+        let region = process.region()?;
+        let met = |device: &&Device| device.state.load(Acquire) == DEVICE_READY;
+        if region.ours().devices.get(index as usize).filter(met).is_some() {
+            return Some(index as u8);
         }
-        let mut uuid = Uuid::default();
-        let (index, total) = describe(&mut uuid)?;
-        let found = self.register(process, &uuid, index, total)?;
-        self.handles.put(handle, found);
-        Some(found)
+        uuid.push_index(index);
+        self.register(process, &uuid, index, total)
     }
 
     fn register(&self, process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
@@ -268,6 +317,12 @@ impl Uuid {
         }
     }
 
+    /// Appends what stands for a UUID where the driver tells none.
+    fn push_index(&mut self, index: u32) {
+        self.push(b"CUDA-ordinal-");
+        self.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
+    }
+
     /// Appends 16 bytes the way NVML writes them: 8-4-4-4-12 hexadecimal digits.
     pub fn push_groups(&mut self, bytes: &[u8]) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -295,6 +350,11 @@ impl Uuid {
         uuid
     }
 
+    /// Whether it is known to be a MIG instance's.
+    pub fn is_instance(&self) -> bool {
+        self.text().starts_with(b"MIG-")
+    }
+
     /// The same number as that of a MIG instance.
     pub fn as_mig(&self) -> Self {
         let mut uuid = Self::default();
@@ -314,7 +374,7 @@ impl Uuid {
             .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    /// Whether a record is this device's. CUDA does not tell a MIG instance from a whole device, NVML does: the four
+    /// Whether a record is this device's. Not every CUDA tells a MIG instance from a whole device, NVML does: the four
     /// bytes before the number, `GPU-` or `MIG-`, do not count.
     fn is(&self, device: &Device) -> bool {
         let number = |(at, word): (usize, u64)| if at == 0 { word >> 32 } else { word };

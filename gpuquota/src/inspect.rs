@@ -187,9 +187,6 @@ fn process(process: &Process) -> Vec<Vec<String>> {
 
 /// What of a process's bytes it did not ask for by an allocation.
 fn kinds(kinds: &Kinds) -> String {
-    let Kinds { context_bytes, module_bytes, pool_bytes, graph_bytes, .. } = *kinds;
-    let all =
-        [("contexts", context_bytes), ("code", module_bytes), ("pools", pool_bytes), ("graphs", graph_bytes)];
-    let some = all.iter().filter(|(_, bytes)| *bytes != 0);
-    some.map(|(name, bytes)| format!("{name} {}", words::bytes(*bytes))).collect::<Vec<_>>().join(", ")
+    let some = kinds.named().skip(1).filter(|(_, bytes)| *bytes != 0);
+    some.map(|(name, bytes)| format!("{name} {}", words::bytes(bytes))).collect::<Vec<_>>().join(", ")
 }

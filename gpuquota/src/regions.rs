@@ -97,6 +97,9 @@ pub struct Share {
     pub pending_ns: u64,
 }
 
+/// The names of the kinds of bytes, as people and metrics are told them.
+pub const KIND_NAMES: [&str; KINDS] = ["allocations", "contexts", "code", "pools", "graphs"];
+
 /// Bytes by what they are.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Kinds {
@@ -110,6 +113,14 @@ pub struct Kinds {
     pub pool_bytes: u64,
     /// Held by graphs.
     pub graph_bytes: u64,
+}
+
+impl Kinds {
+    /// Each with its name, as in [`KIND_NAMES`].
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self { asked_bytes, context_bytes, module_bytes, pool_bytes, graph_bytes } = *self;
+        KIND_NAMES.into_iter().zip([asked_bytes, context_bytes, module_bytes, pool_bytes, graph_bytes])
+    }
 }
 
 impl From<[u64; KINDS]> for Kinds {
@@ -137,6 +148,18 @@ impl Region {
     /// The processes that live.
     pub fn alive(&self) -> impl Iterator<Item = &Process> {
         self.processes.iter().filter(|process| process.alive)
+    }
+
+    /// What all processes hold of the device with this index, by kind. While they allocate, the sum may differ from what
+    /// the device says is in use: the records are read one after another.
+    pub fn kinds(&self, device: usize) -> Kinds {
+        let shares = self.processes.iter().flat_map(|process| &process.devices);
+        let held = shares.filter(|share| share.device == device).map(|share| share.kinds.named());
+        let sums = held.fold([0u64; KINDS], |mut sums, kinds| {
+            sums.iter_mut().zip(kinds).for_each(|(sum, (_, bytes))| *sum = sum.saturating_add(bytes));
+            sums
+        });
+        sums.into()
     }
 }
 

@@ -32,9 +32,12 @@
 //! that agrees with s in 3 bits but is later, then s'-1 had been applied before, so the total, naming this lane in
 //! the second reading, names an operation of at least s'-1 that agrees with s': s' itself or one later, and in both
 //! cases s' is applied. A stale mark fails, because it compares the whole 64-bit word. All this holds among operations on
-//! one total, so a marker also makes sure, after it has read `operation`, that the lane still serves this device.
+//! one total, so a marker also makes sure, after it has read `operation`, that the lane still serves this device, and
+//! an owner begins no operation under a number that the total names already: it did so on another total, or the total
+//! is as new as the lane. Nobody but the owner can make a total name the lane, so it is enough to look once.
 //!
-//! An operation that is refused leaves its sequence unapplied and unused; the next one takes the same number.
+//! An operation that is refused leaves its sequence unapplied and unused; the next one takes the same number. One that
+//! was not applied when its owner died is folded as nothing.
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -198,13 +201,17 @@ fn apply(
     let old_held = lane.held.load(Ordering::Relaxed);
     let old_sequence = lane.operation.load(Ordering::Relaxed) >> 1;
     let folded = is_folded(old_held, old_sequence);
-    let sequence = if folded { old_sequence.wrapping_add(1) } else { old_sequence };
+    let mut sequence = if folded { old_sequence.wrapping_add(1) } else { old_sequence };
+    let mut seen = total.load(Ordering::Acquire);
+    if Total(seen).names(index, sequence) {
+        // By chance: a fresh total names lane 0, an old one the lane from when it served this device before.
+        sequence = sequence.wrapping_add(1);
+    }
     lane.amount.store(amount as u64, Ordering::Relaxed);
     if !fate.lives() {
         return Err(Refused::Broken);
     }
     lane.operation.store(sequence << 1, Ordering::Release);
-    let mut seen = total.load(Ordering::Acquire);
     let after = loop {
         if !fate.lives() {
             return Err(Refused::Broken);
@@ -272,10 +279,9 @@ fn recover(book: &impl Book, total: &AtomicU64, index: u32) -> Result<(), Refuse
     // The total first: whoever overwrites it has marked the operation before.
     let named = Total(total.load(Ordering::Acquire)).names(index, sequence);
     let marked = lane.operation.load(Ordering::Acquire) == sequence << 1 | APPLIED;
-    if named || marked {
-        let amount = lane.amount.load(Ordering::Relaxed) as i64;
-        lane.held.store(fold(held, amount, sequence), Ordering::Release);
-    }
+    let amount = if named || marked { lane.amount.load(Ordering::Relaxed) as i64 } else { 0 };
+    // Folded in any case: the next owner may serve another device, whose total may name this number by chance.
+    lane.held.store(fold(held, amount, sequence), Ordering::Release);
     Ok(())
 }
 

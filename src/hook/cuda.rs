@@ -168,26 +168,28 @@ pub fn context_lives(context: u64) -> bool {
     unsafe { ask(context as CUcontext, &mut version) == CUDA_SUCCESS }
 }
 
-/// The ordinal of the calling thread's device.
-pub fn current_device() -> Option<CUdevice> {
+/// The ordinal of the calling thread's device; the first one's where the driver does not tell.
+pub fn current_device() -> CUdevice {
     let mut device = 0;
     // SAFETY: writes an integer to a local.
-    let answer = unsafe { cuCtxGetDevice::REAL.get()?(&mut device) };
-    (answer == CUDA_SUCCESS).then_some(device)
+    let answer = cuCtxGetDevice::REAL.get().map(|ask| unsafe { ask(&mut device) });
+    if answer == Some(CUDA_SUCCESS) { device } else { 0 }
 }
 
 /// Writes a device's UUID as NVML writes it; false if the driver does not tell.
 pub fn uuid_of(ordinal: CUdevice, uuid: &mut Uuid) -> bool {
-    let mut bytes = sys::CUuuid { bytes: [0; 16] };
-    let Some(ask) = cuDeviceGetUuid_v2::REAL.get().or_else(|| cuDeviceGetUuid::REAL.get()) else {
-        return false;
-    };
     // SAFETY: writes 16 bytes to a local.
-    if unsafe { ask(&mut bytes, ordinal) } != CUDA_SUCCESS {
-        return false;
-    }
-    uuid.push(b"GPU-");
-    uuid.push_groups(&bytes.bytes.map(|byte| byte as u8));
+    let tell = |ask: unsafe extern "C" fn(*mut sys::CUuuid, CUdevice) -> CUresult| unsafe {
+        let mut uuid = sys::CUuuid { bytes: [0; 16] };
+        let told = ask(&mut uuid, ordinal) == CUDA_SUCCESS && uuid.bytes != [0; 16];
+        told.then(|| uuid.bytes.map(|byte| byte as u8))
+    };
+    let first = cuDeviceGetUuid::REAL.get().and_then(tell);
+    let Some(bytes) = cuDeviceGetUuid_v2::REAL.get().and_then(tell).or(first) else { return false };
+    // Of a MIG instance the first version tells the whole device's.
+    let is_instance = first.is_some_and(|first| first != bytes);
+    uuid.push(if is_instance { b"MIG-" } else { b"GPU-" });
+    uuid.push_groups(&bytes);
     true
 }
 

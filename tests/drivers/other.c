@@ -1,7 +1,7 @@
 /* A driver unlike the simulated one: as little of a driver as `walk.h` asks for, written apart from it, in variants that
- * differ where drivers may differ: with -DOLD as of CUDA 8, without cuGetProcAddress, else with it; rows padded to
- * -DPITCH bytes; the rest of the variants are in how it is linked (programs/Makefile). It keeps its own books, and says
- * at the end what reached it. */
+ * differ where drivers may differ: with -DOLD as of CUDA 8, without cuGetProcAddress, else with it; with -DSILENT it does
+ * not tell what is current, with -DIMPLICIT nothing ever is; rows padded to -DPITCH bytes; the rest of the variants are in
+ * how it is linked (programs/Makefile). It keeps its own books, and says at the end what reached it. */
 #define _GNU_SOURCE
 #include <cuda.h>
 #include <stdio.h>
@@ -16,6 +16,11 @@ static const size_t total = 16ull << 30;
 static size_t held, peak, sizes[MOST], context_held, code_held;
 static long inits, allocations, frees, infos;
 static _Thread_local CUcontext current;
+#ifdef IMPLICIT
+#define WORKS 1
+#else
+#define WORKS (current != NULL)
+#endif
 static char context, module;
 
 /* What contexts and code take, in MiB, is told by the environment. */
@@ -104,10 +109,14 @@ CUresult cuModuleUnload(CUmodule loaded)
 
 CUresult cuCtxSetCurrent(CUcontext to)
 {
+#ifdef IMPLICIT
+    to = NULL;
+#endif
     current = to;
     return CUDA_SUCCESS;
 }
 
+#ifndef SILENT
 CUresult cuCtxGetCurrent(CUcontext *out)
 {
     *out = current;
@@ -119,11 +128,12 @@ CUresult cuCtxGetDevice(CUdevice *device)
     *device = 0;
     return current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
+#endif
 
 CUresult cuMemAlloc_v2(CUdeviceptr *memory, size_t bytes)
 {
     allocations++;
-    if (!current)
+    if (!WORKS)
         return CUDA_ERROR_INVALID_CONTEXT;
     for (int i = 0; i < MOST; i++)
         if (!sizes[i] && held + bytes <= total) {
@@ -173,7 +183,7 @@ void other_loses_all(void)
 CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *all)
 {
     infos++;
-    if (!current)
+    if (!WORKS)
         return CUDA_ERROR_INVALID_CONTEXT;
     *free_bytes = total - held;
     *all = total;

@@ -1,5 +1,5 @@
 /* A program that asks before it has a context, as monitors and schedulers of work do: NVML before cuInit,
- * the total before any memory call. */
+ * the total before any memory call; and once more when it holds something. */
 #include <nvml.h>
 #include "common.h"
 
@@ -18,5 +18,15 @@ int main(void)
     must(cuDeviceGet(&device, 0));
     must(cuDeviceTotalMem(&total, device));
     say("device_total", (long long)total);
+
+    CUcontext context;
+    CUdeviceptr memory;
+    must(cuDevicePrimaryCtxRetain(&context, device));
+    must(cuCtxSetCurrent(context));
+    must(nvmlDeviceGetMemoryInfo(card, &plain));
+    unsigned long long before = plain.used;
+    must(cuMemAlloc(&memory, 64 * MIB));
+    must(nvmlDeviceGetMemoryInfo(card, &plain));
+    say("nvml_grown", (long long)(plain.used - before));
     return 0;
 }

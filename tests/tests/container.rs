@@ -1,8 +1,8 @@
 //! Namespaces and containers: mounts of one's own, PID namespaces, a limits file, podman with a CDI spec.
 //! Each of these needs something of the machine, and is skipped, by name and with the reason, without it.
 
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,11 @@ fn main() -> ExitCode {
         ("a_limits_file_is_the_ceiling_whatever_the_region_says", limits_file_ceiling),
         ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
+        ("drivers_name_the_processes_of_a_container_each_in_its_way", pids_by_driver),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
+        ("users_of_one_container_share_its_cap_whoever_came_first", other_users),
         ("java_starts_and_ends_as_without_the_library", java),
+        ("a_musl_program_starts_and_ends_as_without_the_library", musl),
         ("the_release_runs_on_glibc_2_17", glibc_floor),
     ])
 }
@@ -152,21 +155,97 @@ fn limits_file_unreadable() -> Verdict {
     Verdict::Kept
 }
 
+/// The options of `unshare` that make a PID namespace with a /proc of its own.
+const PID_NAMESPACE: [&str; 5] = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
+
+/// Why there can be none, if so.
+fn no_pid_namespace() -> Option<Verdict> {
+    let works = Command::new("unshare").args(PID_NAMESPACE).arg("true").output();
+    let works = works.is_ok_and(|output| output.status.success());
+    (!works).then(|| Verdict::Skipped("this machine lets nobody here make a PID namespace".into()))
+}
+
+/// Starts a program in a PID namespace of its own.
+fn start_apart(setting: &Setting<'_>, name: &str) -> Program {
+    let inner = setting.command(program(name), &[]);
+    let mut command = Command::new("unshare");
+    command.args(PID_NAMESPACE).arg(inner.get_program()).args(inner.get_args());
+    Program::start(command)
+}
+
+/// Runs one that waits to be told once.
+fn run_apart(setting: &Setting<'_>, name: &str) -> Outcome {
+    let mut program = start_apart(setting, name);
+    program.wait_for("pid");
+    program.tell("go on");
+    program.finish()
+}
+
+/// What the open kernel modules do, by branch; and that a quota lists its processes right on each of them.
+fn pids_by_driver() -> Verdict {
+    if let Some(skipped) = no_pid_namespace() {
+        return skipped;
+    }
+    // Above every pid: one of the node's that a container cannot know.
+    let of_the_node = |pid: &i64| *pid >= 1 << 22;
+    for (driver, lists_ours, tells_memory, samples_ours) in [
+        ("535.104.12", false, true, false),
+        ("550.163.01", true, false, false),
+        ("580.65.06", true, true, true),
+    ] {
+        let scratch = Scratch::new();
+        let file = format!("driver = \"{driver}\"\n[[device]]\nlike = \"H100\"\n");
+        let machine = Machine::new(scratch.file("machine.toml", file).to_str().expect("text"));
+        let mut neighbour = machine.bare().start("processes", &[]);
+        neighbour.wait_for("pid");
+        let listed = run_apart(&machine.bare(), "processes").success();
+        let pids = listed.values("v3_pid");
+        if lists_ours {
+            assert_eq!(pids, [1], "{driver} shows what it cannot see: {listed}");
+        } else {
+            assert_eq!(pids.len(), 2, "{driver} hides processes: {listed}");
+            assert_eq!(pids.iter().filter(|pid| of_the_node(pid)).count(), 1, "{driver}: {listed}");
+        }
+        let memory = listed.values("v3_bytes").iter().all(|bytes| *bytes > 0);
+        assert_eq!(memory, tells_memory, "{driver}: {listed}");
+        let sampled = run_apart(&machine.bare(), "samples").success();
+        assert_eq!(sampled.value("sample") == 1, samples_ours, "{driver}: {sampled}");
+        assert_eq!(of_the_node(&sampled.value("sample")), !samples_ours, "{driver}: {sampled}");
+
+        let quota = machine.quota().memory(CAP);
+        let listed = run_apart(&quota, "processes").success();
+        assert_eq!(listed.values("v3_pid"), [1], "{driver}: {listed}");
+        assert!(listed.value("v3_bytes") >= MIB, "{driver}: {listed}");
+        // A sample that cannot be told to be the container's is left out: NVML_ERROR_NOT_FOUND.
+        let sampled = run_apart(&quota, "samples");
+        if samples_ours {
+            assert_eq!(sampled.success().values("sample"), [1]);
+        } else {
+            assert_eq!((sampled.value("rc"), sampled.value("idle")), (6, 6), "{driver}: {sampled}");
+        }
+        // On the node itself each driver tells the truth.
+        let mut apart = start_apart(&machine.bare(), "processes");
+        apart.wait_for("pid");
+        neighbour.tell("look");
+        neighbour.wait_for("graphics");
+        let seen = neighbour.finish().success();
+        let pids = seen.values("v3_pid");
+        assert!(
+            pids.len() == 2 && seen.values("v3_bytes").iter().all(|bytes| *bytes > 0),
+            "{driver}: {seen}"
+        );
+        apart.finish().success();
+    }
+    Verdict::Kept
+}
+
 fn pid_namespaces() -> Verdict {
-    let options = ["--mount", "--pid", "--fork", "--mount-proc"];
-    if !Command::new("unshare").args(options).arg("true").output().is_ok_and(|output| output.status.success())
-    {
-        return Verdict::Skipped("this machine lets nobody here make a PID namespace".into());
+    if let Some(skipped) = no_pid_namespace() {
+        return skipped;
     }
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
-    let start = || {
-        let hold = quota.command(program("hold"), &[]);
-        let mut command = Command::new("unshare");
-        command.args(options).args(["--kill-child"]).arg(hold.get_program()).args(hold.get_args());
-        Program::start(command)
-    };
-    let (mut one, mut other) = (start(), start());
+    let (mut one, mut other) = (start_apart(&quota, "hold"), start_apart(&quota, "hold"));
     assert_eq!((one.wait_for("pid"), other.wait_for("pid")), (1, 1), "each namespace is its own");
     let free = one.ask("info", "free");
     assert_eq!(one.ask(&format!("alloc {GIB}"), "rc"), 0);
@@ -286,14 +365,96 @@ fn java() -> Verdict {
     Verdict::Kept
 }
 
-/// The release build is the one that runs in other people's containers.
-fn glibc_floor() -> Verdict {
+/// [HAMi#961](https://github.com/Project-HAMi/HAMi/issues/961): containers that do not run as root ended in a crash.
+fn other_users() -> Verdict {
+    let machine = Machine::with_driver("bound");
+    let as_nobody = |command: Command| {
+        let mut all = Command::new("setpriv");
+        all.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        all.arg(command.get_program()).args(command.get_args());
+        all
+    };
+    let may = as_nobody(machine.bare().command(program("hold"), &[])).output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        return Verdict::Skipped("nobody here may start programs as another user".into());
+    }
+    for nobody_first in [false, true] {
+        let quota = machine.quota().memory(2 * GIB);
+        let open = PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(quota.home(), open).expect("the scratch folder is ours");
+        let start = |nobody: bool| {
+            let command = quota.command(program("hold"), &[]);
+            let mut program = Program::start(if nobody { as_nobody(command) } else { command });
+            program.wait_for("pid");
+            program
+        };
+        let (mut first, mut second) = (start(nobody_first), start(!nobody_first));
+        assert_eq!(first.ask(&format!("alloc {}", 3 * GIB / 2), "rc"), 0);
+        assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 2);
+        first.kill();
+        assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 0, "the dead one's bytes are back");
+        second.finish().success();
+    }
+    Verdict::Kept
+}
+
+const MUSL_PROGRAM: &str = r#"
+    #include <dlfcn.h>
+    #include <pthread.h>
+    #include <stdio.h>
+    static void *thread(void *driver) { return driver ? dlsym(driver, "cuInit") : dlsym(RTLD_DEFAULT, "cuInit"); }
+    int main(void)
+    {
+        void *found;
+        pthread_t id;
+        pthread_create(&id, NULL, thread, dlopen("libcuda.so.1", RTLD_NOW));
+        pthread_join(id, &found);
+        return printf("found=%d\n", found != NULL) < 0 ? 1 : 3;
+    }
+"#;
+
+/// An image of Alpine whose `LD_PRELOAD` the node has set. NVIDIA's driver does not run there; everything else shall.
+fn musl() -> Verdict {
+    let scratch = Scratch::new();
+    let (source, binary) = (scratch.path().join("musl.c"), scratch.path().join("musl"));
+    std::fs::write(&source, MUSL_PROGRAM).expect("the scratch folder is ours");
+    match Command::new("musl-gcc").arg("-o").arg(&binary).arg(&source).output() {
+        Err(why) => return Verdict::Skipped(format!("musl-gcc, of musl-tools: {why}")),
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+    }
+    let started = |library: Option<&Path>| {
+        let mut command = Command::new(&binary);
+        command.env("GPUQUOTA_MEMORY", "1GiB").env("LD_PRELOAD", library.unwrap_or(Path::new("")));
+        Program::start(command).finish()
+    };
+    let bare = started(None);
+    assert_eq!(bare.out, "found=0\n", "{bare}");
+    for library in [Some(artifact("libgpuquota.so")), released().ok()].into_iter().flatten() {
+        let quota = started(Some(&library));
+        let told = |outcome: &Outcome| (outcome.status, outcome.out.clone(), outcome.stderr.clone());
+        assert_eq!(told(&quota), told(&bare), "{}", library.display());
+    }
+    Verdict::Kept
+}
+
+/// The library of the release build, or why it is not there.
+fn released() -> Result<PathBuf, String> {
     let folder = std::env::var_os("GPUQUOTA_DIST");
     let folder = folder.as_deref().unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist").as_ref());
     let library = Path::new(folder).join("libgpuquota.so");
-    if !library.exists() {
-        return Verdict::Skipped(format!("no {}; make release builds it", library.display()));
+    if library.exists() {
+        Ok(library)
+    } else {
+        Err(format!("no {}; make release builds it", library.display()))
     }
+}
+
+/// The release build is the one that runs in other people's containers.
+fn glibc_floor() -> Verdict {
+    let library = match released() {
+        Ok(library) => library,
+        Err(why) => return Verdict::Skipped(why),
+    };
     let output =
         Command::new("readelf").arg("-VW").arg(&library).output().expect("readelf comes with binutils");
     let table = String::from_utf8_lossy(&output.stdout);

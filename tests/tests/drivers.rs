@@ -70,6 +70,33 @@ fn a_driver_that_is_bound_at_once_and_read_only_then() {
     every_door("relro", WITH_GET_PROC_ADDRESS);
 }
 
+/// What is not counted is not given, however little the driver tells.
+#[test]
+fn a_driver_that_tells_neither_context_nor_device() {
+    every_door("silent", &[("door_linked", &[]), ("door_dlsym", &[])]);
+}
+
+/// Devices are matched by their numbers where they have no UUID, or only NVML knows it.
+#[test]
+fn a_device_without_a_uuid_has_one_slice_all_the_same() {
+    let machine = Machine::with_driver("silent");
+    for uuid in [None, Some("GPU-of-nvml-alone")] {
+        let mut quota = machine.quota().memory(CAP);
+        if let Some(uuid) = uuid {
+            quota = quota.with("OTHER_UUID", uuid);
+        }
+        let seen = quota.run("views_first", &[]).success();
+        assert_eq!(seen.value("nvml_total"), CAP, "{uuid:?}: {seen}");
+        assert_eq!(seen.value("device_total"), CAP, "{uuid:?}: {seen}");
+        assert_eq!(seen.value("nvml_grown"), 64 * MIB, "{uuid:?}: {seen}");
+    }
+}
+
+#[test]
+fn a_driver_that_works_without_a_context() {
+    every_door("implicit", WITH_GET_PROC_ADDRESS);
+}
+
 #[test]
 fn a_driver_under_another_name() {
     let library = program("driver_renamed/libcuda.so.1");

@@ -104,5 +104,12 @@ fn the_agent_serves_what_inspect_shows() {
     let line = answer.lines().find(|line| line.starts_with("gpuquota_container_memory_used_bytes{"));
     let line = line.unwrap_or_else(|| panic!("no metric of used memory:\n{answer}"));
     assert_eq!(line.split_whitespace().last(), Some(used.as_str()), "{line}");
+    let kinds = answer.lines().filter(|line| line.starts_with("gpuquota_container_memory_held_bytes{"));
+    let held = kinds.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok());
+    assert_eq!(held.sum::<u64>().to_string(), used, "by kind:\n{answer}");
+    assert!(
+        answer.lines().any(|line| line.ends_with(&format!("kind=\"allocations\"}} {}", 512 * MIB))),
+        "{answer}"
+    );
     holder.finish().success();
 }

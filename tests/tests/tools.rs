@@ -12,10 +12,21 @@ fn main() -> ExitCode {
         ("nvidia_smi_of_driver_535_shows_the_slice", || shows_the_slice("bookworm")),
         ("nvidia_smi_of_driver_550_shows_the_slice", || shows_the_slice("trixie")),
         ("nvidia_smi_of_driver_555_shows_the_slice", || shows_the_slice("experimental")),
+        ("nvidia_smi_of_driver_535_shows_the_slices_of_instances", || shows_instances("bookworm")),
+        ("nvidia_smi_of_driver_550_shows_the_slices_of_instances", || shows_instances("trixie")),
+        ("nvidia_smi_of_driver_555_shows_the_slices_of_instances", || shows_instances("experimental")),
     ])
 }
 
 fn shows_the_slice(suite: &str) -> Verdict {
+    with_tool(suite, "", |machine, tool, version| {
+        looked_at(&machine.bare(), tool, machine.truth().device("total_bytes"), version);
+        looked_at(&machine.quota().memory(CAP), tool, CAP, version);
+    })
+}
+
+/// Hands the nvidia-smi of a suite, and a machine of its driver's version with one H100 of which `more` is said.
+fn with_tool(suite: &str, more: &str, look: impl FnOnce(&Machine, &str, &str)) -> Verdict {
     let folder = match fetched("debian-driver", suite) {
         Ok(folder) => folder,
         Err(why) => return Verdict::Skipped(why),
@@ -23,14 +34,37 @@ fn shows_the_slice(suite: &str) -> Verdict {
     // nvidia-smi works with the driver that it came with, and none else.
     let version = std::fs::read_to_string(folder.join("VERSION")).expect("the script writes it");
     let scratch = Scratch::new();
-    let file = format!("driver = \"{}\"\n[[device]]\nlike = \"H100\"\n", version.trim());
+    let file = format!("driver = \"{}\"\n[[device]]\nlike = \"H100\"\n{more}\n", version.trim());
     let machine = Machine::new(scratch.file("machine.toml", file).to_str().expect("text"));
-    let tool = folder.join("nvidia-smi");
-    let tool = tool.to_str().expect("text");
-
-    looked_at(&machine.bare(), tool, machine.truth().device("total_bytes"), version.trim());
-    looked_at(&machine.quota().memory(CAP), tool, CAP, version.trim());
+    look(&machine, folder.join("nvidia-smi").to_str().expect("text"), version.trim());
     Verdict::Kept
+}
+
+fn shows_instances(suite: &str) -> Verdict {
+    const SECOND: &str = "MIG-513dc0da-2330-4000-8000-020000000000";
+    with_tool(suite, "mig = [\"3g.40gb\", \"2g.20gb\"]", |machine, tool, _| {
+        let list = machine.bare().run_command(tool, &["-L"]).success();
+        let instances: Vec<_> = list.out.lines().skip(1).map(str::trim).collect();
+        assert!(instances[0].starts_with("MIG 3g.40gb") && instances[1].starts_with("MIG 2g.20gb"), "{list}");
+        assert!(instances[1].ends_with(&format!("(UUID: {SECOND})")), "{list}");
+        for (setting, totals) in [
+            (machine.bare(), ["40960MiB", "20480MiB"]),
+            (machine.quota().memory(format!("{SECOND}=2GiB,8GiB")), ["8192MiB", "2048MiB"]),
+        ] {
+            let setting = setting.with("CUDA_VISIBLE_DEVICES", SECOND);
+            let mut holder = setting.start("hold", &[]);
+            let pid = holder.wait_for("pid").to_string();
+            let table = setting.run_command(tool, &[]).success();
+            for total in totals {
+                assert!(table.out.split_whitespace().any(|word| word == total), "{total}: {table}");
+            }
+            let mut lines = table.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let line = lines.find(|words| words.contains(&pid.as_str()));
+            let line = line.unwrap_or_else(|| panic!("pid {pid} is not listed: {table}"));
+            assert_eq!(line[1..4], ["0", "3", "0"], "GPU, GPU instance, compute instance: {table}");
+            holder.finish().success();
+        }
+    })
 }
 
 /// What the tool says of device 0, and of the memory and the processes there.

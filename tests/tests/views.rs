@@ -1,6 +1,6 @@
 //! The view is one: whoever is asked about the device's memory, the answer is the slice.
 
-use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program};
+use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Scratch};
 
 const CAP: i64 = 2 * GIB;
 
@@ -25,6 +25,7 @@ fn the_first_answer_is_already_the_slice() {
     let view = machine.quota().memory(CAP).run("views_first", &[]).success();
     assert_eq!(view.value("nvml_total"), CAP);
     assert_eq!(view.value("device_total"), CAP);
+    assert_eq!(view.value("nvml_grown"), 64 * MIB);
 }
 
 #[test]
@@ -132,6 +133,55 @@ fn samples_of_utilisation_tell_only_of_the_container() {
     assert_eq!(outcome.values("sample"), [pid], "{outcome}");
     assert_eq!(outcome.values("info"), [pid], "{outcome}");
     neighbour.kill();
+}
+
+/// Where NVML tells less, the slice is shown all the same, and what the driver cannot tell stays untold.
+#[test]
+fn a_device_that_tells_less_shows_its_slice() {
+    for profile in ["consumer", "vgpu"] {
+        let scratch = Scratch::new();
+        let file =
+            scratch.file("machine.toml", format!("nvml = \"{profile}\"\n[[device]]\nlike = \"H100\"\n"));
+        let machine = Machine::new(file.to_str().expect("text"));
+        let quota = machine.quota().memory(CAP);
+        let view = quota.run("views", &[]).success();
+        assert_eq!((view.value("total"), view.value("nvml_total")), (CAP, CAP), "{profile}: {view}");
+        let mut lists = quota.start("processes", &[]);
+        let pid = lists.wait_for("pid");
+        lists.tell("look");
+        if profile == "vgpu" {
+            assert_eq!(lists.wait_for("room"), 3, "the driver's answer stands");
+        } else {
+            lists.wait_for("graphics");
+            assert_eq!(lists.finish().success().values("v3_pid"), [pid]);
+        }
+    }
+}
+
+/// The driver remembers whoever ended; a container is told of nobody else, and of none that ended.
+#[test]
+fn the_driver_s_account_is_told_of_the_container_only() {
+    let scratch = Scratch::new();
+    let file = scratch.file("machine.toml", "[[device]]\nlike = \"H100\"\naccounting = true\n");
+    let machine = Machine::new(file.to_str().expect("text"));
+    let mut ended = machine.bare().start("accounting", &["500"]);
+    let ended_pid = ended.wait_for("pid");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    ended.tell("look");
+    ended.finish().success();
+    let mut bare = machine.bare().start("accounting", &["300"]);
+    let pid = bare.wait_for("pid");
+    bare.tell("look");
+    let told = bare.finish().success();
+    assert_eq!((told.value("mode"), told.value("room")), (1, 7), "{told}");
+    assert_eq!((told.values("named"), told.values("runs")), (vec![ended_pid, pid], vec![0, 1]), "{told}");
+    assert_eq!(told.values("most"), [(500 + 512) * MIB, (300 + 512) * MIB], "{told}");
+    assert!(told.values("lived")[0] >= 20 && told.values("lived")[1] == 0, "milliseconds: {told}");
+    let quota = machine.quota().memory(2 * GIB);
+    let mut own = quota.start("accounting", &["100"]);
+    let pid = own.wait_for("pid");
+    own.tell("look");
+    assert_eq!(own.finish().success().values("named"), [pid]);
 }
 
 /// NVML_ERROR_NOT_SUPPORTED is the simulated device's answer, NVML_ERROR_NO_PERMISSION ours.

@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
-use cuda_shim_device::machine::{MAX_DEVICES, MAX_FAULTS, MAX_RULES};
+use cuda_shim_device::machine::{MAX_DEVICES, MAX_RULES};
 use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 use serde::Deserialize;
 
 use crate::faults::Fault;
+use crate::profiles::Profile;
 use crate::states::Outcome;
 use crate::values::{CudaVersion, Duration, Name, Pattern, Preset, Size, Version};
+
+/// Most faults of a file; those of its NVML come on top.
+const MOST_FAULTS: usize = 32;
 
 /// The whole file. Everything but `device` may be left out.
 #[derive(Deserialize)]
@@ -24,6 +28,8 @@ struct Description {
     teardown: Option<Duration>,
     /// Launches that one context may have pending.
     launch_queue: Option<std::num::NonZeroU32>,
+    /// What NVML does not tell.
+    nvml: Option<Profile>,
     /// In their order.
     device: Vec<Device>,
     /// Durations by kernel name, the first match wins.
@@ -43,6 +49,12 @@ struct Device {
     memory: Option<Size>,
     context: Option<Size>,
     sm_count: Option<std::num::NonZeroU32>,
+    /// Whether the driver keeps account of ended processes.
+    #[serde(default)]
+    accounting: bool,
+    /// The instances that it is split into: "3g.40gb".
+    #[serde(default)]
+    mig: Vec<String>,
     #[serde(default = "one")]
     count: std::num::NonZeroUsize,
 }
@@ -68,20 +80,30 @@ pub fn read(path: &Path) -> Outcome<Machine> {
 fn machine(text: &str) -> Outcome<Machine> {
     let description: Description = toml::from_str(text).map_err(|error| error.to_string())?;
     let all = description.device.iter().flat_map(|device| std::iter::repeat_n(device, device.count.get()));
-    let devices: Vec<_> =
-        all.take(MAX_DEVICES + 1).enumerate().map(|(index, device)| device.spec(index)).collect();
-    if devices.is_empty() || devices.len() > MAX_DEVICES {
-        return Err(format!("a machine has 1 to {MAX_DEVICES} devices"));
+    let all: Vec<_> = all.take(MAX_DEVICES + 1).collect();
+    let whole = all.iter().enumerate().map(|(index, device)| device.spec(index)).collect();
+    let mut usual = Machine::new(whole);
+    for (index, device) in all.iter().enumerate() {
+        let profiles: Vec<_> = device.mig.iter().map(String::as_str).collect();
+        if !profiles.is_empty() {
+            usual.split(index, &profiles).map_err(|what| format!("mig of device {index}: {what}"))?;
+        }
+    }
+    if usual.devices.is_empty() || usual.devices.len() > MAX_DEVICES {
+        return Err(format!("a machine has 1 to {MAX_DEVICES} devices, instances included"));
     }
     if description.kernel.len() > MAX_RULES {
         return Err(format!("a machine has at most {MAX_RULES} kernel rules"));
     }
-    if description.fault.len() > MAX_FAULTS {
-        return Err(format!("a machine has at most {MAX_FAULTS} faults"));
+    if description.fault.len() > MOST_FAULTS {
+        return Err(format!("a machine has at most {MOST_FAULTS} faults"));
     }
-    let faults =
-        description.fault.into_iter().map(|fault| fault.checked(devices.len())).collect::<Outcome<_>>()?;
-    let usual = Machine::new(devices);
+    let mut faults = description
+        .fault
+        .into_iter()
+        .map(|fault| fault.checked(usual.devices.len()))
+        .collect::<Outcome<Vec<_>>>()?;
+    faults.extend(description.nvml.into_iter().flat_map(Profile::faults));
     Ok(Machine {
         driver_version: description.driver.map_or(usual.driver_version, |version| version.0),
         cuda_version: description.cuda.map_or(usual.cuda_version, |version| version.0),
@@ -107,6 +129,7 @@ impl Device {
         spec.total_bytes = self.memory.as_ref().map_or(spec.total_bytes, |memory| memory.0);
         spec.context_bytes = self.context.as_ref().map_or(spec.context_bytes, |context| context.0);
         spec.sm_count = self.sm_count.map_or(spec.sm_count, |count| count.get());
+        spec.accounting = self.accounting;
         spec.place(index);
         spec
     }
@@ -165,6 +188,7 @@ mod tests {
             ("[[device]]\nlike = \"H100\"\ncount = 0", "count"),
             ("slice = \"2\"\n[[device]]\nlike = \"H100\"", "2ms"),
             ("cuda = \"13\"\n[[device]]\nlike = \"H100\"", "13.0"),
+            ("nvml = \"all\"\n[[device]]\nlike = \"H100\"", "consumer"),
             ("driver = \"new\"\n[[device]]\nlike = \"H100\"", "580.65.06"),
             ("[[fault]]\ncall = \"cuInit\"\n[[device]]\nlike = \"H100\"", "neither error nor delay"),
             ("[[fault]]\ncall = \"cuInit\"\nlost = 1\n[[device]]\nlike = \"H100\"", "has 1 devices"),
@@ -175,6 +199,9 @@ mod tests {
             ("[[fault]]\ncall = \"cuInt\"\nlost = 0\n[[device]]\nlike = \"H100\"", "no such function"),
             ("[[fault]]\ncall = \"open\"\nlost = 0\n[[device]]\nlike = \"H100\"", "no such function"),
             ("[[fault]]\ncall = \"cuInit\"\nnth = 0\n[[device]]\nlike = \"H100\"", "nth"),
+            ("[[device]]\nlike = \"T4\"\nmig = [\"1g.10gb\"]", "cannot be split"),
+            ("[[device]]\nlike = \"H100\"\nmig = [\"3g.10gb\"]", "no instance of"),
+            ("[[device]]\nlike = \"H100\"\nmig = [\"4g.40gb\", \"4g.40gb\"]", "has no room"),
             ("[[device]\nlike = \"H100\"", "line 1"),
         ] {
             let error = machine(text).expect_err(text);

@@ -3,6 +3,7 @@
 mod description;
 mod faults;
 mod libdir;
+mod profiles;
 mod run;
 mod states;
 mod truth;
@@ -25,7 +26,7 @@ struct Arguments {
 enum Command {
     /// Runs a command on a machine; a fresh one unless a state is named.
     Run {
-        /// H100, H200, A100, T4, several of one (2xH100), or a machine file (./slow.toml).
+        /// H100, H200, A100, T4, several of one (2xH100), split ones (H100-MIG-3g.40gb), or a machine file (./slow.toml).
         machine: String,
         /// Share the machine of this name with other commands; it stays until it is forgotten.
         #[arg(long)]

@@ -56,8 +56,11 @@ impl State {
         }
     }
 
-    /// Whether device `index` is lost.
+    /// Whether device `index` is lost, or what it is an instance of.
     pub fn is_lost(&self, index: usize) -> bool {
-        self.layout().devices.get(index).is_some_and(|device| device.lost.get() != 0)
+        let is_lost =
+            |index: usize| self.layout().devices.get(index).is_some_and(|device| device.lost.get() != 0);
+        let part = self.machine().devices.get(index).and_then(|spec| spec.part);
+        is_lost(index) || part.is_some_and(|part| is_lost(part.of))
     }
 }

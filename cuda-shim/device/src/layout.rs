@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::machine::{MAX_DEVICES, MAX_FAULTS, MAX_NAME, MAX_PATTERN, MAX_RULES};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x04");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x05");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 1024;
 /// Processes that can work on one device at the same time.
@@ -101,6 +101,7 @@ pub struct Share {
     pub requested: Word,
     pub requested_peak: Word,
     pub physical: Word,
+    pub physical_peak: Word,
     pub context: Word,
     pub busy_ns: Word,
     pub kernels: Word,
@@ -145,7 +146,10 @@ pub struct Slot {
     pub release_at: Word,
     /// Inode of the process's PID namespace: with its pid it names one process of the machine.
     pub namespace: Word,
-    _spare: [Word; 3],
+    /// When it first worked on a device, and when it was found dead; 0 before.
+    pub started: Word,
+    pub ended: Word,
+    _spare: Word,
 }
 
 /// One lane of a [`Round`].
@@ -251,8 +255,10 @@ pub struct Device {
     pub seated: Word,
     pub occupied: [Word; SEATS / 64],
     pub active_round: Word,
-    /// Work of all processes that left their seats.
-    _spare2: [Word; 3],
+    /// Since when the driver keeps account of processes, 0 if it does not, and when it last forgot the ended ones.
+    pub accounting_since: Word,
+    pub accounting_cleared: Word,
+    _spare2: Word,
     pub rounds: [Round; 2],
     pub seats: [SeatCells; SEATS],
     pub shared: [SharedCells; SHARED],
@@ -280,7 +286,9 @@ pub struct Header {
     /// Slots that are live or in teardown, as the last reap found them.
     pub living: Word,
     pub fault_count: Word,
-    _spare: [Word; 3],
+    /// Inode of the PID namespace in which the machine was made: the node's own.
+    pub namespace: Word,
+    _spare: [Word; 2],
     pub driver_version: [Word; 8],
     pub specs: [SpecCells; MAX_DEVICES],
     pub rules: [RuleCells; MAX_RULES],

@@ -14,6 +14,7 @@
 //! - `sched`: time slicing between processes, pure;
 //! - `lock`, `liveness`, `clock`: locks that outlive their holder's death, who is alive, what time it is;
 //! - `layout`: the fixed layout of the file;
+//! - [`mig`]: what a device can be split into, pure;
 //! - [`machine`]: the description of a machine, pure.
 //!
 //! # What a reader of the truth may rely on
@@ -28,6 +29,7 @@ mod liveness;
 mod lock;
 pub mod machine;
 pub mod memory;
+pub mod mig;
 mod reap;
 mod sched;
 pub mod seat;
@@ -39,7 +41,7 @@ pub mod truth;
 pub use clock::Clock;
 pub use faults::Faults;
 pub use liveness::raise as out_of_the_way;
-pub use machine::{DeviceSpec, Fault, KernelRule, MAX_PATTERN, Machine, PRESETS};
+pub use machine::{DeviceSpec, Fault, KernelRule, MAX_PATTERN, Machine, PRESETS, Part};
 pub use memory::{MemoryGuard, OutOfMemory};
 pub use seat::Seat;
 pub use shared::SharedKey;

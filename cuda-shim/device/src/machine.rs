@@ -1,5 +1,7 @@
 //! What a simulated machine is made of: its devices, its driver, its kernels' durations. Pure data.
 
+use crate::mig;
+
 /// Longest device name in bytes, as in the driver's own 96-byte buffers.
 pub const MAX_NAME: usize = 96;
 /// Most devices of one machine.
@@ -7,7 +9,7 @@ pub const MAX_DEVICES: usize = 32;
 /// Most kernel rules of one machine.
 pub const MAX_RULES: usize = 64;
 /// Most faults of one machine.
-pub const MAX_FAULTS: usize = 32;
+pub const MAX_FAULTS: usize = 64;
 /// Longest pattern of a kernel rule or a fault in bytes.
 pub const MAX_PATTERN: usize = 128;
 
@@ -57,6 +59,21 @@ pub struct DeviceSpec {
     pub power_limit_mw: u32,
     /// Device memory that one process's context takes.
     pub context_bytes: u64,
+    /// Whether the driver keeps account of ended processes from the start.
+    pub accounting: bool,
+    /// What it is a part of, if it is an instance of a split device (MIG).
+    pub part: Option<Part>,
+}
+
+/// A compute instance, which fills its GPU instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Index of the whole device.
+    pub of: usize,
+    /// Number of the GPU instance; that of the compute instance is 0.
+    pub instance: u32,
+    /// Its sevenths of the device's multiprocessors.
+    pub slices: u32,
 }
 
 /// A kernel whose name matches `pattern` (`*` stands for any run of characters) takes `duration_ns`.
@@ -112,7 +129,8 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// Its devices, by index; 1 to [`MAX_DEVICES`].
+    /// Its devices, by index; 1 to [`MAX_DEVICES`]. First the whole ones, as NVML counts them, then the instances of
+    /// those that are split.
     pub devices: Vec<DeviceSpec>,
     /// CUDA version of the driver, e.g. 13000.
     pub cuda_version: i32,
@@ -189,6 +207,8 @@ impl DeviceSpec {
             blocks_per_sm: 32,
             power_limit_mw: 700_000,
             context_bytes: 512 * MIB,
+            accounting: false,
+            part: None,
         };
         let mut spec = match name {
             "H100" => hopper,
@@ -249,10 +269,11 @@ impl DeviceSpec {
         self.pci_bus = 0x10 + index as u32;
     }
 
-    /// The UUID as tools print it: `GPU-` and 32 hexadecimal digits in five groups.
+    /// The UUID as tools print it: `GPU-`, or `MIG-` for an instance, and 32 hexadecimal digits in five groups.
     pub fn uuid_string(&self) -> String {
         let hex: String = self.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("GPU-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        let kind = if self.part.is_some() { "MIG" } else { "GPU" };
+        format!("{kind}-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
     }
 
     /// The PCI address as CUDA prints it, e.g. `0000:10:00.0`.
@@ -276,17 +297,50 @@ impl Machine {
         }
     }
 
-    /// `H100`, `2xA100`, ...: `count` devices of one built-in model.
+    /// `H100`, `2xA100`, `H100-MIG-3g.40gb`, ...: `count` devices of one built-in model, whole or each split into as many
+    /// instances of a profile as it has room for.
     pub fn preset(name: &str) -> Option<Machine> {
         let (count, model) = match name.split_once('x') {
             Some((count, model)) => (count.parse().ok()?, model),
             None => (1, name),
         };
+        let (model, profile) = match model.split_once("-MIG-") {
+            Some((model, profile)) => (model, Some(profile)),
+            None => (model, None),
+        };
         if !(1..=MAX_DEVICES).contains(&count) {
             return None;
         }
         let devices = (0..count).map(|index| DeviceSpec::preset(model, index)).collect::<Option<_>>()?;
-        Some(Machine::new(devices))
+        let mut machine = Machine::new(devices);
+        if let Some(profile) = profile {
+            for index in 0..count {
+                let instances = mig::filled(&machine.devices[index], index, profile)?;
+                machine.devices.extend(instances);
+            }
+        }
+        (machine.devices.len() <= MAX_DEVICES).then_some(machine)
+    }
+
+    /// Splits whole device `index` into instances of these profiles, such as `3g.40gb`.
+    ///
+    /// # Errors
+    /// The device cannot be split, or not so; text for people.
+    pub fn split(&mut self, index: usize, profiles: &[&str]) -> Result<(), String> {
+        let whole = self.devices[index].clone();
+        self.devices.extend(mig::instances(&whole, index, profiles)?);
+        Ok(())
+    }
+
+    /// How many whole devices there are: the first ones.
+    pub fn whole(&self) -> usize {
+        self.devices.iter().take_while(|spec| spec.part.is_none()).count()
+    }
+
+    /// The instances of whole device `index`, none if it is not split.
+    pub fn instances(&self, index: usize) -> impl Iterator<Item = usize> {
+        let of = move |spec: &DeviceSpec| spec.part.is_some_and(|part| part.of == index);
+        self.devices.iter().enumerate().filter(move |(_, spec)| of(spec)).map(|(place, _)| place)
     }
 }
 

@@ -90,6 +90,7 @@ impl MemoryGuard<'_> {
         self.share.requested.add(requested);
         self.share.physical.add(physical);
         self.share.requested_peak.raise(self.share.all_requested());
+        self.share.physical_peak.raise(self.share.all_physical());
         device.requested.add(requested);
         device.physical.set(held);
         if device.requested.get() > device.requested_peak.get() {

@@ -20,6 +20,7 @@ impl State {
         for (index, slot) in self.slots().iter().enumerate() {
             if slot.state.get() == LIVE && !self.is_alive(index) {
                 self.vacate(index);
+                slot.ended.set(now);
                 slot.release_at.set(now + self.machine().teardown_ns);
                 slot.state.set(TEARDOWN);
                 // What it asked for is nobody's wish any more; what it took is on its way back.

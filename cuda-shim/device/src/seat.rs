@@ -56,8 +56,12 @@ impl Seat {
             round.lanes[number].lag.set(0);
             round.lanes[number].stalls.set(0);
         }
-        state.layout().slots[state.slot()].namespace.set(namespace("self").unwrap_or(0));
-        state.layout().slots[state.slot()].client.set(1);
+        let slot = &state.layout().slots[state.slot()];
+        slot.namespace.set(namespace("self").unwrap_or(0));
+        if slot.client.get() == 0 {
+            slot.started.set(clock_ns());
+            slot.client.set(1);
+        }
         cells.owner.0.store(state.slot() as u64 + 1, Release);
         mark(device, number, true);
         Some(Seat { state, device, cells, index, number })

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
 use crate::liveness::{self, Life};
-use crate::machine::{DeviceSpec, Fault, KernelRule, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine};
+use crate::machine::{DeviceSpec, Fault, KernelRule, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine, Part};
 
 /// Why there is no simulated machine.
 #[derive(Debug)]
@@ -103,6 +103,9 @@ impl State {
         file.set_len(LENGTH as u64)?;
         let layout = map(&file)?;
         write_machine(&layout.header, machine);
+        for (device, spec) in layout.devices.iter().zip(&machine.devices) {
+            device.accounting_since.set(if spec.accounting { liveness::clock_ns() } else { 0 });
+        }
         layout.header.length.set(LENGTH as u64);
         layout.header.magic.0.store(MAGIC, Release);
         Ok(())
@@ -230,11 +233,14 @@ fn take_slot(layout: &'static Layout, path: &Path, probe: &File) -> io::Result<O
         if wanted == slot_state::ENDED {
             for share in &layout.shares[index] {
                 share.requested_peak.set(0);
+                share.physical_peak.set(0);
                 share.busy_ns.set(0);
                 share.kernels.set(0);
             }
         }
         slot.client.set(0);
+        slot.started.set(0);
+        slot.ended.set(0);
         slot.pid.set(u64::from(std::process::id()));
         slot.state.0.store(slot_state::LIVE, Release);
         layout.header.slots_used.0.fetch_max(index as u64 + 1, Release);
@@ -249,7 +255,9 @@ pub fn namespace(process: &str) -> Option<u64> {
 }
 
 /// The numeric fields of a device, in the order of the file.
-fn spec_numbers(spec: &DeviceSpec) -> [u64; 18] {
+fn spec_numbers(spec: &DeviceSpec) -> [u64; 22] {
+    let part =
+        spec.part.map_or([0; 3], |part| [part.of as u64 + 1, part.instance.into(), part.slices.into()]);
     [
         spec.pci_domain.into(),
         spec.pci_bus.into(),
@@ -269,10 +277,15 @@ fn spec_numbers(spec: &DeviceSpec) -> [u64; 18] {
         spec.blocks_per_sm.into(),
         spec.power_limit_mw.into(),
         spec.context_bytes,
+        spec.accounting.into(),
+        part[0],
+        part[1],
+        part[2],
     ]
 }
 
 fn write_machine(header: &Header, machine: &Machine) {
+    header.namespace.set(namespace("self").unwrap_or(0));
     header.device_count.set(machine.devices.len().min(MAX_DEVICES) as u64);
     header.cuda_version.set(machine.cuda_version as u64);
     header.slice_ns.set(machine.slice_ns.max(1));
@@ -302,6 +315,11 @@ fn write_machine(header: &Header, machine: &Machine) {
             cell.set(number);
         }
     }
+}
+
+fn read_part([of, instance, slices]: [u64; 3]) -> Option<Part> {
+    let of = of.checked_sub(1)? as usize;
+    Some(Part { of, instance: instance as u32, slices: slices as u32 })
 }
 
 fn read_machine(header: &Header) -> Machine {
@@ -334,6 +352,8 @@ fn read_machine(header: &Header) -> Machine {
                 blocks_per_sm: next() as u32,
                 power_limit_mw: next() as u32,
                 context_bytes: next(),
+                accounting: next() != 0,
+                part: read_part([next(), next(), next()]),
             }
         })
         .collect();

@@ -26,6 +26,10 @@ pub struct ProcessTruth {
     pub busy_ns: u64,
     /// Kernels launched.
     pub kernels: u64,
+    /// Highest `physical_bytes` ever.
+    pub physical_peak_bytes: u64,
+    /// When it first worked on a device of the machine, and when it was found dead, by [`crate::clock_ns`]; 0 before.
+    pub lifetime_ns: (u64, u64),
 }
 
 /// One device.
@@ -68,27 +72,52 @@ impl State {
         Truth { clock_ns: clock_ns(), devices }
     }
 
-    /// How busy device `index` was over the last `window_ns` (at most one second), in percent.
-    pub fn utilisation(&self, index: usize, window_ns: u64) -> u32 {
-        let all = self.process_utilisation(index, window_ns);
-        all.iter().map(|(_, percent)| percent).sum::<u32>().min(100)
+    /// The truth of one device. Gives back what the dead held first.
+    pub fn truth_of(&self, index: usize) -> DeviceTruth {
+        self.reap();
+        self.device_truth(index)
     }
 
-    /// The same by process, named by pid and PID namespace, for every process now at the device.
-    pub fn process_utilisation(&self, index: usize, window_ns: u64) -> Vec<((u32, u64), u32)> {
-        let window = window_ns.clamp(1, 1_000_000_000);
+    /// Nanoseconds that each process now at device `index` had it within `[from, to)` by [`crate::clock_ns`], of which
+    /// the last second is known. Processes are named by pid and PID namespace.
+    pub fn busy(&self, index: usize, from: u64, to: u64) -> Vec<((u32, u64), u64)> {
         let device = &self.layout().devices[index];
         let _held = self.schedule(index);
-        let now = clock_ns();
-        self.bring_up(index, now);
+        self.bring_up(index, clock_ns());
         self.seated(index)
             .into_iter()
             .map(|(number, slot)| {
-                let busy = seat::recent(device, number, now.saturating_sub(window), now).min(window);
+                let busy = seat::recent(device, number, from, to).min(to - from);
                 let slot = &self.layout().slots[slot];
-                ((slot.pid.get() as u32, slot.namespace.get()), (busy * 100 / window) as u32)
+                ((slot.pid.get() as u32, slot.namespace.get()), busy)
             })
             .collect()
+    }
+
+    /// The PID namespace in which the machine was made: the node's own.
+    pub fn namespace(&self) -> u64 {
+        self.layout().header.namespace.get()
+    }
+
+    /// Since when device `index` keeps account of processes, by [`crate::clock_ns`], and when it last forgot the ended
+    /// ones; `None` if it keeps none.
+    pub fn accounting(&self, index: usize) -> Option<(u64, u64)> {
+        let device = &self.layout().devices[index];
+        let since = device.accounting_since.get();
+        (since != 0).then(|| (since, device.accounting_cleared.get()))
+    }
+
+    /// Starts or ends the keeping of account. Starting what was started changes nothing.
+    pub fn account(&self, index: usize, on: bool) {
+        let device = &self.layout().devices[index];
+        if on != (device.accounting_since.get() != 0) {
+            device.accounting_since.set(if on { clock_ns() } else { 0 });
+        }
+    }
+
+    /// Forgets the ended processes of which account was kept.
+    pub fn clear_account(&self, index: usize) {
+        self.layout().devices[index].accounting_cleared.set(clock_ns());
     }
 
     fn device_truth(&self, index: usize) -> DeviceTruth {
@@ -126,6 +155,8 @@ impl State {
                 context_bytes: share.context.get(),
                 busy_ns,
                 kernels,
+                physical_peak_bytes: share.physical_peak.get(),
+                lifetime_ns: (slot.started.get(), slot.ended.get()),
             };
             if is_client(slot, &process) {
                 truth.processes.push(process);

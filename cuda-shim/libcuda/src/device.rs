@@ -29,7 +29,15 @@ export! {
         put_text(name, length, &device.spec.name)
     }
 
-    fn cuDeviceGetUuid = cuDeviceGetUuid_v2(uuid: Out<[u8; 16]>, device: i32) {
+    fn cuDeviceGetUuid(uuid: Out<[u8; 16]>, device: i32) {
+        // Of an instance the first version tells the whole device's.
+        let world = world()?;
+        let spec = &world.device(device)?.1.spec;
+        let whole = spec.part.and_then(|part| world.state.machine().devices.get(part.of));
+        uuid.put(whole.unwrap_or(spec).uuid)
+    }
+
+    fn cuDeviceGetUuid_v2(uuid: Out<[u8; 16]>, device: i32) {
         let world = world()?;
         uuid.put(world.device(device)?.1.spec.uuid)
     }

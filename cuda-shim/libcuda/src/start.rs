@@ -113,8 +113,9 @@ fn start() -> Outcome {
     faults::meet("cuInit")?;
     let visible = match std::env::var("CUDA_VISIBLE_DEVICES") {
         Ok(list) => visible_devices(state.machine(), &list),
-        Err(_) => (0..state.machine().devices.len()).collect(),
+        Err(_) => (0..state.machine().whole()).collect(),
     };
+    let visible = usable(state.machine(), visible);
     if visible.is_empty() {
         return Err(NO_DEVICE);
     }
@@ -163,21 +164,20 @@ fn open_device(state: &'static State, index: usize, base: u64) -> Outcome<Device
     })
 }
 
-/// The devices that `CUDA_VISIBLE_DEVICES` names, by index or by a prefix of their UUID. As with the real
-/// driver, the first entry that names none ends the list, and naming one twice leaves none.
+/// The devices that `CUDA_VISIBLE_DEVICES` names, by index, by a prefix of their UUID, or an instance by the UUID of its
+/// device and its numbers there (`MIG-GPU-.../1/0`). As with the real driver, the first entry that names none ends the
+/// list, and naming one twice leaves none.
 fn visible_devices(machine: &Machine, list: &str) -> Vec<usize> {
     let mut visible = Vec::new();
     for entry in list.split(',') {
         let entry = entry.trim();
-        let found = if entry.starts_with("GPU-") {
-            let mut named = (0..machine.devices.len()).filter(|index| {
-                machine.devices[*index]
-                    .uuid_string()
-                    .starts_with(&entry.to_ascii_lowercase().replacen("gpu-", "GPU-", 1))
-            });
-            named.next().filter(|_| named.next().is_none())
-        } else {
-            entry.parse().ok().filter(|index| *index < machine.devices.len())
+        let found = match entry.parse() {
+            Ok(index) => Some(index).filter(|index| *index < machine.whole()),
+            Err(_) if entry.len() > 4 => {
+                let mut named = (0..machine.devices.len()).filter(|index| is_named(machine, *index, entry));
+                named.next().filter(|_| named.next().is_none())
+            }
+            Err(_) => None,
         };
         let Some(index) = found else { break };
         if visible.contains(&index) {
@@ -186,4 +186,24 @@ fn visible_devices(machine: &Machine, list: &str) -> Vec<usize> {
         visible.push(index);
     }
     visible
+}
+
+/// Whether this text names a device, without regard to case.
+fn is_named(machine: &Machine, index: usize, text: &str) -> bool {
+    let spec = &machine.devices[index];
+    let text = text.to_ascii_lowercase();
+    let by_numbers = spec.part.map(|part| {
+        format!("MIG-{}/{}/0", machine.devices[part.of].uuid_string(), part.instance).to_ascii_lowercase()
+    });
+    spec.uuid_string().to_ascii_lowercase().starts_with(&text) || by_numbers == Some(text)
+}
+
+/// What a process can use of what it sees. Of split devices it can use their instances, of these the first one alone, and
+/// beside one no whole device.
+fn usable(machine: &Machine, visible: Vec<usize>) -> Vec<usize> {
+    let instance = visible.iter().find_map(|index| match machine.devices[*index].part {
+        Some(_) => Some(*index),
+        None => machine.instances(*index).next(),
+    });
+    instance.map_or(visible, |instance| vec![instance])
 }

@@ -24,6 +24,8 @@ pub enum Error {
     InvalidArgument = 2,
     /// The simulated device does not have it.
     NotSupported = 3,
+    /// Only root may.
+    NoPermission = 4,
     /// No such device, process or sample.
     NotFound = 6,
     /// The caller's buffer is too small; where it has a count, the count says what is needed.

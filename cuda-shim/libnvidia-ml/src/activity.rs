@@ -1,45 +1,154 @@
 //! How busy a device is, as a whole and by process.
 //!
-//! A real driver samples between six times and once a second, by product; this one looks back over a sixth
-//! of a second whenever it is asked. Traffic of memory, encoders and decoders is not simulated: 0.
+//! The driver closes a sample six times a second (real ones between six times and once, by product) and keeps those of
+//! the last second; what it tells is never younger than the last closed sample. Traffic of memory, encoders and decoders
+//! is not simulated: 0. Of split devices and of instances nothing is told.
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use cuda_shim_device::clock_ns;
 
 use crate::abi::{Error, Out, put_list};
 use crate::library::{Device, Handle};
-use crate::pids::as_seen;
+use crate::pids::Naming;
 use crate::types::{
-    ProcessUtilizationInfo, ProcessUtilizationSample, ProcessesUtilizationInfo, Utilization, expect_version,
-    struct_version,
+    ProcessUtilizationInfo, ProcessUtilizationSample, ProcessesUtilizationInfo, Sample, Utilization,
+    expect_version, struct_version,
 };
 
 /// The sample period.
 const PERIOD_NS: u64 = 1_000_000_000 / 6;
 const PERIOD_US: u32 = (PERIOD_NS / 1000) as u32;
+/// Samples that are kept.
+const KEPT: u64 = 5;
 
-/// Share of the last sample period in which the device worked, in percent.
+/// A closed sample.
+struct Closed {
+    /// Microseconds since 1970.
+    time_stamp: u64,
+    /// Nanoseconds by process, named by pid and PID namespace.
+    busy: Vec<((u32, u64), u64)>,
+}
+
+/// The closed samples that are kept, the oldest first.
+fn closed(device: &Device) -> impl DoubleEndedIterator<Item = Closed> {
+    let last = clock_ns() / PERIOD_NS;
+    (last.saturating_sub(KEPT)..last).map(|number| {
+        let (from, to) = (number * PERIOD_NS, (number + 1) * PERIOD_NS);
+        Closed { time_stamp: since_1970_us(to), busy: device.state.busy(device.index, from, to) }
+    })
+}
+
+impl Closed {
+    fn percent(&self) -> u32 {
+        let busy: u64 = self.busy.iter().map(|(_, busy)| busy).sum();
+        (busy.min(PERIOD_NS) * 100 / PERIOD_NS) as u32
+    }
+}
+
+/// Share of the last sample period in which the device and its instances worked, in percent.
 pub fn percent(device: &Device) -> u32 {
-    device.state.utilisation(device.index, PERIOD_NS)
+    let places = [device.index].into_iter().chain(device.instances());
+    let busy: u32 = places
+        .filter_map(|index| {
+            let spec = device.state.machine().devices.get(index)?;
+            closed(&Device { state: device.state, index, spec }).next_back()
+        })
+        .map(|sample| sample.percent())
+        .sum();
+    busy.min(100)
 }
 
 /// Microseconds since 1970, by which samples are told apart.
 pub fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    since_1970_us(clock_ns())
 }
 
-/// Pid and percent of every process that worked in the last sample period, and when it ended.
-fn samples(device: &Device, last_seen: u64) -> Result<(u64, Vec<(u32, u32)>), Error> {
-    let now = now_us();
-    let mut busy = device.state.process_utilisation(device.index, PERIOD_NS);
-    busy.retain(|(_, percent)| *percent > 0);
-    let busy = as_seen(busy);
-    if busy.is_empty() || now <= last_seen { Err(Error::NotFound) } else { Ok((now, busy)) }
+/// The same of an instant of [`clock_ns`]: always the same for the same instant.
+pub fn since_1970_us(clock: u64) -> u64 {
+    static SINCE: OnceLock<u64> = OnceLock::new();
+    let since = SINCE.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        now.saturating_sub(clock_ns())
+    });
+    (since + clock) / 1000
 }
+
+/// What each process did in the samples after `last_seen`: its pid, the time of the last sample and percent. Processes that
+/// did nothing are left out.
+fn samples(device: &Device, last_seen: u64) -> Result<Vec<(u32, u64, u32)>, Error> {
+    let new: Vec<_> = closed(device).filter(|sample| sample.time_stamp > last_seen).collect();
+    let Some(time_stamp) = new.last().map(|sample| sample.time_stamp) else { return Err(Error::NotFound) };
+    let mut busy = BTreeMap::new();
+    for (process, time) in new.iter().flat_map(|sample| &sample.busy) {
+        *busy.entry(*process).or_insert(0) += time;
+    }
+    let naming = Naming::of(device.state);
+    let whole = PERIOD_NS * new.len() as u64;
+    let told: Vec<_> = busy
+        .into_iter()
+        .map(|(process, busy)| (process, (busy.min(whole) * 100 / whole) as u32))
+        .filter(|(_, percent)| *percent > 0)
+        .map(|(process, percent)| (naming.sampled(process), time_stamp, percent))
+        .collect();
+    if told.is_empty() { Err(Error::NotFound) } else { Ok(told) }
+}
+
+/// `NVML_*_SAMPLES`.
+const TOTAL_POWER: u32 = 0;
+const UTILIZATION: u32 = 1;
+const MEMORY_UTILIZATION: u32 = 2;
+const PROCESSOR_CLOCK: u32 = 5;
+const MEMORY_CLOCK: u32 = 6;
+/// `NVML_VALUE_TYPE_UNSIGNED_INT`.
+const UNSIGNED_INT: u32 = 1;
 
 nvml! {
     /// Percent of the last sample period.
     fn nvmlDeviceGetUtilizationRates(device: Handle, utilization: Out<Utilization>) {
-        utilization.put(Utilization { gpu: percent(&device.device()?), memory: 0 })
+        utilization.put(Utilization { gpu: percent(&device.unsplit()?), memory: 0 })
+    }
+
+    /// The samples of one kind that are newer than `last_seen`, the oldest first, as many as there is room for; without an
+    /// array, how many are kept.
+    fn nvmlDeviceGetSamples(
+        device: Handle,
+        kind: u32,
+        last_seen: u64,
+        value_type: Out<u32>,
+        count: Out<u32>,
+        samples: Out<Sample>,
+    ) {
+        let whole = match kind {
+            TOTAL_POWER | PROCESSOR_CLOCK | MEMORY_CLOCK => device.device()?,
+            UTILIZATION | MEMORY_UTILIZATION => device.unsplit()?,
+            3 | 4 | 7..=9 => return Err(Error::NotSupported),
+            _ => return Err(Error::InvalidArgument),
+        };
+        let room = count.get()?;
+        value_type.put(UNSIGNED_INT)?;
+        if samples.is_null() {
+            return count.put(KEPT as u32);
+        }
+        if room == 0 {
+            return Err(Error::InvalidArgument);
+        }
+        let value = |sample: &Closed| match kind {
+            TOTAL_POWER => crate::sensors::power_at(&whole, sample.percent()),
+            UTILIZATION => sample.percent(),
+            PROCESSOR_CLOCK => whole.spec.sm_clock_khz / 1000,
+            MEMORY_CLOCK => whole.spec.memory_clock_khz / 1000,
+            _ => 0,
+        };
+        let new = closed(&whole).filter(|sample| sample.time_stamp > last_seen).take(room as usize);
+        let new: Vec<_> =
+            new.map(|sample| Sample { time_stamp: sample.time_stamp, value: value(&sample).into() }).collect();
+        if new.is_empty() {
+            return Err(Error::NotFound);
+        }
+        put_list(count, samples, &new)
     }
 
     /// One sample per process that worked, newer than `last_seen`; without room it tells how many.
@@ -49,16 +158,16 @@ nvml! {
         count: Out<u32>,
         last_seen: u64,
     ) {
-        let device = device.device()?;
+        let device = device.unsplit()?;
         count.get()?;
-        let (time_stamp, busy) = samples(&device, last_seen)?;
+        let busy = samples(&device, last_seen)?;
         if utilization.is_null() {
             count.put(busy.len() as u32)?;
             return Err(Error::InsufficientSize);
         }
         let found: Vec<_> = busy
             .into_iter()
-            .map(|(pid, sm_util)| ProcessUtilizationSample {
+            .map(|(pid, time_stamp, sm_util)| ProcessUtilizationSample {
                 pid,
                 time_stamp,
                 sm_util,
@@ -72,17 +181,17 @@ nvml! {
 
     /// The same in the later layout.
     fn nvmlDeviceGetProcessesUtilizationInfo(device: Handle, info: Out<ProcessesUtilizationInfo>) {
-        let device = device.device()?;
+        let device = device.unsplit()?;
         let mut head = info.get()?;
         expect_version(head.version, struct_version::<ProcessesUtilizationInfo>(1))?;
-        let (time_stamp, busy) = samples(&device, head.last_seen_time_stamp)?;
+        let busy = samples(&device, head.last_seen_time_stamp)?;
         let room = head.process_samples_count as usize;
         head.process_samples_count = busy.len() as u32;
         info.put(head)?;
         if room < busy.len() || head.proc_util_array.is_null() {
             return Err(Error::InsufficientSize);
         }
-        busy.into_iter().enumerate().try_for_each(|(index, (pid, sm_util))| {
+        busy.into_iter().enumerate().try_for_each(|(index, (pid, time_stamp, sm_util))| {
             head.proc_util_array.put_at(index, ProcessUtilizationInfo {
                 time_stamp,
                 pid,

@@ -14,11 +14,11 @@ const PCI_SUBSYSTEM: u32 = 0x16c1_10de;
 const PCI_CLASS: (u32, u32) = (3, 2);
 
 fn count(count: Out<u32>) -> Result<(), Error> {
-    count.put(machine()?.machine().devices.len() as u32)
+    count.put(machine()?.machine().whole() as u32)
 }
 
 fn by_index(index: u32, device: Out<Handle>) -> Result<(), Error> {
-    if index as usize >= machine()?.machine().devices.len() {
+    if index as usize >= machine()?.machine().whole() {
         return Err(Error::InvalidArgument);
     }
     device.put(Handle::of(index as usize))
@@ -27,7 +27,10 @@ fn by_index(index: u32, device: Out<Handle>) -> Result<(), Error> {
 fn by_pci(address: &Text, device: Out<Handle>) -> Result<(), Error> {
     let wanted = parse_pci(address.get()?).ok_or(Error::InvalidArgument)?;
     let devices = &machine()?.machine().devices;
-    let place = devices.iter().position(|spec| [spec.pci_domain, spec.pci_bus, spec.pci_device] == wanted);
+    let place = devices
+        .iter()
+        .take(machine()?.machine().whole())
+        .position(|spec| [spec.pci_domain, spec.pci_bus, spec.pci_device] == wanted);
     device.put(Handle::of(place.ok_or(Error::NotFound)?))
 }
 
@@ -109,7 +112,7 @@ nvml! {
         by_index(index, device)
     }
 
-    /// The handle of the device of this UUID, as `nvmlDeviceGetUUID` writes it.
+    /// The handle of the device or the instance of this UUID, as `nvmlDeviceGetUUID` writes it.
     fn nvmlDeviceGetHandleByUUID(uuid: Text, device: Out<Handle>) {
         let uuid = uuid.get()?;
         let place = machine()?.machine().devices.iter().position(|spec| spec.uuid_string() == uuid);
@@ -126,9 +129,14 @@ nvml! {
         by_pci(&address, device)
     }
 
-    /// The index of a device.
+    /// The index of a device; that of an instance counts within its device.
     fn nvmlDeviceGetIndex(device: Handle, index: Out<u32>) {
-        index.put(device.device()?.index as u32)
+        let device = device.any()?;
+        let place = match device.spec.part {
+            None => device.index,
+            Some(part) => device.state.machine().instances(part.of).take_while(|place| *place < device.index).count(),
+        };
+        index.put(place as u32)
     }
 
     /// The number in `/dev/nvidiaN`.
@@ -136,14 +144,14 @@ nvml! {
         minor.put(device.device()?.index as u32)
     }
 
-    /// The UUID, `GPU-` and 32 hexadecimal digits.
+    /// The UUID, `GPU-` or `MIG-` and 32 hexadecimal digits.
     fn nvmlDeviceGetUUID(device: Handle, uuid: Out<c_char>, length: u32) {
-        put_text(uuid, length, device.device()?.spec.uuid_string())
+        put_text(uuid, length, device.any()?.spec.uuid_string())
     }
 
     /// The name of the product.
     fn nvmlDeviceGetName(device: Handle, name: Out<c_char>, length: u32) {
-        put_text(name, length, &device.device()?.spec.name)
+        put_text(name, length, &device.any()?.spec.name)
     }
 
     /// The brand: `TESLA` for boards that still carry the name, `NVIDIA` for later ones.
@@ -203,7 +211,7 @@ nvml! {
 
     /// The compute capability.
     fn nvmlDeviceGetCudaComputeCapability(device: Handle, major: Out<i32>, minor: Out<i32>) {
-        let spec = device.device()?.spec;
+        let spec = device.any()?.spec;
         major.put(spec.cc_major.cast_signed())?;
         minor.put(spec.cc_minor.cast_signed())
     }
@@ -220,9 +228,10 @@ nvml! {
         cores.put(spec.sm_count * cores_per_sm(spec.cc_major, spec.cc_minor))
     }
 
-    /// What a whole device has to be split.
+    /// What an instance has, or a whole device to be split.
     fn nvmlDeviceGetAttributes_v2(device: Handle, attributes: Out<DeviceAttributes>) {
-        let spec = device.device()?.spec;
+        let spec = device.any()?.spec;
+        let slices = spec.part.map_or(0, |part| part.slices);
         attributes.put(DeviceAttributes {
             multiprocessor_count: spec.sm_count,
             shared_copy_engine_count: 3,
@@ -230,8 +239,8 @@ nvml! {
             shared_encoder_count: 0,
             shared_jpeg_count: 0,
             shared_ofa_count: 0,
-            gpu_instance_slice_count: 0,
-            compute_instance_slice_count: 0,
+            gpu_instance_slice_count: slices,
+            compute_instance_slice_count: slices,
             memory_size_mb: spec.total_bytes >> 20,
         })
     }

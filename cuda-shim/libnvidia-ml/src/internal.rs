@@ -14,9 +14,8 @@ use core::ffi::{c_char, c_void};
 
 use crate::abi::{Code, Error, Out, code, field, put_list};
 use crate::library::Handle;
-use crate::processes::{none, running};
+use crate::processes::{Listed, none, running};
 use crate::system::program;
-use crate::types::NO_INSTANCE;
 
 /// Words of the table, its size among them.
 const WORDS: usize = 255;
@@ -62,12 +61,12 @@ extern "C" fn not_supported() -> Code {
 
 /// `(nvmlDevice_t device, unsigned *count, named process *infos)`, by the protocol of the public lists.
 extern "C" fn compute_processes(device: Handle, count: Out<u32>, infos: Out<NamedProcess>) -> Code {
-    code(device.device().and_then(|device| {
-        let named = |(pid, used_gpu_memory)| NamedProcess {
+    code(device.any().and_then(|device| {
+        let named = |Listed { pid, bytes, instance: [gpu_instance_id, compute_instance_id] }| NamedProcess {
             pid,
-            used_gpu_memory,
-            gpu_instance_id: NO_INSTANCE,
-            compute_instance_id: NO_INSTANCE,
+            used_gpu_memory: bytes,
+            gpu_instance_id,
+            compute_instance_id,
             unknown: 0,
             name: field(program(pid).unwrap_or_default()),
         };

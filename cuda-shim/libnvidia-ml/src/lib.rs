@@ -1,7 +1,7 @@
 //! The simulated libnvidia-ml.so.1: NVML over the truth of the simulated device.
 //!
 //! Rooms, imports point downward only:
-//! - [`system`], [`device`], [`memory`], [`activity`], [`processes`], [`sensors`], [`modes`], [`topology`],
+//! - [`system`], [`device`], [`memory`], [`activity`], [`accounting`], [`processes`], [`sensors`], [`modes`], [`topology`],
 //!   [`fields`], [`events`]: NVML by subject, one entry per function;
 //! - [`unsupported`]: every other function of the header, each answering `NOT_SUPPORTED`;
 //! - [`internal`]: the private table that nvidia-smi asks for;
@@ -16,6 +16,7 @@
 #[macro_use]
 mod abi;
 
+mod accounting;
 mod activity;
 mod device;
 mod events;

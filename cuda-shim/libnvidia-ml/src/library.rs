@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, OnceLock};
 
 use cuda_shim_device::machine::MAX_DEVICES;
-use cuda_shim_device::{DeviceSpec, Faults, OpenError, State, open_from_env};
+use cuda_shim_device::{DeviceSpec, Faults, OpenError, Part, State, open_from_env};
 
 use crate::abi::{Code, Error, code};
 
@@ -134,11 +134,40 @@ impl Handle {
         Self((&raw const PLACES[index]).cast_mut().cast())
     }
 
-    /// The device behind it.
+    /// The whole device behind it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for whatever is no handle of a whole device of this machine.
+    pub fn device(self) -> Result<Device, Error> {
+        self.any().and_then(
+            |device| if device.spec.part.is_none() { Ok(device) } else { Err(Error::InvalidArgument) },
+        )
+    }
+
+    /// The device behind it, if it is not split and no instance: what the driver does not tell of instances.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] for the others.
+    pub fn unsplit(self) -> Result<Device, Error> {
+        let device = self.any()?;
+        let is_split = device.spec.part.is_some() || device.instances().next().is_some();
+        if is_split { Err(Error::NotSupported) } else { Ok(device) }
+    }
+
+    /// The instance behind it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for everything else.
+    pub fn instance(self) -> Result<(Device, Part), Error> {
+        let device = self.any()?;
+        device.spec.part.map(|part| (device, part)).ok_or(Error::InvalidArgument)
+    }
+
+    /// The device behind it, whole or an instance.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for whatever is no handle of a device of this machine.
-    pub fn device(self) -> Result<Device, Error> {
+    pub fn any(self) -> Result<Device, Error> {
         let state = machine()?;
         let offset = self.0.addr().wrapping_sub(PLACES.as_ptr().addr());
         let index = offset / size_of::<u64>();
@@ -158,4 +187,11 @@ pub struct Device {
     pub index: usize,
     /// What it is.
     pub spec: &'static DeviceSpec,
+}
+
+impl Device {
+    /// Places of its instances in the machine.
+    pub fn instances(&self) -> impl Iterator<Item = usize> {
+        self.state.machine().instances(self.index)
+    }
 }

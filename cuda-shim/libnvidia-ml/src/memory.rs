@@ -10,19 +10,24 @@ const BAR1_BYTES: u64 = 128 << 30;
 /// Total and free bytes, what the dead still held given back first.
 fn bytes(device: &Device) -> (u64, u64) {
     device.state.reap();
-    (device.spec.total_bytes, device.state.free_bytes(device.index))
+    // Of a split device its instances have the memory.
+    let parts: u64 = device
+        .instances()
+        .map(|index| device.state.machine().devices[index].total_bytes - device.state.free_bytes(index))
+        .sum();
+    (device.spec.total_bytes, device.state.free_bytes(device.index) - parts)
 }
 
 nvml! {
     /// Total, free and used bytes.
     fn nvmlDeviceGetMemoryInfo(device: Handle, memory: Out<Memory>) {
-        let (total, free) = bytes(&device.device()?);
+        let (total, free) = bytes(&device.any()?);
         memory.put(Memory { total, free, used: total - free })
     }
 
     /// The same, what the driver keeps for itself apart: here nothing.
     fn nvmlDeviceGetMemoryInfo_v2(device: Handle, memory: Out<MemoryV2>) {
-        let device = device.device()?;
+        let device = device.any()?;
         let version = memory.get()?.version;
         expect_version(version, struct_version::<MemoryV2>(2))?;
         let (total, free) = bytes(&device);
@@ -31,7 +36,7 @@ nvml! {
 
     /// The window of the PCI bus onto device memory: unused.
     fn nvmlDeviceGetBAR1MemoryInfo(device: Handle, memory: Out<Bar1Memory>) {
-        device.device()?;
+        device.any()?;
         memory.put(Bar1Memory { total: BAR1_BYTES, free: BAR1_BYTES, used: 0 })
     }
 

@@ -1,7 +1,9 @@
-//! Modes of a device: MIG, ECC, accounting, persistence, compute, display, virtualisation.
+//! Modes of a device: MIG, ECC, persistence, compute, display, virtualisation.
+
+use cuda_shim_device::mig::is_capable;
 
 use crate::abi::{Answer, Error, Out};
-use crate::library::Handle;
+use crate::library::{Device, Handle};
 
 /// `nvmlEnableState_t`.
 const DISABLED: u32 = 0;
@@ -17,26 +19,58 @@ fn constants(device: Handle, current: Out<u32>, pending: Out<u32>, value: u32) -
     pending.put(value)
 }
 
+/// Most instances of a device.
+const MOST_INSTANCES: u32 = 7;
+
+/// The instances of a device that can be split.
+fn splittable(device: Device) -> Result<impl Iterator<Item = usize>, Error> {
+    if !is_capable(device.spec) {
+        return Err(Error::NotSupported);
+    }
+    Ok(device.state.machine().instances(device.index))
+}
+
 nvml! {
-    /// MIG is off, now and after a reset.
+    /// Whether the device is split, now and after a reset.
     fn nvmlDeviceGetMigMode(device: Handle, current: Out<u32>, pending: Out<u32>) {
-        constants(device, current, pending, DISABLED)
+        let mut split = device.device().and_then(splittable)?;
+        constants(device, current, pending, split.next().map_or(DISABLED, |_| ENABLED))
     }
 
-    /// No handle is a MIG device's.
+    /// Whether a handle is an instance's.
     fn nvmlDeviceIsMigDeviceHandle(device: Handle, is_mig: Out<u32>) {
-        constant(device, is_mig, 0)
+        is_mig.put(device.any()?.spec.part.is_some().into())
     }
 
-    /// No MIG devices.
+    /// How many instances there can be.
     fn nvmlDeviceGetMaxMigDeviceCount(device: Handle, count: Out<u32>) {
-        constant(device, count, 0)
+        let split = splittable(device.device()?);
+        count.put(if split.is_ok() { MOST_INSTANCES } else { 0 })
     }
 
-    /// So none at any index.
-    fn nvmlDeviceGetMigDeviceHandleByIndex(device: Handle, _index: u32, mig: Out<Handle>) {
-        device.device()?;
-        if mig.is_null() { Err(Error::InvalidArgument) } else { Err(Error::NotFound) }
+    /// The instances that there are.
+    fn nvmlDeviceGetMigDeviceHandleByIndex(device: Handle, index: u32, mig: Out<Handle>) {
+        let mut split = splittable(device.device()?)?;
+        if mig.is_null() || index >= MOST_INSTANCES {
+            return Err(Error::InvalidArgument);
+        }
+        mig.put(Handle::of(split.nth(index as usize).ok_or(Error::NotFound)?))
+    }
+
+    /// What an instance is a part of.
+    fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(mig: Handle, device: Out<Handle>) {
+        device.put(Handle::of(mig.instance()?.1.of))
+    }
+
+    /// The number of an instance's GPU instance.
+    fn nvmlDeviceGetGpuInstanceId(device: Handle, number: Out<u32>) {
+        number.put(device.instance()?.1.instance)
+    }
+
+    /// That of its compute instance: each GPU instance has one.
+    fn nvmlDeviceGetComputeInstanceId(device: Handle, number: Out<u32>) {
+        device.instance()?;
+        number.put(0)
     }
 
     /// ECC is on.
@@ -51,11 +85,6 @@ nvml! {
             return Err(Error::InvalidArgument);
         }
         errors.put(0)
-    }
-
-    /// The driver keeps no account of ended processes.
-    fn nvmlDeviceGetAccountingMode(device: Handle, mode: Out<u32>) {
-        constant(device, mode, DISABLED)
     }
 
     /// The driver stays loaded without clients.

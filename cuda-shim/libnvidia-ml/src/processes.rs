@@ -1,42 +1,59 @@
 //! The processes at a device and the memory that they take, in each of NVML's layouts.
 
-use crate::abi::{Answer, Out, put_list};
+use crate::abi::{Answer, Error, Out, put_list};
 use crate::library::{Device, Handle};
-use crate::pids::as_seen;
-use crate::types::{NO_INSTANCE, ProcessInfo, ProcessInfoV1};
+use crate::pids::Naming;
+use crate::types::{
+    NO_INSTANCE, ProcessDetail, ProcessDetailList, ProcessInfo, ProcessInfoV1, expect_version, struct_version,
+};
 
-/// Pid and bytes of every live process with a context on the device that the caller can see.
-pub fn running(device: &Device) -> Vec<(u32, u64)> {
-    let mut truth = device.state.truth();
-    let processes = truth.devices.swap_remove(device.index).processes;
-    let holding = processes.into_iter().filter(|process| process.alive && process.physical_bytes > 0);
-    as_seen(holding.map(|process| ((process.pid, process.namespace), process.physical_bytes)).collect())
+/// A process at a device.
+pub struct Listed {
+    pub pid: u32,
+    pub bytes: u64,
+    /// The GPU instance and the compute instance that it works on.
+    pub instance: [u32; 2],
+}
+
+/// Every live process with a context on the device or on one of its instances, as far as the driver tells the caller.
+pub fn running(device: &Device) -> Vec<Listed> {
+    let naming = Naming::of(device.state);
+    let mut listed = Vec::new();
+    for place in [device.index].into_iter().chain(device.instances()) {
+        let part = device.state.machine().devices[place].part;
+        let instance = part.map_or([NO_INSTANCE; 2], |part| [part.instance, 0]);
+        for process in device.state.truth_of(place).processes {
+            if process.alive
+                && process.physical_bytes > 0
+                && let Some(pid) = naming.listed((process.pid, process.namespace))
+            {
+                let bytes = if naming.tells_memory() { process.physical_bytes } else { 0 };
+                listed.push(Listed { pid, bytes, instance });
+            }
+        }
+    }
+    listed
+}
+
+/// The list by records that are made of what is listed.
+fn list<T: Copy>(device: Handle, count: Out<u32>, infos: Out<T>, record: impl Fn(Listed) -> T) -> Answer {
+    let found: Vec<_> = running(&device.any()?).into_iter().map(record).collect();
+    put_list(count, infos, &found)
 }
 
 fn compute(device: Handle, count: Out<u32>, infos: Out<ProcessInfo>) -> Answer {
-    let found: Vec<_> = running(&device.device()?)
-        .into_iter()
-        .map(|(pid, used_gpu_memory)| ProcessInfo {
-            pid,
-            used_gpu_memory,
-            gpu_instance_id: NO_INSTANCE,
-            compute_instance_id: NO_INSTANCE,
-        })
-        .collect();
-    put_list(count, infos, &found)
+    list(device, count, infos, |Listed { pid, bytes, instance: [gpu_instance_id, compute_instance_id] }| {
+        ProcessInfo { pid, used_gpu_memory: bytes, gpu_instance_id, compute_instance_id }
+    })
 }
 
 fn compute_v1(device: Handle, count: Out<u32>, infos: Out<ProcessInfoV1>) -> Answer {
-    let found: Vec<_> = running(&device.device()?)
-        .into_iter()
-        .map(|(pid, used_gpu_memory)| ProcessInfoV1 { pid, used_gpu_memory })
-        .collect();
-    put_list(count, infos, &found)
+    list(device, count, infos, |Listed { pid, bytes, .. }| ProcessInfoV1 { pid, used_gpu_memory: bytes })
 }
 
 /// Neither graphics nor MPS is simulated.
 pub fn none(device: Handle, count: Out<u32>) -> Answer {
-    device.device()?;
+    device.any()?;
     count.get()?;
     count.put(0)
 }
@@ -85,5 +102,34 @@ nvml! {
     /// None.
     fn nvmlDeviceGetMPSComputeRunningProcesses_v3(device: Handle, count: Out<u32>, _infos: Out<ProcessInfo>) {
         none(device, count)
+    }
+
+    /// The list of one kind, with protected memory: none is.
+    fn nvmlDeviceGetRunningProcessDetailList(device: Handle, list: Out<ProcessDetailList>) {
+        let found = running(&device.any()?);
+        let mut head = list.get()?;
+        expect_version(head.version, struct_version::<ProcessDetailList>(1))?;
+        // 0 is compute, 1 graphics, 2 MPS.
+        let found = match head.mode {
+            0 => found,
+            1 | 2 => Vec::new(),
+            _ => return Err(Error::InvalidArgument),
+        };
+        let room = head.count as usize;
+        head.count = found.len() as u32;
+        list.put(head)?;
+        if room < found.len() {
+            return Err(Error::InsufficientSize);
+        }
+        found.into_iter().enumerate().try_for_each(|(at, Listed { pid, bytes, instance })| {
+            let [gpu_instance_id, compute_instance_id] = instance;
+            head.processes.put_at(at, ProcessDetail {
+                pid,
+                used_gpu_memory: bytes,
+                gpu_instance_id,
+                compute_instance_id,
+                protected_memory: 0,
+            })
+        })
     }
 }

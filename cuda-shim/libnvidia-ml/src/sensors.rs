@@ -29,8 +29,13 @@ pub fn idle_mw(device: &Device) -> u32 {
 
 /// Milliwatts now: from rest to the limit as the device works from nought to all the time.
 pub fn power_mw(device: &Device) -> u32 {
+    power_at(device, percent(device))
+}
+
+/// Milliwatts of a device that works so many percent of the time.
+pub fn power_at(device: &Device, percent: u32) -> u32 {
     let idle = idle_mw(device);
-    idle + (device.spec.power_limit_mw - idle) / 100 * percent(device)
+    idle + (device.spec.power_limit_mw - idle) / 100 * percent
 }
 
 fn clock_mhz(device: Handle, clock: u32, mhz: Out<u32>) -> Answer {

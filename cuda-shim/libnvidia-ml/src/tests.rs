@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use cuda_shim_device::{Machine, STATE_ENV, Seat, State, open_from_env};
 
 use crate::abi::{Code, Error, Out, SUCCESS, Text};
-use crate::activity::{nvmlDeviceGetProcessUtilization, nvmlDeviceGetUtilizationRates};
+use crate::accounting::*;
+use crate::activity::{nvmlDeviceGetProcessUtilization, nvmlDeviceGetSamples, nvmlDeviceGetUtilizationRates};
 use crate::device::*;
 use crate::fields::nvmlDeviceGetFieldValues;
 use crate::internal::nvmlInternalGetExportTable;
@@ -32,7 +33,9 @@ fn machine() -> (MutexGuard<'static, ()>, &'static Seat) {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let seat = SEAT.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("nvml-test-{}", std::process::id()));
-        State::create(&path, &Machine::preset("2xH100").unwrap()).unwrap();
+        let mut machine = Machine::preset("2xH100").unwrap();
+        machine.devices[1].accounting = true;
+        State::create(&path, &machine).unwrap();
         // SAFETY: every thread that might look at the environment waits for its turn.
         unsafe { std::env::set_var(STATE_ENV, &path) };
         let state = open_from_env().unwrap();
@@ -169,6 +172,9 @@ fn a_process_with_a_context_is_listed_in_every_layout() {
     nvmlShutdown();
 }
 
+/// The driver's period of samples, and a bit.
+const PERIOD_NS: u64 = 1_000_000_000 / 6 + 5_000_000;
+
 #[test]
 fn utilisation_follows_the_work_and_names_who_did_it() {
     let (_turn, seat, device) = device();
@@ -176,7 +182,7 @@ fn utilisation_follows_the_work_and_names_who_did_it() {
     let end = {
         let mut work = seat.work(&mut cuda_shim_device::Clock::default());
         let now = work.now();
-        work.run(now, 400_000_000)
+        work.run(now, 1_300_000_000)
     };
     seat.wait(end - 100_000_000);
     assert_eq!(nvmlDeviceGetUtilizationRates(device, out(&mut rates)), SUCCESS);
@@ -191,10 +197,79 @@ fn utilisation_follows_the_work_and_names_who_did_it() {
     assert_eq!(nvmlDeviceGetProcessUtilization(device, place, out(&mut count), 0), SUCCESS);
     assert_eq!((count, samples[0].pid), (1, std::process::id()));
     assert!(samples[0].sm_util >= 95 && samples[0].time_stamp > 0);
-    seat.wait(end + 200_000_000);
+    let seen = samples[0].time_stamp;
+    assert_eq!(
+        nvmlDeviceGetProcessUtilization(device, place, out(&mut count), seen + 1_000_000),
+        is(Error::NotFound),
+        "nothing is newer than what will be"
+    );
+    seat.wait(end + 2 * PERIOD_NS);
     assert_eq!(nvmlDeviceGetUtilizationRates(device, out(&mut rates)), SUCCESS);
     assert_eq!(rates.gpu, 0, "at rest");
-    assert_eq!(nvmlDeviceGetProcessUtilization(device, place, out(&mut count), 0), is(Error::NotFound));
+    // What was done lies in older samples, and only whoever asks for these is told.
+    assert_eq!(nvmlDeviceGetProcessUtilization(device, place, out(&mut count), 0), SUCCESS);
+    let newest = samples[0].time_stamp;
+    assert!(samples[0].sm_util < 95 && newest > seen);
+    let asked = nvmlDeviceGetProcessUtilization(device, place, out(&mut count), newest - 1);
+    assert_eq!(asked, is(Error::NotFound), "nobody worked in the newest sample");
+    nvmlShutdown();
+}
+
+#[test]
+fn samples_are_told_once_in_their_order() {
+    const UTILIZATION: u32 = 1;
+    let (_turn, seat, device) = device();
+    let (mut kind, mut room) = (9, 0);
+    let ask = |kind: &mut u32, room: &mut u32, samples, since| {
+        nvmlDeviceGetSamples(device, UTILIZATION, since, out(kind), out(room), samples)
+    };
+    assert_eq!((ask(&mut kind, &mut room, null(), 0), kind), (SUCCESS, 1));
+    assert!(room >= 2, "room for all that are kept");
+    let mut samples = vec![Sample { time_stamp: 0, value: 999 }; room as usize];
+    let mut none = 0;
+    let place = Out::from(samples.as_mut_ptr());
+    assert_eq!(ask(&mut kind, &mut none, place, 0), is(Error::InvalidArgument));
+    assert_eq!(ask(&mut kind, &mut room, place, 0), SUCCESS);
+    assert!(samples.is_sorted_by(|a, b| a.time_stamp < b.time_stamp && b.value <= 100));
+    let last = samples[room as usize - 1].time_stamp;
+    assert_eq!(ask(&mut kind, &mut room, place, last + 1_000_000), is(Error::NotFound));
+    seat.wait(seat.now() + PERIOD_NS);
+    let mut one = 1;
+    assert_eq!((ask(&mut kind, &mut one, place, last), one), (SUCCESS, 1));
+    assert!(samples[0].time_stamp > last, "a sample was told twice");
+    for (kind, answer) in [(3, Error::NotSupported), (10, Error::InvalidArgument)] {
+        let mut value = 0;
+        let told = nvmlDeviceGetSamples(device, kind, 0, out(&mut value), out(&mut room), null());
+        assert_eq!(told, is(answer), "{kind}");
+    }
+    nvmlShutdown();
+}
+
+#[test]
+fn account_is_kept_of_processes_once_it_is_asked_for() {
+    let (_turn, _, device) = device();
+    let (mut mode, mut count, mut pids) = (9, 4, [0; 4]);
+    let mut stats = AccountingStats {
+        gpu_utilization: 0,
+        memory_utilization: 0,
+        max_memory_usage: 0,
+        time: 0,
+        start_time: 0,
+        is_running: 9,
+        reserved: [0; 5],
+    };
+    // Kept from the start on device 1, where this process holds memory, and not at all on device 0.
+    assert_eq!((nvmlDeviceGetAccountingMode(device, out(&mut mode)), mode), (SUCCESS, 1));
+    let told = nvmlDeviceGetAccountingPids(device, out(&mut count), Out::from(pids.as_mut_ptr()));
+    assert_eq!((told, count, pids[0]), (SUCCESS, 1, std::process::id()));
+    assert_eq!(nvmlDeviceGetAccountingStats(device, pids[0], out(&mut stats)), SUCCESS);
+    assert_eq!((stats.is_running, stats.max_memory_usage, stats.time), (1, 1512 * MIB, 0));
+    assert!(stats.start_time > 0 && stats.gpu_utilization <= 100);
+    assert_eq!(nvmlDeviceGetAccountingStats(device, 1 << 23, out(&mut stats)), is(Error::NotFound));
+    assert_eq!(nvmlDeviceGetAccountingStats(device, pids[0], null()), is(Error::InvalidArgument));
+    let other = Handle::of(0);
+    assert_eq!((nvmlDeviceGetAccountingMode(other, out(&mut mode)), mode), (SUCCESS, 0));
+    assert_eq!(nvmlDeviceGetAccountingPids(other, out(&mut count), null()), is(Error::NotSupported));
     nvmlShutdown();
 }
 

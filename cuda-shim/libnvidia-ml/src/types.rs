@@ -98,6 +98,36 @@ structure! {
         gpu_instance_id: u32,
         compute_instance_id: u32,
     }
+    /// `nvmlProcessDetail_v1_t`.
+    ProcessDetail: 32 {
+        pid: u32,
+        used_gpu_memory: u64,
+        gpu_instance_id: u32,
+        compute_instance_id: u32,
+        protected_memory: u64,
+    }
+    /// `nvmlProcessDetailList_v1_t`.
+    ProcessDetailList: 24 {
+        version: u32,
+        mode: u32,
+        count: u32,
+        processes: Out<ProcessDetail>,
+    }
+    /// `nvmlSample_t`; the value is a union, and little-endian.
+    Sample: 16 {
+        time_stamp: u64,
+        value: u64,
+    }
+    /// `nvmlAccountingStats_t`; percent, bytes, milliseconds, and microseconds since 1970.
+    AccountingStats: 56 {
+        gpu_utilization: u32,
+        memory_utilization: u32,
+        max_memory_usage: u64,
+        time: u64,
+        start_time: u64,
+        is_running: u32,
+        reserved: [u32; 5],
+    }
     /// `nvmlProcessUtilizationSample_t`; microseconds since 1970 and percent.
     ProcessUtilizationSample: 32 {
         pid: u32,

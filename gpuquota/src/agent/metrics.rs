@@ -60,8 +60,7 @@ const FAMILIES: [Family; 13] = [
 fn waits(text: &mut Text, found: &[Found]) {
     let name = "container_launch_wait_seconds";
     text.head(name, "histogram", "How long launches waited that waited, for whatever.");
-    for (found, device) in found.iter().flat_map(|found| found.region.devices.iter().map(move |d| (found, d)))
-    {
+    for (found, device) in devices(found) {
         let mut within = 0;
         for (power, count) in (-4..).zip(device.wait_times) {
             within += count;
@@ -94,13 +93,19 @@ impl Metrics {
         text.head("build_info", "gauge", "The agent's version.");
         text.line("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         for family in &FAMILIES {
-            text.head(&format!("container_{}", family.name), family.kind, family.help);
-            for (found, device) in
-                found.iter().flat_map(|found| found.region.devices.iter().map(move |d| (found, d)))
-            {
+            let name = format!("container_{}", family.name);
+            text.head(&name, family.kind, family.help);
+            for (found, device) in devices(found) {
                 if let Some(value) = (family.value)(device) {
-                    text.of_device(&format!("container_{}", family.name), found, device, None, value);
+                    text.of_device(&name, found, device, None, value);
                 }
+            }
+        }
+        let name = "container_memory_held_bytes";
+        text.head(name, "gauge", "Device memory that the container holds, by what it is.");
+        for (found, device) in devices(found) {
+            for (kind, bytes) in found.region.kinds(device.index).named() {
+                text.of_device(name, found, device, Some(("kind", kind)), bytes);
             }
         }
         waits(&mut text, found);
@@ -137,6 +142,10 @@ impl Metrics {
     }
 }
 
+fn devices(found: &[Found]) -> impl Iterator<Item = (&Found, &Device)> {
+    found.iter().flat_map(|found| found.region.devices.iter().map(move |device| (found, device)))
+}
+
 #[derive(Default)]
 struct Text(String);
 
@@ -150,7 +159,7 @@ impl Text {
         name: &str,
         found: &Found,
         device: &Device,
-        more: Option<(&str, &str)>,
+        further: Option<(&str, &str)>,
         value: impl Display,
     ) {
         let index = device.index.to_string();
@@ -159,8 +168,7 @@ impl Text {
             ("device_uuid", device.uuid.as_str()),
             ("device_index", index.as_str()),
         ];
-        let all: Vec<_> = labels.into_iter().chain(more).collect();
-        self.line(name, &all, value);
+        self.line(name, &labels.into_iter().chain(further).collect::<Vec<_>>(), value);
     }
 
     fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -183,7 +191,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::regions::Region;
+    use crate::regions::{Process, Region, Share};
 
     fn container(name: &str, uuid: &str) -> Found {
         let device = Device {
@@ -206,8 +214,16 @@ mod tests {
             wait_times: [0, 1, 0, 0, 1, 0, 0, 1],
             would_wait: 4,
         };
-        let region =
-            Region { generation: 1, fallbacks: 0, devices: vec![device], processes: vec![], events: vec![] };
+        let process = |slot: usize, kinds: [u64; 5]| Process {
+            slot,
+            pid: 7,
+            host_pid: None,
+            alive: true,
+            devices: vec![Share { device: 0, bytes: kinds.iter().sum(), kinds: kinds.into(), pending_ns: 0 }],
+        };
+        let processes =
+            vec![process(0, [1 << 20, 2 << 20, 0, 3 << 20, 0]), process(1, [1 << 20, 0, 0, 0, 5])];
+        let region = Region { generation: 1, fallbacks: 0, devices: vec![device], processes, events: vec![] };
         Found { container: name.to_owned(), path: "/x".into(), region }
     }
 
@@ -215,7 +231,13 @@ mod tests {
     fn a_container_is_told_in_base_units() {
         let text = Metrics::default().text(&[container("pod_main", "GPU-1")]);
         let labels = "{container=\"pod_main\",device_uuid=\"GPU-1\",device_index=\"0\"}";
+        let of_kind = |kind: &str| labels.replace('}', &format!(",kind=\"{kind}\"}}"));
         for line in [
+            format!("gpuquota_container_memory_held_bytes{} 2097152", of_kind("allocations")),
+            format!("gpuquota_container_memory_held_bytes{} 2097152", of_kind("contexts")),
+            format!("gpuquota_container_memory_held_bytes{} 0", of_kind("code")),
+            format!("gpuquota_container_memory_held_bytes{} 3145728", of_kind("pools")),
+            format!("gpuquota_container_memory_held_bytes{} 5", of_kind("graphs")),
             format!("gpuquota_container_memory_limit_bytes{labels} 2147483648"),
             format!("gpuquota_container_memory_denied_total{labels} 3"),
             format!("gpuquota_container_core_limit_ratio{labels} 0.3"),

@@ -1,8 +1,8 @@
 //! What has happened in a region: the incidents that are still in its ring.
 
+use super::KIND_NAMES;
 use gpuquota_region::layout::{
-    self, EVENT_BAD_LIMITS, EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, EVENT_REAPED, EVENT_STARTED_ANEW,
-    EVENTS,
+    EVENT_BAD_LIMITS, EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, EVENT_REAPED, EVENT_STARTED_ANEW, EVENTS,
 };
 use gpuquota_region::{EventView, Snapshot};
 use serde::Serialize;
@@ -76,14 +76,7 @@ pub enum What {
 
 /// The name of a kind of bytes.
 fn kind(code: u64) -> &'static str {
-    match u8::try_from(code) {
-        Ok(layout::KIND_DATA) => "allocations",
-        Ok(layout::KIND_CONTEXT) => "contexts",
-        Ok(layout::KIND_MODULE) => "code",
-        Ok(layout::KIND_POOL) => "pools",
-        Ok(layout::KIND_GRAPH) => "graphs",
-        _ => "unknown",
-    }
+    usize::try_from(code).ok().and_then(|code| KIND_NAMES.get(code)).copied().unwrap_or("unknown")
 }
 
 impl From<EventView> for Event {

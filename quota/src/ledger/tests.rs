@@ -93,6 +93,31 @@ mod real {
         assert_eq!((used(there), used(&here)), (0, 5));
     }
 
+    /// A lane goes to another device and comes back to a total that still names it from before.
+    #[test]
+    fn what_a_lane_did_elsewhere_is_not_taken_for_an_operation_of_the_next_owner() {
+        for (before, refused) in (0..20).flat_map(|before| [(before, false), (before, true)]) {
+            let words = Words::new(2);
+            let (there, here) = (AtomicU64::new(0), &words.total);
+            take(&words, here, 1, 5, None).expect("room");
+            take(&words, here, 0, 1, None).expect("room");
+            settle_dead(&words, here, 0).expect("it is there");
+            for _ in 0..before {
+                take(&words, &there, 0, 1, None).expect("room");
+            }
+            if refused {
+                give(&words, &there, 0, before).expect("it was taken");
+                assert!(take(&words, &there, 0, 100, Some(50)).is_err());
+            }
+            settle_dead(&words, &there, 0).expect("it is there");
+            for step in [0, 1] {
+                assert!(apply(&words, here, 0, 3, || None, &DiesAt(Cell::new(step))).is_err());
+                settle_dead(&words, here, 0).expect("it is there");
+            }
+            assert_eq!((used(&there), used(here)), (0, 5), "{before} operations, refused: {refused}");
+        }
+    }
+
     /// Threads that take pieces on the device while the budget lasts and on the host beyond it.
     #[test]
     fn what_lies_on_the_device_never_passes_the_budget_nor_all_of_it_the_cap() {
@@ -221,6 +246,132 @@ mod real {
         // The lane is as good as new for the next owner.
         take(&words, &words.total, 0, 9, Some(expected + 9)).expect("room");
         assert_eq!(give(&words, &words.total, 0, 9), Ok(expected), "{context}");
+    }
+}
+
+/// Histories that nobody thought of, held against books that are kept the plain way.
+#[cfg(not(loom))]
+mod histories {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CAP: u64 = 10_000;
+    const LANES: usize = 5;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Deed {
+        Take(u64),
+        Give(u64),
+        /// Dies at this step of an operation on so many bytes.
+        Die(i64, u32),
+        /// Somebody cleans the lane up, dying at this step.
+        Clean(u32),
+        /// The lane is given back, and serves the other device from now on.
+        Move,
+    }
+
+    fn deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![
+            4 => (0..CAP / 2).prop_map(Deed::Take),
+            3 => (0..CAP).prop_map(Deed::Give),
+            3 => (-4000..4000i64, 0..6u32).prop_map(|(amount, step)| Deed::Die(amount, step)),
+            1 => (0..8u32).prop_map(Deed::Clean),
+            1 => Just(Deed::Move),
+        ]
+    }
+
+    /// Two devices and lanes that serve one at a time.
+    struct Books {
+        words: Words,
+        totals: [AtomicU64; 2],
+        /// By lane: the device, what it holds, and whether its owner is dead.
+        lanes: [(usize, u64, bool); LANES],
+    }
+
+    /// The books, seen from one device.
+    struct Side<'b>(&'b Books, usize);
+
+    impl Book for Side<'_> {
+        fn lane(&self, index: u32) -> Option<Lane<'_>> {
+            self.0.words.lane(index)
+        }
+
+        fn serves(&self, index: u32) -> bool {
+            self.0.lanes.get(index as usize).is_some_and(|(device, ..)| *device == self.1)
+        }
+    }
+
+    impl Books {
+        fn expected(&self, device: usize) -> u64 {
+            self.lanes.iter().filter(|(of, ..)| *of == device).map(|(_, held, _)| held).sum()
+        }
+
+        fn does(&mut self, at: usize, deed: Deed) -> Result<(), TestCaseError> {
+            let (device, held, dead) = self.lanes[at];
+            let (lane, used_before) = (at as u32, self.expected(device));
+            let (side, total) = (Side(self, device), &self.totals[device]);
+            if let Deed::Clean(step) = deed
+                && dead
+            {
+                let _ = settle(&side, total, lane, &DiesAt(Cell::new(step)));
+                // It has given the bytes back or not, and the next one finds out which.
+                let left = used(total) + held - used_before;
+                prop_assert!([0, held].contains(&left), "{} of {}", left, held);
+                self.lanes[at].1 = left;
+                return Ok(());
+            }
+            if dead || matches!(deed, Deed::Move) {
+                prop_assert!(settle_dead(&side, total, lane).is_ok());
+                self.lanes[at] = (if matches!(deed, Deed::Move) { 1 - device } else { device }, 0, false);
+                return Ok(());
+            }
+            match deed {
+                Deed::Take(bytes) if used_before + bytes <= CAP => {
+                    prop_assert_eq!(take(&side, total, lane, bytes, Some(CAP)), Ok(used_before + bytes));
+                    self.lanes[at].1 += bytes;
+                }
+                Deed::Take(bytes) => {
+                    let refused = Err(Refused::Cap { used: used_before });
+                    prop_assert_eq!(take(&side, total, lane, bytes, Some(CAP)), refused);
+                }
+                Deed::Give(bytes) => {
+                    let given = bytes.min(held);
+                    prop_assert_eq!(give(&side, total, lane, bytes), Ok(used_before - given));
+                    self.lanes[at].1 -= given;
+                }
+                Deed::Die(amount, step) => {
+                    let amount = amount.max(-(held as i64));
+                    let _ = apply(&side, total, lane, amount, || Some(CAP), &DiesAt(Cell::new(step)));
+                    let now = used(total) + held - used_before;
+                    prop_assert!([held, held.saturating_add_signed(amount)].contains(&now), "{}", now);
+                    self.lanes[at] = (device, now, true);
+                }
+                Deed::Clean(_) | Deed::Move => {}
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
+
+        #[test]
+        fn any_history_of_takes_gives_deaths_and_moves_leaves_the_books_exact(
+            history in proptest::collection::vec((0..LANES, deed()), 1..120)
+        ) {
+            let totals = [AtomicU64::new(0), AtomicU64::new(0)];
+            let mut books = Books { words: Words::new(LANES), totals, lanes: [(0, 0, false); LANES] };
+            for (at, deed) in history {
+                books.does(at, deed)?;
+                for device in [0, 1] {
+                    prop_assert_eq!(used(&books.totals[device]), books.expected(device), "device {}", device);
+                }
+            }
+            for at in 0..LANES {
+                books.does(at, Deed::Move)?;
+            }
+            prop_assert_eq!((used(&books.totals[0]), used(&books.totals[1]), books.words.held()), (0, 0, 0));
+        }
     }
 }
 

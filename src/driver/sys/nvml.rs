@@ -279,6 +279,10 @@ unsafe extern "C" {
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
+    pub fn nvmlDeviceGetHandleByIndex_v2(index: core::ffi::c_uint, device: *mut nvmlDevice_t)
+    -> nvmlReturn_t;
+}
+unsafe extern "C" {
     pub fn nvmlDeviceGetHandleByUUID(
         uuid: *const core::ffi::c_char,
         device: *mut nvmlDevice_t,
@@ -486,6 +490,13 @@ unsafe extern "C" {
     ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
+    pub fn nvmlDeviceGetMigMode(
+        device: nvmlDevice_t,
+        currentMode: *mut core::ffi::c_uint,
+        pendingMode: *mut core::ffi::c_uint,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
     pub fn nvmlDeviceCreateGpuInstance(
         device: nvmlDevice_t,
         profileId: core::ffi::c_uint,
@@ -520,6 +531,25 @@ unsafe extern "C" {
 }
 unsafe extern "C" {
     pub fn nvmlComputeInstanceDestroy(computeInstance: nvmlComputeInstance_t) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetGpuInstanceId(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetComputeInstanceId(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetMigDeviceHandleByIndex(
+        device: nvmlDevice_t,
+        index: core::ffi::c_uint,
+        migDevice: *mut nvmlDevice_t,
+    ) -> nvmlReturn_t;
+}
+unsafe extern "C" {
+    pub fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
+        migDevice: nvmlDevice_t,
+        device: *mut nvmlDevice_t,
+    ) -> nvmlReturn_t;
 }
 unsafe extern "C" {
     pub fn nvmlDeviceRemoveGpu(pciInfo: *mut nvmlPciInfo_t) -> nvmlReturn_t;

@@ -31,11 +31,14 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
 /// A context of a device is made; `out` is where the driver writes its handle.
 fn create<T>(out: *mut *mut T, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
     let (Quota::On(process), false) = (quota(), out.is_null()) else { return call() };
-    match process.known.of_ordinal(process, ordinal) {
-        // SAFETY: not null, and after success the driver has written to it.
-        Some(device) => process.create_context(device, call, || unsafe { *out } as u64),
-        None => call(),
+    let Some(device) = process.known.of_ordinal(process, ordinal) else { return call() };
+    // SAFETY: not null, and after success the driver has written to it.
+    let context = || unsafe { *out } as u64;
+    let answer = process.create_context(device, call, context);
+    if answer.is_success() {
+        process.known.is_of(context(), device);
     }
+    answer
 }
 
 /// A primary context is retained: made, if nobody had it yet.

@@ -21,7 +21,7 @@ pub(super) fn allocation(
     match quota() {
         Quota::On(process) => match process.known.place(process) {
             Some(place) => charged(process, place),
-            // Without a context the driver says what is wrong.
+            // A device that the region has no room for.
             None => call(),
         },
         Quota::Off => call(),
@@ -56,16 +56,14 @@ pub(super) fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
 #[cold]
 pub(super) fn spilled(bytes: u64, write: impl FnOnce(u64) -> bool) -> CUresult {
     const REFUSED: CUresult = CUresult::CUDA_ERROR_OUT_OF_MEMORY;
-    let (Some(ordinal), Some(allocate)) = (current_device(), cuMemAllocManaged::REAL.get()) else {
-        return REFUSED;
-    };
+    let Some(allocate) = cuMemAllocManaged::REAL.get() else { return REFUSED };
     let mut memory = 0;
     // SAFETY: writes an address to a local.
     let answer = unsafe { allocate(&mut memory, bytes as usize, sys::CU_MEM_ATTACH_GLOBAL) };
     if !answer.is_success() {
         return answer;
     }
-    if prefer_host(memory, bytes as usize, ordinal) && write(memory) {
+    if prefer_host(memory, bytes as usize, current_device()) && write(memory) {
         return answer;
     }
     take_back(memory);

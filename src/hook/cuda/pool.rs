@@ -62,10 +62,11 @@ fn origin(process: &Process, named: Option<Pool>) -> Option<From> {
 }
 
 fn current_pool() -> Option<Pool> {
-    let ordinal = super::current_device()?;
     let mut pool: Pool = null_mut();
     // SAFETY: writes a handle to a local.
-    unsafe { cuDeviceGetMemPool::REAL.get()?(&mut pool, ordinal) }.is_success().then_some(pool)
+    unsafe { cuDeviceGetMemPool::REAL.get()?(&mut pool, super::current_device()) }
+        .is_success()
+        .then_some(pool)
 }
 
 /// The device whose memory a pool deals out; `None` for pools of host memory and those of other processes.

@@ -16,7 +16,7 @@
 #![allow(unsafe_code)]
 
 use super::processes::{nvmlDeviceGetComputeRunningProcesses_v2, nvmlDeviceGetComputeRunningProcesses_v3};
-use super::{SUCCESS, initialise, sys};
+use super::{SUCCESS, handle, initialise, sys};
 use crate::device::Uuid;
 use core::ffi::c_uint;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -45,17 +45,6 @@ pub fn used_by_us(uuid: &Uuid) -> Figure {
         Some(device) => look(device),
         None => Figure::Unknown,
     }
-}
-
-fn handle(uuid: &Uuid) -> Option<nvmlDevice_t> {
-    let find = super::nvmlDeviceGetHandleByUUID::REAL.get()?;
-    let ask = |uuid: &Uuid| {
-        let mut device = core::ptr::null_mut();
-        // SAFETY: writes a handle to a local; the text is a C string.
-        (unsafe { find(uuid.as_c_str().as_ptr(), &mut device) } == SUCCESS).then_some(device)
-    };
-    // CUDA does not tell a MIG instance from a whole device.
-    ask(uuid).or_else(|| ask(&uuid.as_mig()))
 }
 
 fn look(device: nvmlDevice_t) -> Figure {

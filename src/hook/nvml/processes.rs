@@ -10,13 +10,12 @@
 //! rewrites records that NVML has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{SUCCESS, device_index, hooks, sys};
+use super::{SUCCESS, hooks, instances, meant, sys};
+use crate::device::Meant;
+use crate::holders::Holder;
 use crate::process::{Process, Quota, quota};
 use core::ffi::c_uint;
 use sys::{nvmlDevice_t, nvmlProcessInfo_t, nvmlProcessInfo_v1_t, nvmlProcessInfo_v2_t, nvmlReturn_t};
-
-/// No instance: the device is not partitioned.
-const NO_INSTANCE: c_uint = c_uint::MAX;
 
 /// A record of some list of processes.
 pub(super) trait Record {
@@ -28,11 +27,12 @@ pub(super) trait Record {
 
 /// A record that can be made from nothing.
 trait Made: Record {
-    fn made(pid: c_uint, bytes: u64) -> Self;
+    /// The record of a process and the numbers of its instance.
+    fn made(pid: c_uint, bytes: u64, instance: [c_uint; 2]) -> Self;
 }
 
 macro_rules! records {
-    ($($record:ty { $($instance:ident),* };)*) => { $(
+    ($($record:ty),*) => { $(
         impl Record for $record {
             fn pid(&self) -> c_uint {
                 self.pid
@@ -42,50 +42,70 @@ macro_rules! records {
                 self.usedGpuMemory = bytes;
             }
         }
-
-        impl Made for $record {
-            fn made(pid: c_uint, bytes: u64) -> Self {
-                Self { pid, usedGpuMemory: bytes, $($instance: NO_INSTANCE),* }
-            }
-        }
     )* };
 }
 
-records! {
-    nvmlProcessInfo_v1_t {};
-    nvmlProcessInfo_v2_t { gpuInstanceId, computeInstanceId };
+records!(nvmlProcessInfo_v1_t, nvmlProcessInfo_v2_t, sys::nvmlProcessDetail_v1_t);
+
+impl Made for nvmlProcessInfo_v1_t {
+    fn made(pid: c_uint, bytes: u64, _: [c_uint; 2]) -> Self {
+        Self { pid, usedGpuMemory: bytes }
+    }
 }
 
-impl Record for sys::nvmlProcessDetail_v1_t {
-    fn pid(&self) -> c_uint {
-        self.pid
-    }
-
-    fn set_bytes(&mut self, bytes: u64) {
-        self.usedGpuMemory = bytes;
+impl Made for nvmlProcessInfo_v2_t {
+    fn made(pid: c_uint, bytes: u64, [gpu, compute]: [c_uint; 2]) -> Self {
+        Self { pid, usedGpuMemory: bytes, gpuInstanceId: gpu, computeInstanceId: compute }
     }
 }
 
 /// Where the caller's tools see the slice and not the whole device.
 pub(super) fn container(device: nvmlDevice_t) -> Option<(&'static Process, u8)> {
     let Quota::On(process) = quota() else { return None };
-    let index = device_index(process, device, 0)?;
+    let Meant::One(index) = meant(process, device, 0)? else { return None };
     process.shows_slice(index).then_some((process, index))
 }
 
-/// Bytes that a process of the container holds of a device, by its pid; `None` if there is no such process.
-fn held_by(process: &Process, device: u8, pid: c_uint) -> Option<u64> {
+/// Calls `visit` with each process of the container on a device, or on the instances of a split one, and its instance,
+/// until it returns false. Whether the caller's tools see the slice: of a split device the slices of all its instances.
+fn each_own(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) -> bool) -> bool {
+    let Quota::On(process) = quota() else { return false };
+    if meant(process, device, 0) != Some(Meant::Split) {
+        return each_own_of(device, visit);
+    }
+    let (mut some, mut all, mut more) = (false, true, true);
+    instances::each(device, &mut |instance| {
+        let shown = each_own_of(instance, &mut |holder, numbers| {
+            more = more && visit(holder, numbers);
+            more
+        });
+        some |= shown;
+        all &= shown;
+    });
+    some && all
+}
+
+fn each_own_of(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) -> bool) -> bool {
+    let Some((process, index)) = container(device) else { return false };
+    let numbers = instances::numbers(device);
+    process.each_holder(index, &mut |holder| visit(holder, numbers));
+    true
+}
+
+/// Bytes that a process of the container holds of a device, by its pid; `None` if there is no such process. The outer
+/// `None`: the caller's tools see the whole device.
+fn held_by(device: nvmlDevice_t, pid: c_uint) -> Option<Option<u64>> {
     let mut held = None;
-    process.each_holder(device, &mut |holder| {
+    let shown = each_own(device, &mut |holder, _| {
         held = (holder.pid == pid).then(|| holder.bytes());
         held.is_none()
     });
-    held
+    shown.then_some(held)
 }
 
 /// Whether what is told of a process concerns the caller: always where the whole device is seen.
 pub(super) fn is_own(device: nvmlDevice_t, pid: c_uint) -> bool {
-    container(device).is_none_or(|(process, index)| held_by(process, index, pid).is_some())
+    held_by(device, pid).is_none_or(|held| held.is_some())
 }
 
 /// The list of compute processes, by the protocol of NVML's lists: too little room tells how much is needed.
@@ -95,7 +115,9 @@ fn compute<T: Made>(
     infos: *mut T,
     call: impl FnOnce() -> nvmlReturn_t,
 ) -> nvmlReturn_t {
-    let Some((process, index)) = container(device).filter(|_| !count.is_null()) else { return call() };
+    if count.is_null() || !each_own(device, &mut |_, _| false) {
+        return call();
+    }
     // SAFETY: not null, and the caller gives it to NVML, which reads it too.
     let room = unsafe { *count } as usize;
     if infos.is_null() && room > 0 {
@@ -106,10 +128,10 @@ fn compute<T: Made>(
         return answer;
     }
     let mut found = 0usize;
-    process.each_holder(index, &mut |holder| {
+    each_own(device, &mut |holder, instance| {
         if found < room {
             // SAFETY: below the count that the caller gave, in an array that is not null.
-            unsafe { infos.wrapping_add(found).write(T::made(holder.pid, holder.bytes())) };
+            unsafe { infos.wrapping_add(found).write(T::made(holder.pid, holder.bytes(), instance)) };
         }
         found = found.saturating_add(1);
         true
@@ -121,11 +143,11 @@ fn compute<T: Made>(
 
 /// Leaves of the driver's entries those of the container, with the sizes of the books. How many they are.
 pub(super) fn keep_own<T: Record>(device: nvmlDevice_t, entries: &mut [T]) -> usize {
-    let Some((process, index)) = container(device) else { return entries.len() };
     let mut kept = 0usize;
     for at in 0..entries.len() {
         let Some(pid) = entries.get(at).map(Record::pid) else { break };
-        if let Some(bytes) = held_by(process, index, pid) {
+        let Some(held) = held_by(device, pid) else { return entries.len() };
+        if let Some(bytes) = held {
             if let Some((front, [from, ..])) = entries.split_at_mut_checked(at)
                 && let Some(to) = front.get_mut(kept)
             {
