@@ -245,6 +245,17 @@ static void a_stream_waits_for_a_value_and_writes_one(void)
     ok(cuStreamSynchronize(first));
     same(words[4], 1);
 
+    /* What stands behind a value moves after it. */
+    words[5] = 0;
+    ok(cuStreamWaitValue32(first, at + 20, 1, CU_STREAM_WAIT_VALUE_EQ));
+    ok(cuMemsetD32Async(number, 77, 1, first));
+    ok(cuMemcpyDtoHAsync((void *)&words[6], number, 4, first));
+    usleep(2000);
+    words[6] = 5;
+    words[5] = 1;
+    ok(cuStreamSynchronize(first));
+    same(words[6], 77);
+
     /* Comparisons that hold, and a counter that has run over. */
     words[0] = 0x80000001u;
     ok(cuStreamWaitValue32(first, at, 0x7FFFFFFFu, CU_STREAM_WAIT_VALUE_GEQ));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::time::Duration;
 
+use crate::op::{self, Op};
 use crate::time::Mark;
 use crate::values::Value;
 
@@ -20,6 +21,9 @@ pub enum Function {
     Write(Value),
     /// One that it waits for, and by which comparison.
     Await(Value, u32),
+    /// Bytes that are moved behind one of these.
+    Copy(op::Copy),
+    Fill(op::Fill),
 }
 
 /// A call that a client asked for, with its argument.
@@ -43,6 +47,11 @@ static CHANGED: Condvar = Condvar::new();
 const LOOK: Duration = Duration::from_micros(200);
 
 impl HostOp {
+    /// Whether bytes behind it have to wait for it: it is about a value in memory, or stands behind such a one.
+    pub fn holds_bytes_up(&self) -> bool {
+        !self.is_done() && !matches!(self.call.function, Function::Plain(_) | Function::Callback(..))
+    }
+
     /// Whether its time has come.
     fn is_ready(&self) -> bool {
         let holds = |function| !matches!(function, Function::Await(value, how) if !value.holds(how));
@@ -97,6 +106,8 @@ fn serve() {
             Function::Callback(function, stream) => function(stream, 0, data),
             Function::Write(value) => value.write(),
             Function::Await(..) => {}
+            Function::Copy(copy) => Op::Copy(copy).perform(),
+            Function::Fill(fill) => Op::Fill(fill).perform(),
         }
         let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         op.done.store(true, Release);

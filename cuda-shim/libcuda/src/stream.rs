@@ -269,9 +269,21 @@ pub fn submit(lane: Lane, handle: Handle<Stream>, op: Op) -> Outcome<Option<Mark
             op.touch(&mut world);
         }
     }
+    // Behind values that are still to come, bytes move in their turn.
+    let held_up = world.streams.get(stream)?.line.hosts.iter().any(|host| host.holds_bytes_up());
+    let later = match op {
+        Op::Copy(copy) if held_up => Some(Function::Copy(copy)),
+        Op::Fill(fill) if held_up => Some(Function::Fill(fill)),
+        _ => None,
+    };
+    if let Some(function) = later {
+        world.call_host(stream, HostCall { function, data: 0 }, None)?;
+    }
     let mark = world.stream_mark(stream)?;
     drop(world);
-    op.perform();
+    if later.is_none() {
+        op.perform();
+    }
     Ok(Some(mark))
 }
 
