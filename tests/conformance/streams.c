@@ -305,7 +305,7 @@ static void a_batch_of_values_is_done_in_its_order(void)
 static void values_are_captured_and_written_at_each_launch(void)
 {
     volatile unsigned *words;
-    CUdeviceptr at;
+    CUdeviceptr at, number;
     CUstream stream;
     CUgraph graph;
     CUgraphExec exec;
@@ -333,6 +333,20 @@ static void values_are_captured_and_written_at_each_launch(void)
         ok(cuStreamSynchronize(stream));
         same(words[0], 6);
     }
+
+    /* Bytes between two values are moved between them. */
+    ok(cuMemAlloc(&number, 4));
+    ok(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    ok(cuStreamWriteValue32(stream, number, 1, 0));
+    ok(cuMemcpyDtoHAsync((void *)&words[1], number, 4, stream));
+    ok(cuStreamWriteValue32(stream, number, 2, 0));
+    ok(cuMemcpyDtoHAsync((void *)&words[2], number, 4, stream));
+    ok(cuStreamEndCapture(stream, &graph));
+    ok(cuGraphInstantiate(&exec, graph, 0));
+    ok(cuGraphLaunch(exec, stream));
+    ok(cuStreamSynchronize(stream));
+    same(words[1], 1);
+    same(words[2], 2);
 }
 
 const struct promise streams[] = {

@@ -33,6 +33,13 @@ pub struct HostCall {
     pub data: usize,
 }
 
+impl HostCall {
+    /// Whether it is about a value in memory, or stands behind such a one.
+    pub fn holds_bytes_up(&self) -> bool {
+        !matches!(self.function, Function::Plain(_) | Function::Callback(..))
+    }
+}
+
 /// A call in a stream.
 pub struct HostOp {
     call: HostCall,
@@ -47,9 +54,9 @@ static CHANGED: Condvar = Condvar::new();
 const LOOK: Duration = Duration::from_micros(200);
 
 impl HostOp {
-    /// Whether bytes behind it have to wait for it: it is about a value in memory, or stands behind such a one.
+    /// Whether bytes behind it have to wait for it.
     pub fn holds_bytes_up(&self) -> bool {
-        !self.is_done() && !matches!(self.call.function, Function::Plain(_) | Function::Callback(..))
+        !self.is_done() && self.call.holds_bytes_up()
     }
 
     /// Whether its time has come.

@@ -234,6 +234,12 @@ impl World {
         self.extend(handle, seat.now() + due.saturating_sub(clock_ns()))
     }
 
+    /// Whether a stream has values before it that are still to come.
+    #[inline]
+    pub fn holds_bytes_up(&self, handle: Handle<Stream>) -> Outcome<bool> {
+        Ok(self.streams.get(handle)?.line.hosts.iter().any(|host| host.holds_bytes_up()))
+    }
+
     /// Has a host function run at the end of a stream.
     pub fn call_host(&mut self, handle: Handle<Stream>, call: HostCall, time: Option<u64>) -> Outcome {
         let mut due = self.stream_mark(handle)?;
@@ -270,14 +276,9 @@ pub fn submit(lane: Lane, handle: Handle<Stream>, op: Op) -> Outcome<Option<Mark
         }
     }
     // Behind values that are still to come, bytes move in their turn.
-    let held_up = world.streams.get(stream)?.line.hosts.iter().any(|host| host.holds_bytes_up());
-    let later = match op {
-        Op::Copy(copy) if held_up => Some(Function::Copy(copy)),
-        Op::Fill(fill) if held_up => Some(Function::Fill(fill)),
-        _ => None,
-    };
-    if let Some(function) = later {
-        world.call_host(stream, HostCall { function, data: 0 }, None)?;
+    let later = if world.holds_bytes_up(stream)? { op.as_call() } else { None };
+    if let Some(call) = later {
+        world.call_host(stream, call, None)?;
     }
     let mark = world.stream_mark(stream)?;
     drop(world);
