@@ -245,6 +245,17 @@ static void a_stream_waits_for_a_value_and_writes_one(void)
     ok(cuStreamSynchronize(first));
     same(words[4], 1);
 
+    /* What stands behind a value moves after it. */
+    words[5] = 0;
+    ok(cuStreamWaitValue32(first, at + 20, 1, CU_STREAM_WAIT_VALUE_EQ));
+    ok(cuMemsetD32Async(number, 77, 1, first));
+    ok(cuMemcpyDtoHAsync((void *)&words[6], number, 4, first));
+    usleep(2000);
+    words[6] = 5;
+    words[5] = 1;
+    ok(cuStreamSynchronize(first));
+    same(words[6], 77);
+
     /* Comparisons that hold, and a counter that has run over. */
     words[0] = 0x80000001u;
     ok(cuStreamWaitValue32(first, at, 0x7FFFFFFFu, CU_STREAM_WAIT_VALUE_GEQ));
@@ -320,7 +331,7 @@ static void a_batch_of_values_is_done_in_its_order(void)
 static void values_are_captured_and_written_at_each_launch(void)
 {
     volatile unsigned *words;
-    CUdeviceptr at;
+    CUdeviceptr at, number;
     CUstream stream;
     CUgraph graph;
     CUgraphExec exec;
@@ -348,6 +359,20 @@ static void values_are_captured_and_written_at_each_launch(void)
         ok(cuStreamSynchronize(stream));
         same(words[0], 6);
     }
+
+    /* Bytes between two values are moved between them. */
+    ok(cuMemAlloc(&number, 4));
+    ok(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    ok(cuStreamWriteValue32(stream, number, 1, 0));
+    ok(cuMemcpyDtoHAsync((void *)&words[1], number, 4, stream));
+    ok(cuStreamWriteValue32(stream, number, 2, 0));
+    ok(cuMemcpyDtoHAsync((void *)&words[2], number, 4, stream));
+    ok(cuStreamEndCapture(stream, &graph));
+    ok(cuGraphInstantiate(&exec, graph, 0));
+    ok(cuGraphLaunch(exec, stream));
+    ok(cuStreamSynchronize(stream));
+    same(words[1], 1);
+    same(words[2], 2);
 }
 
 const struct promise streams[] = {

@@ -21,17 +21,9 @@ pub enum Function {
     Write(Value),
     /// One that it waits for, and by which comparison.
     Await(Value, u32),
-    /// Bytes that are moved behind such values.
+    /// Bytes that are moved behind one of these.
     Copy(op::Copy),
-    /// The same of a pattern.
     Fill(op::Fill),
-}
-
-impl Function {
-    /// Whether what comes later in the stream may meet its bytes.
-    fn is_about_memory(self) -> bool {
-        !matches!(self, Self::Plain(_) | Self::Callback(..))
-    }
 }
 
 /// A call that a client asked for, with its argument.
@@ -39,6 +31,13 @@ impl Function {
 pub struct HostCall {
     pub function: Function,
     pub data: usize,
+}
+
+impl HostCall {
+    /// Whether it is about a value in memory, or stands behind such a one.
+    pub fn holds_bytes_up(&self) -> bool {
+        !matches!(self.function, Function::Plain(_) | Function::Callback(..))
+    }
 }
 
 /// A call in a stream.
@@ -55,15 +54,15 @@ static CHANGED: Condvar = Condvar::new();
 const LOOK: Duration = Duration::from_micros(200);
 
 impl HostOp {
+    /// Whether bytes behind it have to wait for it.
+    pub fn holds_bytes_up(&self) -> bool {
+        !self.is_done() && self.call.holds_bytes_up()
+    }
+
     /// Whether its time has come.
     fn is_ready(&self) -> bool {
         let holds = |function| !matches!(function, Function::Await(value, how) if !value.holds(how));
         self.due.is_done() && holds(self.call.function)
-    }
-
-    /// Whether bytes that are moved later in the stream must wait for it.
-    pub fn holds_memory(&self) -> bool {
-        self.call.function.is_about_memory() && !self.is_done()
     }
 
     /// Whether it has returned.

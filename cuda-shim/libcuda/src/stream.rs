@@ -234,15 +234,10 @@ impl World {
         self.extend(handle, seat.now() + due.saturating_sub(clock_ns()))
     }
 
-    /// Bytes are moved at once, but not before values that the stream still writes or waits for: what moves them then.
-    fn behind_values(&self, handle: Handle<Stream>, op: Op) -> Outcome<Option<Function>> {
-        let function = match op {
-            Op::Copy(copy) => Function::Copy(copy),
-            Op::Fill(fill) => Function::Fill(fill),
-            _ => return Ok(None),
-        };
-        let waits = self.stream_mark(handle)?.hosts.iter().any(|host| host.holds_memory());
-        Ok(waits.then_some(function))
+    /// Whether a stream has values before it that are still to come.
+    #[inline]
+    pub fn holds_bytes_up(&self, handle: Handle<Stream>) -> Outcome<bool> {
+        Ok(self.streams.get(handle)?.line.hosts.iter().any(|host| host.holds_bytes_up()))
     }
 
     /// Has a host function run at the end of a stream.
@@ -273,17 +268,17 @@ pub fn submit(lane: Lane, handle: Handle<Stream>, op: Op) -> Outcome<Option<Mark
     if capture::intercept(&mut world, stream, op)? {
         return Ok(None);
     }
-    let mut later = None;
     match op {
         Op::Host(call) => world.call_host(stream, call, None)?,
         _ => {
-            later = world.behind_values(stream, op)?;
             world.lay_out(stream, op.duration(), 0)?;
             op.touch(&mut world);
         }
     }
-    if let Some(function) = later {
-        world.call_host(stream, HostCall { function, data: 0 }, None)?;
+    // Behind values that are still to come, bytes move in their turn.
+    let later = if world.holds_bytes_up(stream)? { op.as_call() } else { None };
+    if let Some(call) = later {
+        world.call_host(stream, call, None)?;
     }
     let mark = world.stream_mark(stream)?;
     drop(world);

@@ -1,6 +1,6 @@
 //! Values in memory that streams write and wait for. A value is really written when its time in the stream has come, and a
-//! wait ends when the memory says so; what follows it is laid out in time as if it had not waited, but bytes that are moved
-//! behind it are moved then.
+//! wait ends when the memory says so. What follows it is laid out in time as if it had not waited; bytes, which otherwise
+//! move when the call is made, then move in their turn.
 //!
 //! # Safety
 //! Exports symbols.
