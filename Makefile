@@ -42,6 +42,11 @@ lint: ## formatting and clippy, warnings are errors
 bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the data in bench/runs/name, PEER=library compares)
 	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN)) $(if $(PEER),--peer $(PEER))
 
+.PHONY: bench-accuracy
+bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, FULL=1: hours, PEER=library [PEER_ENV="A=B"])
+	@$(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(RUN),--json bench/runs/$(RUN)) \
+	    $(if $(PEER),--peer $(PEER)) $(if $(PEER_ENV),--peer-env "$(PEER_ENV)")
+
 .PHONY: release
 release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and later
 	scripts/release $(ARCH)-unknown-linux-gnu.$(GLIBC) dist

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use gpuquota_bench::{machine, median};
+
 use crate::measure::{Goal, Row};
 
 /// The table, in Markdown: medians, what the library adds, and the goal.
@@ -49,16 +51,6 @@ pub fn write(folder: &Path, rows: &[Row], table: &str) -> std::io::Result<()> {
     std::fs::write(folder.join("README.md"), format!("{}\n\n{}", machine(), table))
 }
 
-/// What the figures were taken on, in one line.
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let (cpus, kernel) = (read("/proc/cpuinfo"), read("/proc/sys/kernel/osrelease"));
-    let models: Vec<_> = cpus.lines().filter(|line| line.starts_with("model name")).collect();
-    let model =
-        models.first().and_then(|line| line.split_once(": ")).map_or("unknown CPU", |(_, model)| model);
-    format!("{} CPUs, {model}, Linux {}, on the simulated H100.", models.len(), kernel.trim())
-}
-
 /// What the library adds: the median of the differences, each taken within one round.
 fn added(row: &Row) -> f64 {
     difference(&row.with, &row.without)
@@ -71,12 +63,6 @@ fn times(row: &Row) -> f64 {
 
 fn difference(with: &[f64], without: &[f64]) -> f64 {
     median(&with.iter().zip(without).map(|(with, without)| with - without).collect::<Vec<_>>())
-}
-
-fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn time(ns: f64) -> String {

@@ -264,6 +264,32 @@ static void a_stream_waits_for_a_value_and_writes_one(void)
     ok(cuStreamSynchronize(first));
 }
 
+static void what_is_moved_behind_a_value_is_moved_behind_it(void)
+{
+    volatile unsigned *words;
+    CUdeviceptr at, memory;
+    CUstream stream;
+    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
+        cannot("the device has no operations on memory in streams");
+    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
+    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
+    memset((void *)words, 0, 4096);
+    ok(cuMemAlloc(&memory, 8));
+    ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    for (unsigned i = 1; i <= 20; i++) {
+        ok(cuStreamWriteValue32(stream, memory, i, 0));
+        ok(cuStreamWaitValue32(stream, memory, i, CU_STREAM_WAIT_VALUE_EQ));
+        ok(cuStreamWaitValue32(stream, at, i, CU_STREAM_WAIT_VALUE_EQ));
+        ok(cuMemsetD32Async(memory, 100 + i, 1, stream));
+        ok(cuMemcpyDtoDAsync(at + 4, memory, 4, stream));
+        usleep(300);
+        holds(words[1] != 100 + i);
+        words[0] = i;
+        ok(cuStreamSynchronize(stream));
+        same(words[1], 100 + i);
+    }
+}
+
 static void a_batch_of_values_is_done_in_its_order(void)
 {
     volatile unsigned *words;
@@ -363,6 +389,7 @@ const struct promise streams[] = {
     PROMISE(streams_tell_what_they_are),
     PROMISE(a_full_launch_queue_blocks),
     PROMISE(a_stream_waits_for_a_value_and_writes_one),
+    PROMISE(what_is_moved_behind_a_value_is_moved_behind_it),
     PROMISE(a_batch_of_values_is_done_in_its_order),
     PROMISE(values_are_captured_and_written_at_each_launch),
     { 0 },

@@ -35,6 +35,13 @@ impl Agent {
         self.address
     }
 
+    /// SIGSTOP: it is there and does nothing any more.
+    pub fn stop(&self) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-STOP", &pid]).status();
+        assert!(status.is_ok_and(|status| status.success()), "the agent is a child of ours");
+    }
+
     /// What it answers to `GET /metrics`, headers included.
     pub fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.address).expect("the agent listens");

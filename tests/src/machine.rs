@@ -199,6 +199,13 @@ impl Truth {
         number(&self.0["devices"][device], key)
     }
 
+    /// How long kernels of these processes have had device 0, in nanoseconds; of the dead too.
+    pub fn busy_ns_of(&self, pids: &[i64]) -> i64 {
+        let processes = self.0["devices"][0]["processes"].as_array().into_iter().flatten();
+        let theirs = processes.filter(|process| pids.iter().any(|pid| process["pid"] == *pid));
+        theirs.map(|process| number(process, "busy_ns")).sum()
+    }
+
     /// The device's clock in nanoseconds at the moment of asking.
     pub fn clock_ns(&self) -> i64 {
         number(&self.0, "clock_ns")

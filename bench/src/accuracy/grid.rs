@@ -1,0 +1,96 @@
+//! Which cells are run.
+
+use crate::cell::{Cell, Event, GRAPH, Kernels};
+
+const US: u64 = 1_000;
+const MS: u64 = 1_000_000;
+
+const SHARES: [u32; 7] = [5, 10, 25, 30, 50, 75, 90];
+const MIX: Kernels = Kernels::Mix(&[10 * US, 200 * US, 3 * MS, 20 * MS]);
+
+/// A few short ones, for the tests.
+pub fn quick() -> Vec<Cell> {
+    let cell = |kernels, way, share| Cell::new(kernels, way, share).seconds(3);
+    vec![
+        cell(Kernels::Each(MS), "async", 30),
+        cell(Kernels::Around(500 * US), "streams", 50),
+        cell(Kernels::Each(MS), GRAPH, 25).processes(2),
+        cell(Kernels::Each(2 * MS), "sync", 10),
+    ]
+}
+
+/// Each question with a few cells, in a quarter of an hour; or all cells there are, in some hours.
+pub fn cells(full: bool) -> Vec<Cell> {
+    if full { grid() } else { [by_length(), by_way(), by_company(), by_event()].concat() }
+}
+
+fn by_length() -> Vec<Cell> {
+    let lengths = [5 * US, 50 * US, MS, 5 * MS, 20 * MS].map(Kernels::Each);
+    let mut cells = Vec::new();
+    for share in [10, 30, 75] {
+        cells.extend(lengths.iter().map(|length| Cell::new(length.clone(), "async", share)));
+    }
+    cells.extend([100 * MS, 500 * MS].map(|length| Cell::new(Kernels::Each(length), "async", 30)));
+    cells.extend([5, 25, 50, 90].map(|share| Cell::new(Kernels::Each(MS), "async", share)));
+    for kernels in [Kernels::Around(MS), MIX] {
+        cells.extend([30, 75].map(|share| Cell::new(kernels.clone(), "async", share)));
+    }
+    cells
+}
+
+fn by_way() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for way in ["sync", "streams", GRAPH] {
+        for kernels in [Kernels::Each(50 * US), Kernels::Around(MS), Kernels::Each(5 * MS)] {
+            cells.push(Cell::new(kernels, way, 30));
+        }
+        cells.push(Cell::new(Kernels::Each(5 * MS), way, 75));
+    }
+    cells
+}
+
+fn by_company() -> Vec<Cell> {
+    let one = |length| Cell::new(Kernels::Each(length), "async", 30);
+    let mut cells = Vec::new();
+    for processes in [2, 8] {
+        cells.extend([MS, 20 * MS].map(|length| one(length).processes(processes)));
+        cells.push(Cell::new(Kernels::Around(MS), "streams", 50).processes(processes));
+    }
+    for shares in [&[50, 50][..], &[10, 90], &[25, 25, 25, 25]] {
+        cells.extend([MS, 5 * MS].map(|length| one(length).containers(shares)));
+    }
+    cells
+}
+
+fn by_event() -> Vec<Cell> {
+    let one = || Cell::new(Kernels::Each(MS), "async", 30);
+    vec![
+        one().event(Event::LimitChanged(60)),
+        one().event(Event::LimitChanged(10)),
+        one().processes(2).event(Event::Killed),
+        one().event(Event::AgentStopped),
+    ]
+}
+
+fn grid() -> Vec<Cell> {
+    let lengths = [5 * US, 50 * US, 500 * US, 5 * MS, 50 * MS, 500 * MS];
+    let lengths =
+        lengths.map(Kernels::Each).into_iter().chain([Kernels::Around(MS), Kernels::Around(20 * MS), MIX]);
+    let mut cells = Vec::new();
+    for kernels in lengths {
+        for share in SHARES {
+            for way in ["sync", "async", "streams", GRAPH] {
+                let cell = || Cell::new(kernels.clone(), way, share);
+                cells.extend([1, 2, 8].map(|processes| cell().processes(processes)));
+            }
+        }
+        let one = || Cell::new(kernels.clone(), "async", 30);
+        cells.extend([&[50, 50][..], &[10, 90], &[25, 25, 25, 25]].map(|shares| one().containers(shares)));
+        cells.extend([
+            one().event(Event::LimitChanged(60)),
+            one().processes(2).event(Event::Killed),
+            one().event(Event::AgentStopped),
+        ]);
+    }
+    cells
+}

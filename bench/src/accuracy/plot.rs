@@ -1,0 +1,60 @@
+//! A picture: what a container has of each tenth of a second, where it should have the same of all.
+
+use std::fmt::Write as _;
+
+use crate::Row;
+use crate::run::Figures;
+
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 110.0;
+const LEFT: f64 = 40.0;
+/// Panels: the first cells of one container at its share that were run.
+const PANELS: usize = 8;
+
+/// The first round of some cells, over time; ours in black, the peer's in red, the share as a line.
+pub fn svg(rows: &[Row<'_>]) -> String {
+    let plain = |row: &&Row<'_>| row.cell.shares == [30] && !row.ours.is_empty();
+    let rows: Vec<_> = rows.iter().filter(plain).take(PANELS).collect();
+    let height = rows.len() as f64 * (HEIGHT + 30.0) + 10.0;
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+        WIDTH + LEFT + 20.0
+    );
+    for (at, row) in rows.iter().enumerate() {
+        panel(&mut text, 20.0 + at as f64 * (HEIGHT + 30.0), row);
+    }
+    text + "</svg>\n"
+}
+
+fn panel(text: &mut String, top: f64, row: &Row<'_>) {
+    let y = |percent: f64| top + HEIGHT * (1.0 - percent.clamp(0.0, 100.0) / 100.0);
+    let share = y(row.cell.share(0));
+    let right = LEFT + WIDTH;
+    let peers = if row.peer.is_empty() { "" } else { "; red: the peer" };
+    let lines = format!(
+        "<text x=\"{LEFT}\" y=\"{}\">{}{peers}</text>\n\
+         <rect x=\"{LEFT}\" y=\"{top}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#ccc\"/>\n\
+         <line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{share}\" y2=\"{share}\" stroke=\"#2a7\"/>\n\
+         <text x=\"4\" y=\"{}\">100%</text><text x=\"4\" y=\"{}\">0%</text>\n",
+        top - 5.0,
+        row.cell.name(),
+        top + 9.0,
+        top + HEIGHT
+    );
+    text.push_str(&lines);
+    for (rounds, colour) in [(&row.peer, "#c33"), (&row.ours, "#000")] {
+        rounds.first().into_iter().for_each(|figures| curve(text, figures, colour, y));
+    }
+}
+
+fn curve(text: &mut String, figures: &Figures, colour: &str, y: impl Fn(f64) -> f64) {
+    let step = WIDTH / figures.timeline.len().max(1) as f64;
+    let points = figures.timeline.iter().enumerate().fold(String::new(), |mut points, (at, percent)| {
+        write!(points, "{:.1},{:.1} ", LEFT + (at as f64 + 0.5) * step, y(*percent))
+            .expect("a String takes all");
+        points
+    });
+    let line = format!("<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\"/>\n", points.trim_end());
+    text.push_str(&line);
+}

@@ -1,0 +1,170 @@
+//! Runs a cell and asks the device every tenth of a second how much of its time each container has had.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gpuquota_promises::{Agent, Machine, Program, Scratch, Setting};
+
+use crate::cell::{Cell, Event};
+
+/// How often the device is asked.
+const STEP: Duration = Duration::from_millis(100);
+const SECOND: f64 = 1e9;
+
+/// HAMi's variables, under which its library and those made after it take a share.
+const HAMI: &str = "CUDA_DEVICE_SM_LIMIT={cores} CUDA_DEVICE_MEMORY_SHARED_CACHE={region} \
+                    GPU_CORE_UTILIZATION_POLICY=force LIBCUDA_LOG_LEVEL=0";
+
+/// A library that holds programs to a share, and how it is told.
+pub struct Library {
+    /// `None` for ours.
+    peer: Option<(PathBuf, String)>,
+}
+
+impl Library {
+    pub fn ours() -> Self {
+        Self { peer: None }
+    }
+
+    pub fn peer(path: PathBuf, variables: Option<&str>) -> Self {
+        Self { peer: Some((path, variables.unwrap_or(HAMI).to_owned())) }
+    }
+
+    /// A container on a machine.
+    fn container<'m>(&self, machine: &'m Machine, cores: u32, home: &Scratch) -> Setting<'m> {
+        let Some((path, variables)) = &self.peer else { return machine.quota().cores(cores) };
+        let region = home.path().join("peer.cache").display().to_string();
+        let setting = machine.bare().preloading(path.clone(), true);
+        variables.split_whitespace().filter_map(|word| word.split_once('=')).fold(
+            setting,
+            |setting, (name, value)| {
+                setting.with(name, value.replace("{cores}", &cores.to_string()).replace("{region}", &region))
+            },
+        )
+    }
+}
+
+/// What one run of a cell showed.
+#[derive(Clone, Default)]
+pub struct Figures {
+    /// Of each container, what it had of the time, in percent.
+    pub means: Vec<f64>,
+    /// The largest error of any window of a second in any container, in points.
+    pub window: f64,
+    /// How busy the device was, in percent.
+    pub busy: f64,
+    /// Nanoseconds that 99 of 100 launches took at most, of the slowest process.
+    pub p99_ns: f64,
+    /// What the first container had of each tenth of a second, in percent.
+    pub timeline: Vec<f64>,
+}
+
+/// Nanoseconds of the device's clock, and busy ones of each container.
+type Sample = (f64, Vec<f64>);
+
+/// Runs a cell once under a library.
+pub fn run(cell: &Cell, library: &Library) -> Figures {
+    let machine = Machine::new("H100");
+    let homes: Vec<_> = cell.shares.iter().map(|_| Scratch::new()).collect();
+    let containers: Vec<_> = cell
+        .shares
+        .iter()
+        .zip(&homes)
+        .map(|(share, home)| library.container(&machine, *share, home))
+        .collect();
+    watch(&machine, cell, &containers)
+}
+
+/// How busy the same programs keep the device without any limit, in percent.
+pub fn uncapped(cell: &Cell) -> f64 {
+    let short = Cell { seconds: 1, event: Event::Nothing, ..cell.clone() };
+    let machine = Machine::new("H100");
+    let containers: Vec<_> = cell.shares.iter().map(|_| machine.bare()).collect();
+    watch(&machine, &short, &containers).busy
+}
+
+fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures {
+    let lasts = cell.settling() + Duration::from_secs(cell.seconds + 1);
+    let seconds = format!("{:.1}", lasts.as_secs_f64());
+    let ahead = cell.ahead().to_string();
+    let arguments = [&cell.kernels.names(), seconds.as_str(), cell.way, &ahead];
+    let agent = (cell.event == Event::AgentStopped).then(|| Agent::start(containers[0].home()));
+    let start = |container: &Setting<'_>| -> Vec<Program> {
+        let one = || container.start("accuracy", &arguments).patient(lasts * 3 + Duration::from_secs(60));
+        (0..cell.processes).map(|_| one()).collect()
+    };
+    let mut programs: Vec<Vec<Program>> = containers.iter().map(start).collect();
+    let pids: Vec<Vec<i64>> = programs
+        .iter_mut()
+        .map(|container| container.iter_mut().map(|one| one.wait_for("ready")).collect())
+        .collect();
+    thread::sleep(cell.settling() / 2);
+    match cell.event {
+        Event::Nothing => {}
+        Event::LimitChanged(share) => _ = containers[0].limit(&["--cores", &share.to_string()]).success(),
+        Event::Killed => _ = programs[0].pop().map(Program::kill),
+        Event::AgentStopped => agent.iter().for_each(Agent::stop),
+    }
+    thread::sleep(cell.settling() / 2);
+    let samples = samples(machine, &pids, Duration::from_secs(cell.seconds));
+    let ended = programs.into_iter().flatten().map(|one| one.finish().success().value("p99_ns") as f64);
+    Figures { p99_ns: ended.fold(0.0, f64::max), ..figures(cell, &samples) }
+}
+
+fn samples(machine: &Machine, pids: &[Vec<i64>], over: Duration) -> Vec<Sample> {
+    let start = Instant::now();
+    let mut samples = Vec::new();
+    while start.elapsed() <= over + STEP {
+        let truth = machine.truth();
+        let busy = pids.iter().map(|pids| truth.busy_ns_of(pids) as f64).collect();
+        samples.push((truth.clock_ns() as f64, busy));
+        thread::sleep(STEP.saturating_sub(start.elapsed().saturating_sub(STEP * (samples.len() as u32 - 1))));
+    }
+    samples
+}
+
+fn figures(cell: &Cell, samples: &[Sample]) -> Figures {
+    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Figures::default() };
+    let used = |from: &Sample, to: &Sample, at: usize| 100.0 * (to.1[at] - from.1[at]) / (to.0 - from.0);
+    let containers = 0..cell.shares.len();
+    let error = |from: &Sample| {
+        let to = samples.iter().find(|to| to.0 - from.0 >= 0.98 * SECOND)?;
+        Some(containers.clone().map(|at| (used(from, to, at) - cell.share(at)).abs()).fold(0.0, f64::max))
+    };
+    let means: Vec<_> = containers.clone().map(|at| used(first, last, at)).collect();
+    Figures {
+        window: samples.iter().filter_map(error).fold(0.0, f64::max),
+        busy: means.iter().sum(),
+        means,
+        p99_ns: 0.0,
+        timeline: samples.windows(2).map(|pair| used(&pair[0], &pair[1], 0)).collect(),
+    }
+}
+
+/// A program without a limit: launches with the library, and without.
+pub struct Loss {
+    pub name: &'static str,
+    pub without: Vec<f64>,
+    pub with: Vec<f64>,
+}
+
+/// What the library takes of the throughput of programs that have no share.
+pub fn losses() -> Vec<Loss> {
+    let loads = [("5 us, async", "busy_5us", "64"), ("1 ms, async", "busy_1ms", "40")];
+    loads
+        .map(|(name, kernel, ahead)| {
+            let mut loss = Loss { name, without: Vec::new(), with: Vec::new() };
+            for _ in 0..5 {
+                let machine = Machine::new("H100");
+                let launches = |setting: Setting<'_>| {
+                    let outcome = setting.run("accuracy", &[kernel, "3", "async", ahead]).success();
+                    outcome.value("launches") as f64
+                };
+                loss.without.push(launches(machine.bare()));
+                loss.with.push(launches(machine.quota().memory("40GiB")));
+            }
+            loss
+        })
+        .into()
+}
