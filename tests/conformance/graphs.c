@@ -258,6 +258,58 @@ static void a_circle_is_no_graph(void)
         holds(cuGraphInstantiateWithFlags(&exec, graph, 0) != CUDA_SUCCESS);
 }
 
+static volatile int destroyed;
+
+static void CUDA_CB destroy(void *object)
+{
+    *(volatile int *)object += 1;
+}
+
+/* Destructors run on a thread of the driver, some time later. */
+static int after_a_while(int wanted)
+{
+    for (int i = 0; i < 1000 && destroyed != wanted; i++)
+        usleep(1000);
+    return destroyed;
+}
+
+static void a_graph_keeps_objects_of_its_caller_alive(void)
+{
+    CUuserObject object, other;
+    CUgraph graph, copy;
+    CUgraphExec exec;
+    ok(cuGraphCreate(&graph, 0));
+    ok(cuUserObjectCreate(&object, (void *)&destroyed, destroy, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+    ok(cuGraphRetainUserObject(graph, object, 1, CU_GRAPH_USER_OBJECT_MOVE));
+    ok(cuGraphClone(&copy, graph));
+    ok(cuGraphInstantiate(&exec, copy, 0));
+    ok(cuGraphDestroy(graph));
+    ok(cuGraphDestroy(copy));
+    ok(cuGraphLaunch(exec, NULL));
+    ok(cuCtxSynchronize());
+    usleep(5000);
+    same(destroyed, 0);
+    ok(cuGraphExecDestroy(exec));
+    same(after_a_while(1), 1);
+
+    /* References of the caller count as well. */
+    ok(cuGraphCreate(&graph, 0));
+    ok(cuUserObjectCreate(&other, (void *)&destroyed, destroy, 2, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC));
+    ok(cuGraphRetainUserObject(graph, other, 3, 0));
+    ok(cuUserObjectRelease(other, 1));
+    ok(cuGraphReleaseUserObject(graph, other, 3));
+    same(cuGraphReleaseUserObject(graph, other, 1), CUDA_ERROR_INVALID_VALUE);
+    usleep(5000);
+    same(destroyed, 1);
+    ok(cuUserObjectRetain(other, 1));
+    ok(cuUserObjectRelease(other, 2));
+    same(after_a_while(2), 2);
+    same(cuUserObjectRelease(other, 1), CUDA_ERROR_INVALID_VALUE);
+    same(cuUserObjectCreate(&other, NULL, NULL, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC), CUDA_ERROR_INVALID_VALUE);
+    same(cuUserObjectCreate(&other, NULL, destroy, 1, 0), CUDA_ERROR_INVALID_VALUE);
+    same(cuUserObjectCreate(&other, NULL, destroy, 0, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC), CUDA_ERROR_INVALID_VALUE);
+}
+
 const struct promise graphs[] = {
     PROMISE(branches_run_side_by_side_and_chains_one_after_the_other),
     PROMISE(an_executable_graph_does_not_change_with_its_graph),
@@ -266,6 +318,7 @@ const struct promise graphs[] = {
     PROMISE(an_update_takes_new_work_over_and_refuses_another_shape),
     PROMISE(a_graph_within_a_graph_is_a_copy),
     PROMISE(a_circle_is_no_graph),
+    PROMISE(a_graph_keeps_objects_of_its_caller_alive),
     PROMISE(graph_memory_outlives_the_graph_that_it_was_instantiated_from),
     PROMISE(graph_memory_that_was_not_freed_forbids_the_next_launch),
     PROMISE(graph_memory_has_one_executable_graph_at_a_time),

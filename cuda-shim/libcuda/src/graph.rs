@@ -1,11 +1,12 @@
 //! Graphs: work that is written down once and launched as one.
 //!
 //! Rooms: [`nodes`] adds nodes and reads and changes their parameters, [`exec`] instantiates, launches and
-//! updates, [`topology`] tells and changes what hangs together, [`memory`] is the memory that graphs allocate.
+//! updates, [`objects`] keeps what callers want alive, [`topology`] tells and changes what hangs together, [`memory`] is the memory that graphs allocate.
 
 mod exec;
 pub mod memory;
 mod nodes;
+mod objects;
 mod topology;
 
 use std::collections::HashMap;
@@ -17,12 +18,16 @@ use crate::table::{Handle, Kind};
 use crate::world::World;
 
 pub use exec::GraphExec;
+pub(crate) use objects::Kept;
+pub use objects::UserObject;
 
 /// A graph that can be changed.
 #[derive(Default)]
 pub struct Graph {
     /// In the order in which they were added.
     pub nodes: Vec<Handle<Node>>,
+    /// Objects of callers that it keeps alive.
+    objects: Vec<Kept>,
 }
 
 /// One piece of work of a graph, and what must be over before it begins.
@@ -92,7 +97,8 @@ impl World {
         if self.graph_owns_memory(graph)? {
             return Err(NOT_SUPPORTED);
         }
-        let clone = self.new_graph();
+        let objects = self.graphs.get(graph)?.objects.clone();
+        let clone = self.graphs.add(Graph { objects, ..Graph::default() });
         let mut clones = HashMap::new();
         for original in &originals {
             let op = match self.nodes.get(*original)?.op {

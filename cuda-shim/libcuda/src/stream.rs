@@ -237,7 +237,7 @@ impl World {
     /// Whether a stream has values before it that are still to come.
     #[inline]
     pub fn holds_bytes_up(&self, handle: Handle<Stream>) -> Outcome<bool> {
-        Ok(self.streams.get(handle)?.line.hosts.iter().any(|host| host.holds_bytes_up()))
+        Ok(self.stream_mark(handle)?.hosts.iter().any(|host| host.holds_bytes_up()))
     }
 
     /// Has a host function run at the end of a stream.

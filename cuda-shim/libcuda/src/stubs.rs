@@ -252,18 +252,13 @@ stubs! {
     cuGraphExternalSemaphoresSignalNodeSetParams
     cuGraphExternalSemaphoresWaitNodeGetParams
     cuGraphExternalSemaphoresWaitNodeSetParams
-    cuGraphReleaseUserObject
-    cuGraphRetainUserObject
     cuGreenCtxGetDevResource
     cuGreenCtxStreamCreate
     cuMemGetHandleForAddressRange
     cuMemMapArrayAsync
     cuMemMapArrayAsync_ptsz
     cuMipmappedArrayGetMemoryRequirements
-    cuMipmappedArrayGetSparseProperties
-    cuUserObjectCreate
-    cuUserObjectRelease
-    cuUserObjectRetain;
+    cuMipmappedArrayGetSparseProperties;
     INVALID_HANDLE:
     cuArrayGetPlane
     cuEGLStreamConsumerAcquireFrame

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::event::Event;
 use crate::ffi::Outcome;
 use crate::graph::memory::{Block, Usage};
-use crate::graph::{Graph, GraphExec, Node};
+use crate::graph::{Graph, GraphExec, Node, UserObject};
 use crate::heap::Heap;
 use crate::kernel::{Kernel, Library, Module};
 use crate::memory::physical::Physical;
@@ -44,6 +44,7 @@ pub struct World {
     pub graphs: Table<Graph>,
     pub nodes: Table<Node>,
     pub execs: Table<GraphExec>,
+    pub user_objects: Table<UserObject>,
     pub libraries: Table<Library>,
     pub modules: Table<Module>,
     pub kernels: Table<Kernel>,
@@ -99,6 +100,7 @@ impl Driver {
             graphs: Table::new(),
             nodes: Table::new(),
             execs: Table::new(),
+            user_objects: Table::new(),
             libraries: Table::new(),
             modules: Table::new(),
             kernels: Table::new(),

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::abi::{InstantiateParams, UpdateResult};
 use crate::capture;
 use crate::ffi::{In, Lane, Out, Outcome, export};
-use crate::graph::{Graph, Node, owns_memory};
+use crate::graph::{Graph, Kept, Node, owns_memory};
 use crate::hostfn::HostCall;
 use crate::op::Op;
 use crate::status::{GRAPH_EXEC_UPDATE_FAILURE, INVALID_VALUE, NOT_SUPPORTED};
@@ -32,6 +32,8 @@ pub struct GraphExec {
     plan: Plan,
     /// End of its last launch in seat time: it never runs beside itself.
     tail: u64,
+    /// Objects of callers that it keeps alive.
+    kept: Vec<Kept>,
 }
 
 impl GraphExec {
@@ -133,7 +135,7 @@ impl World {
         let mut steps = Vec::new();
         self.lay_open(graph, &[], &mut steps)?;
         let plan = Plan::of(&steps);
-        Ok(GraphExec { steps, flags, plan, tail: 0 })
+        Ok(GraphExec { steps, flags, plan, tail: 0, kept: self.kept_by(graph)? })
     }
 
     /// Changes a step's work; its kind stays.
@@ -288,6 +290,7 @@ fn update(exec: Handle<GraphExec>, graph: Handle<Graph>) -> Outcome<Option<(u32,
         old.op = new.op;
     }
     exec.plan = Plan::of(&exec.steps);
+    exec.kept = new.kept;
     Ok(None)
 }
 
