@@ -40,7 +40,8 @@ use core::marker::PhantomData;
 use core::mem::{size_of, transmute_copy};
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicPtr, AtomicU32, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 use elf::Object;
 
@@ -179,6 +180,26 @@ impl Library {
             .hook
     }
 
+    /// The hook of what was asked for by name and version, where the library answers with a function that it does not
+    /// export. What it does export and we do not know is a later variant, with arguments of its own.
+    #[cold]
+    pub fn by_request(&self, asked: &Request, address: *mut c_void) -> Option<Hook> {
+        let ranked = self.intercepted().filter_map(|entry| Some((asked.rank(entry.name)?, entry)));
+        let (_, entry) = ranked.max_by_key(|(rank, _)| *rank)?;
+        let mut exported = false;
+        elf::each_object(&mut |object| {
+            let holds = object.contains(address as usize);
+            exported = holds && object.exports(address as usize);
+            holds
+        });
+        if exported {
+            return None;
+        }
+        // It may export nothing of that name at all.
+        let _ = entry.slot.0.compare_exchange(ABSENT, address, AcqRel, Relaxed);
+        entry.hook
+    }
+
     /// Whether the library is loaded; fills the slots when it is seen for the first time.
     pub fn adopt(&self) -> bool {
         loop {
@@ -295,6 +316,48 @@ fn version(name: &CStr) -> u8 {
         _ => None,
     });
     written.map_or(1, |digit| digit.wrapping_sub(b'0'))
+}
+
+/// What a program asks `cuGetProcAddress` for.
+pub struct Request<'n> {
+    /// The function's name, without a version.
+    pub name: &'n CStr,
+    /// The CUDA version whose variant is meant, such as 12040.
+    pub version: c_int,
+    /// Whether streams that are not named are the thread's own.
+    pub per_thread: bool,
+}
+
+impl Request<'_> {
+    /// How well a function's name answers it: the thread's own streams first, then the later variant; `None` if not.
+    fn rank(&self, name: &CStr) -> Option<(bool, c_int)> {
+        let (asked, name) = (self.name.to_bytes(), name.to_bytes());
+        let rest = name.strip_prefix(asked)?;
+        let of_thread = [&b"_ptsz"[..], b"_ptds"].iter().find_map(|suffix| rest.strip_suffix(*suffix));
+        let since = match of_thread.unwrap_or(rest) {
+            [] => 0,
+            version @ [b'_', b'v', _] => since(name.get(..asked.len().wrapping_add(version.len()))?),
+            _ => return None,
+        };
+        // From 12.0 on this name means another function, which has a name of its own too.
+        let renamed = asked == b"cuGraphInstantiate" && self.version >= 12000;
+        let may_be = since <= self.version && (self.per_thread || of_thread.is_none()) && !renamed;
+        may_be.then_some((of_thread.is_some(), since))
+    }
+}
+
+/// The CUDA version that brought a later variant of a function, by cudaTypedefs.h.
+fn since(name: &[u8]) -> c_int {
+    match name {
+        b"cuCtxDestroy_v2" => 4000,
+        b"cuDevicePrimaryCtxRelease_v2" | b"cuDevicePrimaryCtxReset_v2" | b"cuGraphInstantiate_v2" => 11000,
+        b"cuCtxCreate_v3" => 11040,
+        b"cuGetProcAddress_v2" => 12000,
+        b"cuCtxCreate_v4" => 12050,
+        b"cuCtxSynchronize_v2" => 13000,
+        b"cuMulticastBindMem_v2" | b"cuMulticastBindAddr_v2" => 13010,
+        _ => 3020,
+    }
 }
 
 fn yield_now() {

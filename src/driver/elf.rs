@@ -28,6 +28,26 @@ pub struct Object {
     soname: Option<u64>,
 }
 
+/// DT_GNU_HASH of an object that has it.
+struct GnuTable {
+    words: *const u32,
+    buckets: u32,
+    first: u32,
+    bucket_at: u32,
+}
+
+impl GnuTable {
+    fn word(&self, index: u32) -> u32 {
+        // SAFETY: offsets follow the layout of DT_GNU_HASH: header, bloom filter, buckets, chains.
+        unsafe { self.words.wrapping_add(index as usize).read() }
+    }
+
+    /// The chain's word of a symbol.
+    fn chain(&self, symbol: u32) -> u32 {
+        self.word(self.bucket_at.wrapping_add(self.buckets).wrapping_add(symbol.wrapping_sub(self.first)))
+    }
+}
+
 /// `Elf64_Dyn`, which the libc crate does not have for every target.
 #[repr(C)]
 struct Dynamic {
@@ -149,6 +169,34 @@ impl Object {
         usable.then(|| Function { symbol, address: self.base.wrapping_add(value as usize) })
     }
 
+    /// Whether it exports a function that lies at `address`.
+    pub fn exports(&self, address: usize) -> bool {
+        (0..self.symbol_count()).any(|index| {
+            // SAFETY: there are as many symbols in the table.
+            let Symbol { value, usable } = unsafe { Symbol::read(self.symbols.wrapping_add(index)) };
+            usable && self.base.wrapping_add(value as usize) == address
+        })
+    }
+
+    /// How many symbols the hash table knows of.
+    fn symbol_count(&self) -> usize {
+        if self.gnu_hash.is_null() && self.sysv_hash.is_null() {
+            return 0;
+        }
+        if self.gnu_hash.is_null() {
+            // SAFETY: the second word of DT_HASH counts its chains, one for each symbol.
+            return unsafe { self.sysv_hash.wrapping_add(1).read() } as usize;
+        }
+        let table = self.gnu_table();
+        let last = (0..table.buckets).map(|bucket| table.word(table.bucket_at.wrapping_add(bucket))).max();
+        let mut index = last.unwrap_or(0);
+        // A chain ends with an odd word.
+        while index >= table.first && table.chain(index) & 1 == 0 {
+            index = index.wrapping_add(1);
+        }
+        index.wrapping_add(1) as usize
+    }
+
     fn is(&self, symbol: *const libc::Elf64_Sym, name: &CStr) -> bool {
         // SAFETY: the hash tables name symbols of the symbol table only.
         let offset = unsafe { (*symbol).st_name };
@@ -160,19 +208,14 @@ impl Object {
             .to_bytes()
             .iter()
             .fold(5381u32, |hash, byte| hash.wrapping_mul(33).wrapping_add(u32::from(*byte)));
-        let word = |index: usize| {
-            // SAFETY: offsets follow the layout of DT_GNU_HASH: header, bloom filter, buckets, chains.
-            unsafe { self.gnu_hash.wrapping_add(index).read() }
-        };
-        let (buckets, first, bloom_words) = (word(0), word(1), word(2));
-        let bucket_at = 4usize.wrapping_add(bloom_words as usize * (size_of::<usize>() / 4));
-        let chain_at = bucket_at.wrapping_add(buckets as usize);
-        let mut index = word(bucket_at.wrapping_add(hash.checked_rem(buckets)? as usize));
-        if index < first {
+        let table = self.gnu_table();
+        let bucket = hash.checked_rem(table.buckets)?;
+        let mut index = table.word(table.bucket_at.wrapping_add(bucket));
+        if index < table.first {
             return None;
         }
         loop {
-            let chain = word(chain_at.wrapping_add(index.wrapping_sub(first) as usize));
+            let chain = table.chain(index);
             let symbol = self.symbols.wrapping_add(index as usize);
             if chain | 1 == hash | 1 && self.is(symbol, name) {
                 return Some(symbol);
@@ -182,6 +225,13 @@ impl Object {
             }
             index = index.wrapping_add(1);
         }
+    }
+
+    fn gnu_table(&self) -> GnuTable {
+        // SAFETY: DT_GNU_HASH begins with four words: buckets, first symbol, words of the bloom filter, its shift.
+        let [buckets, first, bloom, _] = unsafe { self.gnu_hash.cast::<[u32; 4]>().read() };
+        let bucket_at = 4u32.wrapping_add(bloom.wrapping_mul(size_of::<usize>() as u32 / 4));
+        GnuTable { words: self.gnu_hash, buckets, first, bucket_at }
     }
 
     fn by_sysv_hash(&self, name: &CStr) -> Option<*const libc::Elf64_Sym> {

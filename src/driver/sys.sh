@@ -20,5 +20,5 @@ generate() { # header prefix output
         --no-prepend-enum-name --newtype-enum "cudaError_enum|nvmlReturn_enum" --allowlist-function "$(names "$2")" $4 --ctypes-prefix core::ffi \
         -- -D__CUDA_API_VERSION_INTERNAL -DNVML_NO_UNVERSIONED_FUNC_DEFS -I"$headers" -I"$gl" > "$here/sys/$3"
 }
-generate "$gl/cuda-all.h" cu cuda.rs "--allowlist-var CUDA_VERSION|CUDA_ARRAY3D_(SPARSE|DEFERRED_MAPPING|LAYERED|CUBEMAP) --allowlist-type CUstream_flags|CUmemAttach_flags"
+generate "$gl/cuda-all.h" cu cuda.rs "--allowlist-var CUDA_VERSION|CUDA_ARRAY3D_(SPARSE|DEFERRED_MAPPING|LAYERED|CUBEMAP) --allowlist-type CUstream_flags|CUmemAttach_flags|CUdriverProcAddress_flags"
 generate "$headers/nvml.h" nvml nvml.rs ""

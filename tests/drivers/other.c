@@ -1,6 +1,6 @@
 /* A driver unlike the simulated one: as little of a driver as `walk.h` asks for, written apart from it, in variants that
  * differ where drivers may differ: with -DOLD as of CUDA 8, without cuGetProcAddress, else with it; with -DSILENT it does
- * not tell what is current, with -DIMPLICIT nothing ever is; rows padded to -DPITCH bytes; the rest of the variants are in
+ * not tell what is current, with -DIMPLICIT nothing ever is; with -DHIDDEN cuGetProcAddress answers with what is not exported; rows padded to -DPITCH bytes; the rest of the variants are in
  * how it is linked (programs/Makefile). It keeps its own books, and says at the end what reached it. */
 #define _GNU_SOURCE
 #include <cuda.h>
@@ -197,17 +197,37 @@ CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice device)
     return device ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
 
+#ifdef HIDDEN
+/* What it hands out is not what it exports, and of some it exports nothing. */
+#define OWN(function, arguments, values) static CUresult own_##function arguments { return function values; }
+OWN(cuInit, (unsigned flags), (flags))
+OWN(cuDeviceGet, (CUdevice *device, int ordinal), (device, ordinal))
+OWN(cuDevicePrimaryCtxRetain, (CUcontext *out, CUdevice device), (out, device))
+OWN(cuCtxSetCurrent, (CUcontext to), (to))
+OWN(cuMemGetInfo_v2, (size_t *left, size_t *all), (left, all))
+OWN(cuMemAlloc_v2, (CUdeviceptr *memory, size_t bytes), (memory, bytes))
+OWN(cuMemFree_v2, (CUdeviceptr memory), (memory))
+#else
+#define own_cuInit cuInit
+#define own_cuDeviceGet cuDeviceGet
+#define own_cuDevicePrimaryCtxRetain cuDevicePrimaryCtxRetain
+#define own_cuCtxSetCurrent cuCtxSetCurrent
+#define own_cuMemGetInfo_v2 cuMemGetInfo_v2
+#define own_cuMemAlloc_v2 cuMemAlloc_v2
+#define own_cuMemFree_v2 cuMemFree_v2
+#endif
+
 CUresult cuGetProcAddress_v2(const char *name, void **out, int version, cuuint64_t flags,
                              CUdriverProcAddressQueryResult *status)
 {
     static const struct { const char *name; void *function; } known[] = {
-        { "cuInit", cuInit },
-        { "cuDeviceGet", cuDeviceGet },
-        { "cuDevicePrimaryCtxRetain", cuDevicePrimaryCtxRetain },
-        { "cuCtxSetCurrent", cuCtxSetCurrent },
-        { "cuMemGetInfo", cuMemGetInfo_v2 },
-        { "cuMemAlloc", cuMemAlloc_v2 },
-        { "cuMemFree", cuMemFree_v2 },
+        { "cuInit", own_cuInit },
+        { "cuDeviceGet", own_cuDeviceGet },
+        { "cuDevicePrimaryCtxRetain", own_cuDevicePrimaryCtxRetain },
+        { "cuCtxSetCurrent", own_cuCtxSetCurrent },
+        { "cuMemGetInfo", own_cuMemGetInfo_v2 },
+        { "cuMemAlloc", own_cuMemAlloc_v2 },
+        { "cuMemFree", own_cuMemFree_v2 },
         { "cuGetProcAddress", cuGetProcAddress_v2 },
     };
     *out = NULL;

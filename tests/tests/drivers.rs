@@ -98,6 +98,13 @@ fn a_driver_that_works_without_a_context() {
 }
 
 #[test]
+fn a_driver_that_hands_out_what_it_does_not_export() {
+    for kind in ["hidden", "secret"] {
+        every_door(kind, &[("door_getproc", &["1", "0"]), ("door_getproc", &["2", "0"])]);
+    }
+}
+
+#[test]
 fn a_driver_under_another_name() {
     let library = program("driver_renamed/libcuda.so.1");
     let scratch = Scratch::new();

@@ -1,22 +1,36 @@
-//! `cuGetProcAddress`: ask the driver, then translate by address. No names, no versions: whichever variant the
-//! driver chose is the one whose hook is handed out.
+//! `cuGetProcAddress`: ask the driver, then translate by address: whichever variant the driver chose is the one whose
+//! hook is handed out. Names and versions count only where it hands out what it does not export.
 //!
 //! # Safety
-//! This room may use `unsafe` because it rewrites the out-parameter that the driver has just written successfully.
+//! This room may use `unsafe` because it reads the name that the driver has just read, and rewrites the out-parameter
+//! that it has just written successfully.
 #![allow(unsafe_code)]
 
 use super::{CUresult, LIBCUDA, hooks, sys};
 use crate::account::Verdict;
-use core::ffi::{c_char, c_int, c_void};
+use crate::driver::Request;
+use core::ffi::{CStr, c_char, c_int, c_void};
 
-fn translate(function: *mut *mut c_void, answer: CUresult) -> CUresult {
-    if answer.is_success() && !function.is_null() {
-        // SAFETY: not null, and the driver has just written to it.
-        let real = unsafe { *function };
-        if let Some(hook) = LIBCUDA.by_real_address(real) {
-            // SAFETY: as above.
-            unsafe { *function = hook.0.cast_mut() };
-        }
+fn translate(
+    symbol: *const c_char,
+    function: *mut *mut c_void,
+    version: c_int,
+    flags: sys::cuuint64_t,
+    answer: CUresult,
+) -> CUresult {
+    if !answer.is_success() || symbol.is_null() || function.is_null() {
+        return answer;
+    }
+    // SAFETY: not null; the driver has just read the one and written to the other.
+    let (name, real) = unsafe { (CStr::from_ptr(symbol), *function) };
+    let per_thread = flags & u64::from(sys::CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
+    let by_request = || {
+        let asked = Request { name, version, per_thread };
+        if real.is_null() { None } else { LIBCUDA.by_request(&asked, real) }
+    };
+    if let Some(hook) = LIBCUDA.by_real_address(real).or_else(by_request) {
+        // SAFETY: as above.
+        unsafe { *function = hook.0.cast_mut() };
     }
     answer
 }
@@ -24,9 +38,9 @@ fn translate(function: *mut *mut c_void, answer: CUresult) -> CUresult {
 hooks! { super::super::LIBCUDA, sys;
     cuGetProcAddress: fn(
         symbol: *const c_char, function: *mut *mut c_void, version: c_int, flags: sys::cuuint64_t
-    ) -> CUresult = |real| translate(function, real());
+    ) -> CUresult = |real| translate(symbol, function, version, flags, real());
     cuGetProcAddress_v2: fn(
         symbol: *const c_char, function: *mut *mut c_void, version: c_int, flags: sys::cuuint64_t,
         status: *mut sys::CUdriverProcAddressQueryResult
-    ) -> CUresult = |real| translate(function, real());
+    ) -> CUresult = |real| translate(symbol, function, version, flags, real());
 }
