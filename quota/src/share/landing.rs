@@ -94,13 +94,12 @@ impl<H> Landed<H> {
     pub fn settle(&self, now_ns: u64, predictor: &Predictor, traffic: &Traffic, books: &Books) -> u64 {
         let flight = &self.flight;
         flight.lose(traffic, books);
-        let Some(elapsed) = self.elapsed_ns.map(|elapsed| self.alone(elapsed, now_ns, books)) else {
-            return 0;
-        };
+        let Some(on_the_clock) = self.elapsed_ns else { return 0 };
+        let elapsed = self.alone(on_the_clock, now_ns, books);
         if flight.raised {
             predictor.restore(flight.key, flight.proven.then_some(flight.predicted_ns));
         }
-        let end_ns = self.since_ns.map_or(now_ns, |since| since.saturating_add(elapsed));
+        let end_ns = self.since_ns.map_or(now_ns, |since| since.saturating_add(on_the_clock));
         let held_up = traffic.held_up_ns(flight.launched_at_ns, end_ns);
         // It cannot have been held up for longer than it ran.
         let held_up = if held_up < elapsed { held_up } else { 0 };
