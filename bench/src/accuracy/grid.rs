@@ -57,7 +57,7 @@ fn by_company() -> Vec<Cell> {
         cells.push(Cell::new(Kernels::Around(MS), "streams", 50).processes(processes));
     }
     for shares in [&[50, 50][..], &[10, 90], &[30, 70], &[25, 25, 25, 25]] {
-        cells.extend([100 * US, MS, 20 * MS].map(|length| one(length).containers(shares)));
+        cells.extend([MS, 20 * MS].map(|length| one(length).containers(shares)));
     }
     cells
 }
