@@ -1,24 +1,24 @@
 //! Which device of the region is meant?
 //!
 //! CUDA, NVML and the region each number devices in their own way; what they agree on is the UUID. This room keeps
-//! the translations of this process, and registers a device in the region when the container first meets it.
+//! the translations of this process.
+
+mod record;
+mod remembered;
+mod uuid;
 
 use crate::hook::{cuda, nvml};
 use crate::process::Process;
-use core::ffi::CStr;
-use core::sync::atomic::{
-    AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_quota::limits::{CorePolicy, Source, Table};
 use gpuquota_quota::share::Rate;
-use gpuquota_region::Region;
-use gpuquota_region::layout::{self, DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device};
-use gpuquota_region::{lock, sys};
+use gpuquota_region::layout::{self, DEVICE_READY, Device};
+use record::register;
+use remembered::Remembered;
+pub use uuid::Uuid;
 
 /// Devices as CUDA numbers them in one process.
 const ORDINALS: usize = 64;
-/// Contexts and NVML handles remembered; more are asked for anew each time.
-const REMEMBERED: usize = 64;
 
 /// The handle of no context; free places of a [`Remembered`] have it too.
 const NO_CONTEXT: u64 = 0;
@@ -44,40 +44,6 @@ pub struct Known {
     physical: [AtomicU64; layout::DEVICES],
     /// The same for its share of time, percent + 1.
     cores: [AtomicU64; layout::DEVICES],
-}
-
-/// A small table from a handle to a region index, without locks.
-struct Remembered {
-    keys: [AtomicU64; REMEMBERED],
-    values: [AtomicU8; REMEMBERED],
-}
-
-impl Remembered {
-    #[inline]
-    fn get(&self, key: u64) -> Option<u8> {
-        let mut pairs = self.keys.iter().zip(&self.values);
-        let (_, value) = pairs.find(|(found, _)| found.load(Acquire) == key)?;
-        value.load(Relaxed).checked_sub(1)
-    }
-
-    fn put(&self, key: u64, index: u8) {
-        for (found, value) in self.keys.iter().zip(&self.values) {
-            if found.load(Relaxed) == 0
-                && value.compare_exchange(0, index.wrapping_add(1), AcqRel, Relaxed).is_ok()
-            {
-                found.store(key, Release);
-                return;
-            }
-        }
-    }
-
-    fn forget(&self, key: u64) {
-        for (found, value) in self.keys.iter().zip(&self.values) {
-            if found.compare_exchange(key, 0, AcqRel, Relaxed).is_ok() {
-                value.store(0, Release);
-            }
-        }
-    }
 }
 
 /// What an NVML handle stands for.
@@ -294,156 +260,4 @@ fn lower(shared: u64, ceilings: &[AtomicU64], index: u8) -> Option<u64> {
         (Some(shared), Some(ceiling)) => Some(shared.min(ceiling)),
         (shared, ceiling) => shared.or(ceiling),
     }
-}
-
-/// A UUID's text while it is built, zero-padded.
-pub struct Uuid {
-    bytes: [u8; layout::UUID_BYTES],
-    length: usize,
-}
-
-impl Default for Uuid {
-    fn default() -> Self {
-        Self { bytes: [0; layout::UUID_BYTES], length: 0 }
-    }
-}
-
-impl Uuid {
-    /// Appends text; what does not fit is left off.
-    pub fn push(&mut self, text: &[u8]) {
-        for (to, from) in self.bytes.iter_mut().skip(self.length).zip(text) {
-            *to = *from;
-            self.length = self.length.saturating_add(1);
-        }
-    }
-
-    /// Appends what stands for a UUID where the driver tells none.
-    fn push_index(&mut self, index: u32) {
-        self.push(b"CUDA-ordinal-");
-        self.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
-    }
-
-    /// Appends 16 bytes the way NVML writes them: 8-4-4-4-12 hexadecimal digits.
-    pub fn push_groups(&mut self, bytes: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for (position, byte) in bytes.iter().enumerate() {
-            if matches!(position, 4 | 6 | 8 | 10) {
-                self.push(b"-");
-            }
-            for half in [byte >> 4, byte & 15] {
-                self.push(DIGITS.get(usize::from(half)).map_or(b"", core::slice::from_ref));
-            }
-        }
-    }
-
-    fn text(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&[])
-    }
-
-    /// A record's text.
-    pub fn of(device: &Device) -> Self {
-        let mut uuid = Self::default();
-        for word in &device.uuid {
-            let word = word.load(Relaxed).to_le_bytes();
-            uuid.push(word.split(|byte| *byte == 0).next().unwrap_or(&[]));
-        }
-        uuid
-    }
-
-    /// Whether it is known to be a MIG instance's.
-    pub fn is_instance(&self) -> bool {
-        self.text().starts_with(b"MIG-")
-    }
-
-    /// The same number as that of a MIG instance.
-    pub fn as_mig(&self) -> Self {
-        let mut uuid = Self::default();
-        uuid.push(b"MIG");
-        uuid.push(self.text().get(3..).unwrap_or(&[]));
-        uuid
-    }
-
-    /// The text for C.
-    pub fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
-    }
-
-    fn words(&self) -> impl Iterator<Item = u64> + '_ {
-        self.bytes
-            .chunks_exact(8)
-            .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
-    }
-
-    /// Whether a record is this device's. Not every CUDA tells a MIG instance from a whole device, NVML does: the four
-    /// bytes before the number, `GPU-` or `MIG-`, do not count.
-    fn is(&self, device: &Device) -> bool {
-        let number = |(at, word): (usize, u64)| if at == 0 { word >> 32 } else { word };
-        let stored = device.uuid.iter().map(|word| word.load(Relaxed)).enumerate().map(number);
-        stored.eq(self.words().enumerate().map(number))
-    }
-}
-
-/// The region's record of a device, made now if the container meets it for the first time.
-#[cold]
-fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
-    let _errno = sys::KeepErrno::new();
-    let region = process.region()?;
-    let devices = &region.ours().devices;
-    loop {
-        if let Some(found) = position(region, uuid) {
-            return Some(found);
-        }
-        let own = devices.iter().position(|device| {
-            device.state.compare_exchange(DEVICE_FREE, DEVICE_CLAIMED, AcqRel, Relaxed).is_ok()
-        })?;
-        let device = devices.get(own)?;
-        device.claimed_by.store(sys::pid(), Relaxed);
-        device.uuid.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
-        // Of two processes that register the same device at once, the one with the lower record wins.
-        let mut other = false;
-        for earlier in devices.iter().take(own) {
-            wait_while_claimed(earlier);
-            other |= earlier.state.load(Acquire) == DEVICE_READY && uuid.is(earlier);
-        }
-        if other {
-            device.state.store(DEVICE_FREE, Release);
-            continue;
-        }
-        let limits = process.limits();
-        let cores = limits.cores_for(index, uuid.text()).map_or(0, u32::from);
-        let memory = limits.memory_for(index, uuid.text()).unwrap_or(0);
-        device.memory_total.store(total, Relaxed);
-        region.limit_memory(own, memory);
-        let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
-        device.physical_limit.store(physical, Relaxed);
-        region.limit_cores(own, cores);
-        device.state.store(DEVICE_READY, Release);
-        show(region, own, uuid);
-    }
-}
-
-fn position(region: &Region, uuid: &Uuid) -> Option<u8> {
-    let is = |device: &Device| device.state.load(Acquire) == DEVICE_READY && uuid.is(device);
-    region.ours().devices.iter().position(is).map(|found| found as u8)
-}
-
-/// Waits for a process that is writing a record: it takes microseconds, unless the process died in between.
-fn wait_while_claimed(device: &Device) {
-    let deadline = sys::monotonic_ns().wrapping_add(100_000_000);
-    while device.state.load(Acquire) == DEVICE_CLAIMED {
-        let now = sys::monotonic_ns();
-        if now > deadline && lock::process_stat(device.claimed_by.load(Relaxed)).is_none() {
-            let _ = device.state.compare_exchange(DEVICE_CLAIMED, DEVICE_FREE, AcqRel, Relaxed);
-            return;
-        }
-        sys::sleep_until(now.wrapping_add(50_000));
-    }
-}
-
-/// HAMi's view of a device.
-fn show(region: &Region, index: usize, uuid: &Uuid) {
-    let view = region.hami();
-    let Some(words) = view.uuids.get(index) else { return };
-    words.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
-    view.device_num.fetch_max((index as u64).wrapping_add(1), AcqRel);
 }

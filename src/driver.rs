@@ -192,7 +192,10 @@ impl Library {
         let mut path = [0u8; 4096];
         let found = self.fill(&mut path);
         self.state.store(if found { ADOPTED } else { UNSEEN }, Release);
-        if found && let Ok(path) = CStr::from_bytes_until_nul(&path) {
+        if found
+            && !program_needs(self.soname)
+            && let Ok(path) = CStr::from_bytes_until_nul(&path)
+        {
             // A driver that is unloaded would leave the slots dangling. After the state was published: the loader
             // may run constructors or wait for a thread that runs one, and those may call hooks.
             open(path, libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE);
@@ -272,6 +275,16 @@ pub fn is_first_copy() -> bool {
         }
         place => place == 1,
     }
+}
+
+/// Whether the program itself was linked to a library, so that it stays loaded as long as the program.
+fn program_needs(soname: &CStr) -> bool {
+    let mut needs = false;
+    elf::each_object(&mut |object| {
+        needs = object.needs(soname);
+        true
+    });
+    needs
 }
 
 /// The version in a name such as `cuMemAlloc_v2`; 1 where none is written.

@@ -77,7 +77,7 @@ macro_rules! hooks {
                 |$real| {
                     #[allow(unused_variables)]
                     // SAFETY: as above.
-                    let $real = || unsafe { $real($($argument),*) };
+                    let $real = move || unsafe { $real($($argument),*) };
                     $body
                 },
             )

@@ -20,6 +20,7 @@ pub struct Object {
     name: *const c_char,
     headers: *const libc::Elf64_Phdr,
     header_count: usize,
+    dynamic: *const Dynamic,
     symbols: *const libc::Elf64_Sym,
     strings: *const c_char,
     gnu_hash: *const u32,
@@ -35,6 +36,7 @@ struct Dynamic {
 }
 
 const DT_NULL: i64 = 0;
+const DT_NEEDED: i64 = 1;
 const DT_HASH: i64 = 4;
 const DT_STRTAB: i64 = 5;
 const DT_SYMTAB: i64 = 6;
@@ -65,6 +67,7 @@ impl Object {
             name: info.dlpi_name,
             headers: info.dlpi_phdr,
             header_count: usize::from(info.dlpi_phnum),
+            dynamic: core::ptr::null(),
             symbols: core::ptr::null(),
             strings: core::ptr::null(),
             gnu_hash: core::ptr::null(),
@@ -72,13 +75,11 @@ impl Object {
             soname: None,
         };
         let dynamic = object.headers().find(|header| header.p_type == libc::PT_DYNAMIC)?;
-        let mut entry = object.base.wrapping_add(dynamic.p_vaddr as usize) as *const Dynamic;
-        loop {
-            // SAFETY: the dynamic section is mapped and ends with DT_NULL.
-            let Dynamic { tag, value } = unsafe { entry.read() };
-            let address = object.relocated(value);
+        object.dynamic = object.base.wrapping_add(dynamic.p_vaddr as usize) as *const Dynamic;
+        let as_read = object;
+        for (tag, value) in as_read.entries() {
+            let address = as_read.relocated(value);
             match tag {
-                DT_NULL => break,
                 DT_HASH => object.sysv_hash = address as *const u32,
                 DT_STRTAB => object.strings = address as *const c_char,
                 DT_SYMTAB => object.symbols = address as *const libc::Elf64_Sym,
@@ -86,9 +87,24 @@ impl Object {
                 DT_SONAME => object.soname = Some(value),
                 _ => {}
             }
-            entry = entry.wrapping_add(1);
         }
         (!object.symbols.is_null() && !object.strings.is_null()).then_some(object)
+    }
+
+    /// The dynamic section's entries, tag and value.
+    fn entries(&self) -> impl Iterator<Item = (i64, u64)> {
+        let mut next = self.dynamic;
+        core::iter::from_fn(move || {
+            // SAFETY: the dynamic section is mapped and ends with DT_NULL, behind which nothing is read.
+            let Dynamic { tag, value } = unsafe { next.read() };
+            next = next.wrapping_add(1);
+            (tag != DT_NULL).then_some((tag, value))
+        })
+    }
+
+    /// Whether it was linked to a library of this name.
+    pub fn needs(&self, soname: &CStr) -> bool {
+        self.entries().any(|(tag, value)| tag == DT_NEEDED && self.string(value) == soname)
     }
 
     /// glibc rewrites the dynamic section of most objects to absolute addresses, but not that of the vDSO.

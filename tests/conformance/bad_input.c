@@ -193,6 +193,147 @@ static void code_tells_what_is_in_it(void)
     answers(cuModuleGetGlobal(&variable, &size, module, "numbers"), NOT_FOUND);
 }
 
+static void what_was_given_back_is_of_no_more_use(void)
+{
+    CUevent event;
+    CUstream stream;
+    CUgraph graph;
+    CUgraphExec exec;
+    CUmodule module;
+    CUfunction kernel;
+    CUarray array;
+    CUmemoryPool pool;
+    CUmemPoolProps props = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = { CU_MEM_LOCATION_TYPE_DEVICE, device } };
+    CUDA_ARRAY_DESCRIPTOR shape = { .Width = 64, .Height = 64, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1 };
+    CUdeviceptr memory;
+    void *host;
+    size_t size;
+
+    ok(cuEventCreate(&event, 0));
+    ok(cuEventDestroy(event));
+    answers(cuEventQuery(event), INVALID_HANDLE);
+    answers(cuEventRecord(event, NULL), INVALID_HANDLE);
+    answers(cuEventDestroy(event), INVALID_HANDLE);
+
+    ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    ok(cuStreamDestroy(stream));
+    answers(cuStreamSynchronize(stream), INVALID_HANDLE);
+    answers(cuStreamDestroy(stream), INVALID_HANDLE);
+    answers(launch(kernel_of(0), stream), INVALID_HANDLE);
+
+    ok(cuGraphCreate(&graph, 0));
+    ok(cuGraphInstantiate(&exec, graph, 0));
+    ok(cuGraphDestroy(graph));
+    ok(cuGraphLaunch(exec, NULL));
+    ok(cuGraphExecDestroy(exec));
+    answers(cuGraphInstantiate(&exec, graph, 0), INVALID_VALUE);
+    answers(cuGraphDestroy(graph), INVALID_VALUE);
+
+    ok(cuModuleLoadData(&module, ".version 6.4\n.target sm_50\n.address_size 64\n.visible .entry one()\n{\n    ret;\n}\n"));
+    ok(cuModuleGetFunction(&kernel, module, "one"));
+    ok(cuModuleUnload(module));
+    answers(cuModuleUnload(module), INVALID_HANDLE);
+    answers(launch(kernel, NULL), INVALID_HANDLE);
+
+    ok(cuArrayCreate(&array, &shape));
+    ok(cuArrayDestroy(array));
+    answers(cuArrayDestroy(array), INVALID_HANDLE);
+
+    ok(cuMemPoolCreate(&pool, &props));
+    ok(cuMemPoolDestroy(pool));
+    answers(cuMemAllocFromPoolAsync(&memory, MIB, pool, NULL), INVALID_VALUE);
+
+    ok(cuMemAllocHost(&host, MIB));
+    ok(cuMemFreeHost(host));
+    answers(cuMemFreeHost(host), INVALID_VALUE);
+    ok(cuMemAlloc(&memory, MIB));
+    ok(cuMemFree(memory));
+    answers(cuMemFree(memory), INVALID_VALUE);
+    answers(cuMemGetAddressRange(&memory, &size, memory), NOT_FOUND);
+}
+
+static void a_handle_of_one_kind_is_none_of_another(void)
+{
+    CUevent event;
+    CUstream stream;
+    CUdeviceptr memory;
+    ok(cuEventCreate(&event, 0));
+    ok(cuStreamCreate(&stream, 0));
+    ok(cuMemAlloc(&memory, MIB));
+    answers(cuStreamSynchronize((CUstream)event), INVALID_HANDLE);
+    answers(cuEventQuery((CUevent)stream), INVALID_HANDLE);
+    answers(cuEventRecord(event, (CUstream)memory), INVALID_HANDLE);
+    answers(cuCtxSetCurrent((CUcontext)stream), INVALID_CONTEXT);
+    answers(launch((CUfunction)event, NULL), INVALID_HANDLE);
+    answers(cuMemFree((CUdeviceptr)stream), INVALID_VALUE);
+    answers(cuMemFree(memory + 256), INVALID_VALUE);
+    ok(cuStreamQuery(stream));
+    ok(cuEventQuery(event));
+    ok(cuMemFree(memory));
+}
+
+/* What another context of the same device made. */
+static void each_context_works_with_its_own_objects(void)
+{
+    CUcontext first, other;
+    CUstream stream;
+    CUevent event;
+    CUdeviceptr memory;
+    CUfunction kernel = kernel_of(0);
+    ok(cuCtxGetCurrent(&first));
+    ok(cuStreamCreate(&stream, 0));
+    ok(cuEventCreate(&event, 0));
+    ok(cuMemAlloc(&memory, MIB));
+    ok(cuCtxCreate(&other, NULL, 0, device));
+    answers(launch(kernel, NULL), INVALID_HANDLE);
+    answers(cuEventRecord(event, NULL), INVALID_HANDLE);
+    /* A stream and memory tell where they belong, whatever is current. */
+    ok(cuStreamSynchronize(stream));
+    ok(cuMemsetD8(memory, 1, MIB));
+    ok(cuMemFree(memory));
+    ok(cuCtxDestroy(other));
+    ok(cuCtxSetCurrent(first));
+    ok(launch(kernel, stream));
+    ok(cuStreamSynchronize(stream));
+}
+
+static void *without_a_context(void *memory)
+{
+    CUdeviceptr more;
+    same(cuMemAlloc(&more, MIB), CUDA_ERROR_INVALID_CONTEXT);
+    same(cuMemFree((CUdeviceptr)memory), CUDA_ERROR_INVALID_CONTEXT);
+    same(cuCtxSynchronize(), CUDA_ERROR_INVALID_CONTEXT);
+    return NULL;
+}
+
+static void a_thread_without_a_context_touches_nothing(void)
+{
+    pthread_t thread;
+    CUdeviceptr memory;
+    ok(cuMemAlloc(&memory, MIB));
+    same(pthread_create(&thread, NULL, without_a_context, (void *)memory), 0);
+    same(pthread_join(thread, NULL), 0);
+    ok(cuMemFree(memory));
+}
+
+static void a_destroyed_context_is_of_no_more_use(void)
+{
+    CUcontext context, found;
+    CUdeviceptr memory;
+    CUstream stream;
+    ok(cuCtxCreate(&context, NULL, 0, device));
+    ok(cuStreamCreate(&stream, 0));
+    ok(cuMemAlloc(&memory, MIB));
+    ok(cuCtxDestroy(context));
+    answers(cuCtxDestroy(context), INVALID_CONTEXT);
+    answers(cuCtxSetCurrent(context), INVALID_CONTEXT);
+    ok(cuCtxGetCurrent(&found));
+    holds(found != context);
+    open_device();
+    answers(cuMemFree(memory), INVALID_VALUE);
+    answers(cuStreamSynchronize(stream), INVALID_HANDLE);
+}
+
 const struct promise bad_input[] = {
     PROMISE(nowhere_to_put_a_result_is_an_invalid_value),
     PROMISE(no_handle_is_told_by_the_error_of_its_kind),
@@ -206,5 +347,10 @@ const struct promise bad_input[] = {
     PROMISE(launches_keep_to_what_the_device_can_do),
     PROMISE(copies_end_where_the_memory_ends),
     PROMISE(code_tells_what_is_in_it),
+    PROMISE(what_was_given_back_is_of_no_more_use),
+    PROMISE(a_handle_of_one_kind_is_none_of_another),
+    PROMISE(each_context_works_with_its_own_objects),
+    PROMISE(a_thread_without_a_context_touches_nothing),
+    PROMISE(a_destroyed_context_is_of_no_more_use),
     { 0 },
 };

@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 
 static const struct promise *const subjects[] = {
-    bad_input, captures, events, graphs, logs, memory, sharing, streams, virtual_memory,
+    bad_input, captures, events, graphs, logs, memory, narrow, sharing, streams, virtual_memory,
 };
 
 CUdevice device;

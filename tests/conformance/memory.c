@@ -205,6 +205,75 @@ static void a_context_takes_its_memory_with_it(void)
     holds(free_bytes() + 32 * MIB > before);
 }
 
+static int told(CUmem_range_attribute which, CUdeviceptr memory)
+{
+    int value = 99;
+    ok(cuMemRangeGetAttribute(&value, sizeof value, which, memory, MIB));
+    return value;
+}
+
+static void managed_memory_tells_what_was_said_of_it(void)
+{
+    CUmemLocation here = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device }, host = { .type = CU_MEM_LOCATION_TYPE_HOST };
+    CUdeviceptr memory, plain;
+    CUstream stream;
+    int devices[2] = { 99, 99 }, mostly = 99, value;
+    void *places[2] = { &mostly, devices };
+    size_t sizes[2] = { sizeof mostly, sizeof devices };
+    CUmem_range_attribute both[2] = { CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY };
+    if (!attribute(CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS))
+        cannot("the device and the host take turns with managed memory");
+    ok(cuStreamCreate(&stream, 0));
+    ok(cuMemAllocManaged(&memory, MIB, CU_MEM_ATTACH_GLOBAL));
+    same(told(CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, memory), 0);
+    same(told(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, memory), CU_DEVICE_INVALID);
+    same(told(CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, memory), CU_DEVICE_INVALID);
+    ok(cuMemAdvise(memory, MIB, CU_MEM_ADVISE_SET_READ_MOSTLY, here));
+    ok(cuMemAdvise(memory, MIB, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, host));
+    ok(cuMemAdvise(memory, MIB, CU_MEM_ADVISE_SET_ACCESSED_BY, here));
+    ok(cuMemPrefetchAsync(memory, MIB, here, 0, stream));
+    ok(cuStreamSynchronize(stream));
+    same(told(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, memory), CU_DEVICE_CPU);
+    same(told(CU_MEM_RANGE_ATTRIBUTE_LAST_PREFETCH_LOCATION, memory), device);
+    ok(cuMemRangeGetAttributes(places, sizes, both, 2, memory, MIB));
+    same(mostly, 1);
+    same(devices[0], device);
+    same(devices[1], CU_DEVICE_INVALID);
+    ok(cuMemAdvise(memory, MIB, CU_MEM_ADVISE_UNSET_PREFERRED_LOCATION, here));
+    ok(cuMemAdvise(memory, MIB, CU_MEM_ADVISE_UNSET_ACCESSED_BY, here));
+    same(told(CU_MEM_RANGE_ATTRIBUTE_PREFERRED_LOCATION, memory), CU_DEVICE_INVALID);
+    ok(cuMemRangeGetAttribute(devices, sizeof devices, CU_MEM_RANGE_ATTRIBUTE_ACCESSED_BY, memory, MIB));
+    same(devices[0], CU_DEVICE_INVALID);
+
+    same(cuMemRangeGetAttribute(&value, 2, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, memory, MIB), CUDA_ERROR_INVALID_VALUE);
+    same(cuMemRangeGetAttribute(&value, 4, (CUmem_range_attribute)99, memory, MIB), CUDA_ERROR_INVALID_VALUE);
+    ok(cuMemAlloc(&plain, MIB));
+    same(cuMemRangeGetAttribute(&value, 4, CU_MEM_RANGE_ATTRIBUTE_READ_MOSTLY, plain, MIB), CUDA_ERROR_INVALID_VALUE);
+}
+
+static void arrays_are_reached_by_their_bytes(void)
+{
+    CUDA_ARRAY_DESCRIPTOR line = { .Width = 4096, .Height = 0, .Format = CU_AD_FORMAT_UNSIGNED_INT8, .NumChannels = 1 };
+    unsigned char bytes[4096], back[4096];
+    CUarray first, second;
+    CUdeviceptr memory;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)(i * 7);
+    ok(cuArrayCreate(&first, &line));
+    ok(cuArrayCreate(&second, &line));
+    ok(cuMemAlloc(&memory, 4096));
+    ok(cuMemcpyHtoA(first, 0, bytes, 4096));
+    ok(cuMemcpyAtoA(second, 1000, first, 2000, 96));
+    ok(cuMemcpyAtoD(memory, second, 1000, 96));
+    ok(cuMemcpyDtoA(second, 0, memory, 96));
+    ok(cuMemcpyAtoH(back, second, 0, 96));
+    same(memcmp(back, bytes + 2000, 96), 0);
+    same(cuMemcpyAtoH(back, second, 4000, 97), CUDA_ERROR_INVALID_VALUE);
+    same(cuMemcpyHtoA(second, ~0ull, bytes, 2), CUDA_ERROR_INVALID_VALUE);
+    ok(cuArrayDestroy(first));
+    same(cuMemcpyAtoH(back, first, 0, 1), CUDA_ERROR_INVALID_HANDLE);
+}
+
 const struct promise memory[] = {
     PROMISE(the_host_reaches_managed_memory_and_no_other_of_a_device),
     PROMISE(what_the_device_writes_to_managed_memory_the_host_reads),
@@ -216,5 +285,7 @@ const struct promise memory[] = {
     PROMISE(pinned_memory_has_one_address_and_is_registered_once),
     PROMISE(arrays_give_back_what_was_copied_into_them),
     PROMISE(a_context_takes_its_memory_with_it),
+    PROMISE(managed_memory_tells_what_was_said_of_it),
+    PROMISE(arrays_are_reached_by_their_bytes),
     { 0 },
 };

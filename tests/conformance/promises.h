@@ -11,7 +11,7 @@ struct promise {
 
 #define PROMISE(function) { #function, function }
 
-extern const struct promise bad_input[], captures[], events[], graphs[], logs[], memory[], sharing[], streams[], virtual_memory[];
+extern const struct promise bad_input[], captures[], events[], graphs[], logs[], memory[], narrow[], sharing[], streams[], virtual_memory[];
 
 /* Ends the process and says what was expected where, unless `a` is `b`. */
 #define same(a, b)                                                                     \

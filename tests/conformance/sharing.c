@@ -172,7 +172,79 @@ static void memory_is_exported_only_if_that_was_asked_for(void)
     holds(cuMemImportFromShareableHandle(&handle, (void *)1000000, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) != CUDA_SUCCESS);
 }
 
+/* Reaches an allocation of another process's pool: says what is in it, writes 9 there, and lets go of it in either way. */
+static void borrows_from_a_pool(int pipe)
+{
+    CUmemPoolPtrExportData data;
+    CUmemoryPool pool;
+    CUdeviceptr memory, again, own;
+    int descriptor = hear_descriptor(pipe);
+    ok(cuMemPoolImportFromShareableHandle(&pool, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    close(descriptor);
+    ok(cuMemPoolSetAccess(pool, &everything, 1));
+    hear(pipe, &data, sizeof data);
+    size_t before = free_bytes();
+    ok(cuMemPoolImportPointer(&memory, pool, &data));
+    same(free_bytes(), before);
+    unsigned char found = byte_at(memory);
+    ok(cuMemsetD8(memory, 9, MIB));
+    ok(cuCtxSynchronize());
+    holds(cuMemAllocFromPoolAsync(&own, MIB, pool, NULL) != CUDA_SUCCESS);
+    holds(cuDeviceSetMemPool(device, pool) != CUDA_SUCCESS);
+    same(cuIpcCloseMemHandle(memory), CUDA_ERROR_INVALID_VALUE);
+    ok(cuMemFreeAsync(memory, NULL));
+    ok(cuMemPoolImportPointer(&again, pool, &data));
+    ok(cuMemFree(again));
+    same(cuMemFree(again), CUDA_ERROR_INVALID_VALUE);
+    same(free_bytes(), before);
+    memset(&data, 0x5a, sizeof data);
+    same(cuMemPoolImportPointer(&again, pool, &data), CUDA_ERROR_INVALID_VALUE);
+    ok(cuMemPoolDestroy(pool));
+    tell(pipe, &found, 1);
+}
+
+static void an_exported_pool_lends_its_allocations_to_other_processes(void)
+{
+    CUmemPoolProps props = {
+        .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+        .handleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+        .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
+    };
+    CUmemPoolPtrExportData data;
+    CUmemoryPool pool, own;
+    CUdeviceptr memory, plain;
+    unsigned char found;
+    pid_t other;
+    int descriptor, status, pipe = other_process("borrows_from_a_pool", &other);
+    ok(cuMemPoolCreate(&pool, &props));
+    ok(cuMemAllocFromPoolAsync(&memory, 4 * MIB, pool, NULL));
+    ok(cuMemsetD8(memory, 8, 4 * MIB));
+    ok(cuCtxSynchronize());
+    ok(cuMemPoolExportToShareableHandle(&descriptor, pool, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+    ok(cuMemPoolExportPointer(&data, memory));
+    tell_descriptor(pipe, descriptor);
+    close(descriptor);
+    tell(pipe, &data, sizeof data);
+    hear(pipe, &found, 1);
+    same(found, 8);
+    same(byte_at(memory), 9);
+    same(byte_at(memory + MIB), 8);
+    same(waitpid(other, &status, 0), other);
+    same(status, 0);
+    ok(cuMemFreeAsync(memory, NULL));
+
+    /* Only a pool that was made for it, and only what comes from one. */
+    props.handleTypes = CU_MEM_HANDLE_TYPE_NONE;
+    ok(cuMemPoolCreate(&own, &props));
+    same(cuMemPoolExportToShareableHandle(&descriptor, own, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0), CUDA_ERROR_INVALID_VALUE);
+    ok(cuMemAllocFromPoolAsync(&memory, MIB, own, NULL));
+    same(cuMemPoolExportPointer(&data, memory), CUDA_ERROR_INVALID_VALUE);
+    ok(cuMemAlloc(&plain, MIB));
+    same(cuMemPoolExportPointer(&data, plain), CUDA_ERROR_INVALID_VALUE);
+}
+
 const struct part parts[] = {
+    { "borrows_from_a_pool", borrows_from_a_pool },
     { "opens_memory", opens_memory },
     { "opens_event", opens_event },
     { "exports", exports },
@@ -185,5 +257,6 @@ const struct promise sharing[] = {
     PROMISE(an_event_of_another_process_comes_when_its_work_is_done),
     PROMISE(exported_memory_outlives_its_exporter_and_is_paid_for_until_it_is_released),
     PROMISE(memory_is_exported_only_if_that_was_asked_for),
+    PROMISE(an_exported_pool_lends_its_allocations_to_other_processes),
     { 0 },
 };

@@ -205,6 +205,176 @@ static void a_full_launch_queue_blocks(void)
     holds(seconds() - start >= 1.59);
 }
 
+static void a_stream_waits_for_a_value_and_writes_one(void)
+{
+    volatile unsigned *words;
+    CUdeviceptr at, number;
+    CUstream first, second;
+    unsigned found;
+    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
+        cannot("the device has no operations on memory in streams");
+    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
+    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
+    memset((void *)words, 0, 4096);
+    ok(cuMemAlloc(&number, 8));
+    ok(cuMemsetD32(number, 0, 2));
+    ok(cuStreamCreate(&first, CU_STREAM_NON_BLOCKING));
+    ok(cuStreamCreate(&second, CU_STREAM_NON_BLOCKING));
+
+    /* The host lets the first stream go on, and that the second. */
+    ok(cuStreamWaitValue32(first, at, 7, CU_STREAM_WAIT_VALUE_EQ));
+    ok(cuStreamWriteValue32(first, number, 5, 0));
+    ok(cuStreamWaitValue32(second, number, 4, CU_STREAM_WAIT_VALUE_GEQ));
+    ok(cuStreamWriteValue64(second, at + 8, 0x123456789ull, 0));
+    same(cuStreamQuery(first), CUDA_ERROR_NOT_READY);
+    same(cuStreamQuery(second), CUDA_ERROR_NOT_READY);
+    usleep(2000);
+    same(words[2], 0);
+    words[0] = 7;
+    ok(cuStreamSynchronize(second));
+    ok(cuStreamQuery(first));
+    same(words[2], 0x23456789);
+    same(words[3], 1);
+    ok(cuMemcpyDtoH(&found, number, 4));
+    same(found, 5);
+
+    /* A value is written when the work before it is done. */
+    ok(launch(kernel_of(10), first));
+    ok(cuStreamWriteValue32(first, at + 16, 1, 0));
+    same(words[4], 0);
+    ok(cuStreamSynchronize(first));
+    same(words[4], 1);
+
+    /* What stands behind a value moves after it. */
+    words[5] = 0;
+    ok(cuStreamWaitValue32(first, at + 20, 1, CU_STREAM_WAIT_VALUE_EQ));
+    ok(cuMemsetD32Async(number, 77, 1, first));
+    ok(cuMemcpyDtoHAsync((void *)&words[6], number, 4, first));
+    usleep(2000);
+    words[6] = 5;
+    words[5] = 1;
+    ok(cuStreamSynchronize(first));
+    same(words[6], 77);
+
+    /* Comparisons that hold, and a counter that has run over. */
+    words[0] = 0x80000001u;
+    ok(cuStreamWaitValue32(first, at, 0x7FFFFFFFu, CU_STREAM_WAIT_VALUE_GEQ));
+    ok(cuStreamWaitValue32(first, at, 1, CU_STREAM_WAIT_VALUE_AND));
+    ok(cuStreamWaitValue32(first, at, 2, CU_STREAM_WAIT_VALUE_NOR));
+    ok(cuStreamSynchronize(first));
+}
+
+static void what_is_moved_behind_a_value_is_moved_behind_it(void)
+{
+    volatile unsigned *words;
+    CUdeviceptr at, memory;
+    CUstream stream;
+    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
+        cannot("the device has no operations on memory in streams");
+    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
+    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
+    memset((void *)words, 0, 4096);
+    ok(cuMemAlloc(&memory, 8));
+    ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    for (unsigned i = 1; i <= 20; i++) {
+        ok(cuStreamWriteValue32(stream, memory, i, 0));
+        ok(cuStreamWaitValue32(stream, memory, i, CU_STREAM_WAIT_VALUE_EQ));
+        ok(cuStreamWaitValue32(stream, at, i, CU_STREAM_WAIT_VALUE_EQ));
+        ok(cuMemsetD32Async(memory, 100 + i, 1, stream));
+        ok(cuMemcpyDtoDAsync(at + 4, memory, 4, stream));
+        usleep(300);
+        holds(words[1] != 100 + i);
+        words[0] = i;
+        ok(cuStreamSynchronize(stream));
+        same(words[1], 100 + i);
+    }
+}
+
+static void a_batch_of_values_is_done_in_its_order(void)
+{
+    volatile unsigned *words;
+    CUdeviceptr at;
+    CUstream stream;
+    CUstreamBatchMemOpParams items[3];
+    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
+        cannot("the device has no operations on memory in streams");
+    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
+    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
+    memset((void *)words, 0, 4096);
+    memset(items, 0, sizeof items);
+    ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    items[0].operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    items[0].writeValue.address = at;
+    items[0].writeValue.value = 3;
+    items[1].operation = CU_STREAM_MEM_OP_WAIT_VALUE_32;
+    items[1].waitValue.address = at + 4;
+    items[1].waitValue.value = 1;
+    items[2].operation = CU_STREAM_MEM_OP_WRITE_VALUE_64;
+    items[2].writeValue.address = at + 8;
+    items[2].writeValue.value64 = 9;
+    ok(cuStreamBatchMemOp(stream, 3, items, 0));
+    while (words[0] != 3)
+        usleep(100);
+    same(words[2], 0);
+    words[1] = 1;
+    ok(cuStreamSynchronize(stream));
+    same(words[2], 9);
+
+    same(cuStreamBatchMemOp(stream, 1, NULL, 0), CUDA_ERROR_INVALID_VALUE);
+    same(cuStreamBatchMemOp(stream, 3, items, 1), CUDA_ERROR_INVALID_VALUE);
+    same(cuStreamWaitValue32(stream, at + 2, 0, 0), CUDA_ERROR_INVALID_VALUE);
+    same(cuStreamWaitValue32(stream, at, 0, 4), CUDA_ERROR_INVALID_VALUE);
+    same(cuStreamWriteValue32(stream, 0, 0, 0), CUDA_ERROR_INVALID_VALUE);
+    same(cuStreamWriteValue64(stream, at + 4, 0, 0), CUDA_ERROR_INVALID_VALUE);
+}
+
+static void values_are_captured_and_written_at_each_launch(void)
+{
+    volatile unsigned *words;
+    CUdeviceptr at, number;
+    CUstream stream;
+    CUgraph graph;
+    CUgraphExec exec;
+    CUgraphNode node;
+    CUgraphNodeType type;
+    size_t count = 1;
+    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
+        cannot("the device has no operations on memory in streams");
+    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
+    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
+    words[0] = 0;
+    ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    ok(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    ok(cuStreamWriteValue32(stream, at, 6, 0));
+    ok(cuStreamEndCapture(stream, &graph));
+    ok(cuGraphGetNodes(graph, &node, &count));
+    same(count, 1);
+    ok(cuGraphNodeGetType(node, &type));
+    same(type, CU_GRAPH_NODE_TYPE_BATCH_MEM_OP);
+    same(words[0], 0);
+    ok(cuGraphInstantiate(&exec, graph, 0));
+    for (int i = 0; i < 2; i++) {
+        words[0] = 0;
+        ok(cuGraphLaunch(exec, stream));
+        ok(cuStreamSynchronize(stream));
+        same(words[0], 6);
+    }
+
+    /* Bytes between two values are moved between them. */
+    ok(cuMemAlloc(&number, 4));
+    ok(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    ok(cuStreamWriteValue32(stream, number, 1, 0));
+    ok(cuMemcpyDtoHAsync((void *)&words[1], number, 4, stream));
+    ok(cuStreamWriteValue32(stream, number, 2, 0));
+    ok(cuMemcpyDtoHAsync((void *)&words[2], number, 4, stream));
+    ok(cuStreamEndCapture(stream, &graph));
+    ok(cuGraphInstantiate(&exec, graph, 0));
+    ok(cuGraphLaunch(exec, stream));
+    ok(cuStreamSynchronize(stream));
+    same(words[1], 1);
+    same(words[2], 2);
+}
+
 const struct promise streams[] = {
     PROMISE(a_stream_is_not_ready_until_its_work_is_done),
     PROMISE(streams_do_not_wait_for_each_other),
@@ -218,5 +388,9 @@ const struct promise streams[] = {
     PROMISE(priorities_keep_to_the_range_of_the_device),
     PROMISE(streams_tell_what_they_are),
     PROMISE(a_full_launch_queue_blocks),
+    PROMISE(a_stream_waits_for_a_value_and_writes_one),
+    PROMISE(what_is_moved_behind_a_value_is_moved_behind_it),
+    PROMISE(a_batch_of_values_is_done_in_its_order),
+    PROMISE(values_are_captured_and_written_at_each_launch),
     { 0 },
 };

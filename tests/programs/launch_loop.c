@@ -1,8 +1,8 @@
-/* Launches one kernel for some seconds, by the driver API alone: KERNEL SECONDS WAY AHEAD.
+/* Launches one kernel for some seconds, by the driver API alone: KERNEL SECONDS WAY AHEAD BLOCKS.
  * WAY is the call: plain, ex, cooperative, graph, each of them with _ptsz for the per-thread variant, thread (the
  * per-thread stream by its handle), the old old, grid and grid_async, or all (cooperative on several devices).
  * AHEAD is how many launches it makes before it waits for them, 4 if not given; below 0 it uses as many streams.
- * Says how many launches it made. */
+ * BLOCKS is the grid of all but graphs and the old ways, 1 if not given. Says how many launches it made. */
 #include "common.h"
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* the old ways are meant */
 
@@ -18,8 +18,10 @@ CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *, CUfunction, void **, void
 CUresult cuLaunchCooperativeKernel_ptsz(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **);
 CUresult cuGraphLaunch_ptsz(CUgraphExec, CUstream);
 
-#define SHAPE 1, 1, 1, 32, 1, 1, 0
-#define CONFIGURATION(where) { .gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1, .hStream = where }
+static unsigned blocks;
+
+#define SHAPE blocks, 1, 1, 32, 1, 1, 0
+#define CONFIGURATION(where) { .gridDimX = blocks, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 32, .blockDimY = 1, .blockDimZ = 1, .hStream = where }
 
 static CUresult plain(void) { return cuLaunchKernel(*kernel, SHAPE, stream, NULL, NULL); }
 static CUresult plain_ptsz(void) { return cuLaunchKernel_ptsz(*kernel, SHAPE, NULL, NULL, NULL); }
@@ -90,6 +92,7 @@ int main(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : "busy_5ms", *way = argc > 3 ? argv[3] : "plain";
     long ahead = number(argc, argv, 4, 4), lanes = ahead < 0 ? -ahead : 1, launches = 0;
     CUresult (*launch)(void) = NULL;
+    blocks = (unsigned)number(argc, argv, 5, 1);
 
     must(cuInit(0));
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)

@@ -8,6 +8,8 @@ use std::time::Duration;
 use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, Setting, Verdict, client, fetched, trials};
 
 const CAP: i64 = 8 * GIB;
+/// Low enough that clients wait for it, captures and collectives among them.
+const SHARE: u32 = 50;
 /// First runs compile kernels; the machine may be small and busy.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -95,8 +97,8 @@ impl Client {
         Program::start(setting.command(&command[0], &arguments)).patient(PATIENCE).finish().success()
     }
 
-    /// The client behaves the same with and without the quota, the device itself saw its work both times, and
-    /// `and` holds of what it said: bare, and under the quota.
+    /// The client behaves the same with and without the quota of memory and time, the device itself saw its work both
+    /// times, and `and` holds of what it said: bare, and under the quota.
     fn alike(&self, kind: &str, and: fn(&Outcome, &Outcome)) -> Verdict {
         if let Err(why) = &self.command {
             return Verdict::Skipped(why.clone());
@@ -107,7 +109,7 @@ impl Client {
         assert!(machine.truth().device("requested_peak_bytes") > CAP || self.refusal.is_none(), "{bare}");
 
         let machine = Machine::new(kind);
-        let quota = self.run(machine.quota().memory(CAP));
+        let quota = self.run(machine.quota().memory(CAP).cores(SHARE));
         worked(&machine, &quota);
         assert!(machine.truth().device("requested_peak_bytes") <= CAP, "the cap was passed: {quota}");
         assert_eq!(
@@ -157,7 +159,7 @@ fn books() -> Verdict {
     };
     for allocator in ["backend:native", "expandable_segments:True", "backend:cudaMallocAsync"] {
         let machine = Machine::new("H100");
-        let quota = machine.quota().memory(CAP).with("PYTORCH_ALLOC_CONF", allocator);
+        let quota = machine.quota().memory(CAP).cores(SHARE).with("PYTORCH_ALLOC_CONF", allocator);
         let start = || {
             let script = command[1].to_str().expect("text");
             Program::start(quota.command(&command[0], &[script])).patient(PATIENCE)

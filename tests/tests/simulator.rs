@@ -53,6 +53,10 @@ fn a_machine_file_makes_the_machine() {
         [[kernel]]
         pattern = \"busy_*\"
         duration = \"20ms\"
+        [[kernel]]
+        pattern = \"grid_*\"
+        duration = \"2ms\"
+        per_block = \"3ms\"
     ";
     let file = scratch.file("small.toml", file);
     let machine = Machine::new(file.to_str().expect("text"));
@@ -67,6 +71,30 @@ fn a_machine_file_makes_the_machine() {
     let kernels = after.device("kernels") - before.device("kernels");
     assert_eq!(kernels, loops.value("launches"));
     assert_eq!(busy, 20_000_000 * kernels, "the file's duration does not hold");
+    let loops = machine.bare().run("launch_loop", &["grid_9us", "0.1", "plain", "4", "4"]).success();
+    let busy = machine.truth().device("busy_ns") - after.device("busy_ns");
+    assert_eq!(
+        busy,
+        (2_000_000 + 4 * 3_000_000) * loops.value("launches"),
+        "a launch takes longer by its blocks"
+    );
+}
+
+/// Two processes that always have work get half of the device each, in turns of the length that the file says.
+#[test]
+fn contexts_of_different_processes_take_turns() {
+    let machine = Machine::new("H100");
+    let bare = machine.bare();
+    let mut loops =
+        [bare.start("launch_loop", &["busy_5ms", "1"]), bare.start("launch_loop", &["busy_5ms", "1"])];
+    for running in &mut loops {
+        running.wait_for("ready");
+    }
+    let launches = loops.map(|running| running.finish().success().value("launches"));
+    let told = machine.truth();
+    // Not a launch more than the device had time for, whoever made it.
+    assert_eq!(told.device("busy_ns"), 5_000_000 * (launches[0] + launches[1]));
+    assert!(launches.iter().all(|own| own * 4 >= launches[0] + launches[1]), "one starves: {launches:?}");
 }
 
 /// Calls every function of the header with bad arguments, in a folder where it may write.

@@ -1,9 +1,11 @@
 //! A machine from a file: TOML, whose reader names line and column of what it does not understand.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use cuda_shim_device::machine::{MAX_DEVICES, MAX_RULES};
+use cuda_shim_device::machine::{ATTRIBUTES, MAX_DEVICES, MAX_RULES};
 use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
+use cuda_shim_symbols::ROWS;
 use serde::Deserialize;
 
 use crate::faults::Fault;
@@ -30,6 +32,12 @@ struct Description {
     launch_queue: Option<std::num::NonZeroU32>,
     /// What NVML does not tell.
     nvml: Option<Profile>,
+    /// Exports that the driver does not hand out.
+    #[serde(default)]
+    lacks: Vec<String>,
+    /// What the recorded driver answered to calls of nulls: for comparison, it changes nothing.
+    #[serde(default, rename = "nulls")]
+    _nulls: BTreeMap<String, BTreeMap<String, String>>,
     /// In their order.
     device: Vec<Device>,
     /// Durations by kernel name, the first match wins.
@@ -49,6 +57,14 @@ struct Device {
     memory: Option<Size>,
     context: Option<Size>,
     sm_count: Option<std::num::NonZeroU32>,
+    /// Vendor and device as on the PCI bus.
+    pci_id: Option<u32>,
+    /// The power limit in milliwatts.
+    power_mw: Option<u32>,
+    /// The granularity of memory behind handles.
+    granularity: Option<Size>,
+    /// The driver's answers by number of the attribute.
+    attributes: Option<BTreeMap<String, i32>>,
     /// Whether the driver keeps account of ended processes.
     #[serde(default)]
     accounting: bool,
@@ -64,6 +80,8 @@ struct Device {
 struct Kernel {
     pattern: Pattern,
     duration: Duration,
+    /// What each block of the grid adds.
+    per_block: Option<Duration>,
 }
 
 fn one() -> std::num::NonZeroUsize {
@@ -81,7 +99,11 @@ fn machine(text: &str) -> Outcome<Machine> {
     let description: Description = toml::from_str(text).map_err(|error| error.to_string())?;
     let all = description.device.iter().flat_map(|device| std::iter::repeat_n(device, device.count.get()));
     let all: Vec<_> = all.take(MAX_DEVICES + 1).collect();
-    let whole = all.iter().enumerate().map(|(index, device)| device.spec(index)).collect();
+    let whole = all
+        .iter()
+        .enumerate()
+        .map(|(index, device)| device.spec(index).map_err(|what| format!("device {index}: {what}")));
+    let whole = whole.collect::<Outcome<_>>()?;
     let mut usual = Machine::new(whole);
     for (index, device) in all.iter().enumerate() {
         let profiles: Vec<_> = device.mig.iter().map(String::as_str).collect();
@@ -98,6 +120,11 @@ fn machine(text: &str) -> Outcome<Machine> {
     if description.fault.len() > MOST_FAULTS {
         return Err(format!("a machine has at most {MOST_FAULTS} faults"));
     }
+    let lacks = description.lacks.iter().map(|export| {
+        let place = ROWS.iter().position(|row| row.export == export);
+        place.ok_or_else(|| format!("lacks: there is no function {export:?}"))
+    });
+    let lacks = lacks.collect::<Outcome<_>>()?;
     let mut faults = description
         .fault
         .into_iter()
@@ -113,16 +140,33 @@ fn machine(text: &str) -> Outcome<Machine> {
         kernels: description
             .kernel
             .into_iter()
-            .map(|rule| KernelRule { pattern: rule.pattern.0, duration_ns: rule.duration.0 })
+            .map(|rule| KernelRule {
+                pattern: rule.pattern.0,
+                duration_ns: rule.duration.0,
+                per_block_ns: rule.per_block.map_or(0, |each| each.0),
+            })
             .collect(),
         faults,
+        lacks,
         devices: usual.devices,
     })
 }
 
 impl Device {
-    fn spec(&self, index: usize) -> DeviceSpec {
+    fn spec(&self, index: usize) -> Outcome<DeviceSpec> {
         let mut spec = self.like.0.clone();
+        if let Some(attributes) = &self.attributes {
+            let attributes = attributes.iter().map(|(id, value)| {
+                let known = id.parse().ok().filter(|id| (1..ATTRIBUTES as i32).contains(id));
+                known.map(|id| (id, *value)).ok_or_else(|| format!("{id:?} is the number of no attribute"))
+            });
+            take_over(&mut spec, attributes.collect::<Outcome<_>>()?);
+        }
+        if let Some(size) = self.granularity.as_ref().filter(|size| size.0 != GRANULARITY) {
+            return Err(format!("granularity = {}B: only 2MiB is simulated", size.0));
+        }
+        spec.pci_id = self.pci_id.unwrap_or(spec.pci_id);
+        spec.power_limit_mw = self.power_mw.unwrap_or(spec.power_limit_mw);
         if let Some(name) = &self.name {
             spec.name.clone_from(&name.0);
         }
@@ -131,8 +175,32 @@ impl Device {
         spec.sm_count = self.sm_count.map_or(spec.sm_count, |count| count.get());
         spec.accounting = self.accounting;
         spec.place(index);
-        spec
+        Ok(spec)
     }
+}
+
+/// The only one of the simulated devices.
+const GRANULARITY: u64 = 2 << 20;
+
+/// Makes a device of which these attributes were recorded.
+fn take_over(spec: &mut DeviceSpec, attributes: BTreeMap<i32, i32>) {
+    let fields: [(i32, &mut u32); 11] = [
+        (13, &mut spec.sm_clock_khz),
+        (16, &mut spec.sm_count),
+        (36, &mut spec.memory_clock_khz),
+        (37, &mut spec.memory_bus_bits),
+        (38, &mut spec.l2_bytes),
+        (39, &mut spec.threads_per_sm),
+        (75, &mut spec.cc_major),
+        (76, &mut spec.cc_minor),
+        (81, &mut spec.shared_per_sm),
+        (97, &mut spec.shared_per_block_optin),
+        (106, &mut spec.blocks_per_sm),
+    ];
+    for (id, field) in fields {
+        *field = attributes.get(&id).map_or(*field, |value| value.cast_unsigned());
+    }
+    spec.attributes = Some(attributes);
 }
 
 #[cfg(test)]
@@ -175,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn the_example_in_the_readme_is_a_machine() {
+        let readme = include_str!("../../README.md");
+        let example = readme.lines().skip_while(|line| !line.starts_with("    driver ="));
+        let example = example.take_while(|line| line.is_empty() || line.starts_with("    "));
+        let text: Vec<_> = example.map(str::trim_start).collect();
+        let machine = machine(&text.join("\n")).expect("a machine");
+        assert_eq!((machine.whole(), machine.devices.len()), (2, 6));
+        assert_eq!((machine.lacks.len(), machine.kernels.len()), (1, 1));
+        assert!(machine.devices[0].accounting);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line_and_its_key() {
         for (text, told) in [
             ("", "missing field `device`"),
@@ -188,6 +268,9 @@ mod tests {
             ("[[device]]\nlike = \"H100\"\ncount = 0", "count"),
             ("slice = \"2\"\n[[device]]\nlike = \"H100\"", "2ms"),
             ("cuda = \"13\"\n[[device]]\nlike = \"H100\"", "13.0"),
+            ("lacks = [\"cuNone\"]\n[[device]]\nlike = \"H100\"", "cuNone"),
+            ("[[device]]\nlike = \"H100\"\ngranularity = \"64KiB\"", "only 2MiB"),
+            ("[[device]]\nlike = \"H100\"\n[device.attributes]\n900 = 1", "no attribute"),
             ("nvml = \"all\"\n[[device]]\nlike = \"H100\"", "consumer"),
             ("driver = \"new\"\n[[device]]\nlike = \"H100\"", "580.65.06"),
             ("[[fault]]\ncall = \"cuInit\"\n[[device]]\nlike = \"H100\"", "neither error nor delay"),

@@ -1,9 +1,11 @@
 //! `cuda-sim`: any command on a simulated machine, and what its devices themselves know.
 
 mod description;
+mod driver;
 mod faults;
 mod libdir;
 mod profiles;
+mod record;
 mod run;
 mod states;
 mod truth;
@@ -53,8 +55,23 @@ enum Command {
         #[arg(long)]
         state: String,
     },
+    /// Prints a machine file of the driver that is there, real or simulated, and of its devices.
+    Record {
+        /// Where its libraries lie, if programs here would find others.
+        #[arg(long)]
+        folder: Option<String>,
+    },
     /// The folder of the two libraries.
     Libdir,
+    /// A part of `record`, which may crash.
+    #[command(hide = true)]
+    CallWithNulls {
+        first: usize,
+        #[arg(long)]
+        folder: Option<String>,
+        #[arg(long)]
+        with_context: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,6 +81,10 @@ fn main() -> ExitCode {
         }
         Command::Truth { state, json } => truth::print(state.as_deref(), json).map(|()| ExitCode::SUCCESS),
         Command::Forget { state } => states::forget(&state).map(|()| ExitCode::SUCCESS),
+        Command::Record { folder } => record::record(folder.as_deref()).map(|()| ExitCode::SUCCESS),
+        Command::CallWithNulls { first, folder, with_context } => driver::Driver::load(folder.as_deref())
+            .and_then(|driver| driver.call_with_nulls(first, with_context))
+            .map(|()| ExitCode::SUCCESS),
         Command::Libdir => libdir::libdir().map(|path| {
             println!("{}", path.display());
             ExitCode::SUCCESS

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::machine::{MAX_DEVICES, MAX_FAULTS, MAX_NAME, MAX_PATTERN, MAX_RULES};
+use crate::machine::{ATTRIBUTES, EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_NAME, MAX_PATTERN, MAX_RULES};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x05");
@@ -72,6 +72,8 @@ pub struct SpecCells {
     pub uuid: [Word; 2],
     /// The numeric fields, in the order of `state::spec_numbers`.
     pub numbers: [Word; 24],
+    /// By number: 0 if unknown, else the value with bit 32 set.
+    pub attributes: [Word; ATTRIBUTES],
 }
 
 /// One kernel rule. Written once, before [`Header::magic`].
@@ -79,6 +81,7 @@ pub struct SpecCells {
 pub struct RuleCells {
     pub pattern: [Word; MAX_PATTERN / 8],
     pub duration_ns: Word,
+    pub per_block_ns: Word,
 }
 
 /// One fault. Written once, before [`Header::magic`].
@@ -290,6 +293,8 @@ pub struct Header {
     pub namespace: Word,
     _spare: [Word; 2],
     pub driver_version: [Word; 8],
+    /// A bit for each export that the driver does not hand out.
+    pub lacks: [Word; EXPORTS / 64],
     pub specs: [SpecCells; MAX_DEVICES],
     pub rules: [RuleCells; MAX_RULES],
     pub faults: [FaultCells; MAX_FAULTS],

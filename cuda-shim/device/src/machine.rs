@@ -1,11 +1,17 @@
 //! What a simulated machine is made of: its devices, its driver, its kernels' durations. Pure data.
 
+use std::collections::BTreeMap;
+
 use crate::mig;
 
 /// Longest device name in bytes, as in the driver's own 96-byte buffers.
 pub const MAX_NAME: usize = 96;
 /// Most devices of one machine.
 pub const MAX_DEVICES: usize = 32;
+/// Numbers of `CUdevice_attribute` end below this one.
+pub const ATTRIBUTES: usize = 192;
+/// Exports of a driver that are told apart.
+pub const EXPORTS: usize = 1024;
 /// Most kernel rules of one machine.
 pub const MAX_RULES: usize = 64;
 /// Most faults of one machine.
@@ -59,6 +65,8 @@ pub struct DeviceSpec {
     pub power_limit_mw: u32,
     /// Device memory that one process's context takes.
     pub context_bytes: u64,
+    /// The driver's answers by number of the attribute, as they were recorded; `None` for those of the model.
+    pub attributes: Option<BTreeMap<i32, i32>>,
     /// Whether the driver keeps account of ended processes from the start.
     pub accounting: bool,
     /// What it is a part of, if it is an instance of a split device (MIG).
@@ -76,13 +84,16 @@ pub struct Part {
     pub slices: u32,
 }
 
-/// A kernel whose name matches `pattern` (`*` stands for any run of characters) takes `duration_ns`.
+/// A kernel whose name matches `pattern` (`*` stands for any run of characters) takes `duration_ns`, and `per_block_ns`
+/// for each block of its grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelRule {
     /// Matched against the kernel's symbol and against its plain name.
     pub pattern: String,
     /// Nanoseconds of one launch.
     pub duration_ns: u64,
+    /// Nanoseconds that each block adds.
+    pub per_block_ns: u64,
 }
 
 /// What goes wrong, when a call is made whose name matches.
@@ -146,6 +157,8 @@ pub struct Machine {
     pub kernels: Vec<KernelRule>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Exports that its driver does not hand out, as places in the table of `cuda-shim-symbols`, below [`EXPORTS`].
+    pub lacks: Vec<usize>,
 }
 
 impl std::str::FromStr for KernelRule {
@@ -163,7 +176,7 @@ impl std::str::FromStr for KernelRule {
         if pattern.is_empty() || pattern.len() >= MAX_PATTERN {
             return Err(wrong());
         }
-        Ok(KernelRule { pattern: pattern.into(), duration_ns })
+        Ok(KernelRule { pattern: pattern.into(), duration_ns, per_block_ns: 0 })
     }
 }
 
@@ -207,6 +220,7 @@ impl DeviceSpec {
             blocks_per_sm: 32,
             power_limit_mw: 700_000,
             context_bytes: 512 * MIB,
+            attributes: None,
             accounting: false,
             part: None,
         };
@@ -294,6 +308,7 @@ impl Machine {
             launch_queue: 1024,
             kernels: Vec::new(),
             faults: Vec::new(),
+            lacks: Vec::new(),
         }
     }
 

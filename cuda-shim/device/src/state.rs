@@ -5,6 +5,7 @@
 //! bit pattern is valid and any other writer is sound. It is never unmapped.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -16,7 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
 use crate::liveness::{self, Life};
-use crate::machine::{DeviceSpec, Fault, KernelRule, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine, Part};
+use crate::machine::{
+    DeviceSpec, EXPORTS, Fault, KernelRule, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine, Part,
+};
 
 /// Why there is no simulated machine.
 #[derive(Debug)]
@@ -255,7 +258,7 @@ pub fn namespace(process: &str) -> Option<u64> {
 }
 
 /// The numeric fields of a device, in the order of the file.
-fn spec_numbers(spec: &DeviceSpec) -> [u64; 22] {
+fn spec_numbers(spec: &DeviceSpec) -> [u64; 23] {
     let part =
         spec.part.map_or([0; 3], |part| [part.of as u64 + 1, part.instance.into(), part.slices.into()]);
     [
@@ -281,6 +284,7 @@ fn spec_numbers(spec: &DeviceSpec) -> [u64; 22] {
         part[0],
         part[1],
         part[2],
+        spec.attributes.is_some().into(),
     ]
 }
 
@@ -296,6 +300,11 @@ fn write_machine(header: &Header, machine: &Machine) {
     for (cells, rule) in header.rules.iter().zip(&machine.kernels) {
         layout::write_text(&cells.pattern, &rule.pattern);
         cells.duration_ns.set(rule.duration_ns);
+        cells.per_block_ns.set(rule.per_block_ns);
+    }
+    for place in machine.lacks.iter().filter(|place| **place < EXPORTS) {
+        let word = &header.lacks[place / 64];
+        word.set(word.get() | 1 << (place % 64));
     }
     header.fault_count.set(machine.faults.len().min(MAX_FAULTS) as u64);
     for (cells, fault) in header.faults.iter().zip(&machine.faults) {
@@ -314,7 +323,20 @@ fn write_machine(header: &Header, machine: &Machine) {
         for (cell, number) in cells.numbers.iter().zip(spec_numbers(spec)) {
             cell.set(number);
         }
+        for (id, value) in spec.attributes.iter().flatten() {
+            if let Some(cell) = usize::try_from(*id).ok().and_then(|id| cells.attributes.get(id)) {
+                cell.set(KNOWN | u64::from(value.cast_unsigned()));
+            }
+        }
     }
+}
+
+/// In a word of an attribute: its value is known.
+const KNOWN: u64 = 1 << 32;
+
+fn read_attributes(cells: &[layout::Word]) -> BTreeMap<i32, i32> {
+    let known = cells.iter().map(layout::Word::get).enumerate().filter(|(_, word)| word & KNOWN != 0);
+    known.map(|(id, word)| (id as i32, word as u32 as i32)).collect()
 }
 
 fn read_part([of, instance, slices]: [u64; 3]) -> Option<Part> {
@@ -354,6 +376,7 @@ fn read_machine(header: &Header) -> Machine {
                 context_bytes: next(),
                 accounting: next() != 0,
                 part: read_part([next(), next(), next()]),
+                attributes: (next() != 0).then(|| read_attributes(&cells.attributes)),
             }
         })
         .collect();
@@ -370,6 +393,7 @@ fn read_machine(header: &Header) -> Machine {
             .map(|cells| KernelRule {
                 pattern: layout::read_text(&cells.pattern),
                 duration_ns: cells.duration_ns.get(),
+                per_block_ns: cells.per_block_ns.get(),
             })
             .collect(),
         faults: header.faults[..(header.fault_count.get() as usize).min(MAX_FAULTS)]
@@ -383,5 +407,6 @@ fn read_machine(header: &Header) -> Machine {
                 lost: cells.lost.get().checked_sub(1).map(|device| device as usize),
             })
             .collect(),
+        lacks: (0..EXPORTS).filter(|place| header.lacks[place / 64].get() >> (place % 64) & 1 != 0).collect(),
     }
 }

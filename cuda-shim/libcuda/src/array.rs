@@ -31,12 +31,12 @@ struct Flat {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Extent {
-    width: u64,
-    height: u64,
-    depth: u64,
-    format: u32,
-    channels: u32,
-    flags: u32,
+    pub width: u64,
+    pub height: u64,
+    pub depth: u64,
+    pub format: u32,
+    pub channels: u32,
+    pub flags: u32,
 }
 
 /// An array.
@@ -75,6 +75,11 @@ pub fn format_bytes(format: u32) -> Option<u64> {
 }
 
 impl Extent {
+    /// One or two dimensions.
+    pub fn flat(width: u64, height: u64, format: u32, channels: u32) -> Extent {
+        Extent { width, height, depth: 0, format, channels, flags: 0 }
+    }
+
     fn element(&self) -> Option<u64> {
         let channels = matches!(self.channels, 1 | 2 | 4).then_some(u64::from(self.channels))?;
         Some(format_bytes(self.format)? * channels)
@@ -145,13 +150,20 @@ impl World {
     }
 }
 
-fn create(out: Out<Handle<Array>>, extent: Extent) -> Outcome {
+/// Makes an array in the current context.
+pub fn create(out: Out<Handle<Array>>, extent: Extent) -> Outcome {
     out.required()?;
     let mut world = world()?;
     world.current()?;
     let (context, address) = world.array_memory(extent.bytes()?)?;
     let array = world.arrays.add(Array { context, address, extent, owner: Handle::NULL });
     out.put(array)
+}
+
+/// The extent of an array.
+pub fn extent(handle: Handle<Array>) -> Outcome<Extent> {
+    handle.given()?;
+    Ok(world()?.arrays.get(handle)?.extent)
 }
 
 fn create_mipmap(out: Out<Handle<Mipmap>>, extent: Extent, levels: u32) -> Outcome {
@@ -177,24 +189,22 @@ fn create_mipmap(out: Out<Handle<Mipmap>>, extent: Extent, levels: u32) -> Outco
 }
 
 export! {
-    fn cuArrayCreate = cuArrayCreate_v2(out: Out<Handle<Array>>, flat: In<Flat>) {
+    fn cuArrayCreate_v2(out: Out<Handle<Array>>, flat: In<Flat>) {
         let Flat { width, height, format, channels } = flat.get()?;
-        create(out, Extent { width, height, depth: 0, format, channels, flags: 0 })
+        create(out, Extent::flat(width, height, format, channels))
     }
 
-    fn cuArray3DCreate = cuArray3DCreate_v2(out: Out<Handle<Array>>, extent: In<Extent>) {
+    fn cuArray3DCreate_v2(out: Out<Handle<Array>>, extent: In<Extent>) {
         create(out, extent.get()?)
     }
 
-    early fn cuArrayGetDescriptor = cuArrayGetDescriptor_v2(out: Out<Flat>, handle: Handle<Array>) {
-        handle.given()?;
-        let Extent { width, height, format, channels, .. } = world()?.arrays.get(handle)?.extent;
+    early fn cuArrayGetDescriptor_v2(out: Out<Flat>, handle: Handle<Array>) {
+        let Extent { width, height, format, channels, .. } = extent(handle)?;
         out.put(Flat { width, height, format, channels })
     }
 
-    early fn cuArray3DGetDescriptor = cuArray3DGetDescriptor_v2(out: Out<Extent>, handle: Handle<Array>) {
-        handle.given()?;
-        out.put(world()?.arrays.get(handle)?.extent)
+    early fn cuArray3DGetDescriptor_v2(out: Out<Extent>, handle: Handle<Array>) {
+        out.put(extent(handle)?)
     }
 
     fn cuArrayDestroy(handle: Handle<Array>) {

@@ -5,6 +5,16 @@ use cuda_shim_device::DeviceSpec;
 
 /// The value of attribute `id`; `None` where the driver knows no such attribute.
 pub fn attribute(spec: &DeviceSpec, id: i32) -> Option<i32> {
+    match &spec.attributes {
+        Some(recorded) if !PLACES.contains(&id) => recorded.get(&id).copied(),
+        _ => modelled(spec, id),
+    }
+}
+
+/// Where the device stands on its bus: each machine puts its devices in their places.
+const PLACES: [i32; 3] = [33, 34, 50];
+
+fn modelled(spec: &DeviceSpec, id: i32) -> Option<i32> {
     let hopper = i32::from(spec.cc_major >= 9);
     let ampere = i32::from(spec.cc_major >= 8);
     let shared = spec.shared_per_block_optin as i32;

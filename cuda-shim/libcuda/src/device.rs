@@ -55,11 +55,6 @@ export! {
         bytes.put(world.device(device)?.1.spec.total_bytes)
     }
 
-    fn cuDeviceTotalMem(bytes: Out<u32>, device: i32) {
-        let world = world()?;
-        bytes.put(u32::try_from(world.device(device)?.1.spec.total_bytes).unwrap_or(u32::MAX))
-    }
-
     early fn cuDeviceGetAttribute(value: Out<i32>, id: i32, device: i32) {
         value.required()?;
         let world = world()?;

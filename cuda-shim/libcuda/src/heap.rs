@@ -119,9 +119,19 @@ pub struct Spot {
     pub begin: u64,
 }
 
+/// What the files of heaps are called, before the place of the device in the machine.
+const LABEL: &str = "cuda-sim-device-";
+
+/// The place of the device whose heap a file is, by what the file is called.
+pub fn index_in(name: &str) -> Option<usize> {
+    name.split(LABEL).nth(1)?.split(' ').next()?.parse().ok()
+}
+
 /// The memory of one device as this process sees it.
 pub struct Heap {
     base: u64,
+    /// The place of its device in the machine.
+    index: usize,
     /// Behind the addresses, from the first context on.
     content: Option<File>,
     /// Per block of the reach, index + 1 of the [`Block`] that covers it.
@@ -148,10 +158,11 @@ fn class_of(size: u64) -> (usize, u64) {
 }
 
 impl Heap {
-    /// A heap over the addresses from `base`.
-    pub fn new(base: u64) -> Heap {
+    /// A heap of the machine's device `index` over the addresses from `base`.
+    pub fn new(base: u64, index: usize) -> Heap {
         Heap {
             base,
+            index,
             content: None,
             pages: Vec::new(),
             blocks: Vec::new(),
@@ -166,12 +177,17 @@ impl Heap {
     /// Puts bytes behind the addresses, once. `None` if the host has no memory for it.
     pub fn open(&mut self) -> Option<()> {
         if self.content.is_none() {
-            let content = bytes::memory_file("cuda-sim-device", REACH)?;
+            let content = bytes::memory_file(&format!("{LABEL}{}", self.index), REACH)?;
             bytes::back(self.base, REACH, &content, 0).then_some(())?;
             self.pages = vec![0; (REACH / BLOCK) as usize];
             self.content = Some(content);
         }
         Some(())
+    }
+
+    /// The file behind all addresses, once there is one.
+    pub fn file(&self) -> Option<&File> {
+        self.content.as_ref()
     }
 
     /// The file behind an address of this heap, and where in it.

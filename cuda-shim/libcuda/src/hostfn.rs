@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::time::Duration;
 
+use crate::op::{self, Op};
 use crate::time::Mark;
+use crate::values::Value;
 
 /// What is called. `CUstreamCallback` also hears of the stream and of a status.
 #[derive(Clone, Copy)]
@@ -15,6 +17,13 @@ pub enum Function {
     Plain(extern "C" fn(*mut c_void)),
     /// `CUstreamCallback`, with the stream's handle.
     Callback(extern "C" fn(u64, i32, *mut c_void), u64),
+    /// A value that a stream writes.
+    Write(Value),
+    /// One that it waits for, and by which comparison.
+    Await(Value, u32),
+    /// Bytes that are moved behind one of these.
+    Copy(op::Copy),
+    Fill(op::Fill),
 }
 
 /// A call that a client asked for, with its argument.
@@ -22,6 +31,13 @@ pub enum Function {
 pub struct HostCall {
     pub function: Function,
     pub data: usize,
+}
+
+impl HostCall {
+    /// Whether it is about a value in memory, or stands behind such a one.
+    pub fn holds_bytes_up(&self) -> bool {
+        !matches!(self.function, Function::Plain(_) | Function::Callback(..))
+    }
 }
 
 /// A call in a stream.
@@ -38,6 +54,17 @@ static CHANGED: Condvar = Condvar::new();
 const LOOK: Duration = Duration::from_micros(200);
 
 impl HostOp {
+    /// Whether bytes behind it have to wait for it.
+    pub fn holds_bytes_up(&self) -> bool {
+        !self.is_done() && self.call.holds_bytes_up()
+    }
+
+    /// Whether its time has come.
+    fn is_ready(&self) -> bool {
+        let holds = |function| !matches!(function, Function::Await(value, how) if !value.holds(how));
+        self.due.is_done() && holds(self.call.function)
+    }
+
     /// Whether it has returned.
     pub fn is_done(&self) -> bool {
         self.done.load(Acquire)
@@ -68,7 +95,7 @@ pub fn enqueue(call: HostCall, due: Mark) -> Arc<HostOp> {
 fn serve() {
     loop {
         let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(ready) = waiting.iter().position(|op| op.due.is_done()) else {
+        let Some(ready) = waiting.iter().position(|op| op.is_ready()) else {
             let none = waiting.is_empty();
             if none {
                 drop(CHANGED.wait(waiting));
@@ -84,6 +111,10 @@ fn serve() {
         match op.call.function {
             Function::Plain(function) => function(data),
             Function::Callback(function, stream) => function(stream, 0, data),
+            Function::Write(value) => value.write(),
+            Function::Await(..) => {}
+            Function::Copy(copy) => Op::Copy(copy).perform(),
+            Function::Fill(fill) => Op::Fill(fill).perform(),
         }
         let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         op.done.store(true, Release);

@@ -15,7 +15,7 @@ use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 use crate::context::Context;
 use crate::ffi::Outcome;
 use crate::image::Contents;
-use crate::status::NOT_FOUND;
+use crate::status::{INVALID_HANDLE, NOT_FOUND};
 use crate::table::{Handle, Kind};
 use crate::world::World;
 
@@ -45,8 +45,10 @@ pub struct Kernel {
     pub name: CString,
     pub module: Handle<Module>,
     pub library: Handle<Library>,
-    /// What its name says about its duration.
-    fixed: Option<u64>,
+    /// The only context in which it can be launched, null for every one.
+    pub context: Handle<Context>,
+    /// What a rule or its name says about its duration: for a launch, and for each block of it.
+    fixed: Option<(u64, u64)>,
     /// `CUfunction_attribute` values that were set.
     pub set: HashMap<i32, i32>,
     /// The shape of the launch interface of before CUDA 4: block, shared bytes.
@@ -71,18 +73,35 @@ impl Kernel {
             .iter()
             .chain(&machine.kernels)
             .find(|rule| matches(&rule.pattern, &symbol) || matches(&rule.pattern, plain_name(&symbol)))
-            .map(|rule| rule.duration_ns)
-            .or_else(|| duration_in_name(&symbol));
-        Kernel { name, module, library, fixed, set: HashMap::new(), shape: ([1; 3], 0) }
+            .map(|rule| (rule.duration_ns, rule.per_block_ns))
+            .or_else(|| duration_in_name(&symbol).map(|duration| (duration, 0)));
+        Kernel {
+            name,
+            module,
+            library,
+            context: Handle::NULL,
+            fixed,
+            set: HashMap::new(),
+            shape: ([1; 3], 0),
+        }
+    }
+
+    /// `INVALID_HANDLE` in another context than its own.
+    #[inline]
+    pub fn belongs_in(&self, context: Handle<Context>) -> Outcome {
+        if self.context.is_null() || self.context == context { Ok(()) } else { Err(INVALID_HANDLE) }
     }
 
     /// Nanoseconds of one launch on a device.
     #[inline]
     pub fn duration(&self, grid: [u32; 3], block: [u32; 3], spec: &DeviceSpec) -> u64 {
-        if let Some(fixed) = self.fixed {
-            return fixed;
-        }
         let volume = |sizes: [u32; 3]| sizes.into_iter().map(u64::from).fold(1, u64::saturating_mul);
+        match self.fixed {
+            Some((duration, 0)) => return duration,
+            // At most three hours, so that no sum of times runs over.
+            Some((duration, each)) => return duration + volume(grid).saturating_mul(each).min(1 << 43),
+            None => {}
+        }
         let threads = volume(grid).saturating_mul(volume(block));
         let load = u64::from(spec.sm_count) * u64::from(spec.threads_per_sm);
         3000 + 2000 * threads.div_ceil(load.max(1)).min(1 << 40)
@@ -171,7 +190,11 @@ impl World {
             return Ok(*known);
         }
         check(&module.contents, &name)?;
-        let kernel = Kernel::new(name.clone(), self.state.machine(), handle, Handle::NULL);
+        let mut kernel = Kernel::new(name.clone(), self.state.machine(), handle, Handle::NULL);
+        let module = self.modules.get(handle)?;
+        if module.library.is_null() {
+            kernel.context = module.context;
+        }
         let kernel = self.kernels.add(kernel);
         self.modules.get_mut(handle)?.kernels.insert(name, kernel);
         Ok(kernel)

@@ -88,6 +88,7 @@ fn launch(lane: Lane, stream: Handle<Stream>, request: &Request) -> Outcome {
 fn capture(world: &mut World, stream: Handle<Stream>, request: &Request) -> Outcome<bool> {
     let context = world.streams.get(stream)?.context;
     let ordinal = world.contexts.get(context)?.device;
+    world.kernels.get(request.kernel)?.belongs_in(context)?;
     let op = world.kernel_op(ordinal, request)?;
     capture::intercept(world, stream, op)
 }

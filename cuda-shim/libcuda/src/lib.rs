@@ -8,8 +8,9 @@
 //! - `start`, `symbols`, `dark`, `stubs`: how a process gets in, where functions are, private tables, what is missing;
 //! - `device`, `attributes`, `context`, `module`, `image`, `ptx`, `kernel`, `occupancy`, `launch`: what there is and what
 //!   runs on it;
-//! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `time`: order and time;
+//! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `values`, `time`: order and time;
 //! - `memory`, `array`, `texture`, `heap`, `bytes`: memory, its addresses and its content;
+//! - `narrow`: first versions of calls, of 32 bits;
 //! - `world`, `spin`, `thread`: all objects behind one lock, and what each thread has.
 
 mod abi;
@@ -33,6 +34,7 @@ mod logs;
 mod memory;
 mod misc;
 mod module;
+mod narrow;
 mod occupancy;
 mod op;
 mod ptx;
@@ -46,4 +48,5 @@ mod table;
 mod texture;
 mod thread;
 mod time;
+mod values;
 mod world;

@@ -11,8 +11,9 @@
 
 pub mod copy;
 pub mod fill;
-mod host;
+pub mod host;
 mod ipc;
+mod lent;
 mod managed;
 pub mod physical;
 mod pointer;
@@ -215,9 +216,26 @@ fn allocate(out: Out<u64>, size: u64) -> Outcome {
     out.put(address)
 }
 
+/// Free and total bytes of the current context's device.
+#[inline]
+pub fn info() -> Outcome<(u64, u64)> {
+    let world = world()?;
+    let device = &world.devices[world.current_device()?];
+    world.state.reap_in_company();
+    Ok((world.state.free_bytes(device.index), device.spec.total_bytes))
+}
+
+/// Bytes between the rows of an allocation with a pitch.
+pub fn row_of(width: u64, height: u64, element: u32) -> Outcome<u64> {
+    if width == 0 || height == 0 || !matches!(element, 4 | 8 | 16) {
+        return Err(INVALID_VALUE);
+    }
+    width.checked_next_multiple_of(UNIT).ok_or(OUT_OF_MEMORY)
+}
+
 /// Frees memory once the work of its context is over, as the call promises.
 #[inline]
-fn free(address: u64) -> Outcome {
+pub fn free(address: u64) -> Outcome {
     let (context, mark) = {
         let mut world = world()?;
         let (current, quiet) =
@@ -225,7 +243,10 @@ fn free(address: u64) -> Outcome {
         if address == 0 {
             return Ok(());
         }
-        let own = world.callers_own(address)?;
+        let own = match world.callers_own(address) {
+            Ok(own) => own,
+            Err(status) => return world.give_back_lent(address).unwrap_or(Err(status)),
+        };
         capture::forbid_unsafe_call(&mut world)?;
         let context =
             if own.context == current || world.active(own.context).is_err() { current } else { own.context };
@@ -242,36 +263,30 @@ fn free(address: u64) -> Outcome {
 }
 
 export! {
-    early fn cuMemAlloc = cuMemAlloc_v2(out: Out<u64>, size: u64) {
+    early fn cuMemAlloc_v2(out: Out<u64>, size: u64) {
         allocate(out, size)
     }
 
-    fn cuMemAllocPitch = cuMemAllocPitch_v2(out: Out<u64>, pitch: Out<u64>, width: u64, height: u64, element: u32) {
+    fn cuMemAllocPitch_v2(out: Out<u64>, pitch: Out<u64>, width: u64, height: u64, element: u32) {
         out.required()?;
         pitch.required()?;
-        if width == 0 || height == 0 || !matches!(element, 4 | 8 | 16) {
-            return Err(INVALID_VALUE);
-        }
-        let row = width.checked_next_multiple_of(UNIT).ok_or(OUT_OF_MEMORY)?;
+        let row = row_of(width, height, element)?;
         allocate(out, row.checked_mul(height).ok_or(OUT_OF_MEMORY)?)?;
         pitch.put(row)
     }
 
-    early fn cuMemFree = cuMemFree_v2(address: u64) {
+    early fn cuMemFree_v2(address: u64) {
         free(address)
     }
 
-    early fn cuMemGetInfo = cuMemGetInfo_v2(free: Out<u64>, total: Out<u64>) {
-        let world = world()?;
-        let ordinal = world.current_device()?;
-        let device = &world.devices[ordinal];
-        world.state.reap_in_company();
-        free.put_if(world.state.free_bytes(device.index));
-        total.put_if(device.spec.total_bytes);
+    early fn cuMemGetInfo_v2(free: Out<u64>, total: Out<u64>) {
+        let (has_free, has_total) = info()?;
+        free.put_if(has_free);
+        total.put_if(has_total);
         Ok(())
     }
 
-    early fn cuMemGetAddressRange = cuMemGetAddressRange_v2(base: Out<u64>, size: Out<u64>, address: u64) {
+    early fn cuMemGetAddressRange_v2(base: Out<u64>, size: Out<u64>, address: u64) {
         if base.is_null() && size.is_null() {
             return Ok(());
         }

@@ -100,6 +100,11 @@ fn load_library(out: Out<Handle<Library>>, image: usize) -> Outcome {
     out.put(library)
 }
 
+/// Address and bytes of a module's variable.
+pub fn variable(module: Handle<Module>, name: Text) -> Outcome<(u64, u64)> {
+    world()?.variable(module, &name.lossy()?)
+}
+
 fn put_variable(address: Out<u64>, size: Out<u64>, found: (u64, u64)) -> Outcome {
     if address.is_null() && size.is_null() {
         return Err(INVALID_VALUE);
@@ -205,9 +210,8 @@ export! {
         Ok(())
     }
 
-    fn cuModuleGetGlobal = cuModuleGetGlobal_v2(address: Out<u64>, size: Out<u64>, module: Handle<Module>, name: Text) {
-        let found = world()?.variable(module, &name.lossy()?)?;
-        put_variable(address, size, found)
+    fn cuModuleGetGlobal_v2(address: Out<u64>, size: Out<u64>, module: Handle<Module>, name: Text) {
+        put_variable(address, size, variable(module, name)?)
     }
 
     early fn cuLibraryLoadData(

@@ -3,7 +3,7 @@
 use crate::bytes;
 use crate::event::Event;
 use crate::graph::Graph;
-use crate::hostfn::HostCall;
+use crate::hostfn::{Function, HostCall};
 use crate::kernel::Kernel;
 use crate::table::Handle;
 use crate::world::World;
@@ -115,6 +115,16 @@ impl Op {
             Op::Alloc(address, bytes) => world.touch(*address, *bytes),
             _ => {}
         }
+    }
+
+    /// The same as a call in a stream, if it moves any bytes.
+    pub fn as_call(&self) -> Option<HostCall> {
+        let function = match *self {
+            Op::Copy(copy) => Function::Copy(copy),
+            Op::Fill(fill) => Function::Fill(fill),
+            _ => return None,
+        };
+        Some(HostCall { function, data: 0 })
     }
 
     /// Moves its bytes. The time that this takes is not the time that it stands for.

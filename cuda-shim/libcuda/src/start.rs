@@ -151,7 +151,7 @@ fn open_device(state: &'static State, index: usize, base: u64) -> Outcome<Device
     Ok(Device {
         index,
         spec,
-        heap: Heap::new(base),
+        heap: Heap::new(base, index),
         seat: None,
         primary: Handle::NULL,
         retained: 0,

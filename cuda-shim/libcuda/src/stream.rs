@@ -142,7 +142,9 @@ impl World {
         let context = self.contexts.get_mut(stream.context)?;
         let device = self.devices.get_mut(context.device).ok_or(INVALID_CONTEXT)?;
         let seat = device.seat.ok_or(INVALID_CONTEXT)?;
-        let duration = request.duration(self.kernels.get(request.kernel)?, &device.spec)?;
+        let kernel = self.kernels.get(request.kernel)?;
+        kernel.belongs_in(stream.context)?;
+        let duration = request.duration(kernel, &device.spec)?;
         let place = device.launches;
         let oldest = device.queue.get_mut(place).ok_or(INVALID_VALUE)?;
         let mut work = seat.work(&mut self.clock);
@@ -232,6 +234,12 @@ impl World {
         self.extend(handle, seat.now() + due.saturating_sub(clock_ns()))
     }
 
+    /// Whether a stream has values before it that are still to come.
+    #[inline]
+    pub fn holds_bytes_up(&self, handle: Handle<Stream>) -> Outcome<bool> {
+        Ok(self.streams.get(handle)?.line.hosts.iter().any(|host| host.holds_bytes_up()))
+    }
+
     /// Has a host function run at the end of a stream.
     pub fn call_host(&mut self, handle: Handle<Stream>, call: HostCall, time: Option<u64>) -> Outcome {
         let mut due = self.stream_mark(handle)?;
@@ -267,9 +275,16 @@ pub fn submit(lane: Lane, handle: Handle<Stream>, op: Op) -> Outcome<Option<Mark
             op.touch(&mut world);
         }
     }
+    // Behind values that are still to come, bytes move in their turn.
+    let later = if world.holds_bytes_up(stream)? { op.as_call() } else { None };
+    if let Some(call) = later {
+        world.call_host(stream, call, None)?;
+    }
     let mark = world.stream_mark(stream)?;
     drop(world);
-    op.perform();
+    if later.is_none() {
+        op.perform();
+    }
     Ok(Some(mark))
 }
 

@@ -11,7 +11,10 @@
 
 use core::ffi::{CStr, c_void};
 
-use cuda_shim_symbols::{Found, ROWS, find, symbols};
+use std::sync::OnceLock;
+
+use cuda_shim_device::open_from_env;
+use cuda_shim_symbols::{Found, ROWS, Row, find, symbols};
 
 macro_rules! addresses {
     ($($name:ident $version:literal $stream:ident $export:ident;)*) => {
@@ -24,6 +27,20 @@ macro_rules! addresses {
 }
 symbols!(addresses);
 
+type Addresses = [unsafe extern "C" fn()];
+
+/// The exports that the machine's driver hands out. What it lacks still has its symbol, which nothing can hide.
+fn handed_out() -> (&'static [Row], &'static Addresses) {
+    static FEWER: OnceLock<Option<(Vec<Row>, Vec<unsafe extern "C" fn()>)>> = OnceLock::new();
+    let fewer = FEWER.get_or_init(|| {
+        let lacks = &open_from_env().ok()?.machine().lacks;
+        let all = ROWS.iter().zip(ADDRESSES).enumerate();
+        let kept = all.filter(|(place, _)| !lacks.contains(place)).map(|(_, (row, address))| (*row, address));
+        (!lacks.is_empty()).then(|| kept.unzip())
+    });
+    fewer.as_ref().map_or((ROWS, &ADDRESSES[..]), |(rows, addresses)| (rows, addresses))
+}
+
 /// The export that a driver hands out for `name` as of CUDA `version` under `cuGetProcAddress` flags.
 ///
 /// How the two entry points tell it: `cuGetProcAddress_v2` answers `INVALID_VALUE` to
@@ -32,8 +49,9 @@ symbols!(addresses);
 /// older one has no status: it answers `NOT_FOUND` to both misses and leaves the pointer untouched.
 pub fn get_proc_address(name: &CStr, version: i32, flags: u64) -> Found<*const c_void> {
     // No name of ours is other than ASCII, so one that is not UTF-8 is simply not found.
-    match find(ROWS, name.to_str().unwrap_or(""), version, flags) {
-        Found::Export(place) => Found::Export(ADDRESSES[place] as *const c_void),
+    let (rows, addresses) = handed_out();
+    match find(rows, name.to_str().unwrap_or(""), version, flags) {
+        Found::Export(place) => Found::Export(addresses[place] as *const c_void),
         Found::NotFound => Found::NotFound,
         Found::VersionNotSufficient => Found::VersionNotSufficient,
         Found::InvalidFlags => Found::InvalidFlags,

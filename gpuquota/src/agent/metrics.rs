@@ -74,6 +74,16 @@ fn waits(text: &mut Text, found: &[Found]) {
     }
 }
 
+fn kinds(text: &mut Text, found: &[Found]) {
+    let name = "container_memory_held_bytes";
+    text.head(name, "gauge", "Device memory that the container holds, by what it is.");
+    for (found, device) in devices(found) {
+        for (kind, bytes) in found.region.kinds(device.index).named() {
+            text.of_device(name, found, device, Some(("kind", kind)), bytes);
+        }
+    }
+}
+
 impl Metrics {
     /// Counts one search of the node.
     pub fn count(&mut self, mishaps: &[Mishap], took: Duration) {
@@ -101,13 +111,7 @@ impl Metrics {
                 }
             }
         }
-        let name = "container_memory_held_bytes";
-        text.head(name, "gauge", "Device memory that the container holds, by what it is.");
-        for (found, device) in devices(found) {
-            for (kind, bytes) in found.region.kinds(device.index).named() {
-                text.of_device(name, found, device, Some(("kind", kind)), bytes);
-            }
-        }
+        kinds(&mut text, found);
         waits(&mut text, found);
         text.head("container_processes", "gauge", "Living processes that use a GPU.");
         for found in found {

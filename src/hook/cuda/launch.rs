@@ -30,11 +30,18 @@ fn launch(
     stream: CUstream,
     per_thread: bool,
     key: impl FnOnce() -> u64,
-    call: impl FnOnce() -> CUresult,
+    call: impl Fn() -> CUresult + Copy,
 ) -> CUresult {
     let Some(process) = asking() else { return call() };
+    // A copy of its own, so that a launch that asks nobody need not lay the arguments out for it.
+    let held = call;
+    ask(process, &Launch { key: key(), stream, per_thread }, &held)
+}
+
+#[inline(never)]
+fn ask(process: &Process, launch: &Launch, call: &dyn Fn() -> CUresult) -> CUresult {
     match process.known.place(process) {
-        Some(place) => process.meter.launch(process, place, &Launch { key: key(), stream, per_thread }, call),
+        Some(place) => process.meter.launch(process, place, launch, call),
         None => call(),
     }
 }

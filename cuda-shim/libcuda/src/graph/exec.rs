@@ -182,15 +182,21 @@ impl World {
         self.change_memory(&ops, again)?;
         let start = self.lay_out_graph(stream, tail, &plan.busy, plan.kernels, plan.length)?;
         let mut calls = Vec::new();
+        let has_values = |op: &Op| matches!(op, Op::Host(call) if call.holds_bytes_up());
+        let held_up = self.holds_bytes_up(stream)? || ops.iter().any(has_values);
         for (op, (begin, end)) in ops.iter().zip(&plan.spans) {
             match op {
                 Op::Host(call) => calls.push((*call, start + begin)),
                 Op::Record(event) => self.record_at(*event, stream, start + end)?,
-                op => op.touch(self),
+                op => {
+                    op.touch(self);
+                    let later = op.as_call().filter(|_| held_up);
+                    calls.extend(later.map(|call| (call, start + begin)));
+                }
             }
         }
         self.execs.get_mut(handle)?.tail = start + plan.length;
-        Ok(Launched { ops, calls })
+        Ok(Launched { ops: if held_up { Vec::new() } else { ops }, calls })
     }
 
     /// Allocates and frees what a launch does; nothing if it cannot have all.
@@ -216,7 +222,7 @@ impl World {
     }
 }
 
-/// A launch that was begun: what it does, and whom it calls at which seat time.
+/// A launch that was begun: what it moves at once, and whom it calls at which seat time.
 struct Launched {
     ops: Vec<Op>,
     calls: Vec<(HostCall, u64)>,

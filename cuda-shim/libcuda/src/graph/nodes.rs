@@ -100,6 +100,7 @@ fn kind_of(op: &Op) -> u32 {
         Op::Kernel(_) => 0,
         Op::Copy(_) => 1,
         Op::Fill(_) => 2,
+        Op::Host(HostCall { function: Function::Write(_) | Function::Await(..), .. }) => 12,
         Op::Host(_) => 3,
         Op::Child(_) => 4,
         Op::Empty => 5,

@@ -305,6 +305,15 @@ fn peer(
     line(lane, stream, finish, (Side::Device, to.0), (Side::Device, from.0), length)
 }
 
+/// Where the bytes of an array from `offset` lie, which must be as many.
+fn in_array(handle: Handle<Array>, offset: u64, length: u64) -> Outcome<(Side, u64)> {
+    let world = world()?;
+    let array = world.arrays.get(handle)?;
+    let last = offset.checked_add(length).ok_or(INVALID_VALUE)?;
+    let all = array.row_bytes().saturating_mul(array.rows()).saturating_mul(array.slices());
+    if last <= all { Ok((Device, array.address + offset)) } else { Err(INVALID_VALUE) }
+}
+
 const NONE: Handle<Stream> = Handle::NULL;
 use Finish::{Async, Waits};
 use Side::{Any, Device, Host};
@@ -359,6 +368,33 @@ export! {
     }
     lane fn |lane| cuMemcpy2DAsync_v2 / cuMemcpy2DAsync_v2_ptsz (rect: In<Rect>, stream: Handle<Stream>) {
         boxed(lane, stream, Async, &rect.get()?.cuboid())
+    }
+    lane fn |lane| cuMemcpyAtoH_v2 / cuMemcpyAtoH_v2_ptds (to: u64, from: Handle<Array>, offset: u64, length: u64) {
+        line(lane, NONE, Waits, (Host, to), in_array(from, offset, length)?, length)
+    }
+    lane fn |lane| cuMemcpyAtoHAsync_v2 / cuMemcpyAtoHAsync_v2_ptsz (
+        to: u64, from: Handle<Array>, offset: u64, length: u64, stream: Handle<Stream>,
+    ) {
+        line(lane, stream, Async, (Host, to), in_array(from, offset, length)?, length)
+    }
+    lane fn |lane| cuMemcpyHtoA_v2 / cuMemcpyHtoA_v2_ptds (to: Handle<Array>, offset: u64, from: u64, length: u64) {
+        line(lane, NONE, Waits, in_array(to, offset, length)?, (Host, from), length)
+    }
+    lane fn |lane| cuMemcpyHtoAAsync_v2 / cuMemcpyHtoAAsync_v2_ptsz (
+        to: Handle<Array>, offset: u64, from: u64, length: u64, stream: Handle<Stream>,
+    ) {
+        line(lane, stream, Async, in_array(to, offset, length)?, (Host, from), length)
+    }
+    lane fn |lane| cuMemcpyAtoD_v2 / cuMemcpyAtoD_v2_ptds (to: u64, from: Handle<Array>, offset: u64, length: u64) {
+        line(lane, NONE, Waits, (Device, to), in_array(from, offset, length)?, length)
+    }
+    lane fn |lane| cuMemcpyDtoA_v2 / cuMemcpyDtoA_v2_ptds (to: Handle<Array>, offset: u64, from: u64, length: u64) {
+        line(lane, NONE, Waits, in_array(to, offset, length)?, (Device, from), length)
+    }
+    lane fn |lane| cuMemcpyAtoA_v2 / cuMemcpyAtoA_v2_ptds (
+        to: Handle<Array>, to_offset: u64, from: Handle<Array>, from_offset: u64, length: u64,
+    ) {
+        line(lane, NONE, Waits, in_array(to, to_offset, length)?, in_array(from, from_offset, length)?, length)
     }
     lane fn |lane| cuMemcpy3D_v2 / cuMemcpy3D_v2_ptds (cuboid: In<Cuboid>) {
         boxed(lane, NONE, Waits, &cuboid.get()?)

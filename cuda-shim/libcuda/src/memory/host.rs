@@ -19,7 +19,7 @@ use crate::world::{World, world};
 const ALLOC_FLAGS: u32 = 7;
 /// `CU_MEMHOSTREGISTER_PORTABLE`, `_DEVICEMAP`, `_IOMEMORY` and `_READ_ONLY`.
 const REGISTER_FLAGS: u32 = 15;
-const DEVICE_MAP: u32 = 2;
+pub const DEVICE_MAP: u32 = 2;
 
 impl World {
     /// Gives back the host memory of a context.
@@ -33,7 +33,8 @@ impl World {
     }
 }
 
-fn allocate(out: Out<u64>, length: u64, flags: u32) -> Outcome {
+/// Pins fresh memory.
+pub fn allocate(out: Out<u64>, length: u64, flags: u32) -> Outcome {
     out.required()?;
     let mut world = world()?;
     let context = world.current()?;
@@ -61,8 +62,21 @@ fn register(start: u64, length: u64, flags: u32) -> Outcome {
     Ok(())
 }
 
+/// The address by which devices reach pinned or registered memory.
+pub fn device_address(address: u64, flags: u32) -> Outcome<u64> {
+    let world = world()?;
+    world.current()?;
+    if flags != 0 {
+        return Err(INVALID_VALUE);
+    }
+    match world.regions.find(address).map(|region| region.backing) {
+        Some(Backing::Pinned { .. } | Backing::Registered { .. }) => Ok(address),
+        _ => Err(INVALID_VALUE),
+    }
+}
+
 export! {
-    fn cuMemAllocHost = cuMemAllocHost_v2(out: Out<u64>, length: u64) {
+    fn cuMemAllocHost_v2(out: Out<u64>, length: u64) {
         allocate(out, length, DEVICE_MAP)
     }
 
@@ -108,17 +122,9 @@ export! {
         }
     }
 
-    fn cuMemHostGetDevicePointer = cuMemHostGetDevicePointer_v2(out: Out<u64>, address: u64, flags: u32) {
+    fn cuMemHostGetDevicePointer_v2(out: Out<u64>, address: u64, flags: u32) {
         out.required()?;
-        let world = world()?;
-        world.current()?;
-        if flags != 0 {
-            return Err(INVALID_VALUE);
-        }
-        match world.regions.find(address).map(|region| region.backing) {
-            Some(Backing::Pinned { .. } | Backing::Registered { .. }) => out.put(address),
-            _ => Err(INVALID_VALUE),
-        }
+        out.put(device_address(address, flags)?)
     }
 
     early fn cuMemHostGetFlags(flags: Out<u32>, address: u64) {

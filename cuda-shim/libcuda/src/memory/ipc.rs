@@ -117,28 +117,45 @@ impl World {
         if !self.state.memory(self.devices[ordinal].index).join(place.key()) {
             return Err(INVALID_VALUE);
         }
-        // What is mapped begins and ends with pages; what is answered is the allocation.
-        let lead = place.offset % BLOCK;
-        let whole = (lead + place.length).next_multiple_of(BLOCK);
-        let base = self.space.take(whole, BLOCK).ok_or(OUT_OF_MEMORY)?;
-        if !bytes::back(base, whole, &file, place.offset - lead) {
-            self.space.give(base, whole);
+        let backing =
+            Backing::Opened { ordinal, inode: place.inode, offset: place.offset, times: 1, lent: false };
+        let attached = self.attach(&file, place.length, context, backing);
+        if attached.is_err() {
             self.state.memory(self.devices[ordinal].index).part(place.key());
+        }
+        attached
+    }
+
+    /// Puts memory of another process, `length` bytes of a file from the offset that `backing` says, behind addresses.
+    pub fn attach(
+        &mut self,
+        file: &File,
+        length: u64,
+        context: Handle<Context>,
+        backing: Backing,
+    ) -> Outcome<u64> {
+        let Backing::Opened { offset, .. } = backing else { return Err(INVALID_VALUE) };
+        // What is mapped begins and ends with pages; what is answered is the allocation.
+        let lead = offset % BLOCK;
+        let whole = (lead + length).next_multiple_of(BLOCK);
+        let base = self.space.take(whole, BLOCK).ok_or(OUT_OF_MEMORY)?;
+        if !bytes::back(base, whole, file, offset - lead) {
+            self.space.give(base, whole);
             return Err(MAP_FAILED);
         }
         let start = base + lead;
-        let backing = Backing::Opened { ordinal, inode: place.inode, offset: place.offset, times: 1 };
-        self.regions.add(Region { start, length: place.length, context, backing });
+        self.regions.add(Region { start, length, context, backing });
         Ok(start)
     }
 
-    fn close(&mut self, address: u64) -> Outcome {
+    /// Lets go of memory of another process once, for good after the last time that it was opened.
+    pub fn close(&mut self, address: u64) -> Outcome {
         let region = *self.regions.at(address).ok_or(INVALID_VALUE)?;
-        let Backing::Opened { ordinal, inode, offset, times } = region.backing else {
+        let Backing::Opened { ordinal, inode, offset, times, lent } = region.backing else {
             return Err(INVALID_VALUE);
         };
         if times > 1 {
-            let backing = Backing::Opened { ordinal, inode, offset, times: times - 1 };
+            let backing = Backing::Opened { ordinal, inode, offset, times: times - 1, lent };
             self.regions.add(Region { backing, ..region });
             return Ok(());
         }
@@ -154,8 +171,8 @@ impl World {
     /// Closes what was opened in a context.
     pub fn close_all(&mut self, context: Handle<Context>) {
         for region in self.regions.of(context) {
-            if let Backing::Opened { ordinal, inode, offset, .. } = region.backing {
-                let backing = Backing::Opened { ordinal, inode, offset, times: 1 };
+            if let Backing::Opened { ordinal, inode, offset, lent, .. } = region.backing {
+                let backing = Backing::Opened { ordinal, inode, offset, times: 1, lent };
                 self.regions.add(Region { backing, ..region });
                 let _ = self.close(region.start);
             }
@@ -188,6 +205,9 @@ export! {
     fn cuIpcCloseMemHandle(address: u64) {
         let mut world = world()?;
         world.current()?;
-        world.close(address)
+        match world.regions.at(address).map(|region| region.backing) {
+            Some(Backing::Opened { lent: false, .. }) => world.close(address),
+            _ => Err(INVALID_VALUE),
+        }
     }
 }

@@ -3,9 +3,9 @@
 
 use crate::bytes;
 use crate::capture;
-use crate::ffi::{Lane, Out, Outcome, export};
+use crate::ffi::{In, Lane, Out, Outcome, export};
 use crate::heap::Use;
-use crate::memory::region::{Backing, Region};
+use crate::memory::region::{Advice, Backing, NOWHERE, Region};
 use crate::status::{INVALID_VALUE, OUT_OF_MEMORY};
 use crate::stream::Stream;
 use crate::table::Handle;
@@ -13,8 +13,6 @@ use crate::world::{World, world};
 
 /// `CU_MEM_ATTACH_GLOBAL` and `CU_MEM_ATTACH_HOST`.
 const ATTACH: std::ops::RangeInclusive<u32> = 1..=2;
-/// `CU_MEM_ADVISE_SET_PREFERRED_LOCATION`.
-const PREFER: u32 = 3;
 /// `CU_DEVICE_CPU`.
 const CPU: i32 = -1;
 /// `CU_MEM_LOCATION_TYPE_DEVICE`.
@@ -42,7 +40,8 @@ fn allocate(out: Out<u64>, size: u64, flags: u32) -> Outcome {
             (heap.place(size, context, Use::Managed, 0).ok_or(OUT_OF_MEMORY)?.address, true)
         }
     };
-    let region = Region { start, length: size, context, backing: Backing::Managed { flags, on_host } };
+    let backing = Backing::Managed { flags, on_host, advice: Advice::default() };
+    let region = Region { start, length: size, context, backing };
     world.regions.add(region);
     let heap = &world.devices[ordinal].heap;
     let shown = heap.content(start).is_some_and(|(file, offset)| bytes::show(start, size, file, offset));
@@ -82,22 +81,74 @@ impl World {
     }
 }
 
+/// `CU_MEM_ADVISE_*`: each is set by an odd number and taken back by the next.
 fn advise(address: u64, count: u64, advice: u32, device: i32) -> Outcome {
     if !(1..=6).contains(&advice) {
         return Err(INVALID_VALUE);
     }
     let mut world = world()?;
     check(&mut world, address, count)?;
-    if advice == PREFER {
+    if advice > 2 && advice != 4 && device != CPU {
+        world.device(device)?;
+    }
+    if let Some(known) = world.regions.advice_of(address) {
+        match advice {
+            1 | 2 => known.read_mostly = advice == 1,
+            3 => known.preferred = device,
+            4 => known.preferred = NOWHERE,
+            5 => known.accessed_by |= bit(device),
+            _ => known.accessed_by &= !bit(device),
+        }
+    }
+    if advice == 3 {
         world.move_pages(address, count, device == CPU);
     }
     Ok(())
+}
+
+fn bit(device: i32) -> u64 {
+    u32::try_from(device).ok().and_then(|device| 1u64.checked_shl(device)).unwrap_or(0)
+}
+
+/// Tells one of `CUmem_range_attribute` of managed memory, in `size` bytes.
+fn range_attribute(out: Out<i32>, size: u64, attribute: u32, address: u64, count: u64) -> Outcome {
+    out.required()?;
+    let mut world = world()?;
+    check(&mut world, address, count)?;
+    let advice = *world.regions.advice_of(address).ok_or(INVALID_VALUE)?;
+    let location = |device| match device {
+        NOWHERE => (0, 0),
+        CPU => (2, 0),
+        device => (ON_DEVICE as i32, device),
+    };
+    let value = match attribute {
+        1 => i32::from(advice.read_mostly),
+        2 => advice.preferred,
+        3 => {
+            if size == 0 || !size.is_multiple_of(4) {
+                return Err(INVALID_VALUE);
+            }
+            let devices = (0..64).filter(|device| advice.accessed_by & bit(*device) != 0);
+            out.put_all(devices.chain(std::iter::repeat(NOWHERE)).take((size / 4) as usize));
+            return Ok(());
+        }
+        4 => advice.prefetched,
+        5 => location(advice.preferred).0,
+        6 => location(advice.preferred).1,
+        7 => location(advice.prefetched).0,
+        8 => location(advice.prefetched).1,
+        _ => return Err(INVALID_VALUE),
+    };
+    if size == 4 { out.put(value) } else { Err(INVALID_VALUE) }
 }
 
 fn prefetch(lane: Lane, address: u64, count: u64, device: i32, stream: Handle<Stream>) -> Outcome {
     {
         let mut world = world()?;
         check(&mut world, address, count)?;
+        if let Some(advice) = world.regions.advice_of(address) {
+            advice.prefetched = device;
+        }
         world.move_pages(address, count, device == CPU);
     }
     crate::stream::submit(lane, stream, crate::op::Op::Empty).map(|_| ())
@@ -114,6 +165,22 @@ export! {
 
     early fn cuMemAdvise_v2(address: u64, count: u64, advice: u32, location: u64) {
         advise(address, count, advice, device_of(location))
+    }
+
+    fn cuMemRangeGetAttribute(out: Out<i32>, size: u64, attribute: u32, address: u64, count: u64) {
+        range_attribute(out, size, attribute, address, count)
+    }
+
+    fn cuMemRangeGetAttributes(
+        outs: In<Out<i32>>, sizes: In<u64>, attributes: In<u32>, length: u64, address: u64, count: u64,
+    ) {
+        if length == 0 {
+            return Err(INVALID_VALUE);
+        }
+        for at in 0..length as usize {
+            range_attribute(outs.at(at)?, sizes.at(at)?, attributes.at(at)?, address, count)?;
+        }
+        Ok(())
     }
 
     lane fn |lane| cuMemPrefetchAsync / cuMemPrefetchAsync_ptsz (

@@ -28,7 +28,7 @@ const PINNED: u32 = 1;
 const DEVICE: u32 = 1;
 const HOSTS: std::ops::RangeInclusive<u32> = 2..=4;
 /// `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`, the only way of sharing that is simulated.
-const FILE_DESCRIPTOR: u32 = 1;
+pub const FILE_DESCRIPTOR: u32 = 1;
 /// What a file of shared memory is called, before the place of its device in the machine, or `host`.
 const LABEL: &str = "cuda-sim-physical-";
 

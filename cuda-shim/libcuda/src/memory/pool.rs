@@ -7,10 +7,13 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
+use std::fs::File;
+
 use crate::capture;
 use crate::context::Context;
 use crate::ffi::{In, Lane, Out, Outcome, export};
 use crate::heap::Use;
+use crate::memory::physical::FILE_DESCRIPTOR;
 use crate::op::Op;
 use crate::status::{INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, Status};
 use crate::stream::Stream;
@@ -43,6 +46,10 @@ pub struct Pool {
     idle: u64,
     /// Other devices that may reach it: ordinal and flags.
     access: Vec<(usize, u32)>,
+    /// As what it may be exported: `CUmemAllocationHandleType` bits.
+    pub handle_types: u32,
+    /// The memory of the process whose pool it is, if that is another one: nothing is allocated from it here.
+    pub lender: Option<File>,
 }
 
 impl Kind for Pool {
@@ -65,12 +72,19 @@ impl Pool {
             reserved_high: 0,
             idle: 0,
             access: Vec::new(),
+            handle_types: 0,
+            lender: None,
         }
     }
 
     /// A device's own pool.
     pub fn default_of(device: usize) -> Pool {
         Pool::new(device, true, 0)
+    }
+
+    /// A pool of another process.
+    pub fn of_lender(device: usize, memory: File) -> Pool {
+        Pool { lender: Some(memory), ..Pool::new(device, false, 0) }
     }
 
     /// Takes back an allocation and the physical bytes that came free with it.
@@ -127,6 +141,9 @@ impl World {
     fn allocate_from(&mut self, handle: Handle<Pool>, size: u64, context: Handle<Context>) -> Outcome<u64> {
         let pool = self.pools.get(handle)?;
         let ordinal = pool.device;
+        if pool.lender.is_some() {
+            return Err(INVALID_VALUE);
+        }
         let purse = match pool.purse {
             Some(purse) => purse,
             None => {
@@ -232,6 +249,9 @@ fn free(lane: Lane, address: u64, stream: Handle<Stream>) -> Outcome {
     if address == 0 {
         return Ok(());
     }
+    if let Some(given_back) = world.give_back_lent(address) {
+        return given_back;
+    }
     let own = world.callers_own(address)?;
     if capture::intercept(&mut world, stream, Op::Free(address))? {
         return Ok(());
@@ -272,12 +292,11 @@ export! {
             return Err(INVALID_VALUE);
         }
         let ordinal = world.located(props.location)?;
-        // Sharing a pool with other processes is not simulated.
-        if props.handle_types != 0 {
+        if props.handle_types & !FILE_DESCRIPTOR != 0 {
             return Err(NOT_SUPPORTED);
         }
-        let pool = world.pools.add(Pool::new(ordinal, false, props.max_size));
-        out.put(pool)
+        let pool = Pool::new(ordinal, false, props.max_size);
+        out.put(world.pools.add(Pool { handle_types: props.handle_types, ..pool }))
     }
 
     fn cuMemPoolDestroy(handle: Handle<Pool>) {
@@ -368,7 +387,8 @@ export! {
     fn cuDeviceSetMemPool(device: i32, handle: Handle<Pool>) {
         let mut world = world()?;
         let (ordinal, _) = world.device(device)?;
-        if world.pools.get(handle)?.device != ordinal {
+        let pool = world.pools.get(handle)?;
+        if pool.device != ordinal || pool.lender.is_some() {
             return Err(INVALID_VALUE);
         }
         world.devices[ordinal].current_pool = handle;

@@ -15,11 +15,30 @@ pub enum Backing {
     /// A caller's own memory, registered.
     Registered { flags: u32 },
     /// Managed memory, and whether its pages are the host's: they were sent there, or the device had no room.
-    Managed { flags: u32, on_host: bool },
+    Managed { flags: u32, on_host: bool, advice: Advice },
     /// Physical memory, from an offset, mapped at a reservation, and what devices may do there.
     Mapped { physical: Handle<Physical>, offset: u64, read: bool, write: bool },
     /// Memory of another process: the ordinal of its device, where it lies, and how often it was opened.
-    Opened { ordinal: usize, inode: u64, offset: u64, times: u32 },
+    Opened { ordinal: usize, inode: u64, offset: u64, times: u32, lent: bool },
+}
+
+/// What callers have said of managed memory. Locations are devices, `CU_DEVICE_CPU` or [`NOWHERE`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Advice {
+    pub read_mostly: bool,
+    pub preferred: i32,
+    pub prefetched: i32,
+    /// A bit for each device.
+    pub accessed_by: u64,
+}
+
+/// `CU_DEVICE_INVALID`.
+pub const NOWHERE: i32 = -2;
+
+impl Default for Advice {
+    fn default() -> Advice {
+        Advice { read_mostly: false, preferred: NOWHERE, prefetched: NOWHERE, accessed_by: 0 }
+    }
 }
 
 /// Addresses of one kind.
@@ -59,6 +78,15 @@ impl Regions {
     pub fn find(&self, address: u64) -> Option<&Region> {
         let (_, region) = self.known.range(..=address).next_back()?;
         (address - region.start < region.length).then_some(region)
+    }
+
+    /// What was said of the managed memory that covers `address`.
+    pub fn advice_of(&mut self, address: u64) -> Option<&mut Advice> {
+        let (_, region) = self.known.range_mut(..=address).next_back()?;
+        match &mut region.backing {
+            Backing::Managed { advice, .. } if address - region.start < region.length => Some(advice),
+            _ => None,
+        }
     }
 
     /// The region that begins at `address`.

@@ -1,0 +1,72 @@
+//! The container's records of its devices: made when the first of its processes meets one.
+
+use super::Uuid;
+use crate::process::Process;
+use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use gpuquota_region::layout::{DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device};
+use gpuquota_region::{Region, lock, sys};
+
+/// The region's record of a device, made now if the container meets it for the first time.
+#[cold]
+pub fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
+    let _errno = sys::KeepErrno::new();
+    let region = process.region()?;
+    let devices = &region.ours().devices;
+    loop {
+        if let Some(found) = position(region, uuid) {
+            return Some(found);
+        }
+        let own = devices.iter().position(|device| {
+            device.state.compare_exchange(DEVICE_FREE, DEVICE_CLAIMED, AcqRel, Relaxed).is_ok()
+        })?;
+        let device = devices.get(own)?;
+        device.claimed_by.store(sys::pid(), Relaxed);
+        device.uuid.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
+        // Of two processes that register the same device at once, the one with the lower record wins.
+        let mut other = false;
+        for earlier in devices.iter().take(own) {
+            wait_while_claimed(earlier);
+            other |= earlier.state.load(Acquire) == DEVICE_READY && uuid.is(earlier);
+        }
+        if other {
+            device.state.store(DEVICE_FREE, Release);
+            continue;
+        }
+        let limits = process.limits();
+        let cores = limits.cores_for(index, uuid.text()).map_or(0, u32::from);
+        let memory = limits.memory_for(index, uuid.text()).unwrap_or(0);
+        device.memory_total.store(total, Relaxed);
+        region.limit_memory(own, memory);
+        let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
+        device.physical_limit.store(physical, Relaxed);
+        region.limit_cores(own, cores);
+        device.state.store(DEVICE_READY, Release);
+        show(region, own, uuid);
+    }
+}
+
+fn position(region: &Region, uuid: &Uuid) -> Option<u8> {
+    let is = |device: &Device| device.state.load(Acquire) == DEVICE_READY && uuid.is(device);
+    region.ours().devices.iter().position(is).map(|found| found as u8)
+}
+
+/// Waits for a process that is writing a record: it takes microseconds, unless the process died in between.
+fn wait_while_claimed(device: &Device) {
+    let deadline = sys::monotonic_ns().wrapping_add(100_000_000);
+    while device.state.load(Acquire) == DEVICE_CLAIMED {
+        let now = sys::monotonic_ns();
+        if now > deadline && lock::process_stat(device.claimed_by.load(Relaxed)).is_none() {
+            let _ = device.state.compare_exchange(DEVICE_CLAIMED, DEVICE_FREE, AcqRel, Relaxed);
+            return;
+        }
+        sys::sleep_until(now.wrapping_add(50_000));
+    }
+}
+
+/// HAMi's view of a device.
+fn show(region: &Region, index: usize, uuid: &Uuid) {
+    let view = region.hami();
+    let Some(words) = view.uuids.get(index) else { return };
+    words.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
+    view.device_num.fetch_max((index as u64).wrapping_add(1), AcqRel);
+}

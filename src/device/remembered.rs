@@ -1,0 +1,42 @@
+//! Handles that were met before.
+
+use core::sync::atomic::{
+    AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+
+/// Contexts and NVML handles remembered; more are asked for anew each time.
+const REMEMBERED: usize = 64;
+
+/// A small table from a handle to a region index, without locks.
+pub struct Remembered {
+    keys: [AtomicU64; REMEMBERED],
+    values: [AtomicU8; REMEMBERED],
+}
+
+impl Remembered {
+    #[inline]
+    pub fn get(&self, key: u64) -> Option<u8> {
+        let mut pairs = self.keys.iter().zip(&self.values);
+        let (_, value) = pairs.find(|(found, _)| found.load(Acquire) == key)?;
+        value.load(Relaxed).checked_sub(1)
+    }
+
+    pub fn put(&self, key: u64, index: u8) {
+        for (found, value) in self.keys.iter().zip(&self.values) {
+            if found.load(Relaxed) == 0
+                && value.compare_exchange(0, index.wrapping_add(1), AcqRel, Relaxed).is_ok()
+            {
+                found.store(key, Release);
+                return;
+            }
+        }
+    }
+
+    pub fn forget(&self, key: u64) {
+        for (found, value) in self.keys.iter().zip(&self.values) {
+            if found.compare_exchange(key, 0, AcqRel, Relaxed).is_ok() {
+                value.store(0, Release);
+            }
+        }
+    }
+}
