@@ -92,11 +92,12 @@ struct gpuquota_device {
     uint64_t would_wait;       /* observe mode */
     uint64_t clamped;          /* virtual times that no charge explains */
     uint64_t waited_flight_ns; /* for work of the same process that was in flight */
-    uint64_t pad3;
+    uint64_t others_ns;        /* other containers had the device while this one was at work; the agent's */
     /* offset 320 */
     uint64_t gaps[GPUQUOTA_GAPS];             /* idle before busy_until: start 34 bits, 64 ns | length 22, 256 ns | idle 8, 1/256 */
     uint64_t wait_times[GPUQUOTA_WAIT_TIMES]; /* launches that waited: up to 100 us, 1 ms ... 100 s, and longer */
-    uint64_t reserved[2];
+    uint64_t witnessed_at;                    /* when the agent last wrote others_ns, CLOCK_MONOTONIC ns */
+    uint64_t reserved;
 };
 
 struct gpuquota_slot {

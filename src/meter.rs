@@ -24,6 +24,9 @@ use gpuquota_quota::share::{self, Books, Busy, Clock, Flights, Predictor, Rate, 
 use gpuquota_region::layout::{self, Device, Header};
 use gpuquota_region::sys;
 
+/// An agent that has said nothing for so long is gone.
+const SILENCE_NS: u64 = 50_000_000;
+
 /// `CU_STREAM_PER_THREAD`.
 const PER_THREAD: u64 = 2;
 
@@ -57,8 +60,17 @@ pub fn books<'b>(header: &Header, device: &'b Device, pending_ns: &'b AtomicU64)
         gpu_time_ns: &device.gpu_time_ns,
         pending_ns,
         rate: Rate::new(device.core_limit.load(Relaxed)),
+        others_ns: told_of_others(device),
         company: header.slot_high.load(Relaxed) > 1,
     }
+}
+
+/// What the node's agent says of other containers, while it says anything.
+#[inline]
+fn told_of_others(device: &Device) -> Option<u64> {
+    let at = device.witnessed_at.load(Relaxed);
+    let fresh = at != 0 && sys::monotonic_coarse_ns().saturating_sub(at) < SILENCE_NS;
+    fresh.then(|| device.others_ns.load(Relaxed))
 }
 
 /// Whether no launch of the container needs a look: no device has a share by the region, nor by the limits file.

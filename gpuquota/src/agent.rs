@@ -1,9 +1,10 @@
-//! `gpuquota agent`: the node's regions, served as metrics.
+//! `gpuquota agent`: the node's regions, served as metrics; and a witness of what containers do beside each other.
 //!
-//! One thread serves; a search of the node runs beside it, at most one at a time and at most once a second however
+//! One thread serves, another one watches; a search of the node runs beside it, at most one at a time and at most once a second however
 //! many ask. Requests have no body, small heads and little time.
 
 mod metrics;
+mod witness;
 
 use crate::error::Error;
 use crate::regions::Places;
@@ -68,6 +69,9 @@ impl Agent {
         let places = if self.root.is_empty() { Places::of_node() } else { Places::only(&self.root) };
         let state = State { metrics: Metrics::default(), answer: None };
         let node = Arc::new(Node { places, state: Mutex::new(state) });
+        let watched = Arc::clone(&node);
+        let thread = std::thread::Builder::new().name("witness".to_owned());
+        thread.spawn(move || witness::watch(&watched.places)).map_err(Error::system("start a thread"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::system("start"))?;
         runtime.block_on(self.serve(node))

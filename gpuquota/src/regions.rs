@@ -32,6 +32,9 @@ const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY
 pub struct Device {
     /// Index in the region.
     pub index: usize,
+    /// Where its record lies in the file.
+    #[serde(skip)]
+    pub offset: u64,
     /// UUID; whatever is not printable ASCII in it is escaped.
     pub uuid: String,
     /// Cap in bytes, if there is one.
@@ -134,6 +137,9 @@ impl From<[u64; KINDS]> for Kinds {
 pub struct Region {
     /// How often the file was initialised.
     pub generation: u64,
+    /// Inode of the time namespace that its clocks are of.
+    #[serde(skip)]
+    pub time_namespace: u64,
     /// Incidents survived by falling back to the driver's own answer.
     pub fallbacks: u64,
     /// Its devices.
@@ -244,6 +250,7 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
         .take(DEVICES)
         .map(|device| Device {
             index: device.index,
+            offset: snapshot.device_offset(device.index),
             uuid: device.uuid.escape_ascii().to_string(),
             memory_limit: device.memory_limit,
             used: device.used,
@@ -296,5 +303,12 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
     });
     let processes = processes.collect();
     let events = events::read(snapshot);
-    Region { generation: snapshot.generation(), fallbacks: snapshot.fallbacks(), devices, processes, events }
+    Region {
+        generation: snapshot.generation(),
+        time_namespace: snapshot.time_namespace(),
+        fallbacks: snapshot.fallbacks(),
+        devices,
+        processes,
+        events,
+    }
 }

@@ -13,6 +13,7 @@
 //! - [`flights`]: the measured launches in flight, charged while they run and settled when they are over;
 //! - [`landing`]: what a launch that is over has cost;
 //! - [`busy`]: what runs at the same time occupies the device once;
+//! - [`witness`]: what the agent knows of work of other containers;
 //! - [`wait`]: one launch's wait, step by step;
 //! - [`launch`]: one launch from the question to the flight.
 //!
@@ -27,6 +28,7 @@ pub mod launch;
 pub mod predict;
 pub mod traffic;
 pub mod wait;
+pub mod witness;
 
 pub use busy::Busy;
 pub use clock::{Admission, BURST_NS, Clock, Rate};

@@ -194,7 +194,8 @@ impl Region {
             ours.header.monitor_ns.store(0, Relaxed);
             for device in &ours.devices {
                 let times = [&device.virtual_time, &device.busy_until, &device.idle_at, &device.flight_until];
-                let gaps = times.into_iter().chain([&device.gaps_from]).chain(&device.gaps);
+                let more = [&device.gaps_from, &device.witnessed_at];
+                let gaps = times.into_iter().chain(more).chain(&device.gaps);
                 gaps.for_each(|time| time.store(0, Relaxed));
             }
         }

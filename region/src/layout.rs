@@ -153,14 +153,18 @@ pub struct Device {
     pub clamped: AtomicU64,
     /// Time that launches waited for work of their own process that was in flight, nanoseconds.
     pub waited_flight_ns: AtomicU64,
-    _pad3: u64,
+    /// For how long other containers had the device while this one was at work, all in all, nanoseconds. Written by the
+    /// node's agent (`quota::share::witness`).
+    pub others_ns: AtomicU64,
 
     /// Idle gaps before `busy_until` (`quota::share::busy`): start in 64 ns (34 bits) | length in 256 ns (22 bits) | how
     /// much of it is idle, less one, in 1/256 (8 bits).
     pub gaps: [AtomicU64; GAPS],
     /// Launches that waited, by how long: up to 100 us, 1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, and longer.
     pub wait_times: [AtomicU64; WAIT_TIMES],
-    _reserved: [u64; 2],
+    /// When the agent last said so, CLOCK_MONOTONIC nanoseconds.
+    pub witnessed_at: AtomicU64,
+    _reserved: u64,
 }
 
 /// `Slot::state`: free. What is left in the slot's lanes belongs to nobody.
@@ -318,7 +322,8 @@ layout!(Device, size 512, uuid = 0, state = 96, core_limit = 100, memory_limit =
     claimed_by = 120, used = 128, peak = 136, denied = 144, would_deny = 152, reaped_at_ns = 160, spilled = 168,
     spills = 176, physical_limit = 184, virtual_time = 192, busy_until = 200, longest = 208, virtual_rate = 216,
     idle_at = 224, flight_until = 232, gaps_from = 240, idle_ns = 248, gpu_time_ns = 256, waited_ns = 264, launches = 272,
-    waits = 280, would_wait = 288, clamped = 296, waited_flight_ns = 304, gaps = 320, wait_times = 432);
+    waits = 280, would_wait = 288, clamped = 296, waited_flight_ns = 304, others_ns = 312, gaps = 320, wait_times = 432,
+    witnessed_at = 496);
 layout!(Slot, size 512, state = 0, pid = 4, start_time = 8, pid_namespace = 16, host_pid = 24,
     priority = 28, heartbeat_ns = 32, lane_device = 64, lane_kind = 96, pending_ns = 128);
 layout!(Lane, size 32, amount = 0, operation = 8, held = 16, reserving = 24);

@@ -204,6 +204,18 @@ impl<'b> Snapshot<'b> {
         self.header_word(offset_of!(Header, generation))
     }
 
+    /// Inode of the time namespace that its clocks are of.
+    #[must_use]
+    pub fn time_namespace(&self) -> u64 {
+        self.header_word(offset_of!(Header, time_namespace))
+    }
+
+    /// Where a device's record lies in the file.
+    #[must_use]
+    pub fn device_offset(&self, index: usize) -> u64 {
+        self.devices.offset.wrapping_add(self.devices.bytes.wrapping_mul(index)) as u64
+    }
+
     /// Incidents survived by falling back to the driver's own answer.
     #[must_use]
     pub fn fallbacks(&self) -> u64 {

@@ -17,8 +17,14 @@ pub struct Agent {
 impl Agent {
     /// Starts one that looks for regions in a folder. It takes a free port and says which.
     pub fn start(regions: &Path) -> Self {
+        Self::of(&[regions])
+    }
+
+    /// The same of several folders.
+    pub fn of(folders: &[&Path]) -> Self {
         let mut command = Command::new(artifact("gpuquota"));
-        command.args(["agent", "--listen", "127.0.0.1:0", "--root"]).arg(regions);
+        command.args(["agent", "--listen", "127.0.0.1:0"]);
+        folders.iter().for_each(|folder| _ = command.arg("--root").arg(folder));
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
         let mut first = String::new();
         let stderr = child.stderr.take().expect("stderr is a pipe");

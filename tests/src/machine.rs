@@ -56,7 +56,7 @@ impl Machine {
     /// Programs on this machine under one quota, which they share: one container. It has no limits yet.
     pub fn quota(&self) -> Setting<'_> {
         let home = Scratch::new();
-        let region = home.path().join("quota.cache");
+        let region = region_in(home.path());
         Setting {
             machine: self,
             home: Some(home),
@@ -130,12 +130,17 @@ impl Setting<'_> {
 
     /// The region that the programs under this quota share.
     pub fn region(&self) -> PathBuf {
-        self.home().join("quota.cache")
+        region_in(self.home())
     }
 
     /// The folder that holds the region.
     pub fn home(&self) -> &Path {
-        self.home.as_ref().expect("only a quota has a region").path()
+        self.folder().expect("only a quota has a region")
+    }
+
+    /// The same, if it is a quota.
+    pub fn folder(&self) -> Option<&Path> {
+        self.home.as_ref().map(Scratch::path)
     }
 
     /// Starts a test program.
@@ -210,6 +215,11 @@ impl Truth {
     pub fn clock_ns(&self) -> i64 {
         number(&self.0, "clock_ns")
     }
+}
+
+/// The region in a container's folder, named as no other container's: a node's agent tells them apart by that.
+fn region_in(home: &Path) -> PathBuf {
+    home.join(home.file_name().expect("it is no root")).with_extension("cache")
 }
 
 #[track_caller]

@@ -76,6 +76,8 @@ fn the_c_header_and_the_rust_layout_agree_on_every_field() {
         would_wait,
         clamped,
         waited_flight_ns,
+        others_ns,
+        witnessed_at,
         gaps,
         wait_times
     );

@@ -56,8 +56,8 @@ fn by_company() -> Vec<Cell> {
         cells.extend([MS, 20 * MS].map(|length| one(length).processes(processes)));
         cells.push(Cell::new(Kernels::Around(MS), "streams", 50).processes(processes));
     }
-    for shares in [&[50, 50][..], &[10, 90], &[25, 25, 25, 25]] {
-        cells.extend([MS, 5 * MS].map(|length| one(length).containers(shares)));
+    for shares in [&[50, 50][..], &[10, 90], &[30, 70], &[25, 25, 25, 25]] {
+        cells.extend([MS, 20 * MS].map(|length| one(length).containers(shares)));
     }
     cells
 }

@@ -116,8 +116,9 @@ fn next_of<'c>(cells: &'c [Cell], next: &AtomicUsize) -> Option<(usize, &'c Cell
 fn row<'c>(cell: &'c Cell, rounds: usize, peer: Option<&Library>) -> Row<'c> {
     let uncapped = run::uncapped(cell);
     let ours = Library::ours();
-    // What a program does not take by itself no limit can give it.
-    let rounds = if uncapped >= 1.1 * cell.due() { rounds } else { 0 };
+    // What a program does not take by itself no limit can give it; several containers have to fill the device.
+    let enough = if cell.shares.len() > 1 { 98.0 } else { 1.1 * cell.due() };
+    let rounds = if uncapped >= enough { rounds } else { 0 };
     let theirs = peer.filter(|_| cell.suits_peers());
     let mut row = Row { cell, uncapped, ours: Vec::new(), peer: Vec::new() };
     for _ in 0..rounds {

@@ -89,7 +89,9 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     let seconds = format!("{:.1}", lasts.as_secs_f64());
     let ahead = cell.ahead().to_string();
     let arguments = [&cell.kernels.names(), seconds.as_str(), cell.way, &ahead];
-    let agent = (cell.event == Event::AgentStopped).then(|| Agent::start(containers[0].home()));
+    // Only regions of ours have a folder of their own, and only between containers is an agent of use.
+    let homes: Vec<_> = containers.iter().filter_map(Setting::folder).collect();
+    let agent = (homes.len() > 1 || cell.event == Event::AgentStopped).then(|| Agent::of(&homes));
     let start = |container: &Setting<'_>| -> Vec<Program> {
         let one = || container.start("accuracy", &arguments).patient(lasts * 3 + Duration::from_secs(60));
         (0..cell.processes).map(|_| one()).collect()

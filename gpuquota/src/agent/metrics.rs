@@ -200,6 +200,7 @@ mod tests {
     fn container(name: &str, uuid: &str) -> Found {
         let device = Device {
             index: 0,
+            offset: 0,
             uuid: uuid.to_owned(),
             memory_limit: Some(2 << 30),
             used: 1 << 30,
@@ -227,8 +228,16 @@ mod tests {
         };
         let processes =
             vec![process(0, [1 << 20, 2 << 20, 0, 3 << 20, 0]), process(1, [1 << 20, 0, 0, 0, 5])];
-        let region = Region { generation: 1, fallbacks: 0, devices: vec![device], processes, events: vec![] };
-        Found { container: name.to_owned(), path: "/x".into(), region }
+        let region = Region {
+            generation: 1,
+            time_namespace: 0,
+            fallbacks: 0,
+            devices: vec![device],
+            processes,
+            events: vec![],
+        };
+        let file = std::fs::File::open("/dev/null").expect("it is there").into();
+        Found { container: name.to_owned(), path: "/x".into(), region, file }
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Found {
     pub path: PathBuf,
     /// What it says.
     pub region: Region,
+    /// It itself, open for reading.
+    pub file: OwnedFd,
 }
 
 /// A file that should have been a region and was not taken.
@@ -170,10 +172,10 @@ impl Search {
         } else if self.containers.contains(container) {
             "duplicate"
         } else {
-            match read(file) {
-                Ok(region) => {
+            match file.try_clone().map_err(Unreadable::System).and_then(|again| Ok((read(again)?, file))) {
+                Ok((region, file)) => {
                     self.containers.insert(container.to_owned());
-                    return self.found.push(Found { container: container.to_owned(), path, region });
+                    return self.found.push(Found { container: container.to_owned(), path, region, file });
                 }
                 Err(unreadable) => unreadable.word(),
             }

@@ -43,6 +43,8 @@ pub struct Flight<H> {
     pub covered: Covered,
     /// Launches of its key that it speaks for.
     pub spoken: Spoken,
+    /// What other containers had had of the device till then, where an agent tells.
+    pub others_ns: Option<u64>,
     /// How far virtual time had been behind till then.
     pub idle_ns: u64,
     pub(super) flying: bool,

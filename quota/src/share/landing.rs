@@ -5,6 +5,7 @@ use super::clock::{self, Clock, Correction, Rate};
 use super::flights::Flight;
 use super::predict::{Predictor, Spoken};
 use super::traffic::{self, Covered, Traffic};
+use super::witness;
 use crate::sync::{AtomicU64, Ordering};
 
 /// From this many times the prediction on, what a launch tells of others is bounded by the time that has passed.
@@ -37,6 +38,8 @@ pub struct Books<'a> {
     pub rate: Option<Rate>,
     /// Whether other processes of the container may be at work.
     pub company: bool,
+    /// For how long other containers have had the device while this one was at work, all in all, where an agent tells.
+    pub others_ns: Option<u64>,
 }
 
 impl Books<'_> {
@@ -91,12 +94,15 @@ impl<H> Landed<H> {
     pub fn settle(&self, now_ns: u64, predictor: &Predictor, traffic: &Traffic, books: &Books) -> u64 {
         let flight = &self.flight;
         flight.lose(traffic, books);
-        let Some(elapsed) = self.elapsed_ns else { return 0 };
+        let Some(on_the_clock) = self.elapsed_ns else { return 0 };
+        let elapsed = self.alone(on_the_clock, now_ns, books);
         if flight.raised {
             predictor.restore(flight.key, flight.proven.then_some(flight.predicted_ns));
         }
-        let end_ns = self.since_ns.map_or(now_ns, |since| since.saturating_add(elapsed));
+        let end_ns = self.since_ns.map_or(now_ns, |since| since.saturating_add(on_the_clock));
         let held_up = traffic.held_up_ns(flight.launched_at_ns, end_ns);
+        // It cannot have been held up for longer than it ran.
+        let held_up = if held_up < elapsed { held_up } else { 0 };
         predictor.learn(flight.key, elapsed.saturating_sub(held_up));
         let due = self.due(elapsed, now_ns, traffic, books);
         let (charged, told) = self.spoken(now_ns, due);
@@ -109,6 +115,13 @@ impl<H> Landed<H> {
         traffic.correct(flight.predicted_ns, elapsed);
         traffic::correct(books.until, flight.predicted_ns, elapsed);
         due
+    }
+
+    /// How long it took less what other containers had of that time.
+    fn alone(&self, elapsed_ns: u64, now_ns: u64, books: &Books) -> u64 {
+        let Some((before, after)) = self.flight.others_ns.zip(books.others_ns) else { return elapsed_ns };
+        let window = now_ns.saturating_sub(self.flight.launched_at_ns);
+        witness::alone(elapsed_ns, self.flight.predicted_ns, after.saturating_sub(before), window)
     }
 
     /// How long it occupied the device beyond what was charged before.

@@ -114,6 +114,7 @@ impl<'p> Launch<'p> {
             predicted_ns: self.cost.ns,
             covered,
             spoken: self.known.map_or_else(Default::default, Known::speak),
+            others_ns: books.others_ns,
             idle_ns: books.clock.idle_ns.load(Ordering::Relaxed),
             ..Flight::default()
         }

@@ -4,9 +4,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gpuquota_quota::share::busy::GAPS;
+use gpuquota_quota::share::witness::{self, Witnessed};
 use gpuquota_quota::share::{
     Books, Busy, Clock, Flight, Flights, Launch, Place, Predictor, Rate, Seen, Step, Traffic, What,
 };
@@ -42,6 +43,8 @@ pub struct Container {
     until: AtomicU64,
     /// GPU time charged.
     pub gpu_time_ns: AtomicU64,
+    /// What the agent tells it, where there is one.
+    others_ns: Option<u64>,
     processes: usize,
 }
 
@@ -56,6 +59,7 @@ impl Container {
             pending_ns,
             rate: Rate::new(self.cores),
             company: self.processes > 1,
+            others_ns: self.others_ns,
         }
     }
 }
@@ -125,6 +129,8 @@ pub struct World<'p> {
     host: Host,
     /// Kept where a test asks for it.
     pub surprises: Option<Surprises>,
+    /// What the node's agent knows of each container, if there is one, and when it last looked.
+    witness: Option<(u64, Vec<Witnessed>)>,
 }
 
 /// By how much what is in flight takes longer than it was charged, over time.
@@ -186,6 +192,7 @@ pub fn world<T>(host: Host, seed: u64, body: impl FnOnce(&mut World<'_>) -> T) -
         random: Random::new(seed),
         host,
         surprises: None,
+        witness: None,
     })
 }
 
@@ -253,9 +260,13 @@ impl<'p> World<'p> {
         loop {
             let host = self.due.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
             let device = self.gpu.next_change().filter(|_| !self.awaited.is_empty()).unwrap_or(u64::MAX);
-            let next = host.min(device).min(until);
+            let look = self.witness.as_ref().map_or(u64::MAX, |(at, _)| at + MS);
+            let next = host.min(device).min(look).min(until);
             self.gpu.advance(next);
             self.wake();
+            if next == look {
+                self.look();
+            }
             if next == until {
                 return;
             }
@@ -265,6 +276,26 @@ impl<'p> World<'p> {
             {
                 self.act(thread);
             }
+        }
+    }
+
+    /// From now on there is an agent.
+    pub fn agent(&mut self) {
+        let all = self.containers.iter().map(|one| Witnessed::since(one.gpu_time_ns.load(Relaxed)));
+        self.witness = Some((self.gpu.now, all.collect()));
+    }
+
+    /// The agent looks at what the containers were charged, and tells them.
+    fn look(&mut self) {
+        let Some((at, all)) = &mut self.witness else { return };
+        let passed = self.gpu.now - *at;
+        *at = self.gpu.now;
+        for (one, container) in all.iter_mut().zip(&self.containers) {
+            one.charged(container.gpu_time_ns.load(Relaxed));
+        }
+        witness::pass(all, passed);
+        for (one, container) in all.iter().zip(&mut self.containers) {
+            container.others_ns = Some(one.others_ns);
         }
     }
 
