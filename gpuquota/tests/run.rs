@@ -168,7 +168,8 @@ fn a_library_that_is_not_there_is_said_with_the_places() {
 
     let home = Scratch::new();
     let alone = home.join("gpuquota");
-    std::fs::copy(env!("CARGO_BIN_EXE_gpuquota"), &alone).expect("a copy");
+    // Not by this process: a child of another test that is just being started would have it open for writing.
+    output(Command::new("cp").arg(env!("CARGO_BIN_EXE_gpuquota")).arg(&alone));
     let lost = output(Command::new(&alone).env_remove("GPUQUOTA_LIBRARY").args(["run", "true"]));
     if lost.status.code() == Some(0) {
         return eprintln!("skipped: the library is installed on this machine");
