@@ -97,6 +97,18 @@ fn contexts_of_different_processes_take_turns() {
     assert!(launches.iter().all(|own| own * 4 >= launches[0] + launches[1]), "one starves: {launches:?}");
 }
 
+/// An event is work too: of an idle context it comes with the context's turn, not while another one has the device.
+#[test]
+fn an_event_does_not_count_the_wait_for_a_turn_as_the_kernels_behind_it() {
+    let machine = Machine::new("H100");
+    let mut busy = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
+    busy.wait_for("ready");
+    let spans = machine.bare().run("spans", &[]).success();
+    // A turn is 2 ms, the kernel 100 us.
+    assert!(spans.value("median_us") < 500, "{spans}");
+    busy.kill();
+}
+
 /// Calls every function of the header with bad arguments, in a folder where it may write.
 fn call_badly(setting: &gpuquota_promises::Setting<'_>, seed: &str) {
     let scratch = Scratch::new();

@@ -18,6 +18,9 @@ use crate::state::{State, namespace};
 /// The last stretch of a wait is spent spinning: a sleep overshoots by about this much.
 const SPIN_NS: u64 = 60_000;
 
+/// From an event that is recorded to the launch behind it, at most.
+const NEXT_TO_NS: u64 = 20_000;
+
 /// The seat of this process at one device.
 pub struct Seat {
     state: &'static State,
@@ -94,14 +97,16 @@ impl Seat {
         self.work_in_company().now
     }
 
-    /// The wall time at which seat time `time` was reached; meaningful once it was.
-    pub fn wall_of(&self, time: u64) -> u64 {
+    /// The wall time at which seat time `time` was reached; meaningful once it was. What `waits` for the process's turn
+    /// is reached when that turn begins, if the process lost it then or next to then.
+    pub fn wall_of(&self, time: u64, waits: bool) -> u64 {
+        let latest = if waits { time + NEXT_TO_NS } else { time.saturating_sub(1) };
         let _held = self.state.schedule(self.index);
         let count = active(self.device).lanes[self.number].stalls.get();
         let mut lag = None;
         for step in 1..=count.min(STALLS as u64) {
             let stall = &self.cells.stalls[((count - step) as usize) % STALLS];
-            if stall.at.get() < time {
+            if stall.at.get() <= latest {
                 return time + stall.lag.get();
             }
             lag = Some(stall.lag.get());

@@ -185,11 +185,11 @@ pub fn wait_event(world: &mut World, stream: Handle<Stream>, event: Handle<Event
     }
     match (&world.events.get(event)?.moment, own) {
         (Moment::Never, _) => Ok(()),
-        (Moment::Recorded(mark), None) => {
+        (Moment::Recorded(mark, _), None) => {
             let mark = mark.clone();
             world.follow(stream, &mark)
         }
-        (Moment::Recorded(_), Some(capture)) => invalidate(world, capture, STREAM_CAPTURE_ISOLATION),
+        (Moment::Recorded(..), Some(capture)) => invalidate(world, capture, STREAM_CAPTURE_ISOLATION),
         (Moment::Captured(capture, nodes), own) => {
             let (capture, nodes) = (*capture, nodes.clone());
             if world.captures.get(capture).is_err() {

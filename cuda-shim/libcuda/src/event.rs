@@ -21,7 +21,8 @@ use crate::world::{World, world};
 pub enum Moment {
     /// Never recorded: complete, but without a time.
     Never,
-    Recorded(Mark),
+    /// And whether its stream had nothing to do then: it comes when its process has its turn at the device.
+    Recorded(Mark, bool),
     /// Recorded while its stream was capturing.
     Captured(Handle<Capture>, Vec<Handle<Node>>),
 }
@@ -50,23 +51,25 @@ impl World {
     /// Records the end of a stream in an event.
     pub fn record(&mut self, event: Handle<Event>, stream: Handle<Stream>) -> Outcome {
         let mut mark = self.stream_mark(stream)?;
-        mark.time = mark.time.max(mark.seat.now());
-        self.set(event, mark)
+        let now = mark.seat.now();
+        let idle = mark.time <= now;
+        mark.time = mark.time.max(now);
+        self.set(event, mark, idle)
     }
 
     /// Records seat time `time` of a stream in an event.
     pub fn record_at(&mut self, event: Handle<Event>, stream: Handle<Stream>, time: u64) -> Outcome {
         let mut mark = self.stream_mark(stream)?;
         mark.time = time;
-        self.set(event, mark)
+        self.set(event, mark, false)
     }
 
-    fn set(&mut self, event: Handle<Event>, mark: Mark) -> Outcome {
+    fn set(&mut self, event: Handle<Event>, mark: Mark, idle: bool) -> Outcome {
         let event = self.events.get_mut(event)?;
         if let Some((shared, _)) = event.shared {
             self.state.record_event(shared, mark.seat, mark.time);
         }
-        event.moment = Moment::Recorded(mark);
+        event.moment = Moment::Recorded(mark, idle);
         Ok(())
     }
 
@@ -93,7 +96,7 @@ impl World {
 fn mark_of(world: &World, handle: Handle<Event>) -> Outcome<Option<Mark>> {
     match &world.events.get(handle)?.moment {
         Moment::Never => Ok(None),
-        Moment::Recorded(mark) => Ok(Some(mark.clone())),
+        Moment::Recorded(mark, _) => Ok(Some(mark.clone())),
         Moment::Captured(..) => Err(CAPTURED_EVENT),
     }
 }
@@ -122,13 +125,17 @@ fn elapsed(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) -> 
                 return Err(INVALID_HANDLE);
             }
         }
-        let recorded = |event| mark_of(&world, event)?.ok_or(INVALID_HANDLE);
+        let recorded = |event| match &world.events.get(event)?.moment {
+            Moment::Recorded(mark, idle) => Ok((mark.clone(), *idle)),
+            _ => mark_of(&world, event)?.map(|mark| (mark, false)).ok_or(INVALID_HANDLE),
+        };
         (recorded(start)?, recorded(end)?)
     };
-    if !from.is_done() || !to.is_done() {
+    if !from.0.is_done() || !to.0.is_done() {
         return Err(NOT_READY);
     }
-    let nanoseconds = to.seat.wall_of(to.time) as f64 - from.seat.wall_of(from.time) as f64;
+    let wall = |(mark, idle): (Mark, bool)| mark.seat.wall_of(mark.time, idle) as f64;
+    let nanoseconds = wall(to) - wall(from);
     milliseconds.put((nanoseconds / 1e6) as f32)
 }
 
@@ -212,7 +219,7 @@ export! {
             None => {
                 let ordinal = world.active(known.context)?.device;
                 let shared = world.state.make_event(world.devices[ordinal].index).ok_or(OUT_OF_MEMORY)?;
-                if let Moment::Recorded(mark) = &known.moment {
+                if let Moment::Recorded(mark, _) = &known.moment {
                     world.state.record_event(shared, mark.seat, mark.time);
                 }
                 world.events.get_mut(event)?.shared = Some((shared, true));
