@@ -58,7 +58,7 @@ fn every_complaint_has_a_promise_that_is_kept() {
 /// Whoever starts cleans up after nobody who lives, and waits for nobody.
 #[test]
 fn hundreds_of_processes_start_together_and_share_one_cap_exactly() {
-    const PROCESSES: i64 = 300;
+    const PROCESSES: i64 = 200;
     const PIECE: i64 = 4 * MIB;
     let machine = Machine::with_driver("bound");
     let quota = machine.quota().memory(PROCESSES * PIECE);
