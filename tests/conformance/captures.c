@@ -1,20 +1,6 @@
 /* Stream capture: what is written down, and what a capture forbids. */
 #include "promises.h"
 
-static CUstream stream_of(unsigned flags)
-{
-    CUstream stream;
-    ok(cuStreamCreate(&stream, flags));
-    return stream;
-}
-
-static CUstream capturing(CUstreamCaptureMode mode)
-{
-    CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
-    ok(cuStreamBeginCapture(stream, mode));
-    return stream;
-}
-
 static CUevent event_in(CUstream stream)
 {
     CUevent event;

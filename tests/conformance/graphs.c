@@ -1,14 +1,6 @@
 /* Graphs and captures. */
 #include "promises.h"
 
-static CUstream capture(CUstreamCaptureMode mode)
-{
-    CUstream stream;
-    ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-    ok(cuStreamBeginCapture(stream, mode));
-    return stream;
-}
-
 static CUgraph end(CUstream stream)
 {
     CUgraph graph;
@@ -19,7 +11,7 @@ static CUgraph end(CUstream stream)
 /* A graph that allocates `bytes` and keeps them, and where. */
 static CUgraph allocating(size_t bytes, CUdeviceptr *memory)
 {
-    CUstream stream = capture(CU_STREAM_CAPTURE_MODE_GLOBAL);
+    CUstream stream = capturing(CU_STREAM_CAPTURE_MODE_GLOBAL);
     ok(cuMemAllocAsync(memory, bytes, stream));
     return end(stream);
 }

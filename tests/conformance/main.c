@@ -78,6 +78,20 @@ CUresult launch(CUfunction kernel, CUstream stream)
     return cuLaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, stream, parameters, NULL);
 }
 
+CUstream stream_of(unsigned flags)
+{
+    CUstream stream;
+    ok(cuStreamCreate(&stream, flags));
+    return stream;
+}
+
+CUstream capturing(CUstreamCaptureMode mode)
+{
+    CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
+    ok(cuStreamBeginCapture(stream, mode));
+    return stream;
+}
+
 int other_process(const char *part, pid_t *process)
 {
     int ends[2];

@@ -36,6 +36,10 @@ int attribute(CUdevice_attribute which);
 CUfunction kernel_of(int milliseconds);
 /* Launches it once, one block of one warp. */
 CUresult launch(CUfunction kernel, CUstream stream);
+/* A stream of its own, and one that does not wait for the legacy stream and captures. */
+CUstream stream_of(unsigned flags);
+CUstream capturing(CUstreamCaptureMode mode);
+
 /* A part that a second process plays: it has device 0's primary context current and a pipe to the promise. */
 struct part {
     const char *name;

@@ -1,13 +1,6 @@
 /* Streams: order, and who waits for whom. */
 #include "promises.h"
 
-static CUstream stream_of(unsigned flags)
-{
-    CUstream stream;
-    ok(cuStreamCreate(&stream, flags));
-    return stream;
-}
-
 static void a_stream_is_not_ready_until_its_work_is_done(void)
 {
     CUstream stream = stream_of(CU_STREAM_NON_BLOCKING);
@@ -205,17 +198,24 @@ static void a_full_launch_queue_blocks(void)
     holds(seconds() - start >= 1.59);
 }
 
+/* Zeroed words that host and device reach, for operations of streams on memory. */
+static volatile unsigned *words_at(CUdeviceptr *at)
+{
+    void *words;
+    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
+        cannot("the device has no operations on memory in streams");
+    ok(cuMemHostAlloc(&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
+    ok(cuMemHostGetDevicePointer(at, words, 0));
+    return memset(words, 0, 4096);
+}
+
 static void a_stream_waits_for_a_value_and_writes_one(void)
 {
     volatile unsigned *words;
     CUdeviceptr at, number;
     CUstream first, second;
     unsigned found;
-    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
-        cannot("the device has no operations on memory in streams");
-    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
-    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
-    memset((void *)words, 0, 4096);
+    words = words_at(&at);
     ok(cuMemAlloc(&number, 8));
     ok(cuMemsetD32(number, 0, 2));
     ok(cuStreamCreate(&first, CU_STREAM_NON_BLOCKING));
@@ -269,11 +269,7 @@ static void what_is_moved_behind_a_value_is_moved_behind_it(void)
     volatile unsigned *words;
     CUdeviceptr at, memory;
     CUstream stream;
-    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
-        cannot("the device has no operations on memory in streams");
-    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
-    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
-    memset((void *)words, 0, 4096);
+    words = words_at(&at);
     ok(cuMemAlloc(&memory, 8));
     ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     for (unsigned i = 1; i <= 20; i++) {
@@ -296,11 +292,7 @@ static void a_batch_of_values_is_done_in_its_order(void)
     CUdeviceptr at;
     CUstream stream;
     CUstreamBatchMemOpParams items[3];
-    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
-        cannot("the device has no operations on memory in streams");
-    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
-    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
-    memset((void *)words, 0, 4096);
+    words = words_at(&at);
     memset(items, 0, sizeof items);
     ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     items[0].operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
@@ -338,11 +330,7 @@ static void values_are_captured_and_written_at_each_launch(void)
     CUgraphNode node;
     CUgraphNodeType type;
     size_t count = 1;
-    if (!attribute(CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR))
-        cannot("the device has no operations on memory in streams");
-    ok(cuMemHostAlloc((void **)&words, 4096, CU_MEMHOSTALLOC_DEVICEMAP));
-    ok(cuMemHostGetDevicePointer(&at, (void *)words, 0));
-    words[0] = 0;
+    words = words_at(&at);
     ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     ok(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
     ok(cuStreamWriteValue32(stream, at, 6, 0));
