@@ -20,9 +20,6 @@ pub use uuid::Uuid;
 /// Devices as CUDA numbers them in one process.
 const ORDINALS: usize = 64;
 
-/// The handle of no context; free places of a [`Remembered`] have it too.
-const NO_CONTEXT: u64 = 0;
-
 /// In `Known::visible`: the device was given by its UUID.
 const NAMED: u8 = u8::MAX;
 
@@ -101,10 +98,10 @@ impl Known {
     /// Most drivers refuse such a call, and one that does not is not to give what is not counted.
     #[inline]
     pub fn place(&self, process: &Process) -> Option<Place> {
-        let context = cuda::current_context().unwrap_or(NO_CONTEXT);
+        let context = cuda::current_context().unwrap_or(0);
         let device = match self.contexts.get(context) {
-            Some(device) if context != NO_CONTEXT => device,
-            _ => self.learn_context(process, context)?,
+            Some(device) => device,
+            None => self.learn_context(process, context)?,
         };
         Some(Place { context, device })
     }
@@ -127,9 +124,7 @@ impl Known {
 
     /// Remembers which device a context is of.
     pub fn is_of(&self, context: u64, device: u8) {
-        if context != NO_CONTEXT && self.contexts.get(context).is_none() {
-            self.contexts.put(context, device);
-        }
+        self.contexts.put(context, device);
     }
 
     /// Region index of a CUDA device.

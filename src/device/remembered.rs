@@ -7,7 +7,7 @@ use core::sync::atomic::{
 /// Contexts and NVML handles remembered; more are asked for anew each time.
 const REMEMBERED: usize = 64;
 
-/// A small table from a handle to a region index, without locks.
+/// A small table from a handle to a region index, without locks. 0 is no handle: it is never found.
 pub struct Remembered {
     keys: [AtomicU64; REMEMBERED],
     values: [AtomicU8; REMEMBERED],
@@ -16,12 +16,19 @@ pub struct Remembered {
 impl Remembered {
     #[inline]
     pub fn get(&self, key: u64) -> Option<u8> {
+        if key == 0 {
+            return None;
+        }
         let mut pairs = self.keys.iter().zip(&self.values);
         let (_, value) = pairs.find(|(found, _)| found.load(Acquire) == key)?;
         value.load(Relaxed).checked_sub(1)
     }
 
+    /// Remembers a handle, unless it is known already or there is no room.
     pub fn put(&self, key: u64, index: u8) {
+        if key == 0 || self.get(key).is_some() {
+            return;
+        }
         for (found, value) in self.keys.iter().zip(&self.values) {
             if found.load(Relaxed) == 0
                 && value.compare_exchange(0, index.wrapping_add(1), AcqRel, Relaxed).is_ok()

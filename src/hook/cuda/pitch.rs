@@ -74,10 +74,11 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
             let spill = || spilled(row.saturating_mul(height), |address| places.write(address, row));
             process.allocate_on_host(place.device, most, spill, || (places.read().0, place.context))
         };
-        if process.spills() && !process.has_room(place.device, most, Room::Device) {
+        let fits = process.has_room(place.device, most, Room::Device);
+        if !fits && process.spills() {
             return on_host();
         }
-        let most = if process.has_room(place.device, most, Room::Device) {
+        let most = if fits {
             most
         } else {
             // The bound may refuse what would fit, so the driver is asked how long a row really is.

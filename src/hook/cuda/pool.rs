@@ -5,11 +5,13 @@
 //! has just written successfully, and asks the driver about handles that it gave.
 #![allow(unsafe_code)]
 
+use super::memory::allocation;
 use super::{
     CUdevice, CUdeviceptr, CUresult, CUstream, cuDeviceGetDefaultMemPool, cuDeviceGetMemPool,
     cuMemPoolGetAttribute, hooks, is_capturing, ordinal_of, sys,
 };
 use crate::account::Verdict;
+use crate::device::Place;
 use crate::holdings::{Holding, Key, Kind};
 use crate::kept::Name;
 use crate::process::{Process, Quota, quota};
@@ -48,17 +50,16 @@ enum From {
     Elsewhere,
 }
 
-/// Where an allocation in the current context comes from: the pool that is named, or the current one.
-fn origin(process: &Process, named: Option<Pool>) -> Option<From> {
-    let here = process.known.place(process)?.device;
-    Some(match named {
+/// Where an allocation in a context of device `here` comes from: the pool that is named, or the current one.
+fn origin(process: &Process, here: u8, named: Option<Pool>) -> From {
+    match named {
         Some(pool) => match device_of(process, pool) {
             Some(device) => From::Pool(pool, device),
             None if cuDeviceGetDefaultMemPool::REAL.get().is_none() => From::Device(here),
             None => From::Elsewhere,
         },
         None => current_pool().map_or(From::Device(here), |pool| From::Pool(pool, here)),
-    })
+    }
 }
 
 fn current_pool() -> Option<Pool> {
@@ -102,26 +103,24 @@ fn allocate(asked: &Ordered, call: impl Fn() -> CUresult) -> CUresult {
     if asked.pointer.is_null() || asked.bytes == 0 || is_capturing(asked.stream, asked.per_thread) {
         return call();
     }
-    let process = match quota() {
-        Quota::On(process) => process,
-        Quota::Off => return call(),
-        Quota::Closed => return CUresult::CUDA_ERROR_OUT_OF_MEMORY,
-    };
-    // SAFETY: not null, and the driver has just written to it.
+    allocation(&call, |process, place| charged(process, place, asked, &call))
+}
+
+fn charged(process: &Process, place: Place, asked: &Ordered, call: &impl Fn() -> CUresult) -> CUresult {
+    // SAFETY: not null, which is looked at first, and the driver has just written to it.
     let given = |kind| Key::new(kind, unsafe { *asked.pointer });
-    let by_size = |device| process.allocate(device, asked.bytes, &call, || (given(Kind::Memory), 0));
-    let (pool, device) = match origin(process, asked.pool) {
-        Some(From::Pool(pool, device)) => (pool, device),
-        Some(From::Device(device)) => return by_size(device),
-        // Without a context the driver says what is wrong.
-        Some(From::Elsewhere) | None => return call(),
+    let by_size = |device| process.allocate(device, asked.bytes, call, || (given(Kind::Memory), 0));
+    let (pool, device) = match origin(process, place.device, asked.pool) {
+        From::Pool(pool, device) => (pool, device),
+        From::Device(device) => return by_size(device),
+        From::Elsewhere => return call(),
     };
     let name = Name::Pool(pool as u64);
     if !process.know_keeper(name, device) {
         return by_size(device);
     }
     let undo = || give_back(asked, pool);
-    let Some(answer) = process.take_from_keeper(name, device, asked.bytes, &call, Some(&undo)) else {
+    let Some(answer) = process.take_from_keeper(name, device, asked.bytes, call, Some(&undo)) else {
         return by_size(device);
     };
     if answer.is_success() {
