@@ -10,7 +10,7 @@ use crate::holdings::{Holding, Key, Kind};
 use crate::meter;
 use crate::process::Process;
 use crate::spill::Room;
-use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Book, Lane, Refused};
 use gpuquota_region::layout::{Device, EVENT_REAPED, KIND_SPILLED, LANES};
 use gpuquota_region::slot::Settle;
@@ -26,11 +26,11 @@ const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
 /// The region's lanes, numbered slot by slot, as seen from one word of a device.
 pub struct Lines<'r> {
     /// The region.
-    pub region: &'r Region,
+    region: &'r Region,
     /// Its device.
-    pub device: u8,
+    device: u8,
     /// Whether the word is that of bytes on the host.
-    pub spilled: bool,
+    spilled: bool,
 }
 
 impl Book for Lines<'_> {
@@ -58,8 +58,16 @@ impl Book for Lines<'_> {
     }
 }
 
+impl Lines<'_> {
+    /// The word itself.
+    fn word(&self) -> Option<&AtomicU64> {
+        let record = self.region.ours().devices.get(usize::from(self.device))?;
+        Some(if self.spilled { &record.spilled } else { &record.used })
+    }
+}
+
 /// A lane's number in the books.
-pub fn number(slot: usize, lane: u8) -> u32 {
+fn number(slot: usize, lane: u8) -> u32 {
     (slot.wrapping_mul(LANES) as u32).wrapping_add(u32::from(lane))
 }
 
@@ -169,22 +177,27 @@ impl Process {
         }
     }
 
+    /// Changes a word of a device through a lane of this process, whose lock is held meanwhile. `None` where there is no
+    /// such lane, or the book is broken.
+    #[inline]
+    pub fn post(
+        &self,
+        device: u8,
+        lane: u8,
+        spilled: bool,
+        change: impl FnOnce(&Lines<'_>, &AtomicU64, u32) -> Result<u64, Refused>,
+    ) -> Option<u64> {
+        let (region, slot) = self.region().zip(self.slot_index())?;
+        let book = Lines { region, device, spilled };
+        let word = book.word()?;
+        let _held = self.lane_lock(lane)?.lock();
+        change(&book, word, number(slot, lane)).ok()
+    }
+
     /// Gives `bytes` of a lane back.
     #[inline]
     pub fn give_back(&self, device: u8, lane: u8, bytes: u64) {
-        let given = self.device(device).zip(self.region()).zip(self.slot_index()).and_then(
-            |((record, region), slot)| {
-                let _held = self.lane_lock(lane)?.lock();
-                ledger::give(
-                    &Lines { region, device, spilled: false },
-                    &record.used,
-                    number(slot, lane),
-                    bytes,
-                )
-                .ok()
-            },
-        );
-        match given {
+        match self.post(device, lane, false, |book, word, number| ledger::give(book, word, number, bytes)) {
             Some(_) => self.show(device),
             None => self.fell_back(),
         }
@@ -384,7 +397,7 @@ impl Settle for Heir {
                     continue;
                 }
                 let book = Lines { region, device: at, spilled };
-                let word = if spilled { &device.spilled } else { &device.used };
+                let Some(word) = book.word() else { continue };
                 if let Ok(bytes @ 1..) = ledger::settle_dead(&book, word, number(index, lane as u8))
                     && !spilled
                 {

@@ -7,7 +7,7 @@
 //! Only what is asked for by address can lie there: plain, pitched and managed memory. The rest (arrays, the VMM, pools,
 //! graphs) has the device's memory or is refused.
 
-use crate::account::{Lines, Reservation, Verdict, number};
+use crate::account::{Reservation, Verdict};
 use crate::holdings::{Holding, Key, Kind};
 use crate::process::Process;
 use core::sync::atomic::Ordering::{Relaxed, Release};
@@ -114,13 +114,13 @@ impl Process {
         granted: impl FnOnce() -> (u64, u64),
     ) -> R {
         let bytes = reservation.bytes();
-        if !self.change_spilled(record, device, bytes, true) {
+        if !self.change_spilled(device, bytes, true) {
             self.give_back_reservation(device, reservation);
             return R::OUT_OF_MEMORY;
         }
         let answer = spill();
         if !answer.is_success() {
-            self.change_spilled(record, device, bytes, false);
+            self.change_spilled(device, bytes, false);
             self.give_back_reservation(device, reservation);
             return answer;
         }
@@ -142,24 +142,18 @@ impl Process {
 
     /// What was held is gone: its bytes lie nowhere any more.
     pub fn no_longer_spilled(&self, key: Key, holding: &Holding) {
-        if key.is(Kind::Spilled)
-            && let Some(record) = self.device(holding.device)
-        {
-            self.change_spilled(record, holding.device, holding.bytes, false);
+        if key.is(Kind::Spilled) {
+            self.change_spilled(holding.device, holding.bytes, false);
         }
     }
 
     /// Counts bytes as lying on the host, or no longer. False where no lane is free for them, or the book is broken.
-    fn change_spilled(&self, record: &Device, device: u8, bytes: u64, more: bool) -> bool {
-        let Some((region, slot)) = self.region().zip(self.slot_index()) else { return false };
+    fn change_spilled(&self, device: u8, bytes: u64, more: bool) -> bool {
         let Some(lane) = self.lane_of(device, KIND_SPILLED) else { return false };
-        let Some(_held) = self.lane_lock(lane).map(crate::lock::Lock::lock) else { return false };
-        let (book, number) = (Lines { region, device, spilled: true }, number(slot, lane));
-        let after = if more {
-            ledger::take(&book, &record.spilled, number, bytes, None)
-        } else {
-            ledger::give(&book, &record.spilled, number, bytes)
-        };
-        after.is_ok()
+        let after = self.post(device, lane, true, |book, word, number| match more {
+            true => ledger::take(book, word, number, bytes, None),
+            false => ledger::give(book, word, number, bytes),
+        });
+        after.is_some()
     }
 }

@@ -64,7 +64,7 @@ impl Process {
 
     /// The lock of a lane.
     #[inline]
-    pub fn lane_lock(&self, lane: u8) -> Option<&Lock> {
+    pub(super) fn lane_lock(&self, lane: u8) -> Option<&Lock> {
         self.lanes.locks.get(usize::from(lane))
     }
 
@@ -152,21 +152,20 @@ impl Process {
         if shown.load(Relaxed) == bytes {
             return true;
         }
-        let Some((region, slot)) = self.region().zip(self.slot_index()) else { return false };
         let Some(lane) = self.lane_of(device, kind) else { return false };
-        let Some(_held) = self.lane_lock(lane).map(Lock::lock) else { return false };
-        let number = super::number(slot, lane);
-        let before = shown.swap(bytes, Relaxed);
-        let book = super::Lines { region, device, spilled: false };
-        let after = match bytes.checked_sub(before) {
-            Some(more) => ledger::take(&book, &record.used, number, more, None),
-            None => ledger::give(&book, &record.used, number, before.wrapping_sub(bytes)),
-        };
-        if let Ok(after) = after {
-            record.peak.fetch_max(after, Relaxed);
-        }
-        self.show_others(device);
-        after.is_ok()
+        let after = self.post(device, lane, false, |book, word, number| {
+            let before = shown.swap(bytes, Relaxed);
+            let after = match bytes.checked_sub(before) {
+                Some(more) => ledger::take(book, word, number, more, None),
+                None => ledger::give(book, word, number, before.wrapping_sub(bytes)),
+            };
+            if let Ok(after) = after {
+                record.peak.fetch_max(after, Relaxed);
+            }
+            self.show_others(device);
+            after
+        });
+        after.is_some()
     }
 
     /// Writes this process's bytes into HAMi's view after what it asked for has changed. Threads may pass each other
