@@ -20,12 +20,10 @@ use crate::thread;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use events::{Anchors, Pair};
+use gpuquota_quota::share::witness::SILENCE_NS;
 use gpuquota_quota::share::{self, Books, Busy, Clock, Flights, Predictor, Rate, Step, Traffic, What};
 use gpuquota_region::layout::{self, Device, Header};
 use gpuquota_region::sys;
-
-/// An agent that has said nothing for so long is gone.
-const SILENCE_NS: u64 = 50_000_000;
 
 /// `CU_STREAM_PER_THREAD`.
 const PER_THREAD: u64 = 2;

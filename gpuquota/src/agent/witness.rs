@@ -6,7 +6,7 @@
 //! still, and containers are charged by the clock as without one.
 
 use crate::regions::Places;
-use gpuquota_quota::share::witness::{Witnessed, pass};
+use gpuquota_quota::share::witness::{SILENCE_NS, Witnessed, pass};
 use gpuquota_region::layout::Device;
 use gpuquota_region::lock::WITNESS_BYTE;
 use gpuquota_region::sys::{Descriptor, LockKind, inode_of, monotonic_ns};
@@ -24,8 +24,9 @@ const SEARCH: Duration = Duration::from_secs(2);
 const LOOKS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// Work lately means: within this time.
 const LATELY_NS: u64 = 1_000_000_000;
-/// The figure is said again after this time, so that it does not count as old.
-const AGAIN_NS: u64 = 100_000_000;
+/// The figure is said again after this time, so that it does not count as old, whatever the next look comes to.
+const AGAIN_NS: u64 = SILENCE_NS / 5;
+const _: () = assert!(AGAIN_NS + 2 * LOOKS.1.as_nanos() as u64 <= SILENCE_NS);
 
 /// Which file: its file system and its number there.
 type Inode = (u64, u64);
@@ -161,6 +162,8 @@ fn search(places: &Places, before: Vec<Shared>) -> Vec<Shared> {
             shared.all.push(one);
         }
     }
+    // Who has a device alone waits for nobody.
+    devices.retain(|shared| shared.watched.len() > 1);
     devices
 }
 

@@ -5,6 +5,9 @@
 //! agent sees what each container is charged, so it knows about when each is at work: what was charged and not yet
 //! served. It tells each for how much of that time others had the device, and a landing subtracts that.
 
+/// An agent that has said nothing for so long is gone.
+pub const SILENCE_NS: u64 = 50_000_000;
+
 /// A model that was wrong for longer than this has lost its way: it begins anew.
 const MOST_DEBT_NS: i64 = 100_000_000;
 
