@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::path::Path;
+
 /// The middle one of some figures; of none, no number.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
@@ -9,8 +11,16 @@ pub fn median(figures: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Writes `raw.json`, every figure, and `README.md`, the machine and a text about them.
+pub fn store(folder: &Path, raw: &serde_json::Value, text: &str) -> std::io::Result<()> {
+    let raw = serde_json::to_string_pretty(raw).expect("numbers and names are JSON");
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("raw.json"), raw + "\n")?;
+    std::fs::write(folder.join("README.md"), format!("{}\n\n{text}", machine()))
+}
+
 /// What the figures were taken on, in one line.
-pub fn machine() -> String {
+fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (cpus, kernel) = (read("/proc/cpuinfo"), read("/proc/sys/kernel/osrelease"));
     let models: Vec<_> = cpus.lines().filter(|line| line.starts_with("model name")).collect();

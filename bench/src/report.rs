@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use gpuquota_bench::{machine, median};
+use gpuquota_bench::{median, store};
 
 use crate::measure::{Goal, Row};
 
@@ -45,10 +45,7 @@ pub fn write(folder: &Path, rows: &[Row], table: &str) -> std::io::Result<()> {
         .iter()
         .map(|row| serde_json::json!({ "name": row.name, "without_ns": row.without, "with_ns": row.with, "peer_ns": row.peer }))
         .collect();
-    std::fs::create_dir_all(folder)?;
-    let text = serde_json::to_string_pretty(&rows).expect("numbers and names are JSON");
-    std::fs::write(folder.join("raw.json"), text + "\n")?;
-    std::fs::write(folder.join("README.md"), format!("{}\n\n{}", machine(), table))
+    store(folder, &rows.into(), table)
 }
 
 /// What the library adds: the median of the differences, each taken within one round.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use gpuquota_bench::{machine, median};
+use gpuquota_bench::{median, store};
 use serde_json::json;
 
 use crate::Row;
@@ -110,9 +110,6 @@ pub fn write(folder: &Path, rows: &[Row<'_>], table: &str, plot: &str) -> std::i
         let (ours, peer) = (side(&row.ours), side(&row.peer));
         json!({ "cell": row.cell.name(), "uncapped_busy": row.uncapped, "ours": ours, "peer": peer })
     };
-    let raw = serde_json::to_string_pretty(&rows.iter().map(row).collect::<Vec<_>>()).expect("plain data");
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join("raw.json"), raw + "\n")?;
-    std::fs::write(folder.join("plot.svg"), plot)?;
-    std::fs::write(folder.join("README.md"), format!("{}\n\n{table}\n![over time](plot.svg)\n", machine()))
+    store(folder, &rows.iter().map(row).collect(), &format!("{table}\n![over time](plot.svg)\n"))?;
+    std::fs::write(folder.join("plot.svg"), plot)
 }

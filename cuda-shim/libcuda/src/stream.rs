@@ -276,7 +276,10 @@ pub fn submit(lane: Lane, handle: Handle<Stream>, op: Op) -> Outcome<Option<Mark
         }
     }
     // Behind values that are still to come, bytes move in their turn.
-    let later = if world.holds_bytes_up(stream)? { op.as_call() } else { None };
+    let later = match op.as_call() {
+        Some(call) if world.holds_bytes_up(stream)? => Some(call),
+        _ => None,
+    };
     if let Some(call) = later {
         world.call_host(stream, call, None)?;
     }

@@ -27,13 +27,10 @@ fn main() {
     let computing = start(&machine, &node, "kernels_13", COMPUTE, &["8"]);
     std::thread::sleep(Duration::from_secs(2));
 
-    let before = simulated.then(|| machine.truth());
-    std::thread::sleep(WATCHED);
-    let got = before.map(|before| {
-        let after = machine.truth();
-        let busy = after.device("busy_ns") - before.device("busy_ns");
-        100.0 * busy as f64 / (after.clock_ns() - before.clock_ns()) as f64
-    });
+    let got = simulated.then(|| machine.busy_percent(0, WATCHED));
+    if !simulated {
+        std::thread::sleep(WATCHED);
+    }
     let picture = picture(&node);
 
     show("fill", FILL, &filling.finish());
