@@ -85,14 +85,18 @@ fn a_burst_share_borrows_what_a_living_monitor_lends_and_a_fixed_share_does_not(
     twice(attempt).expect("(much, 30) with and without the monitor, and (30, 30)");
 }
 
-/// With a share and without one.
+/// With a share, with all of the device as one, and without any.
 #[test]
 fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer() {
     thread::scope(|scope| {
-        for cores in [50, 100] {
+        for cores in [Some(50), Some(100), None] {
             scope.spawn(move || {
                 let machine = Machine::new("H100");
-                let quota = machine.quota().cores(cores);
+                let quota = machine.quota().memory("40GiB");
+                let quota = match cores {
+                    Some(cores) => quota.cores(cores),
+                    None => quota,
+                };
                 let kernels = || machine.truth().device("kernels");
                 let mut program = running(&quota, "22");
                 let monitor = Monitor::of(&quota);
@@ -103,20 +107,20 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                     monitor.round(true, true);
                     thread::sleep(Duration::from_millis(100));
                 }
-                assert_eq!(kernels(), blocked_at, "at {cores}%: it launched while it was blocked");
+                assert_eq!(kernels(), blocked_at, "at {cores:?}%: it launched while it was blocked");
                 monitor.round(false, true);
                 thread::sleep(Duration::from_millis(500));
-                assert!(kernels() > blocked_at, "at {cores}%: the block was lifted");
+                assert!(kernels() > blocked_at, "at {cores:?}%: the block was lifted");
                 // Said once, and never again.
                 monitor.round(true, true);
                 let said = Instant::now();
                 thread::sleep(Duration::from_millis(200));
                 let before = kernels();
                 while kernels() == before {
-                    assert!(said.elapsed() < Duration::from_secs(18), "at {cores}%: blocked for ever");
+                    assert!(said.elapsed() < Duration::from_secs(18), "at {cores:?}%: blocked for ever");
                     thread::sleep(Duration::from_millis(50));
                 }
-                assert!(said.elapsed() > Duration::from_secs(10), "at {cores}%: {:?}", said.elapsed());
+                assert!(said.elapsed() > Duration::from_secs(10), "at {cores:?}%: {:?}", said.elapsed());
                 assert!(program.wait_for("launches") > 0);
                 program.finish().success();
                 let device = &quota.inspect()["devices"][0];
