@@ -34,6 +34,19 @@
 #define GPUQUOTA_INIT_BYTE (GPUQUOTA_SLOT_BYTE + 0x20000)
 
 /* One page. */
+/* What the container and the node's agent say of turns on a device that others share. */
+struct gpuquota_turns {
+    uint64_t turn;         /* agent: from (us, 48 bits) | length (16384 ns, 16 bits, all ones: no end); 0: no turns */
+    uint64_t told_at;      /* agent: when it last said anything, CLOCK_MONOTONIC ns */
+    uint32_t bell;         /* agent: counts changes of turn; a futex */
+    uint32_t terms;        /* percent of the turns (8 bits, 0: core_limit), 0x100 borrows, 0x200 only what others leave */
+    uint64_t asked_at;     /* when a launch last waited for a turn, CLOCK_MONOTONIC ns */
+    uint64_t in_flight_ns; /* predicted GPU time of measured launches in flight */
+    uint64_t doubt_ns;     /* by how much that may be wrong */
+    uint64_t waited_ns;    /* launches waited for a turn */
+    uint64_t held_ns;      /* agent: the container had the device while others waited */
+};
+
 struct gpuquota_header {
     uint64_t magic;            /* GPUQUOTA_MAGIC */
     uint32_t abi_major;        /* a reader refuses any other */
@@ -55,7 +68,10 @@ struct gpuquota_header {
     uint32_t shares;           /* not 0 once any device has a core limit */
     uint32_t pad0;
     uint64_t monitor_ns;       /* when HAMi's monitor was last seen at work, CLOCK_MONOTONIC */
-    uint64_t reserved[490];
+    uint64_t pad1[2];
+    /* offset 192 */
+    struct gpuquota_turns turns[GPUQUOTA_DEVICES]; /* of each device */
+    uint64_t reserved[232];
 };
 
 struct gpuquota_device {
@@ -92,12 +108,11 @@ struct gpuquota_device {
     uint64_t would_wait;       /* observe mode */
     uint64_t clamped;          /* virtual times that no charge explains */
     uint64_t waited_flight_ns; /* for work of the same process that was in flight */
-    uint64_t others_ns;        /* other containers had the device while this one was at work; the agent's */
+    uint64_t pad1;
     /* offset 320 */
     uint64_t gaps[GPUQUOTA_GAPS];             /* idle before busy_until: start 34 bits, 64 ns | length 22, 256 ns | idle 8, 1/256 */
     uint64_t wait_times[GPUQUOTA_WAIT_TIMES]; /* launches that waited: up to 100 us, 1 ms ... 100 s, and longer */
-    uint64_t witnessed_at;                    /* when the agent last wrote others_ns, CLOCK_MONOTONIC ns */
-    uint64_t reserved;
+    uint64_t reserved[2];
 };
 
 struct gpuquota_slot {

@@ -407,8 +407,8 @@ impl Settle for Heir {
             }
         }
         let (now, last_launch) = (sys::monotonic_ns(), slot.heartbeat_ns.load(Relaxed));
-        for (device, pending) in ours.devices.iter().zip(&slot.pending_ns) {
-            meter::books(&ours.header, device, pending).bury(now, last_launch);
+        for ((device, turns), pending) in ours.devices.iter().zip(&ours.header.turns).zip(&slot.pending_ns) {
+            meter::books(&ours.header, device, turns, pending).bury(now, last_launch);
         }
         if given > 0 {
             region.event(EVENT_REAPED, u32::MAX, 0, given, 0);

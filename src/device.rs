@@ -219,6 +219,12 @@ impl Known {
         Rate::new(lower(limit.into(), &self.cores, index)? as u32)
     }
 
+    /// Whether the limits file sets the share of a device.
+    #[inline]
+    pub fn has_ceiling(&self, index: u8) -> bool {
+        self.cores.get(usize::from(index)).is_some_and(|ceiling| ceiling.load(Relaxed) != 0)
+    }
+
     /// Remembers the primary context of a device.
     pub fn is_primary(&self, ordinal: i32, context: u64) {
         if let Some(primary) = usize::try_from(ordinal).ok().and_then(|at| self.primaries.get(at)) {

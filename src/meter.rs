@@ -18,11 +18,12 @@ use crate::lock::Lock;
 use crate::process::Process;
 use crate::thread;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use events::{Anchors, Pair};
-use gpuquota_quota::share::witness::SILENCE_NS;
+use gpuquota_quota::share::turn::{SILENCE_NS, Turn, Words};
+use gpuquota_quota::share::wait::{Cause, Waited};
 use gpuquota_quota::share::{self, Books, Busy, Clock, Flights, Predictor, Rate, Step, Traffic, What};
-use gpuquota_region::layout::{self, Device, Header};
+use gpuquota_region::layout::{self, Device, Header, Turns};
 use gpuquota_region::sys;
 
 /// `CU_STREAM_PER_THREAD`.
@@ -43,7 +44,12 @@ pub struct Meter {
 unsafe impl Sync for Meter {}
 
 /// Where the use of a device is written down, on behalf of one process or of none.
-pub fn books<'b>(header: &Header, device: &'b Device, pending_ns: &'b AtomicU64) -> Books<'b> {
+pub fn books<'b>(
+    header: &Header,
+    device: &'b Device,
+    turns: &'b Turns,
+    pending_ns: &'b AtomicU64,
+) -> Books<'b> {
     Books {
         clock: Clock {
             virtual_time: &device.virtual_time,
@@ -58,20 +64,27 @@ pub fn books<'b>(header: &Header, device: &'b Device, pending_ns: &'b AtomicU64)
         gpu_time_ns: &device.gpu_time_ns,
         pending_ns,
         rate: Rate::new(device.core_limit.load(Relaxed)),
-        others_ns: told_of_others(device),
         company: header.slot_high.load(Relaxed) > 1,
+        turns: Words {
+            turn: turn(turns),
+            keeps_share: true,
+            asked_at: &turns.asked_at,
+            in_flight_ns: &turns.in_flight_ns,
+            doubt_ns: &turns.doubt_ns,
+        },
     }
 }
 
-/// What the node's agent says of other containers, while it says anything.
+/// The container's turn, as long as the node's agent says anything.
 #[inline]
-fn told_of_others(device: &Device) -> Option<u64> {
-    let at = device.witnessed_at.load(Relaxed);
-    let fresh = at != 0 && sys::monotonic_coarse_ns().saturating_sub(at) < SILENCE_NS;
-    fresh.then(|| device.others_ns.load(Relaxed))
+fn turn(turns: &Turns) -> Option<Turn> {
+    let turn = Turn::read(turns.turn.load(Relaxed))?;
+    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.told_at.load(Relaxed));
+    (silent_ns < SILENCE_NS).then_some(turn)
 }
 
-/// Whether no launch of the container needs a look: no device has a share by the region, nor by the limits file.
+/// Whether no launch of the container needs a look: no device has a share by the region, nor by the limits file, and on
+/// none are there turns.
 #[inline(always)]
 pub fn is_idle(process: &Process, header: &Header) -> bool {
     header.shares.load(Relaxed) == 0 && !process.has_share.load(Relaxed)
@@ -103,8 +116,19 @@ impl Launch {
 #[derive(Clone, Copy)]
 struct Desk<'d> {
     device: &'d Device,
+    turns: &'d Turns,
+    /// How often turns were changed before the books were opened.
+    bell: u32,
     traffic: &'d Traffic,
     books: Books<'d>,
+}
+
+impl Desk<'_> {
+    /// Whether launches neither wait nor are measured.
+    #[inline]
+    fn is_free(&self) -> bool {
+        self.books.rate.is_none() && self.books.turns.turn.is_none()
+    }
 }
 
 impl Meter {
@@ -112,11 +136,14 @@ impl Meter {
     fn desk<'d>(&'d self, process: &'d Process, index: u8) -> Option<Desk<'d>> {
         let ours = process.region()?.ours();
         let (device, traffic) = ours.devices.iter().zip(&self.traffic).nth(index.into())?;
+        let turns = ours.header.turns.get(usize::from(index))?;
+        let bell = turns.bell.load(Acquire);
         let slot = process.slot();
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
         let rate = process.known.share(process, index, device);
-        let books = Books { rate, ..books(&ours.header, device, pending) };
-        Some(Desk { device, traffic, books })
+        let mut books = Books { rate, ..books(&ours.header, device, turns, pending) };
+        books.turns.keeps_share = !process.known.has_ceiling(index);
+        Some(Desk { device, turns, bell, traffic, books })
     }
 
     /// Makes a launch when the share allows it.
@@ -129,7 +156,7 @@ impl Meter {
     ) -> R {
         let Some(mut desk) = self.desk(process, place.device) else { return call() };
         let blocked = process.is_blocked();
-        if desk.books.rate.is_none() && !blocked {
+        if desk.is_free() && !blocked {
             return call();
         }
         // What is captured runs later, as a graph: no waiting, no event, no charge here.
@@ -137,9 +164,9 @@ impl Meter {
             return call();
         }
         if blocked {
-            note(desk.device, process.wait_while_blocked(), 0);
+            note(&desk, &Waited { share_ns: process.wait_while_blocked(), ..Waited::default() });
             // The limit may have changed.
-            let Some(new) = self.desk(process, place.device).filter(|desk| desk.books.rate.is_some()) else {
+            let Some(new) = self.desk(process, place.device).filter(|desk| !desk.is_free()) else {
                 return call();
             };
             desk = new;
@@ -181,13 +208,16 @@ impl Meter {
             let Some(desk) = self.desk(process, index) else { return now };
             match asked.step(now, desk.traffic, &desk.books) {
                 Step::Nap { until_ns } => {
-                    sys::sleep_until(until_ns);
+                    match asked.wait.waits_for() {
+                        Some(Cause::Turn) => sys::sleep_on(&desk.turns.bell, desk.bell, until_ns),
+                        _ => sys::sleep_until(until_ns),
+                    }
                     self.settle(process);
                     // What the dead are charged for and did not use delays nobody.
                     process.reap_sometimes();
                 }
                 Step::Go => {
-                    note(desk.device, asked.wait.share_ns, asked.wait.flight_ns);
+                    note(&desk, &asked.wait.waited);
                     return now;
                 }
             }
@@ -289,15 +319,17 @@ impl Meter {
     }
 }
 
-/// Writes down how long a launch has waited, for its share and for what was in flight.
-fn note(device: &Device, share_ns: u64, flight_ns: u64) {
-    let total = share_ns.saturating_add(flight_ns);
+/// Writes down how long a launch has waited, and for what.
+fn note(desk: &Desk, waited: &Waited) {
+    let device = desk.device;
+    let total = waited.total_ns();
     if total == 0 {
         return;
     }
     device.waits.fetch_add(1, Relaxed);
-    device.waited_ns.fetch_add(share_ns, Relaxed);
-    device.waited_flight_ns.fetch_add(flight_ns, Relaxed);
+    device.waited_ns.fetch_add(waited.share_ns, Relaxed);
+    device.waited_flight_ns.fetch_add(waited.flight_ns, Relaxed);
+    desk.turns.waited_ns.fetch_add(waited.turn_ns, Relaxed);
     let mut bound = 100_000u64;
     for (class, count) in device.wait_times.iter().enumerate() {
         if total <= bound || class.wrapping_add(1) == layout::WAIT_TIMES {

@@ -8,16 +8,19 @@ use std::ffi::OsString;
 
 const MEMORY: &str = "GPUQUOTA_MEMORY";
 const CORES: &str = "GPUQUOTA_CORES";
+const REQUEST: &str = "GPUQUOTA_CORES_REQUEST";
 
 /// What was asked, as the variables that the library reads.
 pub struct Asked(Vec<(&'static str, OsString)>);
 
 impl Asked {
-    /// The values of `--memory`, `--cores` and `--mode`.
-    pub fn new(memory: &[String], cores: &[String], mode: Option<&str>) -> Self {
+    /// The values of `--memory`, `--cores`, `--cores-request` and `--mode`.
+    pub fn new(memory: &[String], cores: &[String], request: &[String], mode: Option<&str>) -> Self {
         let list = |values: &[String]| (!values.is_empty()).then(|| OsString::from(values.join(",")));
-        let all = [(MEMORY, list(memory)), (CORES, list(cores)), ("GPUQUOTA_MODE", mode.map(OsString::from))];
-        Self(all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+        let mode = mode.map(OsString::from);
+        let lists = [(MEMORY, list(memory)), (CORES, list(cores)), (REQUEST, list(request))];
+        let all = lists.into_iter().chain([("GPUQUOTA_MODE", mode)]);
+        Self(all.filter_map(|(name, value)| Some((name, value?))).collect())
     }
 
     /// The variables.
@@ -35,6 +38,7 @@ impl Asked {
                 let option = match problem.place {
                     Place::Env(name) if name.as_bytes() == MEMORY.as_bytes() => "--memory",
                     Place::Env(name) if name.as_bytes() == CORES.as_bytes() => "--cores",
+                    Place::Env(name) if name.as_bytes() == REQUEST.as_bytes() => "--cores-request",
                     _ => "--mode",
                 };
                 let mut line = Line::<512>::new();

@@ -165,6 +165,13 @@ fn time(device: &Device) -> Vec<String> {
     if device.would_wait != 0 {
         row.push(format!("{} would wait", device.would_wait));
     }
+    if let Some(request) = device.request_percent {
+        row.push(format!("guaranteed {request}%"));
+    }
+    if device.wait_turn_ns != 0 || device.held_ns != 0 {
+        row.push(format!("waited for others {:.3} s", words::seconds(device.wait_turn_ns)));
+        row.push(format!("had it while others waited {:.3} s", words::seconds(device.held_ns)));
+    }
     row
 }
 

@@ -36,7 +36,7 @@ pub struct Limit {
 impl Limit {
     /// Changes the limits: all of them, or none if one cannot be understood.
     pub fn run(self) -> Result<ExitCode, Error> {
-        let limits = Asked::new(&self.memory, &self.cores, None).limits()?;
+        let limits = Asked::new(&self.memory, &self.cores, &[], None).limits()?;
         let path = match self.region {
             Some(path) => path,
             None => Environment::inherited().region()?.ok_or_else(|| {

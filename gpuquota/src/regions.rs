@@ -9,7 +9,7 @@ mod find;
 pub use events::{Event, What};
 pub use find::{Found, Mishap, Places};
 
-use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS, WAIT_TIMES};
+use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS, TERMS_REQUEST, WAIT_TIMES};
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -69,6 +69,12 @@ pub struct Device {
     pub wait_times: [u64; WAIT_TIMES],
     /// Launches that would have waited (observe mode).
     pub would_wait: u64,
+    /// What of the time is guaranteed beside other containers in percent, where more than the share says so.
+    pub request_percent: Option<u32>,
+    /// Time that launches waited for other containers.
+    pub wait_turn_ns: u64,
+    /// Time for which the container had the device while others waited for it.
+    pub held_ns: u64,
 }
 
 /// One process of a region.
@@ -268,6 +274,9 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
             waits: device.waits,
             wait_times: device.wait_times,
             would_wait: device.would_wait,
+            request_percent: Some(device.terms & TERMS_REQUEST).filter(|request| *request != 0),
+            wait_turn_ns: device.wait_turn_ns,
+            held_ns: device.held_ns,
         })
         .collect();
     let here = inode_of(c"/proc/self/ns/pid");

@@ -27,6 +27,11 @@ pub struct Run {
     #[arg(long, value_name = "[DEVICE=]PERCENT")]
     cores: Vec<String>,
 
+    /// Of it, what is guaranteed beside other containers, where the node's agent runs; what they leave may be had up to
+    /// --cores. As --cores.
+    #[arg(long, value_name = "[DEVICE=]PERCENT")]
+    cores_request: Vec<String>,
+
     /// Devices that the command sees (CUDA_VISIBLE_DEVICES). May be given several times.
     #[arg(long, value_name = "LIST")]
     device: Vec<String>,
@@ -48,7 +53,7 @@ pub struct Run {
 impl Run {
     /// Runs the command; the exit status is the command's.
     pub fn run(self) -> Result<ExitCode, Error> {
-        let asked = Asked::new(&self.memory, &self.cores, self.mode.as_deref());
+        let asked = Asked::new(&self.memory, &self.cores, &self.cores_request, self.mode.as_deref());
         asked.limits()?;
         let library = library::find()?;
         let preload = library::preload(&library, std::env::var_os("LD_PRELOAD").as_deref())?;

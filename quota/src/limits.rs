@@ -60,7 +60,7 @@ pub enum OnError {
 /// When the share of GPU time binds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CorePolicy {
-    /// Unless a monitor of the node lends what is idle. HAMi's `default`.
+    /// Unless the node's agent or HAMi's monitor lends what is idle. HAMi's `default`.
     #[default]
     BurstShare,
     /// Always. HAMi's `force`.
@@ -180,6 +180,8 @@ pub struct Limits {
     pub physical: Table<u64>,
     /// GPU time, in percent from 1 to 100; 100 is no limit.
     pub cores: Table<u8>,
+    /// Of it, what is guaranteed beside other containers, in percent.
+    pub requests: Table<u8>,
     /// The task's priority, 0 is the highest.
     pub priority: i32,
     /// Whether memory comes from the host when the device itself is full.
@@ -201,6 +203,7 @@ impl Default for Limits {
             memory: Table::default(),
             physical: Table::default(),
             cores: Table::default(),
+            requests: Table::default(),
             priority: 1,
             oversubscribe: false,
             memory_wait_ms: 0,
@@ -234,11 +237,18 @@ impl Limits {
         self.cores.lookup(index, uuid).filter(|_| binds).map(|entry| entry.value)
     }
 
+    /// What of a device's time is guaranteed beside other containers, in percent, `None` where nothing but the share says
+    /// so. Never more than the share.
+    pub fn request_for(&self, index: u32, uuid: &[u8]) -> Option<u8> {
+        let most = self.cores_for(index, uuid).unwrap_or(100);
+        self.requests.lookup(index, uuid).map(|entry| entry.value.min(most))
+    }
+
     /// Whether any limit depends on a device's index.
     pub fn go_by_index(&self) -> bool {
         let by_index = |selector: Selector| matches!(selector, Selector::Index(_));
         self.memory.iter().chain(self.physical.iter()).any(|entry| by_index(entry.selector))
-            || self.cores.iter().any(|entry| by_index(entry.selector))
+            || self.cores.iter().chain(self.requests.iter()).any(|entry| by_index(entry.selector))
     }
 }
 

@@ -13,7 +13,8 @@
 //! - [`flights`]: the measured launches in flight, charged while they run and settled when they are over;
 //! - [`landing`]: what a launch that is over has cost;
 //! - [`busy`]: what runs at the same time occupies the device once;
-//! - [`witness`]: what the agent knows of work of other containers;
+//! - [`turn`]: when a container may launch beside others, as the node's agent tells it;
+//! - [`turns`]: whose turn it is, the agent's side;
 //! - [`wait`]: one launch's wait, step by step;
 //! - [`launch`]: one launch from the question to the flight.
 //!
@@ -27,8 +28,9 @@ pub mod landing;
 pub mod launch;
 pub mod predict;
 pub mod traffic;
+pub mod turn;
+pub mod turns;
 pub mod wait;
-pub mod witness;
 
 pub use busy::Busy;
 pub use clock::{Admission, BURST_NS, Clock, Rate};

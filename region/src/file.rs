@@ -194,9 +194,13 @@ impl Region {
             ours.header.monitor_ns.store(0, Relaxed);
             for device in &ours.devices {
                 let times = [&device.virtual_time, &device.busy_until, &device.idle_at, &device.flight_until];
-                let more = [&device.gaps_from, &device.witnessed_at];
-                let gaps = times.into_iter().chain(more).chain(&device.gaps);
+                let gaps = times.into_iter().chain([&device.gaps_from]).chain(&device.gaps);
                 gaps.for_each(|time| time.store(0, Relaxed));
+            }
+            for turns in &ours.header.turns {
+                [&turns.turn, &turns.told_at, &turns.asked_at]
+                    .into_iter()
+                    .for_each(|time| time.store(0, Relaxed));
             }
         }
     }
@@ -280,6 +284,14 @@ impl Region {
         }
         if percent != 0 {
             self.ours().header.shares.store(1, Release);
+        }
+    }
+
+    /// Notes how a device's time is to be shared with other containers: the percentage of the turns, 0 for the core limit,
+    /// and the `TERMS_` bits.
+    pub fn share_on_terms(&self, device: usize, terms: u32) {
+        if let Some(turns) = self.ours().header.turns.get(device) {
+            turns.terms.store(terms, Relaxed);
         }
     }
 

@@ -14,7 +14,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"GPUQUOTA");
 /// Major version: a reader refuses any other.
 pub const ABI_MAJOR: u32 = 1;
 /// Minor version: a reader accepts larger ones.
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 
 /// Devices that one region can hold.
 pub const DEVICES: usize = 32;
@@ -73,13 +73,50 @@ pub struct Header {
     pub event_next: AtomicU64,
     /// Incidents that the library survived by falling back to the driver's own answer.
     pub fallbacks: AtomicU64,
-    /// Not 0 once any device has a core limit: launches look at this word first. Whoever sets a limit sets it too.
+    /// Not 0 once any device has a core limit or the node's agent gives turns: launches look at this word first. Whoever
+    /// sets a limit sets it too.
     pub shares: AtomicU32,
     _pad0: u32,
     /// When a monitor of HAMi's kind was last seen to have counted launches down, CLOCK_MONOTONIC nanoseconds.
     pub monitor_ns: AtomicU64,
-    _reserved: [u64; 490],
+    _pad1: [u64; 2],
+    /// Of each device, what the container and the node's agent say of turns.
+    pub turns: [Turns; DEVICES],
+    _reserved: [u64; 232],
 }
+
+/// What a container and the node's agent say to each other about one device that other containers share
+/// (`quota::share::turn`). One cache line.
+#[repr(C, align(64))]
+pub struct Turns {
+    /// The agent: from when until when launches may go (start in us, 48 bits | length in 16,384 ns, 16 bits); 0 where there
+    /// are no turns.
+    pub turn: AtomicU64,
+    /// The agent: when it last said anything, CLOCK_MONOTONIC nanoseconds.
+    pub told_at: AtomicU64,
+    /// The agent: counts changes of `turn`; launches that wait for one sleep on it (futex).
+    pub bell: AtomicU32,
+    /// The container: the percentage of the turns that it is to have (low 8 bits; 0: its core limit) and the
+    /// `TERMS_` bits.
+    pub terms: AtomicU32,
+    /// The container: when a launch last waited for a turn, CLOCK_MONOTONIC nanoseconds.
+    pub asked_at: AtomicU64,
+    /// The container: predicted GPU time of measured launches in flight, nanoseconds.
+    pub in_flight_ns: AtomicU64,
+    /// The container: by how much that may be wrong, nanoseconds.
+    pub doubt_ns: AtomicU64,
+    /// The container: time that launches waited for a turn, nanoseconds.
+    pub waited_ns: AtomicU64,
+    /// The agent: for how long the container had the device while others waited for it, nanoseconds.
+    pub held_ns: AtomicU64,
+}
+
+/// `Turns::terms`: the container may have what others leave, beyond its core limit.
+pub const TERMS_BORROWS: u32 = 1 << 8;
+/// `Turns::terms`: the container has only what others leave.
+pub const TERMS_LEAVINGS: u32 = 1 << 9;
+/// The bits of `Turns::terms` that are a percentage.
+pub const TERMS_REQUEST: u32 = 0xFF;
 
 /// `Device::state`: free.
 pub const DEVICE_FREE: u32 = 0;
@@ -153,18 +190,14 @@ pub struct Device {
     pub clamped: AtomicU64,
     /// Time that launches waited for work of their own process that was in flight, nanoseconds.
     pub waited_flight_ns: AtomicU64,
-    /// For how long other containers had the device while this one was at work, all in all, nanoseconds. Written by the
-    /// node's agent (`quota::share::witness`).
-    pub others_ns: AtomicU64,
+    _pad1: u64,
 
     /// Idle gaps before `busy_until` (`quota::share::busy`): start in 64 ns (34 bits) | length in 256 ns (22 bits) | how
     /// much of it is idle, less one, in 1/256 (8 bits).
     pub gaps: [AtomicU64; GAPS],
     /// Launches that waited, by how long: up to 100 us, 1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, and longer.
     pub wait_times: [AtomicU64; WAIT_TIMES],
-    /// When the agent last said so, CLOCK_MONOTONIC nanoseconds.
-    pub witnessed_at: AtomicU64,
-    _reserved: u64,
+    _reserved: [u64; 2],
 }
 
 /// `Slot::state`: free. What is left in the slot's lanes belongs to nobody.
@@ -317,13 +350,14 @@ pub(crate) use layout;
 layout!(Header, size 4096, magic = 0, abi_major = 8, abi_minor = 12, length = 16, record_bytes = 24,
     record_count = 40, record_offset = 56, generation = 88, boot_id = 96, time_namespace = 112,
     created_at_ns = 120, state = 128, spoken = 132, slot_high = 136, mode = 140, event_next = 144,
-    fallbacks = 152, shares = 160, monitor_ns = 168);
+    fallbacks = 152, shares = 160, monitor_ns = 168, turns = 192);
 layout!(Device, size 512, uuid = 0, state = 96, core_limit = 100, memory_limit = 104, memory_total = 112,
     claimed_by = 120, used = 128, peak = 136, denied = 144, would_deny = 152, reaped_at_ns = 160, spilled = 168,
     spills = 176, physical_limit = 184, virtual_time = 192, busy_until = 200, longest = 208, virtual_rate = 216,
     idle_at = 224, flight_until = 232, gaps_from = 240, idle_ns = 248, gpu_time_ns = 256, waited_ns = 264, launches = 272,
-    waits = 280, would_wait = 288, clamped = 296, waited_flight_ns = 304, others_ns = 312, gaps = 320, wait_times = 432,
-    witnessed_at = 496);
+    waits = 280, would_wait = 288, clamped = 296, waited_flight_ns = 304, gaps = 320, wait_times = 432);
+layout!(Turns, size 64, turn = 0, told_at = 8, bell = 16, terms = 20, asked_at = 24, in_flight_ns = 32,
+    doubt_ns = 40, waited_ns = 48, held_ns = 56);
 layout!(Slot, size 512, state = 0, pid = 4, start_time = 8, pid_namespace = 16, host_pid = 24,
     priority = 28, heartbeat_ns = 32, lane_device = 64, lane_kind = 96, pending_ns = 128);
 layout!(Lane, size 32, amount = 0, operation = 8, held = 16, reserving = 24);

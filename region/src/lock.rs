@@ -23,8 +23,8 @@ pub const PID_BYTE: u64 = SLOT_BYTE + 0x1_0000;
 /// The byte that serialises initialisation (OFD).
 pub const INIT_BYTE: u64 = SLOT_BYTE + 0x2_0000;
 
-/// The byte of the agent that tells what other containers have of the devices (OFD).
-pub const WITNESS_BYTE: u64 = SLOT_BYTE + 0x2_0001;
+/// The byte of the agent that gives turns (OFD).
+pub const AGENT_BYTE: u64 = SLOT_BYTE + 0x2_0001;
 
 /// Descriptors that stay open are moved up here, out of the way of programs that count on low numbers.
 const HIGH: i32 = 700;

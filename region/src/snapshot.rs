@@ -5,7 +5,7 @@
 //! the header, each checked against what is there. Numbers may be lies; they cannot hurt.
 
 use crate::layout::{
-    self, DEVICE_READY, Device, Event, Header, Lane, MAGIC, OURS, Ours, SLOT_TAKEN, STATE_READY, Slot,
+    self, DEVICE_READY, Device, Event, Header, Lane, MAGIC, OURS, Ours, SLOT_TAKEN, STATE_READY, Slot, Turns,
 };
 use core::mem::{offset_of, size_of};
 
@@ -99,6 +99,12 @@ pub struct DeviceView<'b> {
     pub wait_flight_ns: u64,
     /// Launches that waited, by how long (`layout::Device::wait_times`).
     pub wait_times: [u64; layout::WAIT_TIMES],
+    /// How its time is shared with other containers (`layout::Turns::terms`).
+    pub terms: u32,
+    /// Time that launches waited for other containers, nanoseconds.
+    pub wait_turn_ns: u64,
+    /// Time for which the container had the device while others waited, nanoseconds.
+    pub held_ns: u64,
 }
 
 /// One process. Whether it lives is for the caller to find out (`lock::slot_byte`, `lock::PID_BYTE`).
@@ -140,6 +146,13 @@ pub struct EventView {
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     let field = bytes.get(at..at.checked_add(8)?)?;
     Some(u64::from_le_bytes(field.try_into().ok()?))
+}
+
+/// Where what is said of turns on a device lies in the file.
+#[must_use]
+pub fn turns_offset(index: usize) -> u64 {
+    let within = index.min(layout::DEVICES).wrapping_mul(size_of::<Turns>());
+    OURS.wrapping_add(offset_of!(Header, turns)).wrapping_add(within) as u64
 }
 
 fn half(bytes: &[u8], at: usize) -> Option<u32> {
@@ -232,6 +245,7 @@ impl<'b> Snapshot<'b> {
         if half(record, offset_of!(Device, state))? != DEVICE_READY {
             return None;
         }
+        let turns = self.bytes.get(usize::try_from(turns_offset(index)).ok()?..)?;
         let uuid = record.get(..layout::UUID_BYTES)?;
         let used = word(record, offset_of!(Device, used))?;
         let mut wait_times = [0; layout::WAIT_TIMES];
@@ -260,6 +274,9 @@ impl<'b> Snapshot<'b> {
             clamped: word(record, offset_of!(Device, clamped))?,
             wait_flight_ns: word(record, offset_of!(Device, waited_flight_ns))?,
             wait_times,
+            terms: half(turns, offset_of!(Turns, terms))?,
+            wait_turn_ns: word(turns, offset_of!(Turns, waited_ns))?,
+            held_ns: word(turns, offset_of!(Turns, held_ns))?,
         })
     }
 

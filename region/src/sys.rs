@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
+use core::sync::atomic::AtomicU32;
 
 /// An errno value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -237,8 +238,12 @@ impl Descriptor {
 }
 
 fn map(bytes: usize, protection: i32, flags: i32, fd: i32) -> Result<*mut u8, Errno> {
+    map_at(bytes, protection, flags, fd, 0)
+}
+
+fn map_at(bytes: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> Result<*mut u8, Errno> {
     // SAFETY: a mapping at an address of the kernel's choice disturbs no other mapping.
-    let address = unsafe { libc::mmap(core::ptr::null_mut(), bytes, protection, flags, fd, 0) };
+    let address = unsafe { libc::mmap(core::ptr::null_mut(), bytes, protection, flags, fd, offset) };
     if address == libc::MAP_FAILED { Err(errno()) } else { Ok(address.cast()) }
 }
 
@@ -301,15 +306,74 @@ pub fn realtime_ns() -> u64 {
     clock_ns(libc::CLOCK_REALTIME)
 }
 
+fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+    }
+}
+
 /// Sleeps until CLOCK_MONOTONIC reaches `until_ns`, or a signal handler ran.
 pub fn sleep_until(until_ns: u64) {
-    let time = libc::timespec {
-        tv_sec: (until_ns / 1_000_000_000) as libc::time_t,
-        tv_nsec: (until_ns % 1_000_000_000) as libc::c_long,
-    };
+    let time = timespec(until_ns);
     // SAFETY: time is a live local; the remainder is not asked for.
     unsafe {
         libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &time, core::ptr::null_mut());
+    }
+}
+
+/// Sleeps until CLOCK_MONOTONIC reaches `until_ns`, somebody rings `bell`, it is not `seen` any more, or a signal handler
+/// ran. The word may lie in memory that processes share.
+pub fn sleep_on(bell: &AtomicU32, seen: u32, until_ns: u64) {
+    let time = timespec(until_ns);
+    // SAFETY: the word lives as long as the borrow, time is a live local; the kernel reads both.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            bell.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            seen,
+            &raw const time,
+            core::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        );
+    }
+}
+
+/// A page of a file in which others sleep on words ([`sleep_on`]). It is never read here, so that whoever truncates the
+/// file harms nobody.
+pub struct Bells {
+    page: *mut u8,
+}
+
+// SAFETY: the page is only named to the kernel, and unmapped once, when dropped.
+unsafe impl Send for Bells {}
+// SAFETY: as above.
+unsafe impl Sync for Bells {}
+
+impl Bells {
+    const BYTES: usize = 4096;
+
+    /// The page at `offset`, a multiple of 4,096, of a file that is open for reading.
+    pub fn of(file: &Descriptor, offset: u64) -> Result<Self, Errno> {
+        let offset = i64::try_from(offset).map_err(|_| Errno(libc::EINVAL))?;
+        map_at(Self::BYTES, libc::PROT_READ, libc::MAP_SHARED, file.0, offset).map(|page| Self { page })
+    }
+
+    /// Wakes all that sleep on the word at `at`, a multiple of 4, in the page.
+    pub fn ring(&self, at: usize) {
+        if at < Self::BYTES {
+            let word = self.page.wrapping_add(at);
+            // SAFETY: the kernel only looks who sleeps on that address of ours; it answers EFAULT if the page is gone.
+            unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, i32::MAX) };
+        }
+    }
+}
+
+impl Drop for Bells {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nobody else was given it.
+        unsafe { libc::munmap(self.page.cast(), Self::BYTES) };
     }
 }
 

@@ -3,7 +3,10 @@
 use super::Uuid;
 use crate::process::Process;
 use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use gpuquota_region::layout::{DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device};
+use gpuquota_quota::limits::{CorePolicy, Limits};
+use gpuquota_region::layout::{
+    DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device, TERMS_BORROWS, TERMS_LEAVINGS,
+};
 use gpuquota_region::{Region, lock, sys};
 
 /// The region's record of a device, made now if the container meets it for the first time.
@@ -40,8 +43,20 @@ pub fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Optio
         let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
         device.physical_limit.store(physical, Relaxed);
         region.limit_cores(own, cores);
+        region.share_on_terms(own, terms(limits, index, uuid));
         device.state.store(DEVICE_READY, Release);
         show(region, own, uuid);
+    }
+}
+
+/// How a device's time is to be shared with other containers.
+fn terms(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
+    let request = limits.request_for(index, uuid.text()).map_or(0, u32::from);
+    match limits.policy {
+        // Whoever says both may borrow up to the limit.
+        CorePolicy::BurstShare if request == 0 => TERMS_BORROWS,
+        CorePolicy::BurstShare | CorePolicy::FixedShare => request,
+        CorePolicy::BestEffort => TERMS_LEAVINGS,
     }
 }
 

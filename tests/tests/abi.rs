@@ -5,7 +5,7 @@ use std::mem::{offset_of, size_of};
 use std::process::{Command, Stdio};
 
 use gpuquota_region::hami::{Process, View};
-use gpuquota_region::layout::{Device, Event, Header, Lane, OURS, Ours, Slot};
+use gpuquota_region::layout::{Device, Event, Header, Lane, OURS, Ours, Slot, Turns};
 
 /// `_Static_assert`s for a struct's size and the offsets of the named fields, with Rust's numbers.
 macro_rules! agree {
@@ -41,7 +41,22 @@ fn the_c_header_and_the_rust_layout_agree_on_every_field() {
         event_next,
         fallbacks,
         shares,
-        monitor_ns
+        monitor_ns,
+        turns
+    );
+    agree!(
+        text,
+        Turns,
+        "gpuquota_turns",
+        turn,
+        told_at,
+        bell,
+        terms,
+        asked_at,
+        in_flight_ns,
+        doubt_ns,
+        waited_ns,
+        held_ns
     );
     agree!(
         text,
@@ -76,8 +91,6 @@ fn the_c_header_and_the_rust_layout_agree_on_every_field() {
         would_wait,
         clamped,
         waited_flight_ns,
-        others_ns,
-        witnessed_at,
         gaps,
         wait_times
     );

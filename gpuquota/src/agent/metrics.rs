@@ -36,7 +36,7 @@ const fn family(
 }
 
 #[rustfmt::skip]
-const FAMILIES: [Family; 13] = [
+const FAMILIES: [Family; 16] = [
     family("memory_limit_bytes", "gauge", "Device memory that the container may hold.",
         |device| device.memory_limit.map(|bytes| bytes as f64)),
     family("memory_used_bytes", "gauge", "Device memory that the container holds.", |device| Some(device.used as f64)),
@@ -51,6 +51,11 @@ const FAMILIES: [Family; 13] = [
         |device| device.share_percent.map(|percent| f64::from(percent) / 100.0)),
     family("gpu_time_seconds_total", "counter", "GPU time charged to the container.", |device| Some(seconds(device.gpu_time_ns))),
     family("throttled_seconds_total", "counter", "Time that launches waited for the share or a higher priority.", |device| Some(seconds(device.wait_ns))),
+    family("core_request_ratio", "gauge", "Share of GPU time that is guaranteed beside other containers.",
+        |device| device.request_percent.or(device.share_percent).map(|percent| f64::from(percent) / 100.0)),
+    family("turn_wait_seconds_total", "counter", "Time that launches waited for other containers.", |device| Some(seconds(device.wait_turn_ns))),
+    family("held_while_wanted_seconds_total", "counter", "Time for which the container had the device while others waited for it.",
+        |device| Some(seconds(device.held_ns))),
     family("launches_total", "counter", "Launches admitted under a share.", |device| Some(device.launches as f64)),
     family("throttled_launches_total", "counter", "Launches that waited.", |device| Some(device.waits as f64)),
     family("would_throttle_total", "counter", "Launches that would have waited (observe mode).", |device| Some(device.would_wait as f64)),
@@ -68,7 +73,8 @@ fn waits(text: &mut Text, found: &[Found]) {
             let bound = if last { "+Inf".to_owned() } else { 10f64.powi(power).to_string() };
             text.of_device(&format!("{name}_bucket"), found, device, Some(("le", bound.as_str())), within);
         }
-        let waited = seconds(device.wait_ns.saturating_add(device.wait_flight_ns));
+        let waited = [device.wait_ns, device.wait_flight_ns, device.wait_turn_ns];
+        let waited = seconds(waited.into_iter().fold(0, u64::saturating_add));
         text.of_device(&format!("{name}_sum"), found, device, None, waited);
         text.of_device(&format!("{name}_count"), found, device, None, within);
     }
@@ -218,6 +224,9 @@ mod tests {
             waits: 3,
             wait_times: [0, 1, 0, 0, 1, 0, 0, 1],
             would_wait: 4,
+            request_percent: None,
+            wait_turn_ns: 100_000_000,
+            held_ns: 2_000_000_000,
         };
         let process = |slot: usize, kinds: [u64; 5]| Process {
             slot,
@@ -257,7 +266,10 @@ mod tests {
             format!("gpuquota_container_gpu_time_seconds_total{labels} 1.5"),
             format!("gpuquota_container_throttled_seconds_total{labels} 0.25"),
             format!("gpuquota_container_would_throttle_total{labels} 4"),
-            format!("gpuquota_container_launch_wait_seconds_sum{labels} 0.3"),
+            format!("gpuquota_container_core_request_ratio{labels} 0.3"),
+            format!("gpuquota_container_turn_wait_seconds_total{labels} 0.1"),
+            format!("gpuquota_container_held_while_wanted_seconds_total{labels} 2"),
+            format!("gpuquota_container_launch_wait_seconds_sum{labels} 0.4"),
             format!("gpuquota_container_launch_wait_seconds_count{labels} 3"),
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\n{text}");

@@ -7,6 +7,8 @@ pub enum Key {
     Memory,
     /// GPU time, in percent.
     Cores,
+    /// Of it, what is guaranteed beside other containers, in percent.
+    Request,
     /// Whether limits are enforced.
     Mode,
     /// What happens when a limit cannot be understood.
@@ -41,6 +43,7 @@ impl Key {
             Self::Physical => Some("memory_physical"),
             Self::Oversubscribe => Some("oversubscribe"),
             Self::Cores => Some("cores"),
+            Self::Request => Some("cores_request"),
             Self::Mode => Some("mode"),
             Self::OnError => Some("on_error"),
             Self::Policy => Some("policy"),
@@ -99,8 +102,7 @@ const HAMI_SHARE: &str = "a whole number from 1 to 100";
 const BOOL: &str = "true or false";
 const WAIT: &str = "a time such as 500ms or 10s, at most 60s";
 const POLICY: &str = "fixed-share, burst-share or best-effort";
-const POLICIES: &str =
-    "fixed-share (always), burst-share (unless HAMi's monitor lends what is idle) or best-effort (never)";
+const POLICIES: &str = "fixed-share (always), burst-share (unless what is idle is lent by the node's agent or HAMi's monitor) or best-effort (never)";
 const PATH: &str = "an absolute path of at most 1023 bytes";
 
 const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text: [&'static str; 4]) -> Knob {
@@ -110,7 +112,7 @@ const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text:
 
 /// All variables, in order of rank.
 #[rustfmt::skip]
-pub static KNOBS: [Knob; 27] = [
+pub static KNOBS: [Knob; 28] = [
     knob(Source::Own, Key::Memory, false, "GPUQUOTA_MEMORY",
         ["device memory that may be held", "SIZE or DEVICE=SIZE, separated by commas; B, KiB, MiB, GiB, TiB; below 64 TiB", "no limit", SIZE]),
     knob(Source::Own, Key::Physical, false, "GPUQUOTA_MEMORY_PHYSICAL",
@@ -119,6 +121,8 @@ pub static KNOBS: [Knob; 27] = [
         ["whether allocations come from the host's memory when the device itself is full", "true or false", "false", BOOL]),
     knob(Source::Own, Key::Cores, false, "GPUQUOTA_CORES",
         ["share of GPU time", "PERCENT or DEVICE=PERCENT, separated by commas; 1 to 100", "no limit", SHARE]),
+    knob(Source::Own, Key::Request, false, "GPUQUOTA_CORES_REQUEST",
+        ["of it, what is guaranteed beside other containers; what they leave may be had up to GPUQUOTA_CORES", "as GPUQUOTA_CORES", "all of it", SHARE]),
     knob(Source::Own, Key::Policy, false, "GPUQUOTA_POLICY",
         ["when the share of GPU time binds", POLICIES, "burst-share", POLICY]),
     knob(Source::Own, Key::Mode, false, "GPUQUOTA_MODE",

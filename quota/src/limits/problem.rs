@@ -57,6 +57,7 @@ reasons! {
     AmbiguousUnit => Error, "KB, MB, GB and TB mean 1000 to some and 1024 to others";
     TooLarge => Error, "the size is out of range, it must be below 64 TiB";
     AboveHundred => Error, "more than 100 percent of a GPU cannot be given";
+    AboveTheShare => Error, "more is guaranteed than the share of GPU time allows";
     BadSelector => Error, "before '=' belongs a device index or a UUID that starts with GPU- or MIG-";
     IndexTooHigh => Error, "the highest device index is 31";
     SaidTwice => Error, "the same device is given two values";

@@ -23,7 +23,8 @@ pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
 /// As [`read`], into a default [`Reading`] that lies where it shall stay: it is ten kilobytes large, and the stack
 /// may be somebody else's.
 pub fn read_into(reading: &mut Reading, env: Env<'_, '_>, file: Option<&[u8]>) {
-    let mut reader = Reader { limits: &mut reading.limits, problems: &mut reading.problems, settled: 0 };
+    let mut reader =
+        Reader { limits: &mut reading.limits, problems: &mut reading.problems, settled: 0, line: 0 };
     if let Some(text) = file {
         for key in [Key::Mode, Key::Off, Key::OnError, Key::Policy] {
             reader.settle(key);
@@ -33,6 +34,7 @@ pub fn read_into(reading: &mut Reading, env: Env<'_, '_>, file: Option<&[u8]>) {
     for knob in &KNOBS {
         reader.variable(env, knob);
     }
+    reader.requests();
 }
 
 struct Reader<'r> {
@@ -40,6 +42,8 @@ struct Reader<'r> {
     problems: &'r mut Problems,
     /// Keys that were decided by a higher source, as bits by discriminant.
     settled: u16,
+    /// The line of the file that sets requests.
+    line: u32,
 }
 
 impl Reader<'_> {
@@ -66,14 +70,37 @@ impl Reader<'_> {
                 Some(knob) if seen & bit(knob.key) != 0 => self.wrong_line(place, name, Reason::KeyTwice),
                 Some(knob) => {
                     seen |= bit(knob.key);
+                    self.line = if knob.key == Key::Request { number } else { self.line };
                     self.value(knob, place, Source::File, text.trim_ascii(), Selector::All);
                 }
             }
         }
     }
 
+    /// Nobody can be guaranteed more than may be had.
+    fn requests(&mut self) {
+        let Some(knob) = KNOBS.iter().find(|knob| knob.key == Key::Request) else { return };
+        for entry in self.limits.requests.iter() {
+            let (index, uuid) = match &entry.selector {
+                Selector::All => (u32::MAX, &[][..]),
+                Selector::Index(index) => (u32::from(*index), &[][..]),
+                Selector::Uuid(uuid) => (u32::MAX, uuid.as_bytes()),
+            };
+            if self.limits.cores_for(index, uuid).is_none_or(|share| entry.value <= share) {
+                continue;
+            }
+            let place = match entry.source {
+                Source::File => Place::File(self.line),
+                _ => Place::Env(Fixed::copy_of(knob.name.as_bytes()).unwrap_or_default()),
+            };
+            let mut value = Line::<8>::new();
+            value.push_u64(entry.value.into()).push_str("%");
+            self.problems.add(Problem::of(knob, place, value.as_str().as_bytes(), Reason::AboveTheShare));
+        }
+    }
+
     fn wrong_line(&mut self, place: Place, value: &[u8], reason: Reason) {
-        let instead = "each of memory, memory_physical, oversubscribe, cores, mode, on_error, policy, memory_wait and oom_kill at most once, as 'key = value'";
+        let instead = "each of memory, memory_physical, oversubscribe, cores, cores_request, mode, on_error, policy, memory_wait and oom_kill at most once, as 'key = value'";
         self.problems.add(Problem::new(place, value, reason, instead));
     }
 
@@ -104,6 +131,7 @@ impl Reader<'_> {
             Key::Memory => self.limits.memory.spoken_above(knob.source),
             Key::Physical => self.limits.physical.spoken_above(knob.source),
             Key::Cores => self.limits.cores.spoken_above(knob.source),
+            Key::Request => self.limits.requests.spoken_above(knob.source),
             key => self.settled & bit(key) != 0,
         }
     }
@@ -125,6 +153,12 @@ impl Reader<'_> {
             (Key::Cores, Source::File | Source::Own) => {
                 let cores = &mut self.limits.cores;
                 return list(text, source, cores, value::own_percent, |part, reason| {
+                    self.problems.add(Problem::of(knob, place, part, reason));
+                });
+            }
+            (Key::Request, _) => {
+                let requests = &mut self.limits.requests;
+                return list(text, source, requests, value::own_percent, |part, reason| {
                     self.problems.add(Problem::of(knob, place, part, reason));
                 });
             }
@@ -228,6 +262,6 @@ fn word<T: Copy>(text: &[u8], known: &[(&str, T)]) -> Result<T, Reason> {
 }
 
 const fn bit(key: Key) -> u16 {
-    // Fourteen keys, sixteen bits.
+    // Fifteen keys, sixteen bits.
     1_u16.wrapping_shl(key as u32)
 }

@@ -105,6 +105,22 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
     }
 }
 
+/// GPU time that may be used at once before a launch waits; below 0, what is owed.
+#[must_use]
+pub fn budget_ns(virtual_time_ns: u64, now_ns: u64, rate: Rate) -> i64 {
+    let ahead = virtual_time_ns.saturating_sub(now_ns).saturating_mul(rate.0.get()) / 100;
+    BURST_NS.cast_signed().saturating_sub_unsigned(ahead)
+}
+
+/// Charges a launch where somebody else keeps the share: what is behind the burst is not owed.
+#[inline]
+pub fn note(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
+    remember_longest(clock, cost_ns);
+    let most = now_ns.saturating_add(rate.stretch(BURST_NS + BURST_NS / 2));
+    let seen = change(clock, |seen| seen.max(now_ns).min(most).saturating_add(rate.stretch(cost_ns)));
+    forget(clock, seen, now_ns);
+}
+
 /// Charges a launch that may not wait: it goes now, and later ones wait for it.
 pub fn charge(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
     remember_longest(clock, cost_ns);

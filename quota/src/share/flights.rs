@@ -41,10 +41,11 @@ pub struct Flight<H> {
     pub predicted_ns: u64,
     /// It and the launches before it that are over when it is.
     pub covered: Covered,
+    /// By how much its length may be wrong, and how much earlier than expected it may well be over.
+    pub doubt_ns: u64,
+    pub(super) early_ns: u64,
     /// Launches of its key that it speaks for.
     pub spoken: Spoken,
-    /// What other containers had had of the device till then, where an agent tells.
-    pub others_ns: Option<u64>,
     /// How far virtual time had been behind till then.
     pub idle_ns: u64,
     pub(super) flying: bool,
@@ -229,7 +230,8 @@ impl<H: Copy> Flights<H> {
                 predictor.raise(flight.key, now_ns.saturating_sub(flight.since_ns));
                 flight.raised = true;
             }
-            let over_ns = flight.launched_at_ns.saturating_add(flight.covered.ns);
+            let over_ns =
+                flight.launched_at_ns.saturating_add(flight.covered.ns).saturating_sub(flight.early_ns);
             let pause_ns = (now_ns.saturating_sub(over_ns) / 16).clamp(LOOK_NS.0, LOOK_NS.1);
             traffic.look_at(over_ns.max(now_ns.saturating_add(pause_ns)));
         }
@@ -260,7 +262,7 @@ impl<H> Flight<H> {
     /// Nobody will hear of it again: it stays charged as predicted.
     pub fn lose(&self, traffic: &Traffic, books: &Books) {
         traffic.land(self.covered, self.proven);
-        books.land(self.covered);
+        books.land(self.covered, self.doubt_ns);
     }
 
     fn is_overdue(&self, now_ns: u64) -> bool {

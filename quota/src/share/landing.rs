@@ -5,7 +5,7 @@ use super::clock::{self, Clock, Correction, Rate};
 use super::flights::Flight;
 use super::predict::{Predictor, Spoken};
 use super::traffic::{self, Covered, Traffic};
-use super::witness;
+use super::turn::Words;
 use crate::sync::{AtomicU64, Ordering};
 
 /// From this many times the prediction on, what a launch tells of others is bounded by the time that has passed.
@@ -38,8 +38,8 @@ pub struct Books<'a> {
     pub rate: Option<Rate>,
     /// Whether other processes of the container may be at work.
     pub company: bool,
-    /// For how long other containers have had the device while this one was at work, all in all, where an agent tells.
-    pub others_ns: Option<u64>,
+    /// What is said between the container and the agent.
+    pub turns: Words<'a>,
 }
 
 impl Books<'_> {
@@ -47,6 +47,10 @@ impl Books<'_> {
     /// back; the rest stays charged as predicted. Runs once per death: it takes what was pending.
     pub fn bury(&self, now_ns: u64, last_launch_ns: u64) {
         let pending = self.pending_ns.swap(0, Ordering::AcqRel);
+        less(self.turns.in_flight_ns, pending);
+        if self.turns.in_flight_ns.load(Ordering::Relaxed) == 0 {
+            self.turns.doubt_ns.store(0, Ordering::Relaxed);
+        }
         let ran = now_ns.saturating_sub(last_launch_ns);
         if ran < pending {
             self.correct(Correction {
@@ -65,9 +69,17 @@ impl Books<'_> {
     }
 
     /// What this process had pending is not any more.
-    pub(super) fn land(&self, covered: Covered) {
-        let rest = |now: u64| Some(now.saturating_sub(covered.ns));
-        let _ = self.pending_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
+    pub(super) fn land(&self, covered: Covered, doubt_ns: u64) {
+        less(self.pending_ns, covered.ns);
+        less(self.turns.in_flight_ns, covered.ns);
+        less(self.turns.doubt_ns, doubt_ns);
+    }
+
+    /// This process has measured launches in flight.
+    pub(super) fn fly(&self, covered: Covered, doubt_ns: u64) {
+        self.pending_ns.fetch_add(covered.ns, Ordering::Relaxed);
+        self.turns.in_flight_ns.fetch_add(covered.ns, Ordering::Relaxed);
+        self.turns.doubt_ns.fetch_add(doubt_ns, Ordering::Relaxed);
     }
 
     /// It is known how long something took.
@@ -78,6 +90,11 @@ impl Books<'_> {
             clock::settle(self.clock, correction, rate);
         }
     }
+}
+
+fn less(word: &AtomicU64, ns: u64) {
+    let rest = |now: u64| Some(now.saturating_sub(ns));
+    let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
 }
 
 /// A launch that is over.
@@ -94,12 +111,11 @@ impl<H> Landed<H> {
     pub fn settle(&self, now_ns: u64, predictor: &Predictor, traffic: &Traffic, books: &Books) -> u64 {
         let flight = &self.flight;
         flight.lose(traffic, books);
-        let Some(on_the_clock) = self.elapsed_ns else { return 0 };
-        let elapsed = self.alone(on_the_clock, now_ns, books);
+        let Some(elapsed) = self.elapsed_ns else { return 0 };
         if flight.raised {
             predictor.restore(flight.key, flight.proven.then_some(flight.predicted_ns));
         }
-        let end_ns = self.since_ns.map_or(now_ns, |since| since.saturating_add(on_the_clock));
+        let end_ns = self.since_ns.map_or(now_ns, |since| since.saturating_add(elapsed));
         let held_up = traffic.held_up_ns(flight.launched_at_ns, end_ns);
         // It cannot have been held up for longer than it ran.
         let held_up = if held_up < elapsed { held_up } else { 0 };
@@ -115,13 +131,6 @@ impl<H> Landed<H> {
         traffic.correct(flight.predicted_ns, elapsed);
         traffic::correct(books.until, flight.predicted_ns, elapsed);
         due
-    }
-
-    /// How long it took less what other containers had of that time.
-    fn alone(&self, elapsed_ns: u64, now_ns: u64, books: &Books) -> u64 {
-        let Some((before, after)) = self.flight.others_ns.zip(books.others_ns) else { return elapsed_ns };
-        let window = now_ns.saturating_sub(self.flight.launched_at_ns);
-        witness::alone(elapsed_ns, self.flight.predicted_ns, after.saturating_sub(before), window)
     }
 
     /// How long it occupied the device beyond what was charged before.

@@ -45,7 +45,7 @@ impl<'p> Launch<'p> {
     /// What to do now; see [`Wait::step`].
     #[inline]
     pub fn step(&mut self, now_ns: u64, traffic: &Traffic, books: &Books) -> Step {
-        self.wait.step(now_ns, traffic, books.clock, books.rate)
+        self.wait.step(now_ns, traffic, books)
     }
 
     /// Goes at once and is charged all the same; answers whether it would have waited for the share.
@@ -64,11 +64,13 @@ impl<'p> Launch<'p> {
     #[inline]
     pub fn depart(&self, now_ns: u64, traffic: &Traffic, books: &Books) -> bool {
         books.gpu_time_ns.fetch_add(self.cost.ns, Ordering::Relaxed);
-        if self.wait.waited_ns() != 0 {
-            traffic.late(now_ns, self.wait.waited_ns());
+        let waited_ns = self.wait.waited.total_ns();
+        if waited_ns != 0 {
+            traffic.late(now_ns, waited_ns);
         }
-        let container_until = books.company.then_some(books.until);
-        let measured = traffic.depart(now_ns, self.cost, self.what.lane, container_until);
+        let noted = books.company || books.turns.turn.is_some();
+        let container_until = noted.then_some(books.until);
+        let measured = traffic.depart(now_ns, self.cost, self.what.lane, container_until, books.company);
         if let (false, Some(known)) = (measured, self.known) {
             known.skip(now_ns);
         }
@@ -102,7 +104,8 @@ impl<'p> Launch<'p> {
         books: &Books,
     ) -> Flight<H> {
         let covered = traffic.fly(launched_at_ns, self.cost, random);
-        books.pending_ns.fetch_add(covered.ns, Ordering::Relaxed);
+        let doubt_ns = self.cost.doubt_ns();
+        books.fly(covered, doubt_ns);
         Flight {
             events,
             context,
@@ -113,8 +116,9 @@ impl<'p> Launch<'p> {
             launched_at_ns,
             predicted_ns: self.cost.ns,
             covered,
+            doubt_ns,
+            early_ns: self.cost.early_ns(),
             spoken: self.known.map_or_else(Default::default, Known::speak),
-            others_ns: books.others_ns,
             idle_ns: books.clock.idle_ns.load(Ordering::Relaxed),
             ..Flight::default()
         }

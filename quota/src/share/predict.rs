@@ -33,6 +33,9 @@ const fn mask(bits: u32) -> u64 {
     (1 << bits) - 1
 }
 
+/// A launch that may be over this much earlier than expected is looked at before.
+const LEAST_EARLY_NS: u64 = SEGMENT_NS / 4;
+
 /// What a very short launch counts as: one of at most 192 is measured.
 const LEAST_WAY_NS: u64 = SEGMENT_NS / 128;
 
@@ -55,6 +58,17 @@ impl Cost {
     pub fn way(self) -> u64 {
         let times = self.variation / STEADY;
         self.ns.max(LEAST_WAY_NS).saturating_mul(times.saturating_mul(times).clamp(1, MOST_TIMES))
+    }
+
+    /// By how much it may be wrong.
+    pub(super) fn doubt_ns(self) -> u64 {
+        if self.proven { self.ns.saturating_mul(self.variation) / PARTS } else { self.ns }
+    }
+
+    /// How much earlier than expected it may well be over, where that is worth a look.
+    pub(super) fn early_ns(self) -> u64 {
+        let early_ns = self.doubt_ns().saturating_mul(2).min(self.ns);
+        if self.proven && early_ns > LEAST_EARLY_NS { early_ns } else { 0 }
     }
 
     /// Of a key that was never measured.

@@ -43,6 +43,8 @@ pub struct Traffic {
     threshold: AtomicU64,
     /// Weight of the launches that measured ones in flight will tell of.
     flying: AtomicU64,
+    /// Of that, what belongs to the last one.
+    last: AtomicU64,
     /// Launches in flight of keys that were never measured.
     unproven: AtomicU64,
     /// When to look for a landing; 0 while nothing is in flight.
@@ -112,11 +114,28 @@ impl Traffic {
     /// Whether a launch must wait for one in flight to land: without a bound a process queues seconds of work before
     /// the first is settled. Of keys never measured one launch flies at a time; the answer "no" claims its place.
     #[inline]
-    pub fn is_crowded(&self, proven: bool) -> bool {
-        if self.flying.load(Ordering::Relaxed) > MOST_IN_FLIGHT_NS {
+    pub fn is_crowded(&self, now_ns: u64, proven: bool) -> bool {
+        let flying = self.flying.load(Ordering::Relaxed);
+        if flying > MOST_IN_FLIGHT_NS
+            && (flying > self.last.load(Ordering::Relaxed) || self.left_ns(now_ns) > SEGMENT_NS)
+        {
             return true;
         }
         !proven && self.unproven.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    }
+
+    /// When a single long launch has so little left that the next one may go.
+    pub(super) fn opens_at(&self, now_ns: u64) -> Option<u64> {
+        let alone = self.flying.load(Ordering::Relaxed) <= self.last.load(Ordering::Relaxed);
+        alone
+            .then(|| now_ns.saturating_add(self.left_ns(now_ns)).saturating_sub(SEGMENT_NS))
+            .filter(|at| *at > now_ns)
+    }
+
+    /// How long what is in flight should take, one after the other.
+    #[inline]
+    fn left_ns(&self, now_ns: u64) -> u64 {
+        self.until.load(Ordering::Relaxed).saturating_sub(now_ns)
     }
 
     /// As the answer "no" of [`Self::is_crowded`], given unasked.
@@ -186,14 +205,20 @@ impl Traffic {
     /// Notes a launch into stream `lane`, and answers whether it is to be measured. `container_until` is the word in
     /// which all processes of the container note when their work should be over, where there are others.
     #[inline]
-    pub fn depart(&self, now_ns: u64, cost: Cost, lane: u64, container_until: Option<&AtomicU64>) -> bool {
+    pub fn depart(
+        &self,
+        now_ns: u64,
+        cost: Cost,
+        lane: u64,
+        container_until: Option<&AtomicU64>,
+        company: bool,
+    ) -> bool {
         // Words of this process alone are not added to in one step: of threads that come at once one may be missed,
         // and then a launch goes unmeasured that could have been.
         let own = self.until.load(Ordering::Relaxed).max(now_ns).saturating_add(cost.ns);
         self.until.store(own, Ordering::Relaxed);
-        let company =
-            container_until.is_some_and(|word| extend(word, now_ns, cost.ns) > own.saturating_add(SLACK_NS));
-        if company {
+        let ends = container_until.map(|word| extend(word, now_ns, cost.ns));
+        if company && ends.is_some_and(|ends| ends > own.saturating_add(SLACK_NS)) {
             self.company_until.store(now_ns.saturating_add(MINGLED_NS), Ordering::Relaxed);
         }
         if self.enter(now_ns, cost.ns, lane) {
@@ -265,7 +290,8 @@ impl Traffic {
         let covered =
             Covered { ns: before.ns.saturating_add(cost.ns), weight: before.weight.saturating_add(weight) };
         self.flying.fetch_add(covered.weight, Ordering::Relaxed);
-        self.look_at(now_ns.saturating_add(covered.ns));
+        self.last.store(covered.weight, Ordering::Relaxed);
+        self.look_at(now_ns.saturating_add(covered.ns).saturating_sub(cost.early_ns()));
         covered
     }
 

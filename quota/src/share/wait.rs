@@ -4,9 +4,11 @@
 //! thread has yet to make (a kernel that spins for another one, a stream that waits for the host), so a wait for room
 //! ends after [`PATIENCE_NS`] without a landing; and until something lands again, nobody waits for room at all.
 
-use super::clock::{self, Admission, Clock, Rate};
+use super::clock::{self, Admission};
+use super::landing::Books;
 use super::predict::Cost;
 use super::traffic::{PATIENCE_NS, Traffic};
+use crate::sync::Ordering;
 
 /// Longest nap, so that a changed limit is noticed.
 pub const NAP_NS: u64 = 2_000_000;
@@ -20,6 +22,8 @@ pub enum Cause {
     Flight,
     /// For the container's share.
     Share,
+    /// For other containers.
+    Turn,
 }
 
 /// What a launch is to do next.
@@ -44,10 +48,27 @@ pub struct Wait {
     still_since_ns: u64,
     /// What the last nap was for, and when it began.
     napping: Option<(Cause, u64)>,
-    /// Nanoseconds waited for room in flight.
+    /// How long it has waited so far.
+    pub waited: Waited,
+}
+
+/// How long a launch has waited, by what for, nanoseconds.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Waited {
+    /// For room in flight.
     pub flight_ns: u64,
-    /// Nanoseconds waited for the share.
+    /// For the share.
     pub share_ns: u64,
+    /// For other containers.
+    pub turn_ns: u64,
+}
+
+impl Waited {
+    /// For whatever.
+    #[inline]
+    pub fn total_ns(&self) -> u64 {
+        self.flight_ns.saturating_add(self.share_ns).saturating_add(self.turn_ns)
+    }
 }
 
 impl Wait {
@@ -61,27 +82,37 @@ impl Wait {
             landed: traffic.landed(),
             still_since_ns: now_ns,
             napping: None,
-            flight_ns: 0,
-            share_ns: 0,
+            waited: Waited::default(),
         }
     }
 
-    /// What to do now. `rate` is the share as it stands now.
+    /// What to do now.
     #[inline]
-    pub fn step(&mut self, now_ns: u64, traffic: &Traffic, clock: Clock, rate: Option<Rate>) -> Step {
+    pub fn step(&mut self, now_ns: u64, traffic: &Traffic, books: &Books) -> Step {
         self.account(now_ns);
-        if !self.has_room && traffic.is_crowded(self.cost.proven) {
+        if !self.has_room && traffic.is_crowded(now_ns, self.cost.proven) {
             if !self.is_in_vain(now_ns, traffic) {
                 let still = now_ns.saturating_sub(self.still_since_ns);
                 let until_ns = now_ns.saturating_add((still / 8).clamp(SHORTEST_NAP_NS, NAP_NS));
+                let until_ns = traffic.opens_at(now_ns).map_or(until_ns, |at| until_ns.min(at));
                 return self.nap(Cause::Flight, now_ns, until_ns, traffic);
             }
             traffic.squeeze_in(self.cost.proven);
         }
         self.has_room = true;
-        let Some(rate) = rate else { return Step::Go };
+        let until_ns = books.until.load(Ordering::Relaxed);
+        if !books.turns.is_open(now_ns, until_ns) {
+            let from_ns = books.turns.turn.map_or(0, |turn| turn.from_ns);
+            let until_ns = if from_ns > now_ns { from_ns } else { u64::MAX };
+            return self.nap(Cause::Turn, now_ns, until_ns, traffic);
+        }
+        let Some(rate) = books.rate else { return Step::Go };
+        if books.turns.turn.is_some() && books.turns.keeps_share {
+            clock::note(books.clock, now_ns, self.cost.ns, rate);
+            return Step::Go;
+        }
         let waited = now_ns.saturating_sub(self.asked_ns);
-        match clock::admit(clock, now_ns, self.cost.ns, rate, waited) {
+        match clock::admit(books.clock, now_ns, self.cost.ns, rate, waited) {
             Admission::Go => Step::Go,
             Admission::Wait { until_ns } => self.nap(Cause::Share, now_ns, until_ns, traffic),
         }
@@ -102,10 +133,9 @@ impl Wait {
         in_vain
     }
 
-    /// How long it has waited.
-    #[inline]
-    pub fn waited_ns(&self) -> u64 {
-        self.flight_ns.saturating_add(self.share_ns)
+    /// What it waits for now.
+    pub fn waits_for(&self) -> Option<Cause> {
+        self.napping.map(|(cause, _)| cause)
     }
 
     /// A nap, but not past the moment at which the next launch should be over: a credit that is settled too late is
@@ -121,10 +151,12 @@ impl Wait {
     fn account(&mut self, now_ns: u64) {
         if let Some((cause, since_ns)) = self.napping.take() {
             let waited = now_ns.saturating_sub(since_ns);
-            match cause {
-                Cause::Flight => self.flight_ns = self.flight_ns.saturating_add(waited),
-                Cause::Share => self.share_ns = self.share_ns.saturating_add(waited),
-            }
+            let sum = match cause {
+                Cause::Flight => &mut self.waited.flight_ns,
+                Cause::Share => &mut self.waited.share_ns,
+                Cause::Turn => &mut self.waited.turn_ns,
+            };
+            *sum = sum.saturating_add(waited);
         }
     }
 }
@@ -132,18 +164,44 @@ impl Wait {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::sync::{AtomicU64, Ordering};
+    use crate::share::busy::Own;
+    use crate::share::turn::Words;
+    use crate::share::{Clock, Rate};
+    use crate::sync::AtomicU64;
 
     const NOW: u64 = 5_000_000_000;
 
     /// Steps until the launch goes; answers when.
     fn goes_at(mut now: u64, cost: Cost, traffic: &Traffic, land_at: Option<u64>) -> u64 {
-        let words: [AtomicU64; 6] = std::array::from_fn(|_| AtomicU64::new(0));
-        let [virtual_time, idle_at, idle_ns, rate, longest, clamped] = &words;
-        let clock = Clock { virtual_time, idle_at, idle_ns, rate, longest, clamped };
+        let words: [AtomicU64; 12] = std::array::from_fn(|_| AtomicU64::new(0));
+        let [
+            virtual_time,
+            idle_at,
+            idle_ns,
+            rate,
+            longest,
+            clamped,
+            until,
+            gpu_time_ns,
+            pending_ns,
+            asked_at,
+            in_flight_ns,
+            doubt_ns,
+        ] = &words;
+        let own = Own::default();
+        let books = Books {
+            clock: Clock { virtual_time, idle_at, idle_ns, rate, longest, clamped },
+            busy: own.busy(),
+            until,
+            gpu_time_ns,
+            pending_ns,
+            rate: Rate::new(50),
+            company: false,
+            turns: Words { turn: None, keeps_share: true, asked_at, in_flight_ns, doubt_ns },
+        };
         let mut wait = Wait::new(now, cost, traffic);
         let mut land_at = land_at;
-        while let Step::Nap { until_ns } = wait.step(now, traffic, clock, Rate::new(50)) {
+        while let Step::Nap { until_ns } = wait.step(now, traffic, &books) {
             assert!(until_ns > now && until_ns <= now + NAP_NS);
             now = until_ns;
             if land_at.is_some_and(|at| at <= now) {

@@ -123,16 +123,18 @@ pub struct Outcome {
     pub mean: f64,
     /// The largest error of any window of a second, in points.
     pub window: f64,
+    /// The most of any such window, in percent.
+    pub highest: f64,
 }
 
 impl Outcome {
     pub fn of(gpu: &Gpu, container: usize, from: u64, to: u64, due: f64) -> Self {
         let starts = (from..to - SECOND).step_by(SECOND as usize / 10);
-        let error = |at| (percent(gpu.used(container, at, at + SECOND), SECOND) - due).abs();
-        Self {
-            mean: percent(gpu.used(container, from, to), to - from),
-            window: starts.map(error).fold(0.0, f64::max),
-        }
+        let used = starts.map(|at| percent(gpu.used(container, at, at + SECOND), SECOND));
+        let (window, highest) = used.fold((0f64, 0f64), |(window, highest), used| {
+            (window.max((used - due).abs()), highest.max(used))
+        });
+        Self { mean: percent(gpu.used(container, from, to), to - from), window, highest }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod case;
 mod gpu;
+mod neighbours;
 mod program;
 mod random;
 mod world;
@@ -248,57 +249,5 @@ fn a_process_that_dies_leaves_no_debt_and_no_credit() {
             let most = 31.0 + case::percent(20 * length, now - START);
             assert!((28.0..=most).contains(&mean), "seed {seed}: {mean} with kernels of {length} ns");
         });
-    }
-}
-
-/// What two or more containers have of a device that each could use up alone, in percent.
-fn neighbours(shares: &[u32], lengths: &Lengths, agent: bool) -> Vec<f64> {
-    world(Host::CALM, 1, |world| {
-        for cores in shares {
-            let container = world.container(*cores);
-            world.process(container, [ahead(lengths.clone(), 1, 8)]);
-        }
-        if agent {
-            world.agent();
-        }
-        let (from, to) = match lengths.longest() {
-            0..MS => (START + 2 * SECOND, START + 7 * SECOND),
-            _ => (START + 15 * SECOND, START + 55 * SECOND),
-        };
-        world.run(to);
-        (0..shares.len()).map(|at| case::percent(world.gpu.used(at, from, to), to - from)).collect()
-    })
-}
-
-const NEIGHBOURS: [&[u32]; 5] = [&[50, 50], &[10, 90], &[30, 70], &[30, 30], &[25, 25, 25, 25]];
-
-/// Time that others had is charged too, so it is less rather than more.
-#[test]
-fn without_an_agent_no_neighbour_makes_a_share_larger() {
-    for shares in NEIGHBOURS {
-        for length in [100 * US, MS, 5 * MS, 20 * MS] {
-            let seen = neighbours(shares, &Lengths::Around(length), false);
-            let most = seen.iter().zip(shares).all(|(seen, share)| *seen <= f64::from(*share) + 0.2);
-            assert!(most, "{length} ns at {shares:?}: {seen:?}");
-        }
-    }
-}
-
-/// Kernels of about a slice are the hardest to tell apart from what is beside them.
-#[test]
-fn with_an_agent_each_container_has_about_its_share_beside_others() {
-    for shares in NEIGHBOURS {
-        for length in [100 * US, 500 * US, MS, 3 * MS, 5 * MS, 20 * MS, 100 * MS] {
-            for lengths in [Lengths::Fixed(length), Lengths::Around(length)] {
-                let seen = neighbours(shares, &lengths, true);
-                for (seen, share) in seen.iter().zip(shares) {
-                    let share = f64::from(*share);
-                    assert!(
-                        *seen <= share + 3.0 && *seen >= 0.85 * share,
-                        "{lengths:?} at {shares:?}: {seen:.2}"
-                    );
-                }
-            }
-        }
     }
 }

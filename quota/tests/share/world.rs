@@ -7,9 +7,11 @@ use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gpuquota_quota::share::busy::GAPS;
-use gpuquota_quota::share::witness::{self, Witnessed};
+use gpuquota_quota::share::turn::{Turn, Words};
+use gpuquota_quota::share::turns::{Tenant, Turns, Wants};
+use gpuquota_quota::share::wait::Cause;
 use gpuquota_quota::share::{
-    Books, Busy, Clock, Flight, Flights, Launch, Place, Predictor, Rate, Seen, Step, Traffic, What,
+    Books, Busy, Clock, Flight, Flights, Launch, Place, Predictor, Rate, Seen, Step, Traffic, What, clock,
 };
 
 use crate::gpu::{Gpu, Record};
@@ -31,6 +33,12 @@ const PROCESSES: usize = 32;
 pub struct Container {
     /// Percent; 0 and 100 for no limit.
     pub cores: u32,
+    /// Percent of its turns.
+    pub request: u32,
+    /// Whether it may have what others leave.
+    pub borrows: bool,
+    /// Whether a limits file sets its share.
+    pub by_file: bool,
     virtual_time: AtomicU64,
     idle_at: AtomicU64,
     idle_ns: AtomicU64,
@@ -43,8 +51,10 @@ pub struct Container {
     until: AtomicU64,
     /// GPU time charged.
     pub gpu_time_ns: AtomicU64,
-    /// What the agent tells it, where there is one.
-    others_ns: Option<u64>,
+    turn: u64,
+    asked_at: AtomicU64,
+    in_flight_ns: AtomicU64,
+    doubt_ns: AtomicU64,
     processes: usize,
 }
 
@@ -59,7 +69,29 @@ impl Container {
             pending_ns,
             rate: Rate::new(self.cores),
             company: self.processes > 1,
-            others_ns: self.others_ns,
+            turns: Words {
+                turn: Turn::read(self.turn),
+                keeps_share: !self.by_file,
+                asked_at: &self.asked_at,
+                in_flight_ns: &self.in_flight_ns,
+                doubt_ns: &self.doubt_ns,
+            },
+        }
+    }
+
+    /// What the agent sees of it.
+    fn wants(&self, now: u64) -> Wants {
+        let rate = Rate::new(self.cores);
+        let budget = |rate| clock::budget_ns(self.virtual_time.load(Relaxed), now, rate);
+        Wants {
+            weight: self.request,
+            total_ns: self.gpu_time_ns.load(Relaxed),
+            asked_at_ns: self.asked_at.load(Relaxed),
+            until_ns: self.until.load(Relaxed),
+            in_flight_ns: self.in_flight_ns.load(Relaxed),
+            doubt_ns: self.doubt_ns.load(Relaxed),
+            percent: rate.filter(|_| !self.borrows).map(|_| self.cores),
+            budget_ns: rate.map_or(0, budget),
         }
     }
 }
@@ -94,6 +126,8 @@ struct Thread<'p> {
     launches: u64,
     asked_at: u64,
     longest_wait: u64,
+    /// When it does something next.
+    due_at: u64,
 }
 
 /// How the host behaves.
@@ -114,6 +148,13 @@ impl Host {
     pub const LOADED: Self = Self { launch_ns: 5 * US, late_ns: 200 * US, hiccup_ns: 5 * MS };
 }
 
+/// The node's agent.
+struct Agent {
+    turns: Turns,
+    tenants: Vec<Tenant>,
+    looks_at: u64,
+}
+
 /// All of it.
 pub struct World<'p> {
     pub gpu: Gpu,
@@ -129,8 +170,8 @@ pub struct World<'p> {
     host: Host,
     /// Kept where a test asks for it.
     pub surprises: Option<Surprises>,
-    /// What the node's agent knows of each container, if there is one, and when it last looked.
-    witness: Option<(u64, Vec<Witnessed>)>,
+    /// The node's agent, if there is one.
+    agent: Option<Agent>,
 }
 
 /// By how much what is in flight takes longer than it was charged, over time.
@@ -192,14 +233,14 @@ pub fn world<T>(host: Host, seed: u64, body: impl FnOnce(&mut World<'_>) -> T) -
         random: Random::new(seed),
         host,
         surprises: None,
-        witness: None,
+        agent: None,
     })
 }
 
 impl<'p> World<'p> {
     /// A container with a share in percent.
     pub fn container(&mut self, cores: u32) -> usize {
-        self.containers.push(Container { cores, ..Container::default() });
+        self.containers.push(Container { cores, request: cores, ..Container::default() });
         self.containers.len() - 1
     }
 
@@ -229,8 +270,9 @@ impl<'p> World<'p> {
                 launches: 0,
                 asked_at,
                 longest_wait: 0,
+                due_at: 0,
             });
-            self.due.push(Reverse((asked_at, thread)));
+            self.plan(asked_at, thread);
         }
         process
     }
@@ -260,7 +302,7 @@ impl<'p> World<'p> {
         loop {
             let host = self.due.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
             let device = self.gpu.next_change().filter(|_| !self.awaited.is_empty()).unwrap_or(u64::MAX);
-            let look = self.witness.as_ref().map_or(u64::MAX, |(at, _)| at + MS);
+            let look = self.agent.as_ref().map_or(u64::MAX, |agent| agent.looks_at);
             let next = host.min(device).min(look).min(until);
             self.gpu.advance(next);
             self.wake();
@@ -272,6 +314,7 @@ impl<'p> World<'p> {
             }
             if next == host
                 && let Some(Reverse((_, thread))) = self.due.pop()
+                && self.threads[thread].due_at == host
                 && self.processes[self.threads[thread].process].alive
             {
                 self.act(thread);
@@ -279,23 +322,60 @@ impl<'p> World<'p> {
         }
     }
 
-    /// From now on there is an agent.
-    pub fn agent(&mut self) {
-        let all = self.containers.iter().map(|one| Witnessed::since(one.gpu_time_ns.load(Relaxed)));
-        self.witness = Some((self.gpu.now, all.collect()));
+    fn plan(&mut self, at: u64, thread: usize) {
+        self.threads[thread].due_at = at;
+        self.due.push(Reverse((at, thread)));
     }
 
-    /// The agent looks at what the containers were charged, and tells them.
+    /// From now on there is an agent.
+    pub fn agent(&mut self) {
+        let tenants = self.containers.iter().map(|one| Tenant::new(one.gpu_time_ns.load(Relaxed)));
+        let (tenants, looks_at) = (tenants.collect(), self.gpu.now);
+        self.agent = Some(Agent { turns: Turns::default(), tenants, looks_at });
+    }
+
+    /// The agent is gone, and nobody believes any more what it said last.
+    pub fn no_agent(&mut self) {
+        self.agent = None;
+        self.containers.iter_mut().for_each(|container| container.turn = 0);
+    }
+
+    /// For how long a container had the device while others waited, and waited for others, as the agent has it.
+    pub fn told(&self, container: usize) -> (u64, u64) {
+        let tenant = self.agent.as_ref().map(|agent| agent.tenants[container]);
+        tenant.map_or((0, 0), |tenant| (tenant.held_ns, tenant.waited_ns))
+    }
+
+    /// The agent looks at what the containers want, and tells them whose turn it is.
     fn look(&mut self) {
-        let Some((at, all)) = &mut self.witness else { return };
-        let passed = self.gpu.now - *at;
-        *at = self.gpu.now;
-        for (one, container) in all.iter_mut().zip(&self.containers) {
-            one.charged(container.gpu_time_ns.load(Relaxed));
+        let now = self.gpu.now;
+        let Some(Agent { turns, tenants, looks_at }) = &mut self.agent else { return };
+        for (tenant, container) in tenants.iter_mut().zip(&self.containers) {
+            tenant.see(container.wants(now), now);
         }
-        witness::pass(all, passed);
-        for (one, container) in all.iter().zip(&mut self.containers) {
-            container.others_ns = Some(one.others_ns);
+        *looks_at = turns.look(tenants, now).max(now + 1) + self.random.below(self.host.late_ns);
+        let mut rung = Vec::new();
+        for (number, (tenant, container)) in tenants.iter().zip(&mut self.containers).enumerate() {
+            let word = tenant.turn.map_or(0, Turn::word);
+            if container.turn != word {
+                container.turn = word;
+                rung.push(number);
+            }
+        }
+        rung.into_iter().for_each(|container| self.ring(container));
+    }
+
+    /// Wakes the launches that wait for a turn.
+    fn ring(&mut self, container: usize) {
+        for number in 0..self.threads.len() {
+            let thread = &self.threads[number];
+            let waits = matches!(&thread.state, State::Launching(launch, _) if launch.wait.waits_for() == Some(Cause::Turn));
+            if waits && self.processes[thread.process].container == container {
+                let at = self.gpu.now + self.random.below(self.host.late_ns);
+                if at < thread.due_at {
+                    self.plan(at, number);
+                }
+            }
         }
     }
 
@@ -307,7 +387,7 @@ impl<'p> World<'p> {
                 self.threads[thread].awaits -= 1;
                 if self.threads[thread].awaits == 0 {
                     let late = 5 * US + self.random.below(20 * US);
-                    self.due.push(Reverse((self.gpu.now + late, thread)));
+                    self.plan(self.gpu.now + late, thread);
                 }
             }
         }
@@ -319,14 +399,14 @@ impl<'p> World<'p> {
         match std::mem::replace(&mut thread.state, State::Ready) {
             State::Synchronized => {
                 self.settle(self.threads[number].process);
-                self.due.push(Reverse((now + US, number)));
+                self.plan(now + US, number);
             }
             State::Launching(launch, kernel) => {
                 self.settle(self.threads[number].process);
                 self.ask(number, launch, kernel);
             }
             State::Ready => match (thread.program)(&mut self.random) {
-                Call::Host(ns) => self.due.push(Reverse((now + ns, number))),
+                Call::Host(ns) => self.plan(now + ns, number),
                 Call::Synchronize => self.synchronize(number),
                 Call::Launch(kernel) => {
                     thread.asked_at = now;
@@ -352,7 +432,7 @@ impl<'p> World<'p> {
         thread.awaits = self.awaited.len() - before;
         thread.state = State::Synchronized;
         if thread.awaits == 0 {
-            self.due.push(Reverse((self.gpu.now + US, number)));
+            self.plan(self.gpu.now + US, number);
         }
     }
 
@@ -366,7 +446,7 @@ impl<'p> World<'p> {
         if let Step::Nap { until_ns } = step {
             let hiccup = if self.random.below(500) == 0 { self.random.below(self.host.hiccup_ns) } else { 0 };
             let late = self.random.below(self.host.late_ns) + hiccup;
-            self.due.push(Reverse((until_ns + late, number)));
+            self.plan(until_ns + late, number);
             self.threads[number].state = State::Launching(launch, kernel);
             return;
         }
@@ -386,7 +466,7 @@ impl<'p> World<'p> {
         thread.last[kernel.stream] = id;
         thread.launches += 1;
         thread.longest_wait = thread.longest_wait.max(now - thread.asked_at);
-        self.due.push(Reverse((now + self.host.launch_ns, number)));
+        self.plan(now + self.host.launch_ns, number);
     }
 
     fn measure(&mut self, index: usize, launch: &Launch<'p>, kernel: Kernel) {

@@ -1,0 +1,242 @@
+//! Several containers on one device, each with a share of its own.
+
+use gpuquota_quota::share::turns::LONG_QUANTUM_NS;
+
+use crate::case::{BURST, Outcome, percent};
+use crate::program::{Lengths, Program, ahead, bursts, collective, sync};
+use crate::random::Random;
+use crate::world::{Host, MS, SECOND, START, US, World, world};
+
+/// Shares of containers that could each use up the device.
+const SHARES: [&[u32]; 5] = [&[50, 50], &[10, 90], &[30, 70], &[20, 30, 50], &[25, 25, 25, 25]];
+
+/// A program that keeps the device at work all by itself.
+fn saturating(lengths: Lengths) -> Program {
+    let launches = (40 * MS / lengths.longest()).clamp(1, 1_024) as usize;
+    ahead(lengths, 1, launches)
+}
+
+/// How long to watch: so that one kernel more or less is a fifth of what a share may be off.
+fn watched(lengths: &Lengths) -> (u64, u64) {
+    match lengths.longest() {
+        0..MS => (START + 2 * SECOND, START + 7 * SECOND),
+        _ => (START + 15 * SECOND, START + 55 * SECOND),
+    }
+}
+
+/// What containers with these shares have, in percent, all with such programs.
+fn have(shares: &[u32], lengths: &Lengths, prepare: impl FnOnce(&mut World<'_>)) -> Vec<f64> {
+    world(Host::CALM, 1, |world| {
+        for cores in shares {
+            let container = world.container(*cores);
+            world.process(container, [saturating(lengths.clone())]);
+        }
+        prepare(world);
+        let (from, to) = watched(lengths);
+        world.run(to);
+        (0..shares.len()).map(|at| percent(world.gpu.used(at, from, to), to - from)).collect()
+    })
+}
+
+/// Without an agent time that others had is charged too, so it is less rather than more.
+#[test]
+fn without_an_agent_no_neighbour_makes_a_share_larger() {
+    for shares in SHARES {
+        for length in [100 * US, MS, 5 * MS, 20 * MS] {
+            let seen = have(shares, &Lengths::Around(length), |_| {});
+            let most = seen.iter().zip(shares).all(|(seen, share)| *seen <= f64::from(*share) + 0.2);
+            assert!(most, "{length} ns at {shares:?}: {seen:?}");
+        }
+    }
+}
+
+/// Whatever their kernels, and whether the share is a cap or only a weight.
+#[test]
+fn by_turns_each_has_its_share_and_the_device_is_busy() {
+    for shares in SHARES {
+        for length in [20 * US, 100 * US, 500 * US, MS, 2 * MS, 3 * MS, 5 * MS, 20 * MS, 100 * MS] {
+            for lengths in [Lengths::Fixed(length), Lengths::Around(length)] {
+                for borrow in [false, true] {
+                    let seen = have(shares, &lengths, |world| {
+                        world.containers.iter_mut().for_each(|container| container.borrows = borrow);
+                        world.agent();
+                    });
+                    let off = |(seen, share): (&f64, &u32)| (seen - f64::from(*share)).abs();
+                    let off = seen.iter().zip(shares).map(off).fold(0.0, f64::max);
+                    let busy: f64 = seen.iter().sum();
+                    assert!(
+                        off <= 1.5 && busy >= 98.0,
+                        "{lengths:?} at {shares:?}, {borrow}: {seen:.2?}, {busy:.2}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What a container has beside a saturating one, and that one, in percent.
+fn beside(shares: [u32; 2], program: Program, neighbour: Lengths, borrow: bool) -> [f64; 2] {
+    world(Host::CALM, 3, |world| {
+        for (cores, program) in shares.into_iter().zip([program, saturating(neighbour)]) {
+            let container = world.container(cores);
+            world.containers[container].borrows = borrow;
+            world.process(container, [program]);
+        }
+        world.agent();
+        let (from, to) = (START + 5 * SECOND, START + 35 * SECOND);
+        world.run(to);
+        [0, 1].map(|at| percent(world.gpu.used(at, from, to), to - from))
+    })
+}
+
+/// What one does not use the other one has, if it may borrow; if not, its share binds it as if it were alone.
+#[test]
+fn what_one_leaves_another_may_borrow() {
+    let rarely = || bursts(Lengths::Fixed(MS), 5, 100 * MS);
+    for length in [200 * US, 2 * MS, 20 * MS] {
+        let [own, others] = beside([50, 50], rarely(), Lengths::Fixed(length), true);
+        assert!(own > 4.2 && own + others >= 98.0, "{length}: {own:.2} and {others:.2}");
+        let [own, others] = beside([50, 50], rarely(), Lengths::Fixed(length), false);
+        assert!(own > 4.2 && (47.0..=50.2).contains(&others), "{length}: {own:.2} and {others:.2}");
+    }
+}
+
+/// Programs that wait for each launch, with so much work on the host between; and what they have at least of the half
+/// that is theirs. A turn is the whole device: what is left idle in it is lost.
+#[test]
+fn who_waits_for_each_launch_is_not_pushed_aside() {
+    for (length, host_ns, least) in [
+        (100 * US, 10 * US, 38.0),
+        (100 * US, 100 * US, 22.0),
+        (100 * US, MS, 4.5),
+        (MS, 10 * US, 48.0),
+        (MS, 100 * US, 44.0),
+        (MS, MS, 25.0),
+        (10 * MS, MS, 44.0),
+    ] {
+        let [own, others] = beside([50, 50], sync(Lengths::Fixed(length), host_ns), Lengths::Fixed(MS), true);
+        assert!(own >= least && others >= 48.0, "{length} and {host_ns}: {own:.2} and {others:.2}");
+    }
+}
+
+/// Any containers beside each other, which come and go: none has more than its share, in the long run and in any second.
+#[test]
+fn by_turns_no_container_has_more_than_its_share() {
+    for seed in 0..60 {
+        world(Host::CALM, seed, |world| {
+            let mut told: Vec<String> = Vec::new();
+            let random = &mut Random::new(seed);
+            let mut longest = 0;
+            for _ in 0..2 + random.below(3) {
+                let magnitude = *random.pick(&[50 * US, 500 * US, 3 * MS, 15 * MS]);
+                let lengths = Lengths::Around(random.around(magnitude));
+                longest = longest.max(lengths.longest());
+                told.push(format!("{lengths:?}"));
+                let program = match random.below(4) {
+                    0 => sync(lengths, random.below(2 * MS)),
+                    1 => bursts(lengths, 1 + random.below(50) as usize, 1 + random.below(300 * MS)),
+                    2 => ahead(lengths, 3, 24),
+                    _ => saturating(lengths),
+                };
+                let container = world.container(5 + random.below(60) as u32);
+                world.process(container, [program]);
+            }
+            world.agent();
+            let (from, to) = (START + 5 * SECOND, START + 45 * SECOND);
+            world.run(to);
+            for (at, container) in world.containers.iter().enumerate() {
+                let outcome = Outcome::of(&world.gpu, at, from, to, container.cores.into());
+                let share = f64::from(container.cores);
+                let most = percent(BURST + LONG_QUANTUM_NS + longest, SECOND);
+                let above = outcome.highest - share;
+                assert!(
+                    outcome.mean <= share + 0.5 && above <= most,
+                    "seed {seed}, container {at} of {share}%: {:.2}, at most {:.2}: {told:?}",
+                    outcome.mean,
+                    outcome.highest
+                );
+            }
+        });
+    }
+}
+
+/// Nobody waits for ever: not beside many, nor beside kernels that are longer than any turn.
+#[test]
+fn everybody_has_a_turn() {
+    for (length, others) in [(MS, 3), (MS, 7), (200 * MS, 1), (200 * MS, 3)] {
+        world(Host::LOADED, 7, |world| {
+            let small = world.container(5);
+            let process = world.process(small, [ahead(Lengths::Fixed(MS), 1, 20)]);
+            for _ in 0..others {
+                let container = world.container(95 / others);
+                world.process(container, [saturating(Lengths::Fixed(length))]);
+            }
+            world.containers.iter_mut().for_each(|container| container.borrows = true);
+            world.agent();
+            world.run(START + 60 * SECOND);
+            // A twentieth: twenty times what it may use at once, and all others' longest; and twice that on a busy host.
+            let most = 2 * (20 * (LONG_QUANTUM_NS + MS) + 20 * length);
+            let longest = world.longest_wait(process);
+            assert!(longest < most, "{others} others with {length} ns: waited {longest} ns");
+        });
+    }
+}
+
+/// Two kernels that run until both are there, of one thread, while others want the device too.
+#[test]
+fn by_turns_a_kernel_that_waits_for_a_later_launch_goes_on() {
+    for length in [10 * US, 3 * MS, 50 * MS] {
+        world(Host::CALM, 5, |world| {
+            let container = world.container(50);
+            let process = world.process(container, [collective(length)]);
+            let other = world.container(50);
+            world.process(other, [sync(Lengths::Fixed(MS), 20 * US)]);
+            world.agent();
+            world.run(START + 60 * SECOND);
+            let pairs = world.launches(process) / 2;
+            assert!(pairs > 200, "{pairs} pairs of {length} ns");
+        });
+    }
+}
+
+/// An agent that is gone leaves nobody without a turn, and each with its own share.
+#[test]
+fn without_the_agent_each_keeps_its_own_share_again() {
+    world(Host::CALM, 9, |world| {
+        for cores in [30, 30] {
+            let container = world.container(cores);
+            world.process(container, [saturating(Lengths::Fixed(MS))]);
+            world.containers[container].borrows = true;
+        }
+        world.agent();
+        let (gone, to) = (START + 5 * SECOND, START + 15 * SECOND);
+        world.run(gone);
+        world.no_agent();
+        world.run(to);
+        for at in 0..2 {
+            let before = percent(world.gpu.used(at, START + SECOND, gone), gone - START - SECOND);
+            let after = percent(world.gpu.used(at, gone, to), to - gone);
+            assert!(before >= 49.0 && (28.0..=30.5).contains(&after), "{before:.2}, then {after:.2}");
+        }
+    });
+}
+
+/// Who had the device while others waited, and who waited for how long.
+#[test]
+fn what_one_has_while_others_wait_is_told() {
+    world(Host::CALM, 9, |world| {
+        for cores in [30, 70] {
+            let container = world.container(cores);
+            world.process(container, [saturating(Lengths::Fixed(MS))]);
+        }
+        world.agent();
+        world.run(START + 20 * SECOND);
+        let told: Vec<_> = [0, 1].map(|at| world.told(at)).to_vec();
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        for (at, share) in [(0, 6.0), (1, 14.0)] {
+            let (held, waited) = told[at];
+            assert!((seconds(held) - share).abs() < 0.5, "{at} held {held}");
+            assert!((seconds(waited) - (20.0 - share)).abs() < 0.5, "{at} waited {waited}");
+        }
+    });
+}
