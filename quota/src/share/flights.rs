@@ -46,6 +46,8 @@ pub struct Flight<H> {
     pub(super) early_ns: u64,
     /// Launches of its key that it speaks for.
     pub spoken: Spoken,
+    /// When the container's turn ends in which it was launched; u64::MAX where it has the device alone.
+    pub turn_until_ns: u64,
     /// How far virtual time had been behind till then.
     pub idle_ns: u64,
     pub(super) flying: bool,

@@ -15,6 +15,10 @@ const GROSS: u64 = 16;
 /// share it with another process.
 const SHORTER_THAN_A_SLICE_NS: u64 = 100_000;
 
+/// What a launch may take longer than expected, besides four times the mean deviation, and not have been interrupted: less
+/// than any slice.
+const NOISE_NS: u64 = 400_000;
+
 /// By how much processes may differ about when something was: an overlap shorter than this is none.
 const CLOCKS_NS: u64 = 5_000;
 
@@ -111,7 +115,9 @@ impl<H> Landed<H> {
     pub fn settle(&self, now_ns: u64, predictor: &Predictor, traffic: &Traffic, books: &Books) -> u64 {
         let flight = &self.flight;
         flight.lose(traffic, books);
-        let Some(elapsed) = self.elapsed_ns else { return 0 };
+        let Some(elapsed) = self.elapsed_ns.map(|elapsed_ns| self.own_ns(elapsed_ns, now_ns)) else {
+            return 0;
+        };
         if flight.raised {
             predictor.restore(flight.key, flight.proven.then_some(flight.predicted_ns));
         }
@@ -131,6 +137,15 @@ impl<H> Landed<H> {
         traffic.correct(flight.predicted_ns, elapsed);
         traffic::correct(books.until, flight.predicted_ns, elapsed);
         due
+    }
+
+    /// How long it took by itself. What ends when its turn is over may have been interrupted by whoever is next, for a slice
+    /// or more.
+    fn own_ns(&self, elapsed_ns: u64, now_ns: u64) -> u64 {
+        let Flight { proven, predicted_ns, doubt_ns, turn_until_ns, .. } = self.flight;
+        let most = predicted_ns.saturating_add(doubt_ns.saturating_mul(4)).saturating_add(NOISE_NS);
+        let interrupted = proven && now_ns > turn_until_ns && elapsed_ns > most;
+        if interrupted { predicted_ns } else { elapsed_ns }
     }
 
     /// How long it occupied the device beyond what was charged before.

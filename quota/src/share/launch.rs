@@ -119,6 +119,7 @@ impl<'p> Launch<'p> {
             doubt_ns,
             early_ns: self.cost.early_ns(),
             spoken: self.known.map_or_else(Default::default, Known::speak),
+            turn_until_ns: books.turns.turn.map_or(u64::MAX, |turn| turn.until_ns),
             idle_ns: books.clock.idle_ns.load(Ordering::Relaxed),
             ..Flight::default()
         }

@@ -61,7 +61,7 @@ impl Turns {
         if let Some((next, from_ns)) = begun.filter(|(_, from_ns)| *from_ns <= now_ns) {
             self.charge(all, from_ns);
             if let Some(tenant) = self.holder.and_then(|holder| all.get_mut(holder)) {
-                tenant.leave(self.left, from_ns.saturating_sub(self.since_ns));
+                tenant.leave(self.left);
             }
             (self.holder, self.since_ns, self.next) = (Some(next), from_ns, None);
         }
@@ -72,15 +72,14 @@ impl Turns {
         let passed = until_ns.saturating_sub(self.settled_ns);
         self.settled_ns = self.settled_ns.max(until_ns);
         let mut waited = false;
-        let stays = all.iter().fold(0u64, |sum, tenant| sum.saturating_add(tenant.stay_ns));
         for (at, tenant) in all.iter_mut().enumerate() {
             let holds = Some(at) == self.holder;
             tenant.pass(passed, holds);
-            tenant.forget(stays.saturating_sub(tenant.stay_ns));
             if !holds && tenant.asks(until_ns) {
-                tenant.waited_ns = tenant.waited_ns.saturating_add(passed);
+                tenant.wait(passed);
                 waited = true;
             }
+            tenant.forget();
         }
         if let Some(tenant) = self.holder.and_then(|at| all.get_mut(at)) {
             tenant.held_ns = tenant.held_ns.saturating_add(if waited { passed } else { 0 });

@@ -240,3 +240,20 @@ fn what_one_has_while_others_wait_is_told() {
         }
     });
 }
+/// A share that a limits file sets is kept by the container itself, whatever it is told; that costs a part of it where all
+/// shares together are the whole device.
+#[test]
+fn by_turns_a_share_of_a_limits_file_binds_too() {
+    for shares in SHARES {
+        for length in [100 * US, MS, 5 * MS] {
+            let seen = have(shares, &Lengths::Fixed(length), |world| {
+                world.containers.iter_mut().for_each(|container| container.by_file = true);
+                world.agent();
+            });
+            let about = |(seen, share): (&f64, &u32)| {
+                *seen <= f64::from(*share) + 0.3 && *seen >= 0.85 * f64::from(*share)
+            };
+            assert!(seen.iter().zip(shares).all(about), "{length} ns at {shares:?}: {seen:.2?}");
+        }
+    }
+}

@@ -107,8 +107,8 @@ pub struct Tenant {
     habit: Habit,
     /// For how long it has held the device, for its weight.
     pub(super) pace: u64,
-    /// For how long it held the device in its last turn.
-    pub(super) stay_ns: u64,
+    /// For how long it has waited since its last turn.
+    queued_ns: u64,
     /// GPU time that it may use before it has had its share.
     budget_ns: i64,
     /// GPU time that it was charged and has not had yet.
@@ -162,12 +162,17 @@ impl Tenant {
         }
     }
 
-    /// What of its share it has not had is not saved up, but for what it had to wait for others' turns.
-    pub(super) fn forget(&mut self, others_ns: u64) {
+    /// What of its share it has not had is not saved up, but for what comes back while it waits for others' turns.
+    pub(super) fn forget(&mut self) {
         let percent = self.seen.percent.unwrap_or(0).into();
-        let due_ns = others_ns.saturating_add(others_ns / 2).saturating_mul(percent) / 100;
-        let most = BURST.saturating_add_unsigned(if self.works { due_ns } else { 0 });
-        self.budget_ns = self.budget_ns.min(most);
+        let due_ns = self.queued_ns.saturating_mul(percent) / 100;
+        self.budget_ns = self.budget_ns.min(BURST.saturating_add_unsigned(due_ns));
+    }
+
+    /// It waits for somebody else.
+    pub(super) fn wait(&mut self, passed_ns: u64) {
+        self.waited_ns = self.waited_ns.saturating_add(passed_ns);
+        self.queued_ns = self.queued_ns.saturating_add(passed_ns);
     }
 
     /// Whether it has neither worked nor waited for a while.
@@ -212,9 +217,9 @@ impl Tenant {
     }
 
     /// Its turn is over.
-    pub(super) fn leave(&mut self, early: bool, stay_ns: u64) {
+    pub(super) fn leave(&mut self, early: bool) {
         self.turn = Some(Turn::NONE);
-        self.stay_ns = stay_ns;
+        self.queued_ns = 0;
         self.habit.turns = self.habit.turns.saturating_add(1);
         self.habit.left = self.habit.left.saturating_add(early.into());
     }
