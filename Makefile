@@ -44,7 +44,7 @@ bench: prerequisites artifacts programs ## what the library costs (RUN=name keep
 
 .PHONY: bench-accuracy
 bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, FULL=1: hours, PEER=library [PEER_ENV="A=B"])
-	@$(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(RUN),--json bench/runs/$(RUN)) \
+	@GPUQUOTA_FETCH=no $(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(RUN),--json bench/runs/$(RUN)) \
 	    $(if $(PEER),--peer $(PEER)) $(if $(PEER_ENV),--peer-env "$(PEER_ENV)")
 
 .PHONY: release

@@ -63,6 +63,9 @@ pub enum Event {
 /// The way of launching in which several kernels are one launch.
 pub const GRAPH: &str = "graph";
 
+/// The way of launching that is a training loop of PyTorch's; its kernels are known by one rule.
+pub const PYTORCH: &str = "PyTorch loop";
+
 /// One cell.
 #[derive(Clone, Debug)]
 pub struct Cell {
@@ -71,6 +74,8 @@ pub struct Cell {
     pub way: &'static str,
     /// The share of each container, in percent.
     pub shares: Vec<u32>,
+    /// Whether shares are caps; else what is left over is lent.
+    pub fixed: bool,
     /// In each container.
     pub processes: usize,
     pub event: Event,
@@ -81,7 +86,7 @@ pub struct Cell {
 impl Cell {
     pub fn new(kernels: Kernels, way: &'static str, share: u32) -> Self {
         let cell =
-            Self { kernels, way, shares: vec![share], processes: 1, event: Event::Nothing, seconds: 8 };
+            Self { kernels, way, shares: vec![share], fixed: true, processes: 1, event: Event::Nothing, seconds: 8 };
         if cell.longest() > 50_000_000 { cell.seconds(20) } else { cell }
     }
 
@@ -91,6 +96,11 @@ impl Cell {
 
     pub fn containers(self, shares: &[u32]) -> Self {
         Self { shares: shares.to_vec(), ..self }
+    }
+
+    /// What others leave may be had.
+    pub fn lending(self) -> Self {
+        Self { fixed: false, ..self }
     }
 
     pub fn event(self, event: Event) -> Self {
@@ -123,7 +133,8 @@ impl Cell {
     pub fn share(&self, container: usize) -> f64 {
         match self.event {
             Event::LimitChanged(share) => share.into(),
-            _ => self.shares[container].into(),
+            _ if self.fixed => self.shares[container].into(),
+            _ => 100.0 * f64::from(self.shares[container]) / f64::from(self.shares.iter().sum::<u32>()),
         }
     }
 
@@ -134,19 +145,27 @@ impl Cell {
 
     /// Whether another library can be put to it: nothing in it is ours.
     pub fn suits_peers(&self) -> bool {
-        matches!(self.event, Event::Nothing | Event::Killed)
+        matches!(self.event, Event::Nothing | Event::Killed) && self.fixed
     }
 
-    /// The most that a window of a second may be off, in points.
+    /// The most that a window of a second may be off, in points. Between containers a turn of 10 ms more: one may have just
+    /// begun.
     pub fn window_goal(&self) -> f64 {
-        match self.longest() {
+        let alone = match self.longest() {
             0..=5_000_000 => 1.0,
             5_000_001..=10_000_000 => 2.0,
             longest => (10_000_000 + longest) as f64 / 1e7,
-        }
+        };
+        alone + if self.shares.len() > 1 { 1.0 } else { 0.0 }
     }
 
-    /// The most that the mean may be off, in points: 0.2, 1.5 beside other containers, and one kernel more or less of the time that it was watched.
+    /// How busy the device has to be, in percent of what is due: between containers that together are due all of it.
+    pub fn busy_goal(&self) -> f64 {
+        if self.shares.len() > 1 && self.due() > 99.5 { 98.0 } else { 0.0 }
+    }
+
+    /// The most that the mean may be off, in points: 0.2, 1.5 beside other containers, and one kernel more or less of the
+    /// time that it was watched.
     pub fn mean_goal(&self) -> f64 {
         // Between containers that each could use up the device: 1.5 points.
         let least = if self.shares.len() > 1 { 1.5 } else { 0.2 };
@@ -156,6 +175,9 @@ impl Cell {
     pub fn name(&self) -> String {
         let shares: Vec<_> = self.shares.iter().map(|share| format!("{share}%")).collect();
         let mut name = format!("{}, {}, {}", self.kernels.describe(), self.way, shares.join(" : "));
+        if !self.fixed {
+            name += ", lent";
+        }
         if self.processes > 1 {
             name += &format!(", {} processes", self.processes);
         }

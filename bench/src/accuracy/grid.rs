@@ -1,6 +1,6 @@
 //! Which cells are run.
 
-use crate::cell::{Cell, Event, GRAPH, Kernels};
+use crate::cell::{Cell, Event, GRAPH, Kernels, PYTORCH};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -46,6 +46,7 @@ fn by_way() -> Vec<Cell> {
         }
         cells.push(Cell::new(Kernels::Each(5 * MS), way, 75));
     }
+    cells.extend([30, 75].map(|share| Cell::new(Kernels::Each(200 * US), PYTORCH, share)));
     cells
 }
 
@@ -59,6 +60,10 @@ fn by_company() -> Vec<Cell> {
     for shares in [&[50, 50][..], &[10, 90], &[30, 70], &[25, 25, 25, 25]] {
         cells.extend([MS, 20 * MS].map(|length| one(length).containers(shares)));
     }
+    cells.push(one(50 * US).containers(&[30, 70]));
+    cells.push(Cell::new(Kernels::Around(5 * MS), "async", 30).containers(&[30, 70]));
+    cells.push(one(MS).containers(&[30, 30]));
+    cells.extend([&[30, 70][..], &[20, 20], &[10, 20, 30]].map(|shares| one(MS).containers(shares).lending()));
     cells
 }
 
@@ -79,13 +84,15 @@ fn grid() -> Vec<Cell> {
     let mut cells = Vec::new();
     for kernels in lengths {
         for share in SHARES {
-            for way in ["sync", "async", "streams", GRAPH] {
+            for way in ["sync", "async", "streams", GRAPH, PYTORCH] {
                 let cell = || Cell::new(kernels.clone(), way, share);
                 cells.extend([1, 2, 8].map(|processes| cell().processes(processes)));
             }
         }
         let one = || Cell::new(kernels.clone(), "async", 30);
-        cells.extend([&[50, 50][..], &[10, 90], &[25, 25, 25, 25]].map(|shares| one().containers(shares)));
+        for shares in [&[50, 50][..], &[10, 90], &[30, 70], &[25, 25, 25, 25]] {
+            cells.extend([one().containers(shares), one().containers(shares).lending()]);
+        }
         cells.extend([
             one().event(Event::LimitChanged(60)),
             one().processes(2).event(Event::Killed),

@@ -20,7 +20,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use cell::Cell;
+use cell::{Cell, PYTORCH};
 use run::{Figures, Library};
 
 /// What the command line asks for.
@@ -82,6 +82,8 @@ pub struct Row<'c> {
     pub cell: &'c Cell,
     /// How busy the device is without a limit, in percent.
     pub uncapped: f64,
+    /// Whether this machine lacks what it needs.
+    pub cannot: bool,
     /// Each round under our library,
     pub ours: Vec<Figures>,
     /// and under the peer.
@@ -114,13 +116,14 @@ fn next_of<'c>(cells: &'c [Cell], next: &AtomicUsize) -> Option<(usize, &'c Cell
 }
 
 fn row<'c>(cell: &'c Cell, rounds: usize, peer: Option<&Library>) -> Row<'c> {
-    let uncapped = run::uncapped(cell);
+    let cannot = cell.way == PYTORCH && run::python().is_none();
+    let uncapped = if cannot { 0.0 } else { run::uncapped(cell) };
     let ours = Library::ours();
     // What a program does not take by itself no limit can give it; several containers have to fill the device.
     let enough = if cell.shares.len() > 1 { 98.0 } else { 1.1 * cell.due() };
     let rounds = if uncapped >= enough { rounds } else { 0 };
     let theirs = peer.filter(|_| cell.suits_peers());
-    let mut row = Row { cell, uncapped, ours: Vec::new(), peer: Vec::new() };
+    let mut row = Row { cell, uncapped, cannot, ours: Vec::new(), peer: Vec::new() };
     for _ in 0..rounds {
         row.ours.push(run::run(cell, &ours));
         row.peer.extend(theirs.map(|library| run::run(cell, library)));

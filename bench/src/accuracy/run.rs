@@ -1,12 +1,13 @@
 //! Runs a cell and asks the device every tenth of a second how much of its time each container has had.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Agent, Machine, Program, Scratch, Setting};
+use gpuquota_promises::{Agent, Machine, Program, Scratch, Setting, client, fetched, program};
 
-use crate::cell::{Cell, Event};
+use crate::cell::{Cell, Event, PYTORCH};
 
 /// How often the device is asked.
 const STEP: Duration = Duration::from_millis(100);
@@ -32,8 +33,11 @@ impl Library {
     }
 
     /// A container on a machine.
-    fn container<'m>(&self, machine: &'m Machine, cores: u32, home: &Scratch) -> Setting<'m> {
-        let Some((path, variables)) = &self.peer else { return machine.quota().cores(cores) };
+    fn container<'m>(&self, machine: &'m Machine, cell: &Cell, cores: u32, home: &Scratch) -> Setting<'m> {
+        let Some((path, variables)) = &self.peer else {
+            let policy = if cell.fixed { "fixed-share" } else { "burst-share" };
+            return machine.quota().cores(cores).with("GPUQUOTA_POLICY", policy);
+        };
         let region = home.path().join("peer.cache").display().to_string();
         let setting = machine.bare().preloading(path.clone(), true);
         variables.split_whitespace().filter_map(|word| word.split_once('=')).fold(
@@ -71,7 +75,7 @@ pub fn run(cell: &Cell, library: &Library) -> Figures {
         .shares
         .iter()
         .zip(&homes)
-        .map(|(share, home)| library.container(&machine, *share, home))
+        .map(|(share, home)| library.container(&machine, cell, *share, home))
         .collect();
     watch(&machine, cell, &containers)
 }
@@ -93,7 +97,11 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     let homes: Vec<_> = containers.iter().filter_map(Setting::folder).collect();
     let agent = (homes.len() > 1 || cell.event == Event::AgentStopped).then(|| Agent::of(&homes));
     let start = |container: &Setting<'_>| -> Vec<Program> {
-        let one = || container.start("accuracy", &arguments).patient(lasts * 3 + Duration::from_secs(60));
+        let command = || match (cell.way == PYTORCH).then(python).flatten() {
+            Some(python) => torch(container, &python, cell, &seconds),
+            None => container.command(program("accuracy"), &arguments),
+        };
+        let one = || Program::start(command()).patient(lasts * 3 + Duration::from_secs(60));
         (0..cell.processes).map(|_| one()).collect()
     };
     let mut programs: Vec<Vec<Program>> = containers.iter().map(start).collect();
@@ -112,6 +120,18 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     let samples = samples(machine, &pids, Duration::from_secs(cell.seconds));
     let ended = programs.into_iter().flatten().map(|one| one.finish().success().value("p99_ns") as f64);
     Figures { p99_ns: ended.fold(0.0, f64::max), ..figures(cell, &samples) }
+}
+
+/// The Python with PyTorch that the tests with real clients use, if it is there.
+pub fn python() -> Option<PathBuf> {
+    fetched("client-environment", "torch").ok().map(|home| home.join("bin/python3"))
+}
+
+/// A training loop whose kernels all take as long as the cell's.
+fn torch(container: &Setting<'_>, python: &Path, cell: &Cell, seconds: &str) -> Command {
+    let script = client("torch_loop.py").display().to_string();
+    let rule = format!("CUDA_SIM_KERNEL=*={}ns", cell.kernels.longest());
+    container.command("env", &[&rule, &python.display().to_string(), &script, seconds])
 }
 
 fn samples(machine: &Machine, pids: &[Vec<i64>], over: Duration) -> Vec<Sample> {

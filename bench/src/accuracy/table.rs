@@ -45,14 +45,18 @@ pub fn is_kept(row: &Row<'_>, rounds: &[Figures]) -> bool {
     let means = means(row, rounds);
     let off =
         means.iter().enumerate().map(|(at, mean)| (mean - row.cell.share(at)).abs()).fold(0.0, f64::max);
-    off <= row.cell.mean_goal() && of(rounds, |figures| figures.window) <= row.cell.window_goal()
+    let busy = 100.0 * of(rounds, |figures| figures.busy) / row.cell.due();
+    off <= row.cell.mean_goal()
+        && of(rounds, |figures| figures.window) <= row.cell.window_goal()
+        && busy >= row.cell.busy_goal()
 }
 
 /// One row of the table.
 pub fn line(row: &Row<'_>) -> String {
     let (name, uncapped) = (row.cell.name(), row.uncapped);
     if row.ours.is_empty() {
-        return format!("| {name} | {uncapped:.1} | - | - | - | - | - | it would not use more by itself |");
+        let why = if row.cannot { "PyTorch is not there" } else { "it would not use more by itself" };
+        return format!("| {name} | {uncapped:.1} | - | - | - | - | - | {why} |");
     }
     let [means, window, rest] = cells(row, &row.ours);
     let goal = format!("{:.2}, {:.1}", row.cell.mean_goal(), row.cell.window_goal());
