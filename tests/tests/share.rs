@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{Agent, Machine, Program, twice};
+use gpuquota_promises::{Machine, Program, twice};
 
 /// How busy programs keep a device, in percent, over some seconds after one of settling in.
 fn percent(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> f64 {
@@ -126,39 +126,4 @@ fn what_is_no_kernel_is_never_delayed() {
     let outcome = machine.quota().cores(20).run("never_delayed", &[]).success();
     assert_eq!(outcome.value("launched_before"), 0, "{outcome}");
     assert_eq!((outcome.value("called"), outcome.value("copied")), (50, 50), "{outcome}");
-}
-
-/// What two containers at 30% and 70% have of a device that each could use up alone, in percent: with an agent, and
-/// once it has stopped.
-fn beside_each_other() -> [[f64; 2]; 2] {
-    let machine = Machine::new("H100");
-    let containers = [30, 70].map(|cores| machine.quota().cores(cores));
-    let agent = Agent::of(&containers.each_ref().map(|one| one.home()));
-    let mut programs =
-        containers.each_ref().map(|one| one.start("launch_loop", &["busy_20ms", "14", "plain", "1"]));
-    let pids = programs.each_mut().map(|one| one.wait_for("ready"));
-    let measure = |settle| {
-        thread::sleep(settle);
-        let start = machine.truth();
-        thread::sleep(Duration::from_secs(3));
-        let end = machine.truth();
-        let passed = (end.clock_ns() - start.clock_ns()) as f64;
-        pids.map(|pid| 100.0 * (end.busy_ns_of(&[pid]) - start.busy_ns_of(&[pid])) as f64 / passed)
-    };
-    // The agent looks for new regions every two seconds.
-    let with = measure(Duration::from_secs(4));
-    agent.stop();
-    let without = measure(Duration::from_secs(2));
-    programs.into_iter().for_each(|one| _ = one.finish().success());
-    [with, without]
-}
-
-#[test]
-fn beside_others_each_container_has_its_share_as_long_as_the_agent_lives_and_never_more_without_it() {
-    let attempt = || {
-        let seen @ [with, without] = beside_each_other();
-        let kept = (with[0] - 30.0).abs() < 4.0 && (with[1] - 70.0).abs() < 6.0;
-        (seen, kept && without[0] < 31.5 && without[1] < 71.5)
-    };
-    twice(attempt).expect("30 : 70, then not more than that");
 }

@@ -85,8 +85,15 @@ pub struct Cell {
 
 impl Cell {
     pub fn new(kernels: Kernels, way: &'static str, share: u32) -> Self {
-        let cell =
-            Self { kernels, way, shares: vec![share], fixed: true, processes: 1, event: Event::Nothing, seconds: 8 };
+        let cell = Self {
+            kernels,
+            way,
+            shares: vec![share],
+            fixed: true,
+            processes: 1,
+            event: Event::Nothing,
+            seconds: 8,
+        };
         if cell.longest() > 50_000_000 { cell.seconds(20) } else { cell }
     }
 

@@ -63,7 +63,8 @@ fn by_company() -> Vec<Cell> {
     cells.push(one(50 * US).containers(&[30, 70]));
     cells.push(Cell::new(Kernels::Around(5 * MS), "async", 30).containers(&[30, 70]));
     cells.push(one(MS).containers(&[30, 30]));
-    cells.extend([&[30, 70][..], &[20, 20], &[10, 20, 30]].map(|shares| one(MS).containers(shares).lending()));
+    cells
+        .extend([&[30, 70][..], &[20, 20], &[10, 20, 30]].map(|shares| one(MS).containers(shares).lending()));
     cells
 }
 

@@ -89,6 +89,8 @@ impl Turns {
     /// Leaves the device to the one that takes turns, if any does, and to those that do not.
     fn leave_to(&mut self, all: &mut [Tenant], one: Option<usize>, now_ns: u64) {
         for (at, tenant) in all.iter_mut().enumerate() {
+            // What one had of it while nobody else wanted it is not held against it.
+            tenant.pace = 0;
             if one.is_none_or(|one| one == at) || tenant.is_sparse() {
                 tenant.free();
             } else {
@@ -182,7 +184,10 @@ impl Turns {
 
 /// Who comes back after wanting no turns has saved up nothing.
 fn wake(all: &mut [Tenant], holder: Option<usize>, now_ns: u64) {
-    let least = all.iter().filter(|tenant| tenant.wants(now_ns)).map(|tenant| tenant.pace).min().unwrap_or(0);
+    let least = |is: fn(&Tenant, u64) -> bool| {
+        all.iter().filter(|tenant| is(tenant, now_ns)).map(|tenant| tenant.pace).min()
+    };
+    let least = least(Tenant::wants).or_else(|| least(Tenant::takes_turns)).unwrap_or(0);
     for (at, tenant) in all.iter_mut().enumerate() {
         if !tenant.wants(now_ns) {
             tenant.pace = tenant.pace.max(least);

@@ -160,6 +160,25 @@ fn by_turns_no_container_has_more_than_its_share() {
     }
 }
 
+/// Who had the device alone for long is not pushed aside by whoever comes.
+#[test]
+fn what_one_had_alone_is_not_held_against_it() {
+    for borrow in [false, true] {
+        world(Host::CALM, 4, |world| {
+            let (early, late) = (world.container(30), world.container(70));
+            world.containers.iter_mut().for_each(|container| container.borrows = borrow);
+            world.process(early, [saturating(Lengths::Fixed(MS))]);
+            world.agent();
+            let comes = START + 20 * SECOND;
+            world.run(comes);
+            world.process(late, [saturating(Lengths::Fixed(MS))]);
+            world.run(comes + SECOND);
+            let own = percent(world.gpu.used(early, comes, comes + SECOND), SECOND);
+            assert!((28.0..=33.0).contains(&own), "{own:.2}");
+        });
+    }
+}
+
 /// Nobody waits for ever: not beside many, nor beside kernels that are longer than any turn.
 #[test]
 fn everybody_has_a_turn() {

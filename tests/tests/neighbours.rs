@@ -1,0 +1,150 @@
+//! Containers beside each other on one device, with the node's agent: by turns each has its share, and nothing is wasted.
+
+use std::thread;
+use std::time::Duration;
+
+use gpuquota_promises::{Agent, Machine, Program, Setting, twice};
+
+/// What containers have of a device in three seconds, in percent.
+fn have(machine: &Machine, pids: &[i64]) -> Vec<f64> {
+    let start = machine.truth();
+    thread::sleep(Duration::from_secs(3));
+    let end = machine.truth();
+    let passed = (end.clock_ns() - start.clock_ns()) as f64;
+    let busy = |pid: &i64| 100.0 * (end.busy_ns_of(&[*pid]) - start.busy_ns_of(&[*pid])) as f64 / passed;
+    pids.iter().map(busy).collect()
+}
+
+/// Until the agent has found new regions, which it looks for every two seconds.
+const FOUND: Duration = Duration::from_secs(4);
+
+fn running(container: &Setting<'_>, seconds: &str) -> (Program, i64) {
+    let mut program = container.start("launch_loop", &["busy_5ms", seconds, "plain", "4"]);
+    let pid = program.wait_for("ready");
+    (program, pid)
+}
+
+fn agent_of(containers: &[&Setting<'_>]) -> Agent {
+    Agent::of(&containers.iter().map(|one| one.home()).collect::<Vec<_>>())
+}
+
+/// What two containers at 30% and 70% have of a device that each could use up alone, in percent: with an agent, and
+/// once it has stopped.
+fn beside_each_other() -> [Vec<f64>; 2] {
+    let machine = Machine::new("H100");
+    let containers = [30, 70].map(|cores| machine.quota().cores(cores));
+    let agent = agent_of(&containers.each_ref());
+    let programs = containers.each_ref().map(|one| running(one, "14"));
+    let pids = programs.each_ref().map(|(_, pid)| *pid);
+    thread::sleep(FOUND);
+    let with = have(&machine, &pids);
+    agent.stop();
+    thread::sleep(Duration::from_secs(2));
+    let without = have(&machine, &pids);
+    programs.into_iter().for_each(|(one, _)| _ = one.finish().success());
+    [with, without]
+}
+
+#[test]
+fn beside_others_each_container_has_its_share_as_long_as_the_agent_lives_and_never_more_without_it() {
+    let attempt = || {
+        let seen @ [with, without] = &beside_each_other();
+        let kept = (with[0] - 30.0).abs() < 3.0 && (with[1] - 70.0).abs() < 3.0;
+        (seen.clone(), kept && without[0] < 31.5 && without[1] < 71.5)
+    };
+    twice(attempt).expect("30 : 70, then not more than that");
+}
+
+/// Who has the device, and who waits for it: what containers and the agent say of each other.
+#[test]
+fn what_containers_wait_for_each_other_is_told() {
+    let machine = Machine::new("H100");
+    let containers = [50, 50].map(|cores| machine.quota().cores(cores));
+    let agent = agent_of(&containers.each_ref());
+    let programs = containers.each_ref().map(|one| running(one, "8"));
+    thread::sleep(Duration::from_secs(7));
+    for container in &containers {
+        let device = &container.inspect()["devices"][0];
+        let [held, waited] = ["held_ns", "wait_turn_ns"].map(|key| device[key].as_i64().unwrap_or(0));
+        assert!(held > 500_000_000 && waited > 500_000_000, "{device}");
+    }
+    let metrics = agent.metrics();
+    for name in ["turn_wait_seconds_total", "held_while_wanted_seconds_total"] {
+        let lines = metrics.lines().filter(|line| line.starts_with(&format!("gpuquota_container_{name}{{")));
+        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        assert_eq!(values.filter(|seconds| *seconds > 0.5).count(), 2, "{name}: {metrics}");
+    }
+    programs.into_iter().for_each(|(one, _)| _ = one.finish().success());
+}
+
+/// What a container of 30% has beside one that wants nothing yet, beside one of 70%, and when that has gone.
+fn beside_one_that_comes_and_goes(policy: &str) -> [f64; 3] {
+    let machine = Machine::new("H100");
+    let containers = [30, 70].map(|cores| machine.quota().cores(cores).with("GPUQUOTA_POLICY", policy));
+    let _agent = agent_of(&containers.each_ref());
+    let (own, pid) = running(&containers[0], "24");
+    thread::sleep(FOUND);
+    let alone = have(&machine, &[pid])[0];
+    let (other, _) = running(&containers[1], "8");
+    thread::sleep(FOUND);
+    let beside = have(&machine, &[pid])[0];
+    other.finish().success();
+    thread::sleep(FOUND);
+    let again = have(&machine, &[pid])[0];
+    own.finish().success();
+    [alone, beside, again]
+}
+
+#[test]
+fn what_nobody_else_wants_is_lent_and_given_back_under_burst_share_alone() {
+    let attempt = || {
+        let lent = beside_one_that_comes_and_goes("burst-share");
+        let kept = lent[0] > 90.0 && (lent[1] - 30.0).abs() < 3.0 && lent[2] > 90.0;
+        (lent, kept)
+    };
+    twice(attempt).expect("all of it while nobody else wants it, and else 30%");
+    let attempt = || {
+        let capped = beside_one_that_comes_and_goes("fixed-share");
+        (capped, capped.iter().all(|seen| (seen - 30.0).abs() < 3.0))
+    };
+    twice(attempt).expect("30% at any time");
+}
+
+#[test]
+fn a_request_below_the_limit_is_guaranteed_and_the_limit_is_a_cap() {
+    let attempt = || {
+        let machine = Machine::new("H100");
+        let own = machine.quota().cores(60).with("GPUQUOTA_CORES_REQUEST", "20%");
+        let other = machine.quota().cores(80).with("GPUQUOTA_CORES_REQUEST", "80%");
+        let _agent = agent_of(&[&own, &other]);
+        let (one, pid) = running(&own, "16");
+        thread::sleep(FOUND);
+        let alone = have(&machine, &[pid])[0];
+        let (two, others) = running(&other, "8");
+        thread::sleep(FOUND);
+        let beside = have(&machine, &[pid, others]);
+        two.finish().success();
+        one.finish().success();
+        let kept =
+            (alone - 60.0).abs() < 3.0 && (beside[0] - 20.0).abs() < 3.0 && (beside[1] - 80.0).abs() < 3.0;
+        ((alone, beside), kept)
+    };
+    twice(attempt).expect("60% alone; 20 : 80 beside the other");
+}
+
+/// Containers without a share take turns too, or they would take it from those that have one.
+#[test]
+fn a_neighbour_without_a_share_takes_nothing_of_one() {
+    let attempt = || {
+        let machine = Machine::new("H100");
+        let (own, other) = (machine.quota().cores(40), machine.quota().memory("40GiB"));
+        let _agent = agent_of(&[&own, &other]);
+        let programs = [&own, &other].map(|one| running(one, "9"));
+        thread::sleep(FOUND);
+        let seen = have(&machine, &programs.each_ref().map(|(_, pid)| *pid));
+        programs.into_iter().for_each(|(one, _)| _ = one.finish().success());
+        let kept = (seen[0] - 40.0).abs() < 3.0 && (seen[1] - 60.0).abs() < 3.0;
+        (seen, kept)
+    };
+    twice(attempt).expect("40 : 60");
+}
