@@ -18,7 +18,7 @@ use std::process::ExitCode;
 ///
 /// They hold from the next call on. Lowered below what is in use, nothing is taken away and nothing new is given.
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "cores"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "cores", "cores_request"])))]
 pub struct Limit {
     /// The region file. Without it: the one that the environment names.
     region: Option<PathBuf>,
@@ -31,12 +31,17 @@ pub struct Limit {
     /// Share of GPU time, such as 30%, 100 for all of it; with DEVICE= of that device alone. May be given several times.
     #[arg(long, value_name = "[DEVICE=]PERCENT", allow_hyphen_values = true)]
     cores: Vec<String>,
+
+    /// Of it, what is guaranteed beside other containers, where the node's agent runs; what they leave may then be had up
+    /// to the share. As --cores.
+    #[arg(long, value_name = "[DEVICE=]PERCENT", allow_hyphen_values = true)]
+    cores_request: Vec<String>,
 }
 
 impl Limit {
     /// Changes the limits: all of them, or none if one cannot be understood.
     pub fn run(self) -> Result<ExitCode, Error> {
-        let limits = Asked::new(&self.memory, &self.cores, &[], None).limits()?;
+        let limits = Asked::new(&self.memory, &self.cores, &self.cores_request, None).limits()?;
         let path = match self.region {
             Some(path) => path,
             None => Environment::inherited().region()?.ok_or_else(|| {
@@ -56,10 +61,14 @@ impl Limit {
 /// Every device that was named has to be there.
 fn check(limits: &Limits, devices: &[Device]) -> Result<(), String> {
     let memory = limits.memory.iter().map(|entry| entry.selector);
-    let mut named = memory.chain(limits.cores.iter().map(|entry| entry.selector));
+    let time = limits.cores.iter().chain(limits.requests.iter()).map(|entry| entry.selector);
+    let mut named = memory.chain(time);
     let there = |selector: &Selector| devices.iter().any(|device| matches(selector, device));
     match named.find(|selector| !there(selector)) {
-        None => Ok(()),
+        None => match devices.iter().find_map(|device| above_the_share(limits, device)) {
+            Some((request, share)) => Err(format!("{request}% cannot be guaranteed of a share of {share}%")),
+            None => Ok(()),
+        },
         Some(_) if devices.is_empty() => {
             Err("no program has met a device yet: set the first limits with `gpuquota run`".to_owned())
         }
@@ -76,6 +85,14 @@ fn check(limits: &Limits, devices: &[Device]) -> Result<(), String> {
     }
 }
 
+/// A request that is more than the share which then holds.
+fn above_the_share(limits: &Limits, device: &Device) -> Option<(u32, u32)> {
+    let (index, uuid) = (device.index as u32, device.uuid.as_bytes());
+    let request = limits.request_for(index, uuid)?.into();
+    let share = limits.cores_for(index, uuid).map(u32::from).or(device.share_percent)?;
+    (request > share).then_some((request, share))
+}
+
 fn matches(selector: &Selector, device: &Device) -> bool {
     selector.matches(device.index as u32, device.uuid.as_bytes()).is_some()
 }
@@ -90,6 +107,9 @@ fn change(path: &Path, limits: &Limits, devices: &[Device]) -> Result<(), &'stat
         }
         if let Some(percent) = limits.cores_for(index, uuid) {
             region.limit_cores(device.index, percent.into());
+        }
+        if let Some(percent) = limits.request_for(index, uuid) {
+            region.share_on_terms(device.index, percent.into());
         }
     }
     Ok(())

@@ -24,6 +24,7 @@ fn a_region_is_told_by_device_and_by_process() {
         "index": 0, "uuid": UUID, "memory_limit": 2_u64 << 30, "used": 1 << 30, "peak": 3_u64 << 29, "denied": 5,
         "would_deny": 0, "share_percent": 30, "gpu_time_ns": 2_500_000_000_u64, "wait_ns": 500_000_000,
         "wait_flight_ns": 0, "wait_times": [0, 0, 0, 0, 0, 0, 0, 0], "would_wait": 0, "launches": 9, "waits": 0, "spilled": 0, "spills": 0, "physical_limit": null,
+        "request_percent": null, "wait_turn_ns": 0, "held_ns": 0,
     });
     assert_eq!(told["devices"], json!([device]));
     let process = json!({

@@ -3,7 +3,7 @@
 use super::Uuid;
 use crate::process::Process;
 use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use gpuquota_quota::limits::{CorePolicy, Limits};
+use gpuquota_quota::limits::{CorePolicy, Limits, Source};
 use gpuquota_region::layout::{
     DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device, TERMS_BORROWS, TERMS_LEAVINGS,
 };
@@ -52,9 +52,11 @@ pub fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Optio
 /// How a device's time is to be shared with other containers.
 fn terms(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
     let request = limits.request_for(index, uuid.text()).map_or(0, u32::from);
+    // What the limits file sets is a ceiling. Whoever says both a request and a share may borrow up to the share.
+    let share = limits.cores.lookup(index, uuid.text());
+    let ceiling = share.is_some_and(|share| share.source == Source::File);
     match limits.policy {
-        // Whoever says both may borrow up to the limit.
-        CorePolicy::BurstShare if request == 0 => TERMS_BORROWS,
+        CorePolicy::BurstShare if request == 0 && !ceiling => TERMS_BORROWS,
         CorePolicy::BurstShare | CorePolicy::FixedShare => request,
         CorePolicy::BestEffort => TERMS_LEAVINGS,
     }

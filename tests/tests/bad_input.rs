@@ -33,6 +33,8 @@ fn a_limit_that_cannot_be_understood_means_no_gpu() {
         ("GPUQUOTA_CORES", "0"),
         ("GPUQUOTA_CORES", "-5"),
         ("GPUQUOTA_CORES", "many"),
+        ("GPUQUOTA_CORES_REQUEST", "0"),
+        ("GPUQUOTA_CORES_REQUEST", "101"),
         ("GPUQUOTA_MODE", "enforced"),
         ("CUDA_DEVICE_MEMORY_LIMIT", "1.5x"),
         ("CUDA_DEVICE_MEMORY_LIMIT", "010g"),
@@ -42,6 +44,8 @@ fn a_limit_that_cannot_be_understood_means_no_gpu() {
     ] {
         refused(&machine.quota().with(name, value).run("door_linked", &[]), name, value);
     }
+    let above = machine.quota().cores(30).with("GPUQUOTA_CORES_REQUEST", "40%");
+    refused(&above.run("door_linked", &[]), "GPUQUOTA_CORES_REQUEST", "40%");
     assert_eq!(machine.truth().device("requested_peak_bytes"), 0);
 }
 

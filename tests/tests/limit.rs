@@ -81,6 +81,23 @@ fn a_changed_share_holds_from_the_next_launch_on() {
 }
 
 #[test]
+fn a_request_is_changed_with_the_share_or_without_and_never_above_it() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().cores(60);
+    quota.run("devices", &[]).success();
+    let request = || quota.inspect()["devices"][0]["request_percent"].as_i64();
+    assert_eq!(request(), None);
+    quota.limit(&["--cores-request", "20%"]).success();
+    assert_eq!(request(), Some(20));
+    quota.limit(&["--cores", "90", "--cores-request", "70"]).success();
+    assert_eq!(request(), Some(70));
+    let refused = quota.limit(&["--cores", "50%", "--cores-request", "51%"]);
+    assert_eq!((refused.status.code(), request()), (Some(2), Some(70)), "{refused}");
+    let refused = quota.limit(&["--cores-request", "95%"]);
+    assert!(refused.to_string().contains("95% cannot be guaranteed of a share of 90%"), "{refused}");
+}
+
+#[test]
 fn who_waits_for_the_share_goes_when_it_is_raised() {
     let machine = Machine::new("H100");
     let quota = machine.quota().cores(1);

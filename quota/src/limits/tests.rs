@@ -78,6 +78,32 @@ fn each_policy_has_two_names_and_two_variables() {
 }
 
 #[test]
+fn no_more_can_be_guaranteed_than_may_be_had() {
+    let with = |cores: &'static str, request: &'static str| {
+        reading(&[("GPUQUOTA_CORES", cores), ("GPUQUOTA_CORES_REQUEST", request)], None)
+    };
+    let good = with("60%", "30%");
+    assert_eq!((reasons(&good), good.limits.request_for(0, b"")), (std::vec![], Some(30)));
+    assert_eq!(with("60%", "").limits.request_for(0, b""), None);
+    assert_eq!(reasons(&with("30%", "31")), [Reason::AboveTheShare]);
+    assert_eq!(reasons(&with("0=30,1=60", "1=60,0=40")), [Reason::AboveTheShare]);
+    assert_eq!(reasons(&with("60", "GPU-12345678=61%")), [Reason::AboveTheShare]);
+    let hami = reading(&[("GPUQUOTA_CORES_REQUEST", "40"), ("CUDA_DEVICE_SM_LIMIT", "30")], None);
+    assert_eq!(
+        (reasons(&hami), hami.limits.request_for(0, b"")),
+        (std::vec![Reason::AboveTheShare], Some(30))
+    );
+    let file = reading(&[], Some("cores = 30\n\ncores_request = 40"));
+    assert!(
+        messages(&file)[0].starts_with("limits file, line 3, \"40%\": more is guaranteed"),
+        "{:?}",
+        messages(&file)
+    );
+    let alone = reading(&[("GPUQUOTA_CORES_REQUEST", "40%")], None);
+    assert_eq!((reasons(&alone), alone.limits.request_for(3, b"")), (std::vec![], Some(40)));
+}
+
+#[test]
 fn a_wrong_entry_of_a_list_is_named_alone() {
     let reading = reading(&[("GPUQUOTA_MEMORY", "0=1GiB,1=2GB,,x=1GiB,32=1GiB,0=3GiB,MIG-=1")], None);
     let expected = [
