@@ -25,13 +25,14 @@ pub fn cells(full: bool) -> Vec<Cell> {
 }
 
 fn by_length() -> Vec<Cell> {
-    let lengths = [5 * US, 50 * US, MS, 5 * MS, 20 * MS].map(Kernels::Each);
+    let each = |length, share| Cell::new(Kernels::Each(length), "async", share);
     let mut cells = Vec::new();
-    for share in [10, 30, 75] {
-        cells.extend(lengths.iter().map(|length| Cell::new(length.clone(), "async", share)));
+    for share in [10, 75] {
+        cells.extend([5 * US, MS, 20 * MS].map(|length| each(length, share)));
     }
-    cells.extend([100 * MS, 500 * MS].map(|length| Cell::new(Kernels::Each(length), "async", 30)));
-    cells.extend([5, 25, 50, 90].map(|share| Cell::new(Kernels::Each(MS), "async", share)));
+    cells.extend([5 * US, 50 * US, MS, 5 * MS, 20 * MS].map(|length| each(length, 30)));
+    cells.extend([100 * MS, 500 * MS].map(|length| each(length, 30)));
+    cells.extend([5, 50, 90].map(|share| each(MS, share)));
     for kernels in [Kernels::Around(MS), MIX] {
         cells.extend([30, 75].map(|share| Cell::new(kernels.clone(), "async", share)));
     }

@@ -7,7 +7,7 @@
 
 mod device;
 
-use crate::regions::Places;
+use crate::regions::{Found, Places};
 use device::{Shared, Watched};
 use gpuquota_quota::share::turn::SILENCE_NS;
 use gpuquota_quota::share::turns::Tenant;
@@ -17,9 +17,9 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often new regions are looked for.
 const SEARCH: Duration = Duration::from_secs(2);
@@ -41,26 +41,33 @@ struct Home {
 pub fn watch(places: &Places) {
     // Sleeps that end up to 50 us too late, the default, would leave devices idle.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    let mut devices: Vec<Shared> = Vec::new();
-    let mut searched: Option<Instant> = None;
-    loop {
-        if searched.is_none_or(|at| at.elapsed() > SEARCH) {
-            devices = search(places, devices);
-            searched = Some(Instant::now());
+    let (finds, found) = mpsc::sync_channel(1);
+    thread::scope(|scope| {
+        // To read all regions of a node takes longer than a turn.
+        scope.spawn(move || {
+            while finds.send(places.search().0).is_ok() {
+                thread::sleep(SEARCH);
+            }
+        });
+        let mut devices: Vec<Shared> = Vec::new();
+        loop {
+            if let Ok(found) = found.try_recv() {
+                devices = arrange(found, devices);
+            }
+            let now = monotonic_ns();
+            let looks = devices.iter_mut().map(|device| device.look(now));
+            let next = looks.min().unwrap_or(now + IDLE_LOOK_NS);
+            thread::sleep(Duration::from_nanos(next.saturating_sub(monotonic_ns())));
         }
-        let now = monotonic_ns();
-        let looks = devices.iter_mut().map(|device| device.look(now));
-        let next = looks.min().unwrap_or(now + IDLE_LOOK_NS);
-        thread::sleep(Duration::from_nanos(next.saturating_sub(monotonic_ns())));
-    }
+    });
 }
 
 /// Every device of which there is anything to be said, with what is known of those that were there before.
-fn search(places: &Places, before: Vec<Shared>) -> Vec<Shared> {
+fn arrange(found: Vec<Found>, before: Vec<Shared>) -> Vec<Shared> {
     let here = inode_of(c"/proc/self/ns/time");
     let mut known = before;
     let mut devices: Vec<Shared> = Vec::new();
-    for found in places.search().0 {
+    for found in found {
         // Of another clock nothing can be told, and the dead want nothing.
         if found.region.time_namespace != here || found.region.alive().next().is_none() {
             continue;

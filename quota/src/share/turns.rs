@@ -112,7 +112,7 @@ impl Turns {
                 give(all, first, now_ns);
                 (self.holder, self.since_ns) = (Some(first), now_ns);
             }
-            return soon;
+            return now_ns.saturating_add(LOOK_NS / 2);
         };
         // Where it was free until now, its time is up.
         let over = Turn { from_ns: self.since_ns, until_ns: now_ns };
@@ -138,7 +138,9 @@ impl Turns {
             self.withdraw(all);
             if goes_on {
                 extend(all, holder, now_ns, late);
-            } else if ends_ns <= now_ns {
+                return now_ns.saturating_add(LOOK_NS);
+            }
+            if ends_ns <= now_ns {
                 close(all, self.holder.take());
             }
             return soon;

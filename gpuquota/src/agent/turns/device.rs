@@ -92,14 +92,13 @@ impl Watched {
         let write = |field: usize, bytes: &[u8]| _ = self.home.file.write_all_at(bytes, of(field));
         write(offset_of!(layout::Turns, turn), &word.to_le_bytes());
         write(offset_of!(layout::Turns, told_at), &now.to_le_bytes());
+        let held_ns = self.held_ns.wrapping_add(tenant.held_ns);
+        write(offset_of!(layout::Turns, held_ns), &held_ns.to_le_bytes());
         if changed {
             self.bell = self.bell.wrapping_add(1);
             let bell = offset_of!(layout::Turns, bell);
             write(bell, &self.bell.to_le_bytes());
             self.home.bells.ring(of(bell) as usize - OURS);
-        } else {
-            let held_ns = self.held_ns.wrapping_add(tenant.held_ns);
-            write(offset_of!(layout::Turns, held_ns), &held_ns.to_le_bytes());
         }
     }
 }
