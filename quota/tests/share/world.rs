@@ -340,10 +340,9 @@ impl<'p> World<'p> {
         self.containers.iter_mut().for_each(|container| container.turn = 0);
     }
 
-    /// For how long a container had the device while others waited, and waited for others, as the agent has it.
-    pub fn told(&self, container: usize) -> (u64, u64) {
-        let tenant = self.agent.as_ref().map(|agent| agent.tenants[container]);
-        tenant.map_or((0, 0), |tenant| (tenant.held_ns, tenant.waited_ns))
+    /// For how long a container had the device while others waited, as the agent has it.
+    pub fn held_ns(&self, container: usize) -> u64 {
+        self.agent.as_ref().map_or(0, |agent| agent.tenants[container].held_ns)
     }
 
     /// The agent looks at what the containers want, and tells them whose turn it is.

@@ -115,8 +115,6 @@ pub struct Tenant {
     backlog_ns: i64,
     /// For how long it has held the device while others waited.
     pub held_ns: u64,
-    /// For how long it has waited for others.
-    pub waited_ns: u64,
 }
 
 impl Tenant {
@@ -171,7 +169,6 @@ impl Tenant {
 
     /// It waits for somebody else.
     pub(super) fn wait(&mut self, passed_ns: u64) {
-        self.waited_ns = self.waited_ns.saturating_add(passed_ns);
         self.queued_ns = self.queued_ns.saturating_add(passed_ns);
     }
 
