@@ -142,7 +142,9 @@ impl Meter {
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
         let rate = process.known.share(process, index, device);
         let mut books = Books { rate, ..books(&ours.header, device, turns, pending) };
-        books.turns.keeps_share = !process.known.has_ceiling(index);
+        if books.turns.turn.is_some() {
+            books.turns.keeps_share = !process.known.has_ceiling(index);
+        }
         Some(Desk { device, turns, bell, traffic, books })
     }
 

@@ -87,10 +87,9 @@ pub fn drains_at(now_ns: u64, until_ns: u64, in_flight_ns: u64) -> u64 {
 }
 
 impl Words<'_> {
-    /// Whether a launch may go now; if not, it has asked.
+    /// Whether a launch may go now in this turn; if not, it has asked.
     #[inline]
-    pub fn is_open(&self, now_ns: u64, until_ns: u64) -> bool {
-        let Some(turn) = self.turn else { return true };
+    pub fn is_open(&self, turn: Turn, now_ns: u64, until_ns: u64) -> bool {
         let begins = drains_at(now_ns, until_ns, self.in_flight_ns.load(Ordering::Relaxed));
         let open = turn.admits(now_ns, begins.max(now_ns));
         if !open {

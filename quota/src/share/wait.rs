@@ -100,10 +100,10 @@ impl Wait {
             traffic.squeeze_in(self.cost.proven);
         }
         self.has_room = true;
-        let until_ns = books.until.load(Ordering::Relaxed);
-        if !books.turns.is_open(now_ns, until_ns) {
-            let from_ns = books.turns.turn.map_or(0, |turn| turn.from_ns);
-            let until_ns = if from_ns > now_ns { from_ns } else { u64::MAX };
+        if let Some(turn) = books.turns.turn
+            && !books.turns.is_open(turn, now_ns, books.until.load(Ordering::Relaxed))
+        {
+            let until_ns = if turn.from_ns > now_ns { turn.from_ns } else { u64::MAX };
             return self.nap(Cause::Turn, now_ns, until_ns, traffic);
         }
         let Some(rate) = books.rate else { return Step::Go };
