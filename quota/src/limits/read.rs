@@ -137,31 +137,17 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, knob: &'static Knob, place: Place, source: Source, text: &[u8], selector: Selector) {
+        let mut wrong = |part: &[u8], reason| self.problems.add(Problem::of(knob, place, part, reason));
+        let Limits { memory, physical, cores, requests, .. } = &mut *self.limits;
         let outcome = match (knob.key, source) {
             (Key::Memory, Source::File | Source::Own) => {
-                let memory = &mut self.limits.memory;
-                return list(text, source, memory, value::own_size, |part, reason| {
-                    self.problems.add(Problem::of(knob, place, part, reason));
-                });
+                return list(text, source, memory, value::own_size, wrong);
             }
-            (Key::Physical, _) => {
-                let physical = &mut self.limits.physical;
-                return list(text, source, physical, value::own_size, |part, reason| {
-                    self.problems.add(Problem::of(knob, place, part, reason));
-                });
-            }
+            (Key::Physical, _) => return list(text, source, physical, value::own_size, wrong),
             (Key::Cores, Source::File | Source::Own) => {
-                let cores = &mut self.limits.cores;
-                return list(text, source, cores, value::own_percent, |part, reason| {
-                    self.problems.add(Problem::of(knob, place, part, reason));
-                });
+                return list(text, source, cores, value::own_percent, wrong);
             }
-            (Key::Request, _) => {
-                let requests = &mut self.limits.requests;
-                return list(text, source, requests, value::own_percent, |part, reason| {
-                    self.problems.add(Problem::of(knob, place, part, reason));
-                });
-            }
+            (Key::Request, _) => return list(text, source, requests, value::own_percent, wrong),
             (Key::Memory, _) => {
                 value::hami_size(text).and_then(|bytes| self.limits.memory.add(source, selector, bytes))
             }
@@ -193,7 +179,7 @@ impl Reader<'_> {
                 self.settle(knob.key)
             }
             Ok(()) => {}
-            Err(reason) => self.problems.add(Problem::of(knob, place, text, reason)),
+            Err(reason) => wrong(text, reason),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::busy::Busy;
 use super::clock::{self, Clock, Correction, Rate};
 use super::flights::Flight;
 use super::predict::{Predictor, Spoken};
-use super::traffic::{self, Covered, Traffic};
+use super::traffic::{self, Covered, Traffic, take};
 use super::turn::Words;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -51,7 +51,7 @@ impl Books<'_> {
     /// back; the rest stays charged as predicted. Runs once per death: it takes what was pending.
     pub fn bury(&self, now_ns: u64, last_launch_ns: u64) {
         let pending = self.pending_ns.swap(0, Ordering::AcqRel);
-        less(self.turns.in_flight_ns, pending);
+        take(self.turns.in_flight_ns, pending);
         if self.turns.in_flight_ns.load(Ordering::Relaxed) == 0 {
             self.turns.doubt_ns.store(0, Ordering::Relaxed);
         }
@@ -74,9 +74,9 @@ impl Books<'_> {
 
     /// What this process had pending is not any more.
     pub(super) fn land(&self, covered: Covered, doubt_ns: u64) {
-        less(self.pending_ns, covered.ns);
-        less(self.turns.in_flight_ns, covered.ns);
-        less(self.turns.doubt_ns, doubt_ns);
+        take(self.pending_ns, covered.ns);
+        take(self.turns.in_flight_ns, covered.ns);
+        take(self.turns.doubt_ns, doubt_ns);
     }
 
     /// This process has measured launches in flight.
@@ -94,11 +94,6 @@ impl Books<'_> {
             clock::settle(self.clock, correction, rate);
         }
     }
-}
-
-fn less(word: &AtomicU64, ns: u64) {
-    let rest = |now: u64| Some(now.saturating_sub(ns));
-    let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
 }
 
 /// A launch that is over.

@@ -297,9 +297,9 @@ impl Traffic {
 
     /// A measured launch is over, or will never be heard of again.
     pub fn land(&self, covered: Covered, proven: bool) {
-        let _ = take(&self.flying, covered.weight);
+        take(&self.flying, covered.weight);
         if !proven {
-            let _ = take(&self.unproven, 1);
+            take(&self.unproven, 1);
         }
         self.landed.fetch_add(1, Ordering::Relaxed);
     }
@@ -308,7 +308,7 @@ impl Traffic {
     pub fn resign(&self, proven: bool) {
         self.loose.store(0, Ordering::Relaxed);
         if !proven {
-            let _ = take(&self.unproven, 1);
+            take(&self.unproven, 1);
         }
     }
 
@@ -331,8 +331,10 @@ pub(super) fn correct(until: &AtomicU64, predicted_ns: u64, actual_ns: u64) {
     let _ = until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
 }
 
-fn take(word: &AtomicU64, amount: u64) -> Result<u64, u64> {
-    word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(amount)))
+/// Takes an amount from a word, or what there is.
+pub(super) fn take(word: &AtomicU64, amount: u64) {
+    let rest = |now: u64| Some(now.saturating_sub(amount));
+    let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
 }
 
 #[cfg(all(test, not(loom)))]
