@@ -117,8 +117,6 @@ impl Launch {
 struct Desk<'d> {
     device: &'d Device,
     turns: &'d Turns,
-    /// How often turns were changed before the books were opened.
-    bell: u32,
     traffic: &'d Traffic,
     books: Books<'d>,
 }
@@ -137,7 +135,6 @@ impl Meter {
         let ours = process.region()?.ours();
         let (device, traffic) = ours.devices.iter().zip(&self.traffic).nth(index.into())?;
         let turns = ours.header.turns.get(usize::from(index))?;
-        let bell = turns.bell.load(Acquire);
         let slot = process.slot();
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
         let rate = process.known.share(process, index, device);
@@ -145,7 +142,7 @@ impl Meter {
         if books.turns.turn.is_some() {
             books.turns.keeps_share = !process.known.has_ceiling(index);
         }
-        Some(Desk { device, turns, bell, traffic, books })
+        Some(Desk { device, turns, traffic, books })
     }
 
     /// Makes a launch when the share allows it.
@@ -211,7 +208,13 @@ impl Meter {
             match asked.step(now, desk.traffic, &desk.books) {
                 Step::Nap { until_ns } => {
                     match asked.wait.waits_for() {
-                        Some(Cause::Turn) => sys::sleep_on(&desk.turns.bell, desk.bell, until_ns),
+                        Some(Cause::Turn) => {
+                            let bell = desk.turns.bell.load(Acquire);
+                            // Unless it was told something else since it asked.
+                            if turn(desk.turns) == desk.books.turns.turn {
+                                sys::sleep_on(&desk.turns.bell, bell, until_ns);
+                            }
+                        }
                         _ => sys::sleep_until(until_ns),
                     }
                     self.settle(process);
