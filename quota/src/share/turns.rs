@@ -23,6 +23,8 @@ pub const LONG_QUANTUM_NS: u64 = 20_000_000;
 const LEAD_NS: u64 = 40_000;
 /// The next one is told so long before.
 const AHEAD_NS: u64 = 2_000_000;
+/// Nobody is waited for any longer, whatever it says to be in flight.
+const LONGEST_WAIT_NS: u64 = 10_000_000_000;
 /// How often to look in general; and where something is about to end, nobody knows when.
 const LOOK_NS: u64 = 1_000_000;
 const CLOSE_LOOK_NS: u64 = 150_000;
@@ -118,7 +120,9 @@ impl Turns {
         let over = Turn { from_ns: self.since_ns, until_ns: now_ns };
         let turn = *tenant.turn.insert(tenant.turn.filter(|turn| *turn != Turn::ENDLESS).unwrap_or(over));
         let tenant = *tenant;
-        let (drains_ns, idle) = (tenant.drains_at(now_ns), tenant.is_idle(now_ns, self.since_ns));
+        let longest_ns = turn.until_ns.saturating_add(LONGEST_WAIT_NS);
+        let (drains_ns, idle) =
+            (tenant.drains_at(now_ns).min(longest_ns), tenant.is_idle(now_ns, self.since_ns));
         let ends_ns = if idle { now_ns } else { turn.until_ns.max(drains_ns).max(now_ns) };
         let goes_on = !idle && tenant.may_go_on();
         let rival = best(all, now_ns, Some(holder)).and_then(|at| Some((at, all.get(at)?.pace)));
@@ -222,5 +226,29 @@ fn extend(all: &mut [Tenant], who: usize, now_ns: u64, until_ns: u64) {
 fn close(all: &mut [Tenant], who: Option<usize>) {
     if let Some(tenant) = who.and_then(|at| all.get_mut(at)) {
         tenant.turn = Some(Turn::NONE);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// What stands in a region is the tenant's: it may say that its work never ends.
+    #[test]
+    fn whoever_says_that_its_work_never_ends_does_not_keep_the_device() {
+        let mut all = [Tenant::new(0), Tenant::new(0)];
+        let mut turns = Turns::default();
+        let (start, mut now) = (1_000_000_000_000, 1_000_000_000_000);
+        let mut had = 0;
+        while now < start + 3 * LONGEST_WAIT_NS {
+            let liar = Wants { until_ns: u64::MAX, in_flight_ns: u64::MAX, ..Wants::default() };
+            let other = Wants { asked_at_ns: now, ..Wants::default() };
+            for (tenant, wants) in all.iter_mut().zip([liar, other]) {
+                tenant.see(Wants { weight: 50, asked_at_ns: now, ..wants }, now);
+            }
+            now = turns.look(&mut all, now);
+            had += u32::from(all[1].turn.is_some_and(|turn| turn.admits(now, now)));
+        }
+        assert!(had > 0);
     }
 }
