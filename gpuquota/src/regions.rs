@@ -9,7 +9,7 @@ mod find;
 pub use events::{Event, What};
 pub use find::{Found, Mishap, Places};
 
-use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS, TERMS_REQUEST, WAIT_TIMES};
+use gpuquota_region::layout::{DEVICES, FILE_BYTES, KINDS, SLOTS, WAIT_TIMES};
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -274,7 +274,7 @@ fn told(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
             waits: device.waits,
             wait_times: device.wait_times,
             would_wait: device.would_wait,
-            request_percent: Some(device.terms & TERMS_REQUEST).filter(|request| *request != 0),
+            request_percent: device.request_percent,
             wait_turn_ns: device.wait_turn_ns,
             held_ns: device.held_ns,
         })

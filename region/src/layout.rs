@@ -116,7 +116,15 @@ pub const TERMS_BORROWS: u32 = 1 << 8;
 /// `Turns::terms`: the container has only what others leave.
 pub const TERMS_LEAVINGS: u32 = 1 << 9;
 /// The bits of `Turns::terms` that are a percentage.
-pub const TERMS_REQUEST: u32 = 0xFF;
+const TERMS_REQUEST: u32 = 0xFF;
+
+/// What is guaranteed beside others by `Turns::terms`, in percent, where more than the core limit says so. Never more than
+/// the limit, which may have been lowered since.
+#[must_use]
+pub fn request(terms: u32, core_limit: u32) -> Option<u32> {
+    let most = if core_limit == 0 { 100 } else { core_limit };
+    Some(terms & TERMS_REQUEST).filter(|request| *request != 0).map(|request| request.min(most))
+}
 
 /// `Device::state`: free.
 pub const DEVICE_FREE: u32 = 0;

@@ -99,8 +99,8 @@ pub struct DeviceView<'b> {
     pub wait_flight_ns: u64,
     /// Launches that waited, by how long (`layout::Device::wait_times`).
     pub wait_times: [u64; layout::WAIT_TIMES],
-    /// How its time is shared with other containers (`layout::Turns::terms`).
-    pub terms: u32,
+    /// What is guaranteed beside other containers, percent, where more than the core limit says so.
+    pub request_percent: Option<u32>,
     /// Time that launches waited for other containers, nanoseconds.
     pub wait_turn_ns: u64,
     /// Time for which the container had the device while others waited, nanoseconds.
@@ -143,7 +143,9 @@ pub struct EventView {
     pub time_ns: u64,
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
+/// The eight-byte field at an offset, where there are so many bytes.
+#[must_use]
+pub fn word(bytes: &[u8], at: usize) -> Option<u64> {
     let field = bytes.get(at..at.checked_add(8)?)?;
     Some(u64::from_le_bytes(field.try_into().ok()?))
 }
@@ -155,7 +157,9 @@ pub fn turns_offset(index: usize) -> u64 {
     OURS.wrapping_add(offset_of!(Header, turns)).wrapping_add(within) as u64
 }
 
-fn half(bytes: &[u8], at: usize) -> Option<u32> {
+/// The four-byte field at an offset, where there are so many bytes.
+#[must_use]
+pub fn half(bytes: &[u8], at: usize) -> Option<u32> {
     let field = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_le_bytes(field.try_into().ok()?))
 }
@@ -248,6 +252,7 @@ impl<'b> Snapshot<'b> {
         let turns = self.bytes.get(usize::try_from(turns_offset(index)).ok()?..)?;
         let uuid = record.get(..layout::UUID_BYTES)?;
         let used = word(record, offset_of!(Device, used))?;
+        let core_limit = half(record, offset_of!(Device, core_limit))?;
         let mut wait_times = [0; layout::WAIT_TIMES];
         for (index, count) in wait_times.iter_mut().enumerate() {
             *count = word(record, offset_of!(Device, wait_times).wrapping_add(index.wrapping_mul(8)))?;
@@ -257,7 +262,7 @@ impl<'b> Snapshot<'b> {
             uuid: uuid.split(|byte| *byte == 0).next().unwrap_or(&[]),
             memory_limit: Some(word(record, offset_of!(Device, memory_limit))?).filter(|limit| *limit != 0),
             memory_total: word(record, offset_of!(Device, memory_total))?,
-            core_percent: Some(half(record, offset_of!(Device, core_limit))?).filter(|limit| *limit != 0),
+            core_percent: Some(core_limit).filter(|limit| *limit != 0),
             used: used & layout::USED_MASK,
             peak: word(record, offset_of!(Device, peak))?,
             denied: word(record, offset_of!(Device, denied))?,
@@ -274,7 +279,7 @@ impl<'b> Snapshot<'b> {
             clamped: word(record, offset_of!(Device, clamped))?,
             wait_flight_ns: word(record, offset_of!(Device, waited_flight_ns))?,
             wait_times,
-            terms: half(turns, offset_of!(Turns, terms))?,
+            request_percent: layout::request(half(turns, offset_of!(Turns, terms))?, core_limit),
             wait_turn_ns: word(turns, offset_of!(Turns, waited_ns))?,
             held_ns: word(turns, offset_of!(Turns, held_ns))?,
         })

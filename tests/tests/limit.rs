@@ -93,6 +93,9 @@ fn a_request_is_changed_with_the_share_or_without_and_never_above_it() {
     assert_eq!(request(), Some(70));
     let refused = quota.limit(&["--cores", "50%", "--cores-request", "51%"]);
     assert_eq!((refused.status.code(), request()), (Some(2), Some(70)), "{refused}");
+    quota.limit(&["--cores", "40%"]).success();
+    assert_eq!(request(), Some(40), "never more than the share, also one that is lowered");
+    quota.limit(&["--cores", "90%"]).success();
     let refused = quota.limit(&["--cores-request", "95%"]);
     assert!(refused.to_string().contains("95% cannot be guaranteed of a share of 90%"), "{refused}");
 }

@@ -5,8 +5,8 @@ use crate::regions;
 use gpuquota_quota::share::turn::Turn;
 use gpuquota_quota::share::turns::{Tenant, Turns, Wants};
 use gpuquota_quota::share::{Rate, clock};
-use gpuquota_region::layout::{self, Device, Header, OURS, TERMS_BORROWS, TERMS_LEAVINGS, TERMS_REQUEST};
-use gpuquota_region::snapshot::turns_offset;
+use gpuquota_region::layout::{self, Device, Header, OURS, TERMS_BORROWS, TERMS_LEAVINGS};
+use gpuquota_region::snapshot::{half, turns_offset, word};
 use std::mem::{offset_of, size_of};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ pub struct Watched {
 #[derive(Clone, Copy)]
 struct Said {
     wants: Wants,
-    /// Its share in percent, if it has one, and its terms (`layout::Turns::terms`).
-    share: Option<Rate>,
-    percent: u32,
-    terms: u32,
+    /// Its percentage of the turns, if anything says so.
+    request: Option<u32>,
+    /// Whether it has a share, and may have more.
+    borrows: bool,
 }
 
 /// All that share one device.
@@ -62,21 +62,26 @@ impl Watched {
         let mut turns = [0; size_of::<layout::Turns>()];
         self.home.file.read_exact_at(&mut record, self.record).ok()?;
         self.home.file.read_exact_at(&mut turns, turns_offset(self.index)).ok()?;
-        let percent = half(&record, offset_of!(Device, core_limit));
-        let terms = half(&turns, offset_of!(layout::Turns, terms));
-        let share = Rate::new(percent).filter(|_| terms & TERMS_LEAVINGS == 0);
-        let virtual_time = word(&record, offset_of!(Device, virtual_time));
+        let limit = half(&record, offset_of!(Device, core_limit))?;
+        let terms = half(&turns, offset_of!(layout::Turns, terms))?;
+        let share = Some(limit).filter(|limit| (1..100).contains(limit) && terms & TERMS_LEAVINGS == 0);
+        let virtual_time = word(&record, offset_of!(Device, virtual_time))?;
         let wants = Wants {
             weight: 0,
-            total_ns: word(&record, offset_of!(Device, gpu_time_ns)),
-            asked_at_ns: word(&turns, offset_of!(layout::Turns, asked_at)),
-            until_ns: word(&record, offset_of!(Device, flight_until)),
-            in_flight_ns: word(&turns, offset_of!(layout::Turns, in_flight_ns)),
-            doubt_ns: word(&turns, offset_of!(layout::Turns, doubt_ns)),
-            percent: share.filter(|_| terms & TERMS_BORROWS == 0).map(|_| percent),
-            budget_ns: share.map_or(0, |rate| clock::budget_ns(virtual_time, now, rate)),
+            total_ns: word(&record, offset_of!(Device, gpu_time_ns))?,
+            asked_at_ns: word(&turns, offset_of!(layout::Turns, asked_at))?,
+            until_ns: word(&record, offset_of!(Device, flight_until))?,
+            in_flight_ns: word(&turns, offset_of!(layout::Turns, in_flight_ns))?,
+            doubt_ns: word(&turns, offset_of!(layout::Turns, doubt_ns))?,
+            percent: share.filter(|_| terms & TERMS_BORROWS == 0),
+            budget_ns: share.and_then(Rate::new).map_or(0, |rate| clock::budget_ns(virtual_time, now, rate)),
         };
-        Some(Said { wants, share, percent, terms })
+        let request = match terms & TERMS_LEAVINGS {
+            0 => layout::request(terms, limit).or(share),
+            // Next to nothing, so that it gets what nobody else wants.
+            _ => Some(1),
+        };
+        Some(Said { wants, request, borrows: share.is_some() && terms & TERMS_BORROWS != 0 })
     }
 
     /// Says what is new, and wakes whoever waits for it.
@@ -103,18 +108,6 @@ impl Watched {
     }
 }
 
-impl Said {
-    /// Its percentage of the turns, if anything says so.
-    fn request(&self) -> Option<u32> {
-        let asked = Some(self.terms & TERMS_REQUEST).filter(|request| *request != 0);
-        match self.terms & TERMS_LEAVINGS {
-            0 => asked.or(self.share.map(|_| self.percent)),
-            // Next to nothing, so that it gets what nobody else wants.
-            _ => Some(1),
-        }
-    }
-}
-
 impl Shared {
     pub fn new(uuid: String, watched: Watched, tenant: Tenant) -> Self {
         Self { uuid, watched: vec![watched], tenants: vec![tenant], turns: Turns::default(), looks_at: 0 }
@@ -135,8 +128,8 @@ impl Shared {
         let is =
             |what: fn(&Said) -> bool| move |watched: &Watched| watched.read(0).as_ref().is_some_and(what);
         match self.watched.as_slice() {
-            [alone] => is(|said| said.share.is_some() && said.terms & TERMS_BORROWS != 0)(alone),
-            all => all.iter().any(is(|said| said.request().is_some())),
+            [alone] => is(|said| said.borrows)(alone),
+            all => all.iter().any(is(|said| said.request.is_some())),
         }
     }
 
@@ -184,11 +177,11 @@ impl Shared {
             self.drop_unreadable();
             return now;
         };
-        let requests: u32 = said.iter().filter_map(Said::request).sum();
-        let others = said.iter().filter(|said| said.request().is_none()).count().max(1) as u32;
+        let requests: u32 = said.iter().filter_map(|said| said.request).sum();
+        let others = said.iter().filter(|said| said.request.is_none()).count().max(1) as u32;
         let rest = 100u32.saturating_sub(requests).max(LEAST_REST) / others;
         for (tenant, said) in self.tenants.iter_mut().zip(&said) {
-            tenant.see(Wants { weight: said.request().unwrap_or(rest), ..said.wants }, now);
+            tenant.see(Wants { weight: said.request.unwrap_or(rest), ..said.wants }, now);
         }
         self.looks_at = self.turns.look(&mut self.tenants, now);
         if self.tenants.len() == 1 || self.tenants.iter().all(|tenant| tenant.is_away(now)) {
@@ -199,12 +192,4 @@ impl Shared {
         }
         self.looks_at
     }
-}
-
-fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-fn half(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
