@@ -82,6 +82,9 @@ fn beside_one_that_comes_and_goes(policy: &str) -> [f64; 3] {
     let machine = Machine::new("H100");
     let containers = [30, 70].map(|cores| machine.quota().cores(cores).with("GPUQUOTA_POLICY", policy));
     let _agent = agent_of(&containers.each_ref());
+    // Both are there, one of them without wanting anything.
+    let mut idle = containers[1].start("hold", &[]);
+    assert_eq!(idle.ask("alloc 1048576", "rc"), 0);
     let (own, pid) = running(&containers[0], "24");
     thread::sleep(FOUND);
     let alone = have(&machine, &[pid])[0];
@@ -92,6 +95,7 @@ fn beside_one_that_comes_and_goes(policy: &str) -> [f64; 3] {
     thread::sleep(FOUND);
     let again = have(&machine, &[pid])[0];
     own.finish().success();
+    idle.finish().success();
     [alone, beside, again]
 }
 
