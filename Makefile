@@ -51,6 +51,10 @@ bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=nam
 release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and later
 	scripts/release $(ARCH)-unknown-linux-gnu.$(GLIBC) dist
 
+.PHONY: gpu-kit
+gpu-kit: prerequisites programs ## dist/gpu-kit: all that a machine with a card needs to try the library (gpu-kit/README.md)
+	scripts/gpu-kit $(ARCH)-unknown-linux-gnu.$(GLIBC) $(PROGRAMS) dist/gpu-kit
+
 .PHONY: models
 models: ## every interleaving of the ledger's and the share's small models, by loom
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(OUT)/loom $(CARGO) test --quiet -p gpuquota-quota --lib --release loom

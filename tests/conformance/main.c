@@ -1,4 +1,4 @@
-/* conformance [WORD...]: puts every promise whose name contains one of the words to the test, all without one.
+/* conformance [WORD...]: with --list names all promises; else puts every promise whose name contains one of the words to the test, all without one.
  * Says "name=1" for a promise that was kept, "name=0" for a broken one, "name=skipped: why" for one that this
  * device cannot be asked about. */
 #include "promises.h"
@@ -204,11 +204,14 @@ static int put_to_the_test(const struct promise *promise)
 int main(int argc, char **argv)
 {
     int bad = 0;
+    int list = argc == 2 && strcmp(argv[1], "--list") == 0;
     if (argc == 4 && strcmp(argv[1], "--part") == 0)
         return play(argv[2], atoi(argv[3]));
     for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++)
         for (const struct promise *promise = subjects[i]; promise->name; promise++)
-            if (wanted(promise->name, argc, argv))
+            if (list)
+                puts(promise->name);
+            else if (wanted(promise->name, argc, argv))
                 bad += put_to_the_test(promise);
     return bad > 0;
 }

@@ -1,4 +1,5 @@
-/* What one call costs, in nanoseconds: prints the median over batches for each kind of call. Kernels are
+/* What one call costs, in nanoseconds: prints the median over batches for each kind of call. A batch has as many calls as
+ * the first argument says, 2,000 if not given. Kernels are
  * named so that the simulated device is done with them at once. Not a test: `make bench` runs it. */
 #include "common.h"
 
@@ -60,8 +61,9 @@ static void measure(const char *name, void (*work)(int), int calls, int synchron
     printf("%s=%.2f\n", name, ns[BATCHES / 2]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    int calls = (int)number(argc, argv, 1, 2000);
     static const char image[] =
         ".version 7.0\n.target sm_50\n.address_size 64\n.visible .entry gate_0us()\n{\n    ret;\n}\n";
     CUdevice device;
@@ -76,13 +78,13 @@ int main(void)
     must(cuCtxSetCurrent(context));
     must(cuModuleLoadData(&module, image));
     must(cuModuleGetFunction(&kernel, module, "gate_0us"));
-    measure("pair", pair, 2000, 0);
-    measure("info", info, 2000, 0);
+    measure("pair", pair, calls, 0);
+    measure("info", info, calls, 0);
     /* Fewer than a driver's queue holds, so that nobody waits for the device. */
     measure("launch", launch, 200, 1);
     for (int i = 0; i < LIVE; i++)
         must(cuMemAlloc(&live[i], 4096));
-    measure("pair_live", pair, 2000, 0);
-    measure("any_pair_live", any_pair, 2000, 0);
+    measure("pair_live", pair, calls, 0);
+    measure("any_pair_live", any_pair, calls, 0);
     return 0;
 }

@@ -1,0 +1,152 @@
+"""The cap: every kind of allocation, contexts and code, races, deaths; judged by NVML's figure of the card."""
+
+import time
+
+from kit.programs import Failed, in_parallel
+
+WEIGHT = 25
+LEAST = 5
+MIB = 1 << 20
+GIB = 1 << 30
+BLOCK = 2 * MIB
+KINDS = ("plain", "managed", "pitch", "array", "array3d", "mipmap", "vmm", "async")
+
+
+def run(stage):
+    kinds(stage)
+    for part in (whole_cap, context_and_code, contexts_of_many, blocks_of_many, killed, race):
+        if stage.has(2, part.__doc__):
+            part(stage)
+
+
+def used(stage):
+    """What NVML says that the card has given out, by a process that uses no CUDA."""
+    return stage.machine.bare().run("card", "used", limit=10).must().number("used")
+
+
+def settled(stage, limit=3):
+    """The card's used memory once it stands still: memory of the dead takes a moment to come back."""
+    before, end = used(stage), time.monotonic() + limit
+    while time.monotonic() < end:
+        time.sleep(0.05)
+        now = used(stage)
+        if now == before:
+            return now
+        before = now
+    return before
+
+
+def kinds(stage):
+    """Each kind of allocation is charged, given back, and refused at the cap."""
+    names = list(KINDS)
+
+    def job(kind):
+        return lambda: stage.machine.container(memory=4 * GIB).run("kinds", kind, limit=stage.patience())
+
+    for kind, outcome in zip(names, in_parallel([job(kind) for kind in names])):
+        charged, returned, over = (int(outcome.text(key) or -1) for key in ("charged", "returned", "over"))
+        seen = f"charged {charged}, returned {returned}, over the cap: error {over}"
+        at_least = 64 * MIB
+        kept = outcome.good and charged >= at_least and returned == charged and over == 2
+        stage.promise(f"{kind} memory is capped", kept, seen if outcome.good else outcome)
+
+
+def whole_cap(stage):
+    """What the cap allows is given, to the byte of the books, and not more of the card."""
+    before = settled(stage)
+    container = stage.machine.container(memory=4 * GIB)
+    one = container.start("alloc_until_refused", 64 * MIB, "hold")
+    said = one.wait_for("held", stage.patience())
+    time.sleep(0.1)
+    card = used(stage) - before
+    device = container.device()
+    one.finish(5)
+    stage.figure("one process fills 4 GiB", held=int(said["held"]), by_books=device.get("used"), by_nvml=card)
+    stage.promise("the card gives one process no more than its cap", card <= 4 * GIB + BLOCK, f"{card - 4 * GIB} bytes above it")
+
+
+def context_and_code(stage):
+    """What contexts and code take is charged as NVML says that the process holds."""
+    before = settled(stage)
+    container = stage.machine.container(memory=4 * GIB)
+    one = container.start("load")
+    one.wait_for("ready", stage.patience())
+    time.sleep(0.05)
+    card = used(stage) - before
+    device = container.device()
+    held = stage.machine.bare().run("card", "processes", limit=10).must()
+    process = {int(pid): int(size) for pid, size in zip(held.all("pid"), held.all("bytes"))}.get(one.pid)
+    one.finish(5)
+    stage.figure("a context with code and 16 MiB", by_books=device.get("used"), by_nvml=card, of_the_process=process)
+    off = abs((device.get("used") or 0) - card)
+    stage.promise("contexts and code are charged as the card has them", off <= 16 * MIB, f"{off} bytes apart")
+
+
+def contexts_of_many(stage):
+    """Contexts count: many processes under a small cap."""
+    before = settled(stage)
+    container = stage.machine.container(memory=GIB)
+    started = [container.start("hold") for _ in range(8)]
+    here = 0
+    for one in started:
+        try:
+            one.wait_for("pid", stage.patience())
+            here += 1
+        except Failed:
+            continue
+    card = used(stage) - before
+    for one in started:
+        one.finish(5)
+    stage.promise("contexts of 8 processes stay within a cap of 1 GiB", card <= GIB + 8 * BLOCK, f"{here} have a context, {card} bytes of the card")
+
+
+def blocks_of_many(stage):
+    """Blocks count: allocations just above a block's half."""
+    before = settled(stage)
+    container = stage.machine.container(memory=2 * GIB)
+    one = container.start("alloc_until_refused", MIB + 4096, "hold")
+    said = one.wait_for("held", stage.patience())
+    card = used(stage) - before
+    one.finish(5)
+    stage.promise("allocations of 1 MiB + 4 KiB stay within a cap of 2 GiB", card <= 2 * GIB + BLOCK, f"asked {said['held']}, {card} bytes of the card")
+
+
+def killed(stage):
+    """A holder's memory is there again after SIGKILL, for the next process and on the card."""
+    before = settled(stage)
+    container = stage.machine.container(memory=4 * GIB)
+    first = container.start("hold")
+    first.wait_for("pid", stage.patience())
+    first.ask(f"alloc {3 * GIB}", "rc", stage.patience())
+    first.kill()
+    second = container.start("hold")
+    second.wait_for("pid", stage.patience())
+    answer = second.ask(f"alloc {3 * GIB}", "rc", stage.patience())["rc"]
+    card = used(stage) - before
+    second.finish(5)
+    stage.promise("memory of a killed process is there for the next one", answer == "0", f"answer {answer}, {card} bytes of the card")
+
+
+def race(stage):
+    """Four processes of four threads race for the last bytes."""
+    before = settled(stage)
+    cap = 4 * GIB
+    container = stage.machine.container(memory=cap)
+    started = [container.start("race_for_last_bytes", 4, 256 * MIB, 200) for _ in range(4)]
+    for one in started:
+        one.wait_for("ready", stage.patience())
+    watch = stage.machine.bare().start("card", "watch")
+    watch.wait_for("used", stage.patience())
+    for one in started:
+        one.tell("go")
+    sums = {"refusals": 0, "admitted": 0}
+    for one in started:
+        said = one.wait_for("rest", stage.patience())
+        for key in sums:
+            sums[key] += int(said.get(key, 0))
+    seen = watch.finish(5)
+    most = seen.number("most") - before
+    for one in started:
+        one.finish(5)
+    stage.figure("the race", **sums, most_by_nvml=most, looks=seen.number("times"), above=most - cap)
+    stage.promise("a race never takes more of the card than the cap", sums["refusals"] > 0 and most <= cap + 4 * BLOCK, f"{most - cap} bytes above it, {sums['refusals']} refusals")

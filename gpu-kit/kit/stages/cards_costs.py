@@ -1,0 +1,131 @@
+"""What the card itself takes, without the library: calls, events, blocks, contexts; costs.toml for the simulator."""
+
+from kit.programs import Failed
+
+WEIGHT = 25
+LEAST = 4
+HOLDERS = 8
+
+
+def run(stage):
+    bare = stage.machine.bare()
+    seen = {}
+    for subject in ("start", "calls", "events", "memory", "streams"):
+        if stage.has(1, subject):
+            seen.update(times(stage, bare, subject))
+    if stage.has(1, "blocks"):
+        blocks(stage, bare)
+    if stage.has(1, "footprint"):
+        seen.update(footprint(stage, bare))
+    if stage.has(2, "NVML's calls"):
+        seen.update(nvml(stage, bare))
+    write_profile(stage, seen)
+
+
+def told_by(bare, stage, *command):
+    """What a program says, as numbers in the order in which it said them."""
+    outcome = bare.run(*command, limit=stage.patience()).must()
+    return {key: int(value) for key, value in outcome.pairs}
+
+
+def times(stage, bare, subject):
+    """The figures of one subject of the program `costs`."""
+    told = told_by(bare, stage, "costs", subject)
+    for key, value in told.items():
+        name = key[: -len("_p50_ns")]
+        if key.endswith("_p50_ns"):
+            stage.figure(name, p50_ns=value, p99_ns=told[f"{name}_p99_ns"])
+    for key, value in told.items():
+        if not key.endswith(("_p50_ns", "_p99_ns")):
+            stage.figure(key, value=value)
+    return told
+
+
+def blocks(stage, bare):
+    """How much of the card allocations of a size take."""
+    told = told_by(bare, stage, "costs", "blocks")
+    for key, asked in told.items():
+        if key.startswith("asked_"):
+            size = key[len("asked_") :]
+            stage.figure(
+                f"allocations of {size}",
+                asked=asked,
+                by_cuda=told[f"cuda_{size}"],
+                by_nvml=told[f"nvml_{size}"],
+                nvml_to_asked=told[f"nvml_{size}"] / asked,
+            )
+
+
+def footprint(stage, bare):
+    """What contexts, code and heaps take, by each source."""
+    told = told_by(bare, stage, "costs", "footprint")
+    before = told["before_nvml_bytes"]
+    for key, value in told.items():
+        if key.endswith("_process_bytes"):
+            name = key[: -len("_process_bytes")]
+            card = told[f"{name}_nvml_bytes"] - before
+            stage.figure(f"bytes after {name}", card=card, process=value, cuda_used=told[f"{name}_cuda_bytes"])
+    return told
+
+
+def nvml(stage, bare):
+    """NVML's calls with one process on the card, and with more."""
+    seen = {}
+    for holders in (1, HOLDERS):
+        started = [bare.start("hold") for _ in range(holders)]
+        try:
+            for one in started:
+                one.wait_for("pid", stage.patience())
+            told = told_by(bare, stage, "card", "times")
+        except Failed as why:
+            stage.skip(f"NVML's calls beside {holders} processes", why)
+            continue
+        finally:
+            for one in started:
+                one.finish(5)
+        for name in ("nvml_processes", "nvml_memory", "nvml_utilization"):
+            least, mean, most = (told[f"{name}_{which}_ns"] for which in ("least", "mean", "most"))
+            stage.figure(f"{name} beside {holders}", least_ns=least, mean_ns=mean, most_ns=most)
+            seen[f"{name}_{holders}"] = mean
+        seen["nvml_init"] = told["nvml_init_ns"]
+    return seen
+
+
+# Of the simulator's profile: key, and where it comes from.
+PROFILE = (
+    ("init", "init_ns"),
+    ("context", "context_ns"),
+    ("module_load", "module_load_ns"),
+    ("first_launch", "first_launch_ns"),
+    ("launch", "launch_idle_p50_ns"),
+    ("launch_p99", "launch_idle_p99_ns"),
+    ("launch_queued", "launch_queued_p50_ns"),
+    ("launch_and_wait", "launch_and_wait_p50_ns"),
+    ("dispatch_gap", "gap_spin_20us_p50_ns"),
+    ("dispatch_gap_with_events", "gap_with_events_spin_20us_p50_ns"),
+    ("event_round_idle_kernel", "alone_spin_20us_p50_ns"),
+    ("event_round_queued_kernel", "queued_spin_20us_p50_ns"),
+    ("event_record", "event_record_p50_ns"),
+    ("event_query", "event_query_p50_ns"),
+    ("event_query_pending", "event_query_pending_p50_ns"),
+    ("event_elapsed", "event_elapsed_p50_ns"),
+    ("synchronize_idle", "ctx_synchronize_idle_p50_ns"),
+    ("mem_get_info", "mem_get_info_p50_ns"),
+    ("alloc_4KiB", "alloc_4KiB_p50_ns"),
+    ("alloc_2MiB", "alloc_2MiB_p50_ns"),
+    ("alloc_64MiB", "alloc_64MiB_p50_ns"),
+    ("free_64MiB", "free_64MiB_p50_ns"),
+    ("nvml_init", "nvml_init"),
+    ("nvml_list", "nvml_processes_1"),
+    ("nvml_list_8_processes", f"nvml_processes_{HOLDERS}"),
+)
+
+
+def write_profile(stage, seen):
+    """The card's costs as a table that a machine file of the simulator can take over."""
+    lines = ["# What a card takes, measured by the GPU kit's stage `costs`. Times are medians.", "[latency]"]
+    lines += [f'{key} = "{seen[source]}ns"' for key, source in PROFILE if source in seen]
+    if "concurrent" in seen:
+        lines.append(f"connections = {seen['concurrent']}")
+    with open(stage.path("costs.toml"), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
