@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::faults::Fault;
 use crate::profiles::Profile;
 use crate::states::Outcome;
-use crate::values::{CudaVersion, Duration, Name, Pattern, Preset, Size, Version};
+use crate::values::{CudaVersion, Duration, Name, Parameter, Pattern, Preset, Size, Version};
 
 /// Most faults of a file; those of its NVML come on top.
 const MOST_FAULTS: usize = 32;
@@ -82,6 +82,10 @@ struct Kernel {
     duration: Duration,
     /// What each block of the grid adds.
     per_block: Option<Duration>,
+    /// The parameter that the duration is multiplied by.
+    argument: Option<Parameter>,
+    /// The parameter that points to the log of when it ran.
+    stamps: Option<Parameter>,
 }
 
 fn one() -> std::num::NonZeroUsize {
@@ -144,6 +148,8 @@ fn machine(text: &str) -> Outcome<Machine> {
                 pattern: rule.pattern.0,
                 duration_ns: rule.duration.0,
                 per_block_ns: rule.per_block.map_or(0, |each| each.0),
+                argument: rule.argument.map(|parameter| parameter.0),
+                stamps: rule.stamps.map(|parameter| parameter.0),
             })
             .collect(),
         faults,
@@ -251,6 +257,7 @@ mod tests {
         let machine = machine(&text.join("\n")).expect("a machine");
         assert_eq!((machine.whole(), machine.devices.len()), (2, 6));
         assert_eq!((machine.lacks.len(), machine.kernels.len()), (1, 1));
+        assert_eq!((machine.kernels[0].argument, machine.kernels[0].stamps), (Some(0), Some(1)));
         assert!(machine.devices[0].accounting);
     }
 
@@ -289,6 +296,18 @@ mod tests {
         ] {
             let error = machine(text).expect_err(text);
             assert!(error.contains(told), "{text:?}: {error}");
+        }
+        for key in ["argument", "stamps"] {
+            for (value, told) in
+                [("-1", "0 to 63"), ("64", "0 to 63"), ("\"1\"", "string"), ("1.5", "floating")]
+            {
+                let text = format!(
+                    "[[device]]\nlike = \"H100\"\n[[kernel]]\npattern = \"*\"\nduration = \"1ns\"\n{key} = {value}"
+                );
+                let error = machine(&text).expect_err(&text);
+                let named = error.contains(told) && error.contains("line 6") && error.contains(key);
+                assert!(named, "{text:?}: {error}");
+            }
         }
         let error = machine("# a comment\n[[device]]\nlike = \"H900\"").expect_err("no such device");
         assert!(error.contains("line 3"), "{error}");

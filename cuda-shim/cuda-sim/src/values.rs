@@ -1,6 +1,6 @@
-//! Values of machine files that are written as text.
+//! Values of machine files, most of them written as text.
 
-use cuda_shim_device::machine::{MAX_NAME, MAX_PATTERN, parse_duration};
+use cuda_shim_device::machine::{MAX_NAME, MAX_PARAMETERS, MAX_PATTERN, parse_duration};
 use cuda_shim_device::{DeviceSpec, PRESETS};
 use serde::Deserialize;
 
@@ -37,6 +37,22 @@ text! {
     Name(String) by name;
     /// A name in which `*` stands for any run of characters.
     Pattern(String) by pattern;
+}
+
+/// The number of a kernel's parameter.
+#[derive(Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Parameter(pub u8);
+
+impl TryFrom<i64> for Parameter {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        let known = u8::try_from(number).ok().filter(|number| *number < MAX_PARAMETERS);
+        known
+            .map(Self)
+            .ok_or_else(|| format!("{number}: parameters have the numbers 0 to {}", MAX_PARAMETERS - 1))
+    }
 }
 
 fn version(text: &str) -> Result<String, String> {

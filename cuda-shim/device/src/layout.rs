@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::machine::{ATTRIBUTES, EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_NAME, MAX_PATTERN, MAX_RULES};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x05");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x06");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 1024;
 /// Processes that can work on one device at the same time.
@@ -82,6 +82,10 @@ pub struct RuleCells {
     pub pattern: [Word; MAX_PATTERN / 8],
     pub duration_ns: Word,
     pub per_block_ns: Word,
+    /// Number + 1 of the parameter, 0 for none.
+    pub argument: Word,
+    /// Likewise.
+    pub stamps: Word,
 }
 
 /// One fault. Written once, before [`Header::magic`].

@@ -16,6 +16,8 @@ pub const EXPORTS: usize = 1024;
 pub const MAX_RULES: usize = 64;
 /// Most faults of one machine.
 pub const MAX_FAULTS: usize = 64;
+/// Parameters of a kernel that a rule can tell apart.
+pub const MAX_PARAMETERS: u8 = 64;
 /// Longest pattern of a kernel rule or a fault in bytes.
 pub const MAX_PATTERN: usize = 128;
 
@@ -85,7 +87,7 @@ pub struct Part {
 }
 
 /// A kernel whose name matches `pattern` (`*` stands for any run of characters) takes `duration_ns`, and `per_block_ns`
-/// for each block of its grid.
+/// for each block of its grid. Parameters are told by their number, from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelRule {
     /// Matched against the kernel's symbol and against its plain name.
@@ -94,6 +96,10 @@ pub struct KernelRule {
     pub duration_ns: u64,
     /// Nanoseconds that each block adds.
     pub per_block_ns: u64,
+    /// The parameter that `duration_ns` is multiplied by.
+    pub argument: Option<u8>,
+    /// The parameter that points to the log in which the kernel writes down when it ran.
+    pub stamps: Option<u8>,
 }
 
 /// What goes wrong, when a call is made whose name matches.
@@ -176,7 +182,7 @@ impl std::str::FromStr for KernelRule {
         if pattern.is_empty() || pattern.len() >= MAX_PATTERN {
             return Err(wrong());
         }
-        Ok(KernelRule { pattern: pattern.into(), duration_ns, per_block_ns: 0 })
+        Ok(KernelRule { pattern: pattern.into(), duration_ns, per_block_ns: 0, argument: None, stamps: None })
     }
 }
 

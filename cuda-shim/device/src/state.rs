@@ -301,6 +301,9 @@ fn write_machine(header: &Header, machine: &Machine) {
         layout::write_text(&cells.pattern, &rule.pattern);
         cells.duration_ns.set(rule.duration_ns);
         cells.per_block_ns.set(rule.per_block_ns);
+        for (cell, parameter) in [(&cells.argument, rule.argument), (&cells.stamps, rule.stamps)] {
+            cell.set(parameter.map_or(0, |number| u64::from(number) + 1));
+        }
     }
     for place in machine.lacks.iter().filter(|place| **place < EXPORTS) {
         let word = &header.lacks[place / 64];
@@ -337,6 +340,10 @@ const KNOWN: u64 = 1 << 32;
 fn read_attributes(cells: &[layout::Word]) -> BTreeMap<i32, i32> {
     let known = cells.iter().map(layout::Word::get).enumerate().filter(|(_, word)| word & KNOWN != 0);
     known.map(|(id, word)| (id as i32, word as u32 as i32)).collect()
+}
+
+fn read_parameter(cell: &layout::Word) -> Option<u8> {
+    cell.get().checked_sub(1).and_then(|number| u8::try_from(number).ok())
 }
 
 fn read_part([of, instance, slices]: [u64; 3]) -> Option<Part> {
@@ -394,6 +401,8 @@ fn read_machine(header: &Header) -> Machine {
                 pattern: layout::read_text(&cells.pattern),
                 duration_ns: cells.duration_ns.get(),
                 per_block_ns: cells.per_block_ns.get(),
+                argument: read_parameter(&cells.argument),
+                stamps: read_parameter(&cells.stamps),
             })
             .collect(),
         faults: header.faults[..(header.fault_count.get() as usize).min(MAX_FAULTS)]
