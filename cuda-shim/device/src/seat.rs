@@ -100,19 +100,39 @@ impl Seat {
     /// The wall time at which seat time `time` was reached; meaningful once it was. What `waits` for the process's turn
     /// is reached when that turn begins, if the process lost it then or next to then.
     pub fn wall_of(&self, time: u64, waits: bool) -> u64 {
-        let latest = if waits { time + NEXT_TO_NS } else { time.saturating_sub(1) };
         let _held = self.state.schedule(self.index);
+        time + self.lag_after(if waits { time + NEXT_TO_NS } else { time.saturating_sub(1) })
+    }
+
+    /// Turns begins and ends of kernels that are over from seat time into wall time. A kernel begins with its process's
+    /// turn, and ends before that is lost.
+    pub fn walls_of(&self, spans: &mut [(u64, u64)]) {
+        let _held = self.state.schedule(self.index);
+        for (begin, end) in spans {
+            let last = *end + self.lag_after(end.saturating_sub(1));
+            *begin += self.lag_after(*begin);
+            *end = last.max(*begin);
+        }
+    }
+
+    /// How much of its time a seat remembers at least, while others have the device in between.
+    pub fn remembers_ns(&self) -> u64 {
+        (STALLS as u64 / 2).saturating_mul(self.state.machine().slice_ns)
+    }
+
+    /// How far the seat lagged behind the clock after all stalls up to seat time `latest`. Under the schedule lock.
+    fn lag_after(&self, latest: u64) -> u64 {
         let count = active(self.device).lanes[self.number].stalls.get();
         let mut lag = None;
         for step in 1..=count.min(STALLS as u64) {
             let stall = &self.cells.stalls[((count - step) as usize) % STALLS];
             if stall.at.get() <= latest {
-                return time + stall.lag.get();
+                return stall.lag.get();
             }
             lag = Some(stall.lag.get());
         }
         // Before the first stall nothing lags; older than the memory of stalls, the oldest known lag is nearest.
-        time + if count > STALLS as u64 { lag.unwrap_or(0) } else { 0 }
+        if count > STALLS as u64 { lag.unwrap_or(0) } else { 0 }
     }
 
     /// Waits until the seat's time reaches `time`.
