@@ -186,6 +186,27 @@ pub fn fill(address: u64, length: u64, pattern: &[u8]) {
     }
 }
 
+/// The word at an address that is aligned to it.
+fn word_at(address: u64) -> &'static AtomicU64 {
+    // SAFETY: the caller checked the word, which stays mapped for as long as the world is locked, and its alignment.
+    unsafe { AtomicU64::from_ptr(pointer(view(address)).cast()) }
+}
+
+/// Reads an aligned word of device memory.
+pub fn word(address: u64) -> u64 {
+    word_at(address).load(Relaxed)
+}
+
+/// Writes one.
+pub fn put_word(address: u64, value: u64) {
+    word_at(address).store(value, Relaxed);
+}
+
+/// Adds one to one, as a kernel's `atomicAdd` does, and answers what it was.
+pub fn count(address: u64) -> u64 {
+    word_at(address).fetch_add(1, Relaxed)
+}
+
 /// Moves bytes; the ranges may overlap.
 pub fn copy(destination: u64, source: u64, length: u64) {
     let from = pointer(view(source)).cast::<u8>().cast_const();

@@ -12,6 +12,7 @@ use crate::abi::CtxCreateParams;
 use crate::capture;
 use crate::dark;
 use crate::ffi::{In, Out, Outcome, export};
+use crate::stamps::Stamps;
 use crate::status::{
     CONTEXT_IS_DESTROYED, INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY,
     Status, UNSUPPORTED_LIMIT,
@@ -165,6 +166,7 @@ impl World {
         {
             seat.leave();
             self.devices[ordinal].queue.fill(0);
+            self.devices[ordinal].stamps = Stamps::default();
         }
         Ok(())
     }

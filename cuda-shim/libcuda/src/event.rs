@@ -177,7 +177,7 @@ export! {
             }
             mark_of(&world, event)?
         };
-        if mark.is_none_or(|mark| mark.is_done()) { Ok(()) } else { Err(NOT_READY) }
+        mark.map_or(Ok(()), |mark| mark.ask())
     }
 
     early fn cuEventSynchronize(event: Handle<Event>) {

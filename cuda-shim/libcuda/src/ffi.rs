@@ -93,6 +93,11 @@ impl<T> Out<T> {
 pub struct In<T>(*const T);
 
 impl<T: Copy> In<T> {
+    /// What lies at an address that a caller passes as a number or within something else.
+    pub fn of(address: u64) -> In<T> {
+        In(std::ptr::with_exposed_provenance(address as usize))
+    }
+
     /// Whether it is null.
     pub fn is_null(self) -> bool {
         self.0.is_null()

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use crate::op::{self, Op};
+use crate::stamps;
 use crate::time::Mark;
 use crate::values::Value;
 
@@ -94,6 +95,8 @@ pub fn enqueue(call: HostCall, due: Mark) -> Arc<HostOp> {
 
 fn serve() {
     loop {
+        // What it waits for may be the count of a log.
+        stamps::settle();
         let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(ready) = waiting.iter().position(|op| op.is_ready()) else {
             let none = waiting.is_empty();
@@ -107,6 +110,7 @@ fn serve() {
         };
         let Some(op) = waiting.remove(ready) else { continue };
         drop(waiting);
+        stamps::settle();
         let data = std::ptr::with_exposed_provenance_mut(op.call.data);
         match op.call.function {
             Function::Plain(function) => function(data),

@@ -47,12 +47,22 @@ pub struct Kernel {
     pub library: Handle<Library>,
     /// The only context in which it can be launched, null for every one.
     pub context: Handle<Context>,
-    /// What a rule or its name says about its duration: for a launch, and for each block of it.
-    fixed: Option<(u64, u64)>,
+    pub duration: Duration,
     /// `CUfunction_attribute` values that were set.
     pub set: HashMap<i32, i32>,
     /// The shape of the launch interface of before CUDA 4: block, shared bytes.
     pub shape: ([u32; 3], u32),
+}
+
+/// How long a kernel takes: what a rule or its name says.
+pub enum Duration {
+    /// Nothing: the model decides.
+    Unknown,
+    Fixed(u64),
+    /// For a launch, and for each block of it.
+    ByBlocks(u64, u64),
+    /// A rule that looks at the kernel's parameters.
+    ByParameters(Box<KernelRule>),
 }
 
 impl Kind for Module {
@@ -69,18 +79,24 @@ impl Kernel {
     /// A kernel by name.
     pub fn new(name: CString, machine: &Machine, module: Handle<Module>, library: Handle<Library>) -> Kernel {
         let symbol = name.to_string_lossy();
-        let fixed = rules_of_environment()
+        let rule = rules_of_environment()
             .iter()
             .chain(&machine.kernels)
-            .find(|rule| matches(&rule.pattern, &symbol) || matches(&rule.pattern, plain_name(&symbol)))
-            .map(|rule| (rule.duration_ns, rule.per_block_ns))
-            .or_else(|| duration_in_name(&symbol).map(|duration| (duration, 0)));
+            .find(|rule| matches(&rule.pattern, &symbol) || matches(&rule.pattern, plain_name(&symbol)));
+        let duration = match rule {
+            Some(rule) if rule.argument.or(rule.stamps).is_some() => {
+                Duration::ByParameters(Box::new(rule.clone()))
+            }
+            Some(KernelRule { duration_ns, per_block_ns: 0, .. }) => Duration::Fixed(*duration_ns),
+            Some(rule) => Duration::ByBlocks(rule.duration_ns, rule.per_block_ns),
+            None => duration_in_name(&symbol).map_or(Duration::Unknown, Duration::Fixed),
+        };
         Kernel {
             name,
             module,
             library,
             context: Handle::NULL,
-            fixed,
+            duration,
             set: HashMap::new(),
             shape: ([1; 3], 0),
         }
@@ -91,21 +107,33 @@ impl Kernel {
     pub fn belongs_in(&self, context: Handle<Context>) -> Outcome {
         if self.context.is_null() || self.context == context { Ok(()) } else { Err(INVALID_HANDLE) }
     }
+}
 
-    /// Nanoseconds of one launch on a device.
-    #[inline]
-    pub fn duration(&self, grid: [u32; 3], block: [u32; 3], spec: &DeviceSpec) -> u64 {
-        let volume = |sizes: [u32; 3]| sizes.into_iter().map(u64::from).fold(1, u64::saturating_mul);
-        match self.fixed {
-            Some((duration, 0)) => return duration,
-            // At most three hours, so that no sum of times runs over.
-            Some((duration, each)) => return duration + volume(grid).saturating_mul(each).min(1 << 43),
-            None => {}
-        }
-        let threads = volume(grid).saturating_mul(volume(block));
-        let load = u64::from(spec.sm_count) * u64::from(spec.threads_per_sm);
-        3000 + 2000 * threads.div_ceil(load.max(1)).min(1 << 40)
-    }
+/// Three hours, so that no sum of times runs over.
+const LONGEST: u64 = 1 << 43;
+
+#[inline]
+fn volume(sizes: [u32; 3]) -> u64 {
+    sizes.into_iter().map(u64::from).fold(1, u64::saturating_mul)
+}
+
+/// What the model gives a launch on a device.
+#[inline]
+pub fn by_load(grid: [u32; 3], block: [u32; 3], spec: &DeviceSpec) -> u64 {
+    let threads = volume(grid).saturating_mul(volume(block));
+    let load = u64::from(spec.sm_count) * u64::from(spec.threads_per_sm);
+    3000 + 2000 * threads.div_ceil(load.max(1)).min(1 << 40)
+}
+
+/// `once`, and `each` for every block.
+#[inline]
+pub fn by_blocks(once: u64, each: u64, grid: [u32; 3]) -> u64 {
+    once + volume(grid).saturating_mul(each).min(LONGEST)
+}
+
+/// `once`, so many times.
+pub fn by_argument(once: u64, times: u64) -> u64 {
+    once.saturating_mul(times).min(LONGEST)
 }
 
 fn rules_of_environment() -> &'static [KernelRule] {

@@ -4,12 +4,12 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use cuda_shim_device::DeviceSpec;
+use cuda_shim_device::{DeviceSpec, KernelRule};
 
 use crate::abi::{LaunchConfig, LaunchParams};
 use crate::capture;
 use crate::ffi::{In, Lane, Outcome, export};
-use crate::kernel::Kernel;
+use crate::kernel::{Duration, Kernel, by_argument, by_blocks, by_load};
 use crate::occupancy::{blocks_per_sm, threads_of};
 use crate::op::{Launch, Op};
 use crate::status::{COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_VALUE};
@@ -34,9 +34,9 @@ pub struct Request {
 const COOPERATIVE: u32 = 2;
 
 impl Request {
-    /// Nanoseconds that it takes on a device that can do it.
+    /// What it comes to on a device that can do it.
     #[inline]
-    pub fn duration(&self, kernel: &Kernel, spec: &DeviceSpec) -> Outcome<u64> {
+    pub fn timing(&self, kernel: &Kernel, spec: &DeviceSpec) -> Outcome<Timing> {
         let Request { grid, block, shared, cooperative, .. } = *self;
         let threads = threads_of(block);
         let in_range = !grid.contains(&0)
@@ -55,16 +55,66 @@ impl Request {
                 return Err(COOPERATIVE_LAUNCH_TOO_LARGE);
             }
         }
-        Ok(kernel.duration(grid, block, spec))
+        let duration = match &kernel.duration {
+            Duration::Fixed(duration) => *duration,
+            Duration::Unknown => by_load(grid, block, spec),
+            Duration::ByBlocks(once, each) => by_blocks(*once, *each, grid),
+            Duration::ByParameters(rule) => return self.read(rule),
+        };
+        Ok(Timing { duration, log: 0 })
     }
+
+    /// The same of a kernel whose rule looks at its parameters, as they are now.
+    #[cold]
+    fn read(&self, rule: &KernelRule) -> Outcome<Timing> {
+        let once = match rule.argument {
+            Some(number) => by_argument(rule.duration_ns, parameter(self.params, self.extra, number)?),
+            None => rule.duration_ns,
+        };
+        let log = rule.stamps.map_or(Ok(0), |number| parameter(self.params, self.extra, number))?;
+        Ok(Timing { duration: by_blocks(once, rule.per_block_ns, self.grid), log })
+    }
+}
+
+/// How long a launch takes, and where it writes down when that was; 0 for nowhere.
+#[derive(Clone, Copy)]
+pub struct Timing {
+    pub duration: u64,
+    pub log: u64,
+}
+
+/// `CU_LAUNCH_PARAM_END`, `CU_LAUNCH_PARAM_BUFFER_POINTER`, `CU_LAUNCH_PARAM_BUFFER_SIZE`.
+const END: u64 = 0;
+const BUFFER: u64 = 1;
+const BUFFER_SIZE: u64 = 2;
+
+/// A parameter of 64 bits of a launch. In a buffer all are taken to be as long.
+fn parameter(params: u64, extra: u64, number: u8) -> Outcome<u64> {
+    if params != 0 {
+        let place = In::<u64>::of(params).at(number.into())?;
+        return In::<u64>::of(place).get();
+    }
+    let (mut buffer, mut size, options) = (0, 0, In::<u64>::of(extra));
+    for at in 0.. {
+        match options.at(2 * at)? {
+            END => break,
+            BUFFER => buffer = options.at(2 * at + 1)?,
+            BUFFER_SIZE => size = In::<u64>::of(options.at(2 * at + 1)?).get()?,
+            _ => return Err(INVALID_VALUE),
+        }
+    }
+    if 8 * (u64::from(number) + 1) > size {
+        return Err(INVALID_VALUE);
+    }
+    In::<u64>::of(buffer).at(number.into())
 }
 
 impl World {
     /// The work that a request comes to on a device.
     pub fn kernel_op(&self, ordinal: usize, request: &Request) -> Outcome<Op> {
-        let duration = request.duration(self.kernels.get(request.kernel)?, &self.devices[ordinal].spec)?;
+        let timing = request.timing(self.kernels.get(request.kernel)?, &self.devices[ordinal].spec)?;
         let Request { kernel, grid, block, shared, params, extra, .. } = *request;
-        Ok(Op::Kernel(Launch { kernel, grid, block, shared, params, extra, duration }))
+        Ok(Op::Kernel(Launch { kernel, grid, block, shared, params, extra, timing }))
     }
 }
 

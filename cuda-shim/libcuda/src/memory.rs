@@ -99,6 +99,7 @@ impl World {
         }
         let heap = &mut self.devices[ordinal].heap;
         let (allocation, physical) = heap.take(spot).ok_or(INVALID_VALUE)?;
+        self.forget_stamps(spot.begin, allocation.size);
         match allocation.purpose {
             Use::Pool(pool) => {
                 let kept = self.pools.get_mut(pool).map(|pool| pool.give(allocation.size, physical));

@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::graph::Graph;
 use crate::hostfn::{Function, HostCall};
 use crate::kernel::Kernel;
+use crate::launch::Timing;
 use crate::table::Handle;
 use crate::world::World;
 
@@ -17,8 +18,7 @@ pub struct Launch {
     pub shared: u32,
     pub params: u64,
     pub extra: u64,
-    /// As [`Kernel::duration`] has it.
-    pub duration: u64,
+    pub timing: Timing,
 }
 
 /// A box of bytes moved from one place to another; addresses are resolved and checked.
@@ -81,6 +81,13 @@ impl Copy {
         self.width.saturating_mul(self.height).saturating_mul(self.depth)
     }
 
+    /// Bytes from the first to the last that are read.
+    pub fn extent(&self) -> u64 {
+        self.from_slice * self.depth.saturating_sub(1)
+            + self.from_pitch * self.height.saturating_sub(1)
+            + self.width
+    }
+
     /// Bytes from the first to the last that are written.
     pub fn reach(&self) -> u64 {
         self.to_slice * self.depth.saturating_sub(1)
@@ -100,7 +107,7 @@ impl Op {
     /// Nanoseconds that it takes once it may begin.
     pub fn duration(&self) -> u64 {
         match self {
-            Op::Kernel(launch) => launch.duration,
+            Op::Kernel(launch) => launch.timing.duration,
             Op::Copy(copy) => LATENCY + copy.bytes() * 1000 / if copy.by_bus { BUS } else { MEMORY },
             Op::Fill(fill) => LATENCY + fill.width * fill.height * 1000 / MEMORY,
             _ => 0,

@@ -20,6 +20,7 @@ use crate::graph::memory::Usage;
 use crate::heap::{Heap, REACH};
 use crate::memory::space::Space;
 use crate::module;
+use crate::stamps::Stamps;
 use crate::status::{INVALID_VALUE, NO_DEVICE, NOT_FOUND, NOT_INITIALIZED, OUT_OF_MEMORY, describe};
 use crate::symbols::get_proc_address;
 use crate::table::Handle;
@@ -161,6 +162,7 @@ fn open_device(state: &'static State, index: usize, base: u64) -> Outcome<Device
         graph_memory: Usage::default(),
         queue: Vec::new(),
         launches: 0,
+        stamps: Stamps::default(),
     })
 }
 

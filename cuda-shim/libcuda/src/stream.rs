@@ -14,9 +14,10 @@ use crate::event::Event;
 use crate::ffi::{Lane, Out, Outcome, export};
 use crate::graph::Node;
 use crate::hostfn::{self, Function, HostCall};
-use crate::launch::Request;
+use crate::launch::{Request, Timing};
 use crate::op::Op;
-use crate::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_READY};
+use crate::stamps;
+use crate::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE};
 use crate::table::{Handle, Kind};
 use crate::thread;
 use crate::time::{Mark, Timeline};
@@ -144,7 +145,7 @@ impl World {
         let seat = device.seat.ok_or(INVALID_CONTEXT)?;
         let kernel = self.kernels.get(request.kernel)?;
         kernel.belongs_in(stream.context)?;
-        let duration = request.duration(kernel, &device.spec)?;
+        let Timing { duration, log } = request.timing(kernel, &device.spec)?;
         let place = device.launches;
         let oldest = device.queue.get_mut(place).ok_or(INVALID_VALUE)?;
         let mut work = seat.work(&mut self.clock);
@@ -152,10 +153,17 @@ impl World {
         if *oldest > now {
             return Ok(Some((seat, *oldest)));
         }
-        let end = work.run(stream.after(context).max(now), duration);
+        let start = stream.after(context).max(now);
+        let end = work.run(start, duration);
         *oldest = end;
         device.launches = if place + 1 == device.queue.len() { 0 } else { place + 1 };
         stream.extend(context, end);
+        if log != 0 {
+            let ordinal = context.device;
+            drop(work);
+            self.note_stamp(ordinal, start, end, log);
+            self.settle_stamps_of(ordinal, now);
+        }
         Ok(None)
     }
 
@@ -284,7 +292,12 @@ pub fn submit(lane: Lane, handle: Handle<Stream>, op: Op) -> Outcome<Option<Mark
         world.call_host(stream, call, None)?;
     }
     let mark = world.stream_mark(stream)?;
+    let meets_stamps = later.is_none() && world.meets_stamps(&op);
     drop(world);
+    if meets_stamps {
+        // Kernels before it are still to write there. Host functions are not waited for: they may wait for the caller.
+        stamps::wait(mark.seat, mark.time);
+    }
     if later.is_none() {
         op.perform();
     }
@@ -383,7 +396,7 @@ export! {
             capture::forbid_wait(&mut world, handle)?;
             world.stream_mark(handle)?
         };
-        if mark.is_done() { Ok(()) } else { Err(NOT_READY) }
+        mark.ask()
     }
 
     lane fn |lane| cuStreamSynchronize / cuStreamSynchronize_ptsz (handle: Handle<Stream>) {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use cuda_shim_device::Seat;
 
+use crate::ffi::Outcome;
 use crate::hostfn::HostOp;
+use crate::stamps;
+use crate::status::NOT_READY;
 
 /// Everything that was enqueued up to some point.
 #[derive(Clone)]
@@ -22,9 +25,21 @@ impl Mark {
         self.hosts.iter().all(|host| host.is_done()) && self.seat.now() >= self.time
     }
 
+    /// Tells a caller whether it is reached.
+    ///
+    /// # Errors
+    /// `NOT_READY` if not.
+    pub fn ask(&self) -> Outcome {
+        if !self.is_done() {
+            return Err(NOT_READY);
+        }
+        stamps::settle();
+        Ok(())
+    }
+
     /// Waits until it is reached.
     pub fn wait(&self) {
-        self.seat.wait(self.time);
+        stamps::wait(self.seat, self.time);
         for host in &self.hosts {
             host.wait();
         }

@@ -19,6 +19,7 @@ use crate::memory::pool::Pool;
 use crate::memory::region::Regions;
 use crate::memory::space::Space;
 use crate::spin::{Guard, Spin};
+use crate::stamps::Stamps;
 use crate::status::{INVALID_CONTEXT, INVALID_DEVICE, NOT_INITIALIZED};
 use crate::stream::Stream;
 use crate::table::{Handle, Table};
@@ -83,6 +84,8 @@ pub struct Device {
     pub queue: Vec<u64>,
     /// The place in the ring of the next launch.
     pub launches: usize,
+    /// What its kernels are still to write down.
+    pub stamps: Stamps,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();

@@ -12,6 +12,7 @@ use crate::ffi::{In, Lane, Out, Outcome, export};
 use crate::graph::{Graph, Kept, Node, owns_memory};
 use crate::hostfn::HostCall;
 use crate::op::Op;
+use crate::stamps;
 use crate::status::{GRAPH_EXEC_UPDATE_FAILURE, INVALID_VALUE, NOT_SUPPORTED};
 use crate::stream::Stream;
 use crate::table::Handle;
@@ -183,9 +184,20 @@ impl World {
         }
         self.change_memory(&ops, again)?;
         let start = self.lay_out_graph(stream, tail, &plan.busy, plan.kernels, plan.length)?;
+        let ordinal = self.contexts.get(self.streams.get(stream)?.context)?.device;
+        for (op, (begin, end)) in ops.iter().zip(&plan.spans) {
+            if let Op::Kernel(launch) = op
+                && launch.timing.log != 0
+            {
+                self.note_stamp(ordinal, start + begin, start + end, launch.timing.log);
+            }
+        }
         let mut calls = Vec::new();
         let has_values = |op: &Op| matches!(op, Op::Host(call) if call.holds_bytes_up());
-        let held_up = self.holds_bytes_up(stream)? || ops.iter().any(has_values);
+        // What moves bytes of a log comes after those who write it.
+        let held_up = self.holds_bytes_up(stream)?
+            || ops.iter().any(has_values)
+            || ops.iter().any(|op| self.meets_stamps(op));
         for (op, (begin, end)) in ops.iter().zip(&plan.spans) {
             match op {
                 Op::Host(call) => calls.push((*call, start + begin)),
@@ -259,6 +271,7 @@ fn launch(lane: Lane, exec: Handle<GraphExec>, stream: Handle<Stream>) -> Outcom
     capture::intercept(&mut world, stream, Op::Empty)?;
     let Launched { ops, calls } = world.run(exec, stream)?;
     drop(world);
+    stamps::settle();
     ops.iter().for_each(Op::perform);
     // A function of the host finds the bytes that were moved before it.
     let mut world = if calls.is_empty() { return Ok(()) } else { crate::world::world()? };
@@ -419,6 +432,7 @@ export! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::Timing;
     use crate::op::Launch;
 
     fn step(duration: u64, after: &[usize]) -> Step {
@@ -429,7 +443,7 @@ mod tests {
             shared: 0,
             params: 0,
             extra: 0,
-            duration,
+            timing: Timing { duration, log: 0 },
         };
         Step { node: Handle::NULL, op: Op::Kernel(launch), after: after.to_vec(), enabled: true }
     }
