@@ -109,6 +109,96 @@ fn an_event_does_not_count_the_wait_for_a_turn_as_the_kernels_behind_it() {
     busy.kill();
 }
 
+/// A machine whose kernels take as long as they are told and write down when they ran, and the folder of its file.
+fn machine_with_stamps() -> (Machine, Scratch) {
+    let scratch = Scratch::new();
+    let file = "
+        [[device]]
+        like = \"H100\"
+        [[kernel]]
+        pattern = \"work_*\"
+        duration = \"1ns\"
+        argument = 0
+        stamps = 1
+    ";
+    let file = scratch.file("stamps.toml", file);
+    (Machine::new(file.to_str().expect("text")), scratch)
+}
+
+/// The program overwrites what it passed as soon as a launch is back.
+#[test]
+fn a_kernel_takes_as_long_as_its_argument_said_when_it_was_launched_and_writes_that_down() {
+    let (machine, _file) = machine_with_stamps();
+    let told = machine.bare().run("stamps", &["steps", "10", "2000000"]).success();
+    assert_eq!((told.value("stamps"), told.value("wrong"), told.value("disorder")), (11, 0, 0), "{told}");
+    assert!(told.value("off_ns") < 1000, "events and stamps differ: {told}");
+    assert_eq!(machine.truth().device("busy_ns"), told.value("sum_ns"), "{told}");
+    // Those that nobody looks at are not forgotten, however many.
+    let told =
+        machine.bare().run_command("sh", &["-c", &format!("echo | {} many 4000 1000", path("stamps"))]);
+    let told = told.success();
+    assert_eq!((told.value("stamps"), told.value("sum_ns"), told.value("disorder")), (4000, 4_000_000, 0));
+}
+
+#[test]
+fn every_launch_of_a_graph_stamps_each_of_its_kernels() {
+    let (machine, _file) = machine_with_stamps();
+    let told = machine.bare().run("stamps", &["graph", "10", "100000"]).success();
+    assert_eq!((told.value("stamps"), told.value("sum_ns"), told.value("disorder")), (30, 3_000_000, 0));
+    let set = ["set_ns", "next_ns", "set_in_graph_ns"].map(|key| told.value(key));
+    assert_eq!(set, [200_000, 100_000, 300_000], "{told}");
+    assert_eq!(told.value("copied_by_graph"), 1, "{told}");
+}
+
+#[test]
+fn every_way_to_launch_reads_the_parameters() {
+    let (machine, _file) = machine_with_stamps();
+    let told = machine.bare().run("stamps", &["ways", "1", "100000"]).success();
+    assert_eq!((told.value("stamps"), told.value("sum_ns")), (7, 700_000), "{told}");
+    let told = machine.bare().run("stamps", &["refusals"]).success();
+    let invalid_value = 1;
+    for key in ["none", "null", "short"] {
+        assert_eq!(told.value(key), invalid_value, "{told}");
+    }
+    assert_eq!((told.value("stamps"), told.value("stamps_too_long")), (0, 0), "{told}");
+}
+
+/// And where a stream copies or clears the log behind the kernel, that comes after the kernel.
+#[test]
+fn a_stamp_is_there_whenever_the_host_may_look() {
+    let (machine, _file) = machine_with_stamps();
+    let told = machine.bare().run("stamps", &["looks", "1", "1000000"]).success();
+    let ways = ["context", "stream", "event", "stream_query", "event_query", "copied", "copied_later"];
+    for way in ways.into_iter().chain(["waited_for", "round"]) {
+        assert_eq!(told.value(way), 1, "{way}: {told}");
+    }
+    assert_eq!(told.value("set"), 0, "{told}");
+}
+
+#[test]
+fn a_kernel_s_stamps_tell_the_turns_that_others_had_meanwhile() {
+    const KERNELS: i64 = 100;
+    const EACH: i64 = 5_000_000;
+    let (machine, _file) = machine_with_stamps();
+    let arguments = ["many", &KERNELS.to_string(), &EACH.to_string()];
+    let mut both = [machine.bare().start("stamps", &arguments), machine.bare().start("stamps", &arguments)];
+    for one in &mut both {
+        one.wait_for("ready");
+    }
+    both.iter_mut().for_each(|one| one.tell("go"));
+    let both = both.map(|one| one.finish().success());
+    for told in &both {
+        assert_eq!((told.value("stamps"), told.value("disorder")), (KERNELS, 0), "{told}");
+        // Half of the device, but for turns that are lost between two kernels.
+        assert!(told.value("sum_ns") > KERNELS * EACH * 3 / 2, "{told}");
+        assert!(told.value("sum_ns") <= KERNELS * EACH * 2, "{told}");
+    }
+    let first = both.iter().map(|told| told.value("first_ns")).min().expect("two");
+    let last = both.iter().map(|told| told.value("last_ns")).max().expect("two");
+    assert!(last - first >= 2 * KERNELS * EACH, "more than the device had time for: {both:?}");
+    assert!(last - first < 3 * KERNELS * EACH, "the device stood still: {both:?}");
+}
+
 /// Calls every function of the header with bad arguments, in a folder where it may write.
 fn call_badly(setting: &gpuquota_promises::Setting<'_>, seed: &str) {
     let scratch = Scratch::new();
