@@ -66,7 +66,7 @@ static void start(void)
     step("first_synchronize_ns", cuCtxSynchronize());
     step("second_launch_ns", cuLaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, NULL, NULL, NULL));
     step("second_synchronize_ns", cuCtxSynchronize());
-    step("other_function_ns", cuModuleGetFunction(&kernel, module, "spin_10us"));
+    step("other_function_ns", cuModuleGetFunction(&kernel, module, "timed_10us"));
     step("other_first_launch_ns", launch_stamped(kernel, 0, 0, NULL));
     must(cuCtxSynchronize());
 }
@@ -89,7 +89,7 @@ static void calls(void)
 
     ready();
     nothing = function_of(module, "nothing");
-    spin = function_of(module, "spin_20us");
+    spin = function_of(module, "timed_20us");
     must(cuEventCreate(&event, CU_EVENT_DEFAULT));
     must(cuEventCreate(&earlier, CU_EVENT_DEFAULT));
     for (int i = 0; i < 200; i++)
@@ -98,7 +98,7 @@ static void calls(void)
     /* Fewer in flight than a queue holds. */
     measure("launch_queued", ROUNDS, if (round_ % 200 == 0) idle, launch_nothing(nothing), nothing_before);
     measure("launch_and_wait", ROUNDS, nothing_before, launch_nothing(nothing) || cuStreamSynchronize(stream), nothing_before);
-    measure("spin_20us_and_wait", ROUNDS, nothing_before,
+    measure("timed_20us_and_wait", ROUNDS, nothing_before,
             launch_stamped(spin, 20000, 0, stream) || cuStreamSynchronize(stream), nothing_before);
     measure("event_record", ROUNDS, if (round_ % 200 == 0) idle, cuEventRecord(event, stream), nothing_before);
     must(cuEventRecord(earlier, stream) || cuEventRecord(event, stream));
@@ -118,82 +118,141 @@ static void calls(void)
     measure("clock_gettime", ROUNDS, nothing_before, 0, nothing_before);
 }
 
-/* How much longer the interval between two events round a kernel is than the kernel: alone on an idle stream, and where
- * launches are queued; and how far kernels lie apart that are queued, without and with events between them. */
+enum { QUEUED = 100 };
+
+static CUevent before[QUEUED], behind[QUEUED];
+static struct entry entries[2 * QUEUED];
+static CUdeviceptr stamps;
+static CUfunction head;
+
+static long long interval(int i)
+{
+    float ms;
+    must(cuEventElapsedTime(&ms, before[i], behind[i]));
+    return (long long)(ms * 1e6);
+}
+
+static void say_of(const char *what, const char *kernel, long count)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s_%s", what, kernel);
+    say_both(key, count);
+}
+
+/* Work that keeps the stream busy while what is measured is launched behind it. */
+static void queue(void)
+{
+    clear_log(stamps);
+    must(launch_stamped(head, 5000000, 0, stream));
+}
+
+static long long ran(int first, int count)
+{
+    long long sum = 0;
+    for (int i = first; i < first + count; i++)
+        sum += (long long)(entries[i].end - entries[i].begin);
+    return sum;
+}
+
+/* By how much the interval between two events is longer than the kernels that lie between them: one on an idle stream, less
+ * the time that the host's launch took as well, and launches that are queued, one and two between the events. And how far
+ * kernels lie apart that are queued. */
+static void round_kernels_of(const char *name, unsigned long long ns)
+{
+    CUfunction kernel = function_of(module, name);
+    static long long call[QUEUED];
+
+    must(launch_stamped(kernel, ns, 0, stream));
+    idle;
+    clear_log(stamps);
+    for (int i = 0; i < QUEUED; i++) {
+        must(cuEventRecord(before[i], stream));
+        call[i] = nanoseconds();
+        must(launch_stamped(kernel, ns, stamps, stream));
+        call[i] = nanoseconds() - call[i];
+        must(cuEventRecord(behind[i], stream));
+        idle;
+    }
+    read_entries(stamps, entries, QUEUED);
+    for (int i = 0; i < QUEUED; i++)
+        samples[i] = interval(i) - ran(i, 1);
+    say_of("alone", name, QUEUED);
+    for (int i = 0; i < QUEUED; i++)
+        samples[i] = interval(i) - ran(i, 1) - call[i];
+    say_of("alone_less_call", name, QUEUED);
+
+    for (int between = 1; between <= 2; between++) {
+        int count = QUEUED / between;
+        queue();
+        for (int i = 0; i < count; i++) {
+            must(cuEventRecord(before[i], stream));
+            for (int j = 0; j < between; j++)
+                must(launch_stamped(kernel, ns, stamps, stream));
+            must(cuEventRecord(behind[i], stream));
+        }
+        idle;
+        read_entries(stamps, entries, QUEUED);
+        for (int i = 0; i < count; i++)
+            samples[i] = interval(i) - ran(between * i, between);
+        say_of(between == 1 ? "queued" : "queued_two", name, count);
+        for (int i = 1; i < count; i++)
+            samples[i - 1] = (long long)(entries[between * i].begin - entries[between * i - 1].end);
+        say_of(between == 1 ? "gap_with_events" : "gap_between_twos", name, count - 1);
+    }
+
+    queue();
+    for (int i = 0; i < QUEUED; i++)
+        must(launch_stamped(kernel, ns, stamps, stream));
+    idle;
+    read_entries(stamps, entries, QUEUED);
+    for (int i = 1; i < QUEUED; i++)
+        samples[i - 1] = (long long)(entries[i].begin - entries[i - 1].end);
+    say_of("gap", name, QUEUED - 1);
+}
+
+/* The interval round what takes next to no time. */
+static void round_little(const char *name, CUresult (*between)(void), int queued)
+{
+    if (queued)
+        queue();
+    for (int i = 0; i < QUEUED; i++) {
+        must(cuEventRecord(before[i], stream) || between() || cuEventRecord(behind[i], stream));
+        if (!queued)
+            idle;
+    }
+    idle;
+    for (int i = 0; i < QUEUED; i++)
+        samples[i] = interval(i);
+    say_of(queued ? "queued" : "alone", name, QUEUED);
+}
+
+static CUfunction empty;
+static CUdeviceptr word;
+
+static CUresult no_work(void) { return CUDA_SUCCESS; }
+static CUresult empty_kernel(void) { return launch_nothing(empty); }
+static CUresult small_set(void) { return cuMemsetD32Async(word, 0, 1, stream); }
+
 static void events(void)
 {
-    static const struct { const char *name; unsigned long long ns; } lengths[] = {
-        { "spin_5us", 5000 }, { "spin_20us", 20000 }, { "spin_100us", 100000 }, { "spin_1ms", 1000000 },
-    };
-    enum { QUEUED = 100 };
-    CUevent event[2 * QUEUED];
-    static struct entry entries[2 * QUEUED];
-    CUdeviceptr log;
-    CUfunction kernel, head;
-    char key[64];
-    float ms;
-
     ready();
-    log = log_of(4 * QUEUED);
-    head = function_of(module, "spin_5ms");
-    for (int i = 0; i < 2 * QUEUED; i++)
-        must(cuEventCreate(&event[i], CU_EVENT_DEFAULT));
-    must(launch_stamped(head, 5000000, 0, stream));
-    for (size_t length = 0; length < sizeof lengths / sizeof *lengths; length++) {
-        unsigned long long ns = lengths[length].ns;
-        kernel = function_of(module, lengths[length].name);
-        must(launch_stamped(kernel, ns, 0, stream));
-        idle;
-        clear_log(log);
-        for (int i = 0; i < QUEUED; i++) {
-            must(cuEventRecord(event[0], stream) || launch_stamped(kernel, ns, log, stream)
-                 || cuEventRecord(event[1], stream) || cuStreamSynchronize(stream)
-                 || cuEventElapsedTime(&ms, event[0], event[1]));
-            samples[i] = (long long)(ms * 1e6);
-        }
-        read_entries(log, entries, QUEUED);
-        for (int i = 0; i < QUEUED; i++)
-            samples[i] -= (long long)(entries[i].end - entries[i].begin);
-        snprintf(key, sizeof key, "alone_%s", lengths[length].name);
-        say_both(key, QUEUED);
-
-        clear_log(log);
-        must(launch_stamped(head, 5000000, 0, stream));
-        for (int i = 0; i < QUEUED; i++)
-            must(cuEventRecord(event[2 * i], stream) || launch_stamped(kernel, ns, log, stream)
-                 || cuEventRecord(event[2 * i + 1], stream));
-        idle;
-        read_entries(log, entries, QUEUED);
-        for (int i = 0; i < QUEUED; i++) {
-            must(cuEventElapsedTime(&ms, event[2 * i], event[2 * i + 1]));
-            samples[i] = (long long)(ms * 1e6) - (long long)(entries[i].end - entries[i].begin);
-        }
-        snprintf(key, sizeof key, "queued_%s", lengths[length].name);
-        say_both(key, QUEUED);
-        for (int i = 1; i < QUEUED; i++)
-            samples[i - 1] = (long long)(entries[i].begin - entries[i - 1].end);
-        snprintf(key, sizeof key, "gap_with_events_%s", lengths[length].name);
-        say_both(key, QUEUED - 1);
-
-        clear_log(log);
-        must(launch_stamped(head, 5000000, 0, stream));
-        for (int i = 0; i < QUEUED; i++)
-            must(launch_stamped(kernel, ns, log, stream));
-        idle;
-        read_entries(log, entries, QUEUED);
-        for (int i = 1; i < QUEUED; i++)
-            samples[i - 1] = (long long)(entries[i].begin - entries[i - 1].end);
-        snprintf(key, sizeof key, "gap_%s", lengths[length].name);
-        say_both(key, QUEUED - 1);
-    }
-    /* An event on an idle stream: how long after the call it lies, by the next event's interval. */
+    stamps = log_of(2 * QUEUED);
+    head = function_of(module, "timed_5ms");
+    empty = function_of(module, "nothing");
+    must(cuMemAlloc(&word, 4));
+    for (int i = 0; i < QUEUED; i++)
+        must(cuEventCreate(&before[i], CU_EVENT_DEFAULT) || cuEventCreate(&behind[i], CU_EVENT_DEFAULT));
+    must(launch_stamped(head, 5000000, 0, stream) || empty_kernel() || small_set());
     idle;
-    for (int i = 0; i < QUEUED; i++) {
-        must(cuEventRecord(event[0], stream) || cuEventRecord(event[1], stream) || cuStreamSynchronize(stream)
-             || cuEventElapsedTime(&ms, event[0], event[1]));
-        samples[i] = (long long)(ms * 1e6);
+    round_kernels_of("timed_5us", 5000);
+    round_kernels_of("timed_20us", 20000);
+    round_kernels_of("timed_100us", 100000);
+    round_kernels_of("timed_1ms", 1000000);
+    for (int queued = 0; queued < 2; queued++) {
+        round_little("no_work", no_work, queued);
+        round_little("empty_kernel", empty_kernel, queued);
+        round_little("small_set", small_set, queued);
     }
-    say_both("two_events", QUEUED);
 }
 
 /* How many kernels of as many streams run at once, which is how many hardware queues there are for them. */
@@ -207,7 +266,7 @@ static void streams(void)
     int most = 0;
 
     ready();
-    kernel = function_of(module, "spin_20ms");
+    kernel = function_of(module, "timed_20ms");
     log = log_of(STREAMS);
     for (int i = 0; i < STREAMS; i++) {
         must(cuStreamCreate(&all[i], CU_STREAM_NON_BLOCKING));

@@ -48,7 +48,7 @@ static __device__ void work(unsigned long long rounds, stamps *to)
 
 // One kernel for each length, because a library that predicts how long a kernel takes does it by the kernel.
 #define kernels(suffix)                                                                                   \
-    extern "C" __global__ void spin_##suffix(unsigned long long ns, stamps *to) { spin(ns, to); }            \
+    extern "C" __global__ void timed_##suffix(unsigned long long ns, stamps *to) { spin(ns, to); }            \
     extern "C" __global__ void work_##suffix(unsigned long long rounds, stamps *to) { work(rounds, to); }
 
 kernels(5us) kernels(10us) kernels(20us) kernels(50us) kernels(100us) kernels(200us) kernels(500us)

@@ -20,7 +20,7 @@ def cell_line(length, way, seconds, log):
     name, ns, ahead = length
     call = "async" if way == "sync" else way
     ahead = {"sync": 1, "graph10": max(ahead // 10, 1)}.get(way, ahead)
-    return f"cell spin_{name} {ns} {call} {ahead} 0 {seconds} {log}"
+    return f"cell timed_{name} {ns} {call} {ahead} 0 {seconds} {log}"
 
 
 def run(stage):
