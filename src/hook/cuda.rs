@@ -94,6 +94,8 @@ calls! { super::LIBCUDA, sys;
     cuGraphChildGraphNodeGetGraph: fn(sys::CUgraphNode, *mut sys::CUgraph) -> CUresult;
     cuStreamIsCapturing: fn(CUstream, *mut sys::CUstreamCaptureStatus) -> CUresult;
     cuStreamIsCapturing_ptsz: fn(CUstream, *mut sys::CUstreamCaptureStatus) -> CUresult;
+    cuStreamQuery: fn(CUstream) -> CUresult;
+    cuStreamQuery_ptsz: fn(CUstream) -> CUresult;
     cuThreadExchangeStreamCaptureMode: fn(*mut sys::CUstreamCaptureMode) -> CUresult;
     cuStreamGetCtx: fn(CUstream, *mut CUcontext) -> CUresult;
     cuCtxPushCurrent_v2: fn(CUcontext) -> CUresult;
@@ -220,6 +222,14 @@ pub fn is_capturing(stream: CUstream, per_thread: bool) -> bool {
     // SAFETY: writes an integer to a local.
     let answer = unsafe { ask(stream, &mut status) };
     answer != CUDA_SUCCESS || status != sys::CU_STREAM_CAPTURE_STATUS_NONE
+}
+
+/// Whether all that a stream was given is over; not if the driver does not tell.
+pub fn is_idle(stream: CUstream, per_thread: bool) -> bool {
+    let ask = if per_thread { cuStreamQuery_ptsz::REAL.get() } else { None };
+    let ask = ask.or_else(|| cuStreamQuery::REAL.get());
+    // SAFETY: a stream that the caller is about to use.
+    ask.is_some_and(|ask| unsafe { ask(stream) } == CUDA_SUCCESS)
 }
 
 /// While held, calls of this thread may touch events although another thread's capture forbids that by default.

@@ -2,6 +2,9 @@
 //!
 //! A driver tells the time between two events, not when one was. So each context has an anchor: an event in a stream
 //! of our own, recorded while nothing else is in it, between two looks at the clock.
+//!
+//! Two events with nothing between them lie apart all the same: more than a microsecond on real devices. So each anchor is
+//! two events, and the least that these ever were apart is taken off every interval.
 
 use crate::hook::cuda::{self, CUevent, CUstream, Relaxed};
 use core::ptr::null_mut;
@@ -52,26 +55,48 @@ impl Pair {
     }
 
     /// What comes now is measured.
-    pub fn start(self, stream: CUstream, per_thread: bool) -> bool {
+    pub fn start(self, stream: CUstream, per_thread: bool) -> Option<Begun> {
         let _relaxed = Relaxed::enter();
-        cuda::record(self.start, stream, per_thread)
+        let idle = cuda::is_idle(stream, per_thread);
+        let recorded = cuda::record(self.start, stream, per_thread);
+        recorded.then(|| Begun { idle_at_ns: idle.then(sys::monotonic_ns) })
     }
 
-    /// That was it.
-    pub fn end(self, stream: CUstream, per_thread: bool) -> bool {
+    /// That was it. Answers how much of the time between the two events the host took to launch: an event on an idle stream
+    /// is over at once, and what the call then takes is within the interval although nothing runs.
+    pub fn end(self, stream: CUstream, per_thread: bool, begun: Begun) -> Option<u64> {
+        let passed_ns = begun.idle_at_ns.map(|since_ns| sys::monotonic_ns().saturating_sub(since_ns));
         let _relaxed = Relaxed::enter();
-        cuda::record(self.end, stream, per_thread)
+        // If nothing runs any more, the call may have waited for it: then the time was not the host's.
+        let host_ns = passed_ns.filter(|_| !cuda::is_idle(stream, per_thread)).unwrap_or(0);
+        cuda::record(self.end, stream, per_thread).then_some(host_ns)
     }
 }
+
+/// A measured launch whose first event is recorded.
+#[derive(Clone, Copy)]
+pub struct Begun {
+    /// The time, if nothing was in the stream before it.
+    idle_at_ns: Option<u64>,
+}
+
+/// More than two events with nothing between them lie apart: what is above is the host's.
+const MOST_BETWEEN_NS: u64 = 2_000;
 
 /// An event whose time on CLOCK_MONOTONIC is known.
 #[derive(Clone, Copy)]
 struct Anchor {
     context: u64,
     stream: CUstream,
+    /// Recorded before `event`, with nothing between them.
+    first: CUevent,
     event: CUevent,
     /// 0 while it is not known.
     at_ns: u64,
+    /// When that was last tried.
+    tried_at_ns: u64,
+    /// The least that both events ever were apart, plus one; 0 while that is not known.
+    between_ns: u64,
 }
 
 /// The anchors of this process. All-zero bytes: none.
@@ -83,7 +108,10 @@ impl Anchors {
     pub fn look(&mut self, pair: Pair, context: u64, whole: bool, is_current: bool) -> Seen {
         if cuda::is_over(pair.end) {
             let since_ns = if whole { self.when(pair.start, context, is_current) } else { None };
-            return Seen::Over { since_ns, elapsed_ns: cuda::elapsed_ns(pair.start, pair.end) };
+            let between_ns = self.between_ns(context, is_current);
+            let elapsed_ns = cuda::elapsed_ns(pair.start, pair.end);
+            let elapsed_ns = elapsed_ns.map(|elapsed_ns| elapsed_ns.saturating_sub(between_ns));
+            return Seen::Over { since_ns, elapsed_ns };
         }
         if whole
             && cuda::is_over(pair.start)
@@ -96,17 +124,7 @@ impl Anchors {
 
     /// When an event was that is over.
     fn when(&mut self, event: CUevent, context: u64, is_current: bool) -> Option<u64> {
-        let anchor = self.0.iter_mut().find(|anchor| anchor.context == context);
-        let anchor = match anchor {
-            Some(anchor) => anchor,
-            None if is_current => {
-                let free = self.0.iter_mut().find(|anchor| anchor.context == 0)?;
-                let (stream, event) = (cuda::create_stream()?, cuda::create_event()?);
-                *free = Anchor { context, stream, event, at_ns: 0 };
-                free
-            }
-            None => return None,
-        };
+        let anchor = self.anchor(context, is_current)?;
         let now = sys::monotonic_ns();
         if is_current && now.saturating_sub(anchor.at_ns) > AGE_NS {
             anchor.drop();
@@ -115,6 +133,31 @@ impl Anchors {
             return None;
         }
         Some(anchor.at_ns.saturating_add_signed(cuda::between_ns(anchor.event, event)?))
+    }
+
+    /// How far two events of a context lie apart between which nothing is; 0 while that is not known.
+    fn between_ns(&mut self, context: u64, is_current: bool) -> u64 {
+        let Some(anchor) = self.anchor(context, is_current) else { return 0 };
+        let untried = |now: u64| now.saturating_sub(anchor.tried_at_ns) > AGE_NS;
+        if anchor.between_ns == 0 && is_current && untried(sys::monotonic_coarse_ns()) {
+            anchor.drop();
+        }
+        anchor.between_ns.saturating_sub(1)
+    }
+
+    /// The anchor of a context, made if it can be.
+    fn anchor(&mut self, context: u64, is_current: bool) -> Option<&mut Anchor> {
+        let known = self.0.iter().position(|anchor| anchor.context == context);
+        if known.is_none() && !is_current {
+            return None;
+        }
+        let place = known.or_else(|| self.0.iter().position(|anchor| anchor.context == 0))?;
+        let anchor = self.0.get_mut(place)?;
+        if known.is_none() {
+            let (stream, first, event) = (cuda::create_stream()?, cuda::create_event()?, cuda::create_event()?);
+            *anchor = Anchor { context, stream, first, event, at_ns: 0, tried_at_ns: 0, between_ns: 0 };
+        }
+        Some(anchor)
     }
 
     /// A context is about to go.
@@ -130,8 +173,10 @@ impl Anchor {
     /// Records it anew; its time stays unknown if the clock cannot be read well enough.
     fn drop(&mut self) {
         self.at_ns = 0;
+        let told = cuda::record(self.first, self.stream, false);
         let before = sys::monotonic_ns();
-        if !cuda::record(self.event, self.stream, false) {
+        self.tried_at_ns = before;
+        if !told || !cuda::record(self.event, self.stream, false) {
             return;
         }
         loop {
@@ -142,8 +187,11 @@ impl Anchor {
             }
             if over {
                 self.at_ns = before.saturating_add(error / 2);
-                return;
+                break;
             }
         }
+        let between_ns = cuda::elapsed_ns(self.first, self.event).unwrap_or(0).min(MOST_BETWEEN_NS);
+        let least = if self.between_ns == 0 { u64::MAX } else { self.between_ns };
+        self.between_ns = between_ns.saturating_add(1).min(least);
     }
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{Machine, Program, twice};
+use gpuquota_promises::{Machine, Program, Scratch, twice};
 
 /// How busy programs keep a device, in percent, over some seconds after one of settling in.
 fn percent(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> f64 {
@@ -98,6 +98,34 @@ fn without_a_quota_the_device_is_busy_throughout() {
     let programs = vec![machine.bare().start("launch_loop", &["busy_5ms", "6"])];
     let seen = percent(&machine, 0, programs, 4);
     assert!(seen > 80.0, "{seen:.1}%: the program does not keep the device busy by itself");
+}
+
+/// An H100 on which launches take the host this long.
+fn slow_to_launch(fault: &str) -> Machine {
+    let scratch = Scratch::new();
+    let text = format!("[[device]]\nlike = \"H100\"\n[[fault]]\ncall = \"cuLaunchKernel\"\n{fault}\n");
+    Machine::new(scratch.file("slow.toml", text).to_str().expect("text"))
+}
+
+#[test]
+fn time_that_the_host_takes_to_launch_is_not_charged() {
+    let attempt = || {
+        let machine = slow_to_launch("delay = \"60us\"");
+        let arguments = ["busy_200us", "6", "plain", "1"];
+        let seen = percent(&machine, 0, vec![machine.quota().cores(30).start("launch_loop", &arguments)], 4);
+        (seen, (seen - 30.0).abs() <= 1.5)
+    };
+    twice(attempt).expect("30 percent of the device's time");
+}
+
+#[test]
+fn code_that_is_loaded_at_the_first_launch_is_not_charged() {
+    let machine = slow_to_launch("nth = 1\ndelay = \"400ms\"");
+    let quota = machine.quota().cores(50);
+    quota.run("launch_loop", &["busy_5ms", "1", "plain", "1"]).success();
+    let charged = quota.inspect()["devices"][0]["gpu_time_ns"].as_i64().expect("a number");
+    let used = machine.truth().device("busy_ns");
+    assert!((charged - used).abs() < 60_000_000, "charged {charged} ns, used {used}");
 }
 
 /// In each mode, with launches of this and another thread beside it that wait and are measured.

@@ -1635,6 +1635,12 @@ unsafe extern "C" {
     ) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuStreamQuery(hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuStreamQuery_ptsz(hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuStreamIsCapturing(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus) -> CUresult;
 }
 unsafe extern "C" {
