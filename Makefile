@@ -12,6 +12,7 @@ export CARGO_TARGET_DIR := $(OUT)
 export GPUQUOTA_ARTIFACTS := $(OUT)/release
 export GPUQUOTA_PROGRAMS := $(PROGRAMS)
 export GPUQUOTA_DIST := $(CURDIR)/dist
+export GPUQUOTA_KIT := $(CURDIR)/dist/gpu-kit
 
 .PHONY: help
 help: ## what can be made
@@ -22,7 +23,7 @@ demo: prerequisites artifacts programs ## a real CUDA program under a quota, her
 	@$(CARGO) run --quiet -p gpuquota-promises --bin demo
 
 .PHONY: test
-test: prerequisites lint artifacts programs ## every promise, on the simulated GPU
+test: prerequisites lint artifacts programs gpu-kit ## every promise, on the simulated GPU
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: test-heavy
@@ -53,7 +54,11 @@ release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and la
 
 .PHONY: gpu-kit
 gpu-kit: prerequisites programs ## dist/gpu-kit: all that a machine with a card needs to try the library (gpu-kit/README.md)
-	scripts/gpu-kit $(ARCH)-unknown-linux-gnu.$(GLIBC) $(PROGRAMS) dist/gpu-kit
+	@scripts/gpu-kit $(ARCH)-unknown-linux-gnu.$(GLIBC) $(PROGRAMS) dist/gpu-kit
+
+.PHONY: gpu-kit-try
+gpu-kit-try: artifacts gpu-kit ## the kit on the simulated card: every stage runs, and each finds what is broken
+	$(CARGO) test -p gpuquota-promises --test gpu_kit
 
 .PHONY: models
 models: ## every interleaving of the ledger's and the share's small models, by loom

@@ -89,7 +89,3 @@ def main():
         done.append(stage)
         print(stage.table(), flush=True)
     return report.finish(out, done, clock)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
