@@ -247,11 +247,11 @@ impl Meter {
         let answer = call();
         if !answer.is_success() {
             asked.cancel(now, desk.traffic, &desk.books);
-        } else if let Some(host_ns) = began.and_then(|at| pair.end(launch.stream, launch.per_thread, at)) {
+        } else if let Some(submission) = began.and_then(|at| pair.end(launch.stream, launch.per_thread, at)) {
             // The clock's last bits, spread: which launch is measured next has nothing to do with what it is.
             let random = now.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
             let mut flight = asked.flight(pair, place.context, now, random, desk.traffic, &desk.books);
-            flight.host_ns = host_ns;
+            flight.submission = submission;
             if self.patiently(|flights| flights.enter(flight, desk.traffic)) != Some(true) {
                 // Nobody will hear of it again.
                 flight.lose(desk.traffic, &desk.books);

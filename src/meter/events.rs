@@ -8,7 +8,7 @@
 
 use crate::hook::cuda::{self, CUevent, CUstream, Relaxed};
 use core::ptr::null_mut;
-use gpuquota_quota::share::Seen;
+use gpuquota_quota::share::{Seen, Submission};
 use gpuquota_region::sys;
 
 /// Contexts with an anchor.
@@ -62,14 +62,14 @@ impl Pair {
         recorded.then(|| Begun { idle_at_ns: idle.then(sys::monotonic_ns) })
     }
 
-    /// That was it. Answers how much of the time between the two events the host took to launch: an event on an idle stream
-    /// is over at once, and what the call then takes is within the interval although nothing runs.
-    pub fn end(self, stream: CUstream, per_thread: bool, begun: Begun) -> Option<u64> {
+    /// That was it. Answers how the launch came to the device.
+    pub fn end(self, stream: CUstream, per_thread: bool, begun: Begun) -> Option<Submission> {
         let passed_ns = begun.idle_at_ns.map(|since_ns| sys::monotonic_ns().saturating_sub(since_ns));
         let _relaxed = Relaxed::enter();
         // If nothing runs any more, the call may have waited for it: then the time was not the host's.
         let host_ns = passed_ns.filter(|_| !cuda::is_idle(stream, per_thread)).unwrap_or(0);
-        cuda::record(self.end, stream, per_thread).then_some(host_ns)
+        let submission = Submission { host_ns, queued: passed_ns.is_none() };
+        cuda::record(self.end, stream, per_thread).then_some(submission)
     }
 }
 
@@ -154,7 +154,8 @@ impl Anchors {
         let place = known.or_else(|| self.0.iter().position(|anchor| anchor.context == 0))?;
         let anchor = self.0.get_mut(place)?;
         if known.is_none() {
-            let (stream, first, event) = (cuda::create_stream()?, cuda::create_event()?, cuda::create_event()?);
+            let (stream, first, event) =
+                (cuda::create_stream()?, cuda::create_event()?, cuda::create_event()?);
             *anchor = Anchor { context, stream, first, event, at_ns: 0, tried_at_ns: 0, between_ns: 0 };
         }
         Some(anchor)

@@ -66,7 +66,8 @@ impl Run {
     }
 
     fn rows<'r>(&'r self, stage: &'r str, kind: &'r str) -> impl Iterator<Item = &'r Value> {
-        let rows = self.stages().filter(move |one| one["name"] == stage).flat_map(|one| one["rows"].as_array());
+        let rows =
+            self.stages().filter(move |one| one["name"] == stage).flat_map(|one| one["rows"].as_array());
         rows.flatten().filter(move |row| row["row"] == kind)
     }
 
@@ -150,7 +151,8 @@ fn a_program_that_fails_breaks_its_stages_and_no_other() {
 fn other_bits_under_the_library_are_found() {
     let scratch = Scratch::new();
     let copied = copy(&scratch);
-    let client = "import os\nprint('total=8589934592')\nprint('hash=' + os.environ.get('LD_PRELOAD', 'none'))\n";
+    let client =
+        "import os\nprint('total=8589934592')\nprint('hash=' + os.environ.get('LD_PRELOAD', 'none'))\n";
     fs::write(copied.join("clients/cupy_outputs.py"), client).expect("writable");
     let run = run(&copied, &["--budget", "30", "clients"], &[]);
     assert_eq!(run.missed("clients"), ["CuPy: the same bits"], "{}", run.text);
@@ -162,7 +164,10 @@ fn an_mps_daemon_is_used_where_there_is_one_and_ended() {
     let scratch = Scratch::new();
     let log = scratch.path().join("log");
     for (status, ran) in [(0, true), (3, false)] {
-        let text = format!("#!/bin/sh\necho $CUDA_MPS_PIPE_DIRECTORY \"$@\" $(cat) >>{}\nexit {status}\n", log.display());
+        let text = format!(
+            "#!/bin/sh\necho $CUDA_MPS_PIPE_DIRECTORY \"$@\" $(cat) >>{}\nexit {status}\n",
+            log.display()
+        );
         let control = scratch.file("nvidia-cuda-mps-control", text);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&control, mode).expect("own file");
@@ -201,5 +206,9 @@ fn a_stage_without_enough_time_is_skipped_and_says_so() {
     let run = run(&kit(), &["--budget", "5", "neighbours"], &[]);
     assert_eq!(run.code, Some(0), "{}", run.text);
     assert_eq!(run.results()["neighbours"], "skipped", "{}", run.text);
-    assert!(run.rows("neighbours", "skip").any(|row| word(row, "why").contains("needs 12 s")), "{}", run.text);
+    assert!(
+        run.rows("neighbours", "skip").any(|row| word(row, "why").contains("needs 12 s")),
+        "{}",
+        run.text
+    );
 }

@@ -9,6 +9,7 @@
 use super::clock::Correction;
 use super::landing::{Books, Landed};
 use super::predict::{Predictor, Spoken};
+use super::submission::{Queueing, Submission};
 use super::traffic::{Covered, Traffic};
 
 /// Measured launches that one process may have in flight.
@@ -19,12 +20,6 @@ const LOOK_NS: (u64, u64) = (100_000, 1_000_000);
 
 /// A launch this much later than twice its prediction is overdue.
 const OVERDUE_NS: u64 = 1_000_000;
-
-/// A launch call that takes longer than this was held up.
-const LONG_CALL_NS: u64 = 50_000;
-
-/// However little a kernel does, it has the device for about so long.
-const LEAST_NS: u64 = 500;
 
 /// A measured launch, or a place for one.
 #[derive(Clone, Copy, Default)]
@@ -52,8 +47,8 @@ pub struct Flight<H> {
     pub(super) early_ns: u64,
     /// Launches of its key that it speaks for.
     pub spoken: Spoken,
-    /// How much of the time between its events the host took to launch it, at the beginning and at most.
-    pub host_ns: u64,
+    /// How it came to the device.
+    pub submission: Submission,
     /// When the container's turn ends in which it was launched; u64::MAX where it has the device alone.
     pub turn_until_ns: u64,
     /// How far virtual time had been behind till then.
@@ -105,11 +100,12 @@ pub struct Flights<H> {
     /// The first and the last of those that fly, in the order of their launch: place + 1, or 0.
     first: u8,
     last: u8,
+    queueing: Queueing,
 }
 
 impl<H: Copy + Default> Default for Flights<H> {
     fn default() -> Self {
-        Self { places: [Flight::default(); FLIGHTS], first: 0, last: 0 }
+        Self { places: [Flight::default(); FLIGHTS], first: 0, last: 0, queueing: Queueing::default() }
     }
 }
 
@@ -223,11 +219,11 @@ impl<H: Copy> Flights<H> {
             };
             if let Seen::Over { since_ns, elapsed_ns } = seen {
                 let since_ns = if begun { Some(flight.since_ns) } else { since_ns };
-                let (since_ns, elapsed_ns) = flight.without_host(since_ns, elapsed_ns);
-                let landed = Landed { flight: *flight, since_ns, elapsed_ns, shared };
+                let mut landed = Landed { flight: *flight, since_ns, elapsed_ns, shared };
+                landed.keep_own(&mut self.queueing);
                 self.unlink(before, this);
                 let occupied = landed.settle(now_ns, predictor, traffic, &books);
-                if let (true, Some(since), Some(elapsed)) = (shared, since_ns, elapsed_ns) {
+                if let (true, Some(since), Some(elapsed)) = (shared, landed.since_ns, landed.elapsed_ns) {
                     self.prepay(since.saturating_add(elapsed), occupied, landed.flight.device, &books);
                 }
                 continue;
@@ -274,19 +270,6 @@ impl<H> Flight<H> {
     pub fn lose(&self, traffic: &Traffic, books: &Books) {
         traffic.land(self.covered, self.proven);
         books.land(self.covered, self.doubt_ns);
-    }
-
-    /// When it began and how long it took, without the host's part of the interval between its events. A call as short as
-    /// calls are ends before the kernel begins. Of one that took longer nobody knows whether the kernel ran meanwhile (the
-    /// thread was stopped behind the launch) or not (before it): then it took as long as it was expected to, as far as that is
-    /// possible. A first launch is long because its code is loaded, which comes before.
-    fn without_host(&self, since_ns: Option<u64>, elapsed_ns: Option<u64>) -> (Option<u64>, Option<u64>) {
-        let Some(elapsed) = elapsed_ns else { return (since_ns, None) };
-        let least = elapsed.saturating_sub(self.host_ns).max(LEAST_NS.min(elapsed));
-        let doubtful = self.proven && self.host_ns > LONG_CALL_NS;
-        let own = if doubtful { self.predicted_ns.max(least).min(elapsed) } else { least };
-        let host = elapsed.saturating_sub(own);
-        (since_ns.map(|since_ns| since_ns.saturating_add(host)), Some(own))
     }
 
     fn is_overdue(&self, now_ns: u64) -> bool {

@@ -4,6 +4,7 @@ use super::busy::Busy;
 use super::clock::{self, Clock, Correction, Rate};
 use super::flights::Flight;
 use super::predict::{Predictor, Spoken};
+use super::submission::Queueing;
 use super::traffic::{self, Covered, Traffic, take};
 use super::turn::Words;
 use crate::sync::{AtomicU64, Ordering};
@@ -106,6 +107,16 @@ pub(super) struct Landed<H> {
 }
 
 impl<H> Landed<H> {
+    /// Keeps of the interval between its events what is its own. What the host took comes first.
+    pub fn keep_own(&mut self, queueing: &mut Queueing) {
+        let Some(interval_ns) = self.elapsed_ns else { return };
+        let Flight { key, submission, proven, predicted_ns, .. } = self.flight;
+        let without_host = submission.without_host(interval_ns, proven.then_some(predicted_ns));
+        let host_ns = interval_ns.saturating_sub(without_host);
+        self.since_ns = self.since_ns.map(|since_ns| since_ns.saturating_add(host_ns));
+        self.elapsed_ns = Some(queueing.without_queue(key, submission.queued, without_host));
+    }
+
     /// Charges it, and answers how long it occupied the device beyond what was charged before.
     pub fn settle(&self, now_ns: u64, predictor: &Predictor, traffic: &Traffic, books: &Books) -> u64 {
         let flight = &self.flight;
