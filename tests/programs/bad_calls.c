@@ -138,6 +138,8 @@ static int goes_without_saying(const struct call *call, CUresult rc)
     case CUDA_ERROR_NOT_SUPPORTED: return 1;
     case CUDA_ERROR_INVALID_HANDLE: return strpbrk(call->kinds, "esmklayph") != NULL;
     case CUDA_ERROR_INVALID_DEVICE: return strchr(call->kinds, 'i') != NULL || strchr(call->kinds, 'c') != NULL;
+    /* Seen of a real driver, where there is no capture to end, or one already. */
+    case CUDA_ERROR_ILLEGAL_STATE: return strstr(call->name, "Capture") != NULL;
     case CUDA_ERROR_INVALID_IMAGE:
     case CUDA_ERROR_FILE_NOT_FOUND: return strstr(call->name, "Load") != NULL;
     default:

@@ -47,6 +47,13 @@ impl Kind for Capture {
     const TAG: u64 = 4;
 }
 
+impl Capture {
+    /// The graph of a capture that came to nothing goes, unless it is the caller's own.
+    fn discard(&self, world: &mut World) -> Outcome {
+        if self.given { Ok(()) } else { world.destroy_graph(self.graph) }
+    }
+}
+
 /// Fails, and the capture with it.
 fn invalidate(world: &mut World, capture: Handle<Capture>, status: Status) -> Outcome {
     if let Ok(capture) = world.captures.get_mut(capture) {
@@ -282,9 +289,12 @@ fn begin(
 }
 
 fn end(world: &mut World, stream: Handle<Stream>) -> Outcome<Handle<Graph>> {
-    let handle = world.streams.get(stream)?.capture.ok_or(INVALID_VALUE)?;
+    let handle = world.streams.get(stream)?.capture.ok_or(ILLEGAL_STATE)?;
     let capture = world.captures.get(handle)?;
     if capture.mode != RELAXED && capture.thread != thread::id() {
+        // The wrong thread ends the capture all the same, and nobody gets the graph.
+        let capture = close(world, handle)?;
+        capture.discard(world)?;
         return Err(STREAM_CAPTURE_WRONG_THREAD);
     }
     if capture.origin != stream {
@@ -303,9 +313,7 @@ fn end(world: &mut World, stream: Handle<Stream>) -> Outcome<Handle<Graph>> {
         (false, false) => STREAM_CAPTURE_UNJOINED,
         (false, true) => return Ok(capture.graph),
     };
-    if !capture.given {
-        world.destroy_graph(capture.graph)?;
-    }
+    capture.discard(world)?;
     Err(status)
 }
 
