@@ -72,11 +72,14 @@ static void graph_memory_is_kept_for_the_device_until_it_is_trimmed(void)
     ok(cuCtxSynchronize());
     ok(cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
     ok(cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved));
-    same(used, 0);
+    /* Used is what a graph has mapped: freed memory stays so, for the next launch. */
+    same(used, 64 * MIB);
     holds(reserved >= 64 * MIB);
     size_t before = free_bytes();
     ok(cuDeviceGraphMemTrim(device));
+    ok(cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
     ok(cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved));
+    same(used, 0);
     same(reserved, 0);
     holds(free_bytes() >= before + 64 * MIB);
 }
@@ -290,13 +293,12 @@ static void a_graph_keeps_objects_of_its_caller_alive(void)
     ok(cuGraphRetainUserObject(graph, other, 3, 0));
     ok(cuUserObjectRelease(other, 1));
     ok(cuGraphReleaseUserObject(graph, other, 3));
-    same(cuGraphReleaseUserObject(graph, other, 1), CUDA_ERROR_INVALID_VALUE);
     usleep(5000);
     same(destroyed, 1);
     ok(cuUserObjectRetain(other, 1));
     ok(cuUserObjectRelease(other, 2));
     same(after_a_while(2), 2);
-    same(cuUserObjectRelease(other, 1), CUDA_ERROR_INVALID_VALUE);
+    /* References that nobody has are not asked about: releasing them is undefined. */
     same(cuUserObjectCreate(&other, NULL, NULL, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC), CUDA_ERROR_INVALID_VALUE);
     same(cuUserObjectCreate(&other, NULL, destroy, 1, 0), CUDA_ERROR_INVALID_VALUE);
     same(cuUserObjectCreate(&other, NULL, destroy, 0, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC), CUDA_ERROR_INVALID_VALUE);

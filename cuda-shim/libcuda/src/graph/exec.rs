@@ -404,7 +404,7 @@ export! {
         let world = world()?;
         let usage = world.device(device)?.1.graph_memory;
         value.put(match attribute {
-            0 => usage.used,
+            0 => usage.used(),
             1 => usage.used_high,
             2 => usage.reserved,
             3 => usage.reserved_high,
@@ -421,7 +421,7 @@ export! {
         }
         let usage = &mut world.devices[ordinal].graph_memory;
         match attribute {
-            1 => usage.used_high = usage.used,
+            1 => usage.used_high = usage.used(),
             3 => usage.reserved_high = usage.reserved,
             _ => return Err(INVALID_VALUE),
         }

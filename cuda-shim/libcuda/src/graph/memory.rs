@@ -16,6 +16,8 @@ pub struct Block {
     physical: u64,
     /// Between a launch of its node and a free.
     live: bool,
+    /// From a launch of its node until it is trimmed or the executable graph is gone.
+    mapped: bool,
     /// Its node, and the executable graph made of it. Without either the next free is the last.
     owners: u32,
 }
@@ -23,10 +25,20 @@ pub struct Block {
 /// Bytes that the graphs of a device use and hold.
 #[derive(Clone, Copy, Default)]
 pub struct Usage {
-    pub used: u64,
+    /// Of memory that was not freed.
+    live: u64,
+    /// Of memory that is mapped, freed or not. Graphs whose memory is freed may share what is behind it.
+    mapped: u64,
     pub used_high: u64,
     pub reserved: u64,
     pub reserved_high: u64,
+}
+
+impl Usage {
+    /// What a driver calls used: physical memory that at least one graph has mapped, freed or not.
+    pub fn used(&self) -> u64 {
+        self.mapped.min(self.reserved)
+    }
 }
 
 impl World {
@@ -38,7 +50,7 @@ impl World {
         let heap = &mut self.devices[ordinal].heap;
         let purse = heap.graph_purse();
         let placed = heap.place(size, context, Use::Graph, purse).ok_or(OUT_OF_MEMORY)?;
-        let block = Block { ordinal, size, physical: placed.physical, live: false, owners: 1 };
+        let block = Block { ordinal, size, physical: placed.physical, live: false, mapped: false, owners: 1 };
         self.graph_blocks.insert(placed.address, block);
         Ok(placed.address)
     }
@@ -50,19 +62,26 @@ impl World {
         if block.live {
             return if again { Ok(()) } else { Err(INVALID_VALUE) };
         }
-        let usage = self.devices[ordinal].graph_memory;
-        let used = usage.used + physical;
-        let reserved = usage.reserved.max(used);
-        self.charge_or_trim(ordinal, size, reserved - usage.reserved)?;
-        self.devices[ordinal].graph_memory = Usage {
-            used,
-            used_high: usage.used_high.max(used),
-            reserved,
-            reserved_high: usage.reserved_high.max(reserved),
-        };
+        let live = self.devices[ordinal].graph_memory.live + physical;
+        let mut fresh = live.saturating_sub(self.devices[ordinal].graph_memory.reserved);
+        if self.charge(ordinal, size, fresh).is_err() {
+            // After a trim the graphs hold less than before, so more has to be charged.
+            self.trim_pools(ordinal, |_| 0);
+            self.trim_graph_memory(ordinal);
+            fresh = live.saturating_sub(self.devices[ordinal].graph_memory.reserved);
+            self.charge(ordinal, size, fresh)?;
+        }
+        let usage = &mut self.devices[ordinal].graph_memory;
+        usage.live = live;
+        usage.reserved += fresh;
+        usage.reserved_high = usage.reserved_high.max(usage.reserved);
         if let Some(block) = self.graph_blocks.get_mut(&address) {
             block.live = true;
+            if !std::mem::replace(&mut block.mapped, true) {
+                usage.mapped += physical;
+            }
         }
+        usage.used_high = usage.used_high.max(usage.used());
         Ok(())
     }
 
@@ -71,7 +90,7 @@ impl World {
         let block = self.graph_blocks.get_mut(&address).filter(|block| block.live).ok_or(INVALID_VALUE)?;
         block.live = false;
         let (ordinal, size, physical) = (block.ordinal, block.size, block.physical);
-        self.devices[ordinal].graph_memory.used -= physical;
+        self.devices[ordinal].graph_memory.live -= physical;
         self.release(ordinal, size, 0);
         self.drop_unused_graph_memory(address);
         Ok(())
@@ -92,6 +111,9 @@ impl World {
     pub fn disown_graph_memory(&mut self, address: u64) {
         if let Some(block) = self.graph_blocks.get_mut(&address) {
             block.owners = block.owners.saturating_sub(1);
+            if !block.live && std::mem::take(&mut block.mapped) {
+                self.devices[block.ordinal].graph_memory.mapped -= block.physical;
+            }
             self.drop_unused_graph_memory(address);
         }
     }
@@ -100,6 +122,9 @@ impl World {
         if let Some(block) = self.graph_blocks.get(&address).filter(|block| block.owners == 0 && !block.live)
         {
             let ordinal = block.ordinal;
+            if block.mapped {
+                self.devices[ordinal].graph_memory.mapped -= block.physical;
+            }
             self.graph_blocks.remove(&address);
             self.devices[ordinal].heap.remove(address);
         }
@@ -108,8 +133,13 @@ impl World {
     /// Gives back what graphs of a device hold and do not use.
     pub fn trim_graph_memory(&mut self, ordinal: usize) -> u64 {
         let usage = &mut self.devices[ordinal].graph_memory;
-        let surplus = usage.reserved - usage.used;
-        usage.reserved = usage.used;
+        for block in self.graph_blocks.values_mut().filter(|block| block.ordinal == ordinal && !block.live) {
+            if std::mem::take(&mut block.mapped) {
+                usage.mapped -= block.physical;
+            }
+        }
+        let surplus = usage.reserved - usage.live;
+        usage.reserved = usage.live;
         if surplus > 0 {
             self.release(ordinal, 0, surplus);
         }
