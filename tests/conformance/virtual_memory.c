@@ -32,18 +32,22 @@ static void one_memory_at_two_addresses_is_one_memory(void)
     size_t grain = granularity();
     CUmemGenericAllocationHandle handle = memory_of(4 * grain);
     CUmemAccessDesc all = access_of(CU_MEM_LOCATION_TYPE_DEVICE, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
-    CUdeviceptr whole, part;
+    CUdeviceptr one, other;
     unsigned char byte = 0;
-    ok(cuMemAddressReserve(&whole, 4 * grain, 0, 0, 0));
-    ok(cuMemAddressReserve(&part, grain, 0, 0, 0));
-    ok(cuMemMap(whole, 4 * grain, 0, handle, 0));
-    ok(cuMemMap(part, grain, 3 * grain, handle, 0));
-    ok(cuMemSetAccess(whole, 4 * grain, &all, 1));
-    ok(cuMemSetAccess(part, grain, &all, 1));
-    ok(cuMemsetD8(part, 9, grain));
-    ok(cuMemcpyDtoH(&byte, whole + 3 * grain, 1));
+    ok(cuMemAddressReserve(&one, 4 * grain, 0, 0, 0));
+    ok(cuMemAddressReserve(&other, 4 * grain, 0, 0, 0));
+    ok(cuMemMap(one, 4 * grain, 0, handle, 0));
+    /* cuda.h: the offset "currently must be zero". */
+    same(cuMemMap(other, grain, 3 * grain, handle, 0), CUDA_ERROR_NOT_SUPPORTED);
+    ok(cuMemMap(other, 4 * grain, 0, handle, 0));
+    ok(cuMemSetAccess(one, 4 * grain, &all, 1));
+    ok(cuMemSetAccess(other, 4 * grain, &all, 1));
+    ok(cuMemsetD8(one, 0, 4 * grain));
+    ok(cuMemsetD8(other + 3 * grain, 9, grain));
+    ok(cuCtxSynchronize());
+    ok(cuMemcpyDtoH(&byte, one + 3 * grain, 1));
     same(byte, 9);
-    ok(cuMemcpyDtoH(&byte, whole + 3 * grain - 1, 1));
+    ok(cuMemcpyDtoH(&byte, one + 3 * grain - 1, 1));
     same(byte, 0);
 }
 
@@ -106,16 +110,15 @@ static void sizes_and_addresses_keep_to_the_granularity(void)
     same(cuMemCreate(&handle, 0, &where, 0), CUDA_ERROR_INVALID_VALUE);
     handle = memory_of(2 * grain);
     ok(cuMemAddressReserve(&address, 4 * grain, 0, 0, 0));
-    same(cuMemMap(address, grain / 2, 0, handle, 0), CUDA_ERROR_INVALID_VALUE);
-    same(cuMemMap(address, 3 * grain, 0, handle, 0), CUDA_ERROR_INVALID_VALUE);
-    same(cuMemMap(address + 3 * grain, 2 * grain, 0, handle, 0), CUDA_ERROR_INVALID_VALUE);
+    same(cuMemMap(address, grain / 2, 0, handle, 0), CUDA_ERROR_NOT_SUPPORTED);
+    /* Which error these are is not promised. */
+    holds(cuMemMap(address, 3 * grain, 0, handle, 0) != CUDA_SUCCESS);
+    holds(cuMemMap(address + 3 * grain, 2 * grain, 0, handle, 0) != CUDA_SUCCESS);
     ok(cuMemMap(address, 2 * grain, 0, handle, 0));
-    same(cuMemMap(address, 2 * grain, 0, handle, 0), CUDA_ERROR_INVALID_VALUE);
-    same(cuMemUnmap(address, grain), CUDA_ERROR_INVALID_VALUE);
-    same(cuMemAddressFree(address, 4 * grain), CUDA_ERROR_INVALID_VALUE);
+    holds(cuMemMap(address, 2 * grain, 0, handle, 0) != CUDA_SUCCESS);
+    holds(cuMemUnmap(address, grain) != CUDA_SUCCESS);
     ok(cuMemUnmap(address, 2 * grain));
     ok(cuMemAddressFree(address, 4 * grain));
-    same(cuMemAddressFree(address, 4 * grain), CUDA_ERROR_INVALID_VALUE);
 }
 
 static void a_released_handle_is_none_and_a_retained_one_lives(void)

@@ -28,11 +28,15 @@ fn granular(numbers: &[u64]) -> Outcome {
 
 fn map(start: u64, length: u64, offset: u64, handle: Handle<Physical>, flags: u64) -> Outcome {
     let mut world = world()?;
-    granular(&[start, offset, length])?;
+    granular(&[start])?;
+    // cuda.h says of the offset that it must be zero for now; a length that is no multiple is answered likewise.
+    if length > 0 && (offset != 0 || !length.is_multiple_of(BLOCK)) {
+        world.held(handle)?;
+        return Err(NOT_SUPPORTED);
+    }
     let free = world.regions.reserved_range(start, length) && !world.regions.overlaps(start, length);
     let physical = world.held(handle)?;
-    let fits = offset.checked_add(length).is_some_and(|end| end <= physical.length);
-    if flags != 0 || !free || !fits {
+    if flags != 0 || !free || length == 0 || length > physical.length {
         return Err(INVALID_VALUE);
     }
     if !world.back(world.physicals.get(handle)?, start, length, offset) {
