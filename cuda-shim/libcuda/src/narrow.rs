@@ -1,7 +1,7 @@
 //! The first versions of calls, from before CUDA 3.2: sizes and addresses of devices are 32-bit numbers.
 //!
-//! All memory of the simulated devices lies above 4 GiB, so no such number names any: a request for memory that would have
-//! to is out of memory. Arrays have handles and can be made.
+//! A driver of today wants a context of that time for them, and answers `INVALID_CONTEXT` in every other (seen of driver
+//! 580). No context of the simulated driver is one.
 //!
 //! # Safety
 //! Exports symbols.
@@ -10,9 +10,8 @@
 use crate::array::{self, Array, Extent};
 use crate::ffi::{In, Out, Outcome, Text, export};
 use crate::kernel::Module;
-use crate::memory::{self, host};
 use crate::module;
-use crate::status::{INVALID_VALUE, NOT_FOUND, OUT_OF_MEMORY};
+use crate::status::{INVALID_CONTEXT, OUT_OF_MEMORY};
 use crate::table::Handle;
 use crate::world::world;
 
@@ -43,55 +42,44 @@ fn clamped(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-/// What is asked for cannot be told in 32 bits, if all else is right.
-fn no_memory(asked: bool) -> Outcome {
-    world()?.current()?;
-    Err(if asked { OUT_OF_MEMORY } else { INVALID_VALUE })
-}
+/// What all answer that work in a context: none is of their time.
+const OTHER_CONTEXT: Outcome = Err(INVALID_CONTEXT);
 
 export! {
     fn cuDeviceTotalMem(bytes: Out<u32>, device: i32) {
         bytes.put(clamped(world()?.device(device)?.1.spec.total_bytes))
     }
 
-    early fn cuMemAlloc(out: Out<u32>, size: u32) {
-        crate::world::driver()?;
-        out.required()?;
-        no_memory(size > 0)
+    fn cuMemAlloc(_out: Out<u32>, _size: u32) {
+        OTHER_CONTEXT
     }
 
-    fn cuMemAllocPitch(out: Out<u32>, pitch: Out<u32>, width: u32, height: u32, element: u32) {
-        out.required()?;
-        pitch.required()?;
-        no_memory(memory::row_of(width.into(), height.into(), element).is_ok())
+    fn cuMemAllocPitch(_out: Out<u32>, _pitch: Out<u32>, _width: u32, _height: u32, _element: u32) {
+        OTHER_CONTEXT
     }
 
-    early fn cuMemFree(address: u32) {
-        memory::free(address.into())
+    fn cuMemFree(_address: u32) {
+        OTHER_CONTEXT
     }
 
-    early fn cuMemGetInfo(free: Out<u32>, total: Out<u32>) {
-        let (has_free, has_total) = memory::info()?;
-        free.put_if(clamped(has_free));
-        total.put_if(clamped(has_total));
-        Ok(())
+    fn cuMemGetInfo(_free: Out<u32>, _total: Out<u32>) {
+        OTHER_CONTEXT
     }
 
     early fn cuMemGetAddressRange(base: Out<u32>, size: Out<u32>, _address: u32) {
         if base.is_null() && size.is_null() {
             return Ok(());
         }
-        world()?.current()?;
-        Err(NOT_FOUND)
+        crate::world::driver()?;
+        OTHER_CONTEXT
     }
 
-    fn cuMemAllocHost(out: Out<u64>, length: u32) {
-        host::allocate(out, length.into(), host::DEVICE_MAP)
+    fn cuMemAllocHost(_out: Out<u64>, _length: u32) {
+        OTHER_CONTEXT
     }
 
-    fn cuMemHostGetDevicePointer(out: Out<u32>, address: u64, flags: u32) {
-        out.required()?;
-        out.put(u32::try_from(host::device_address(address, flags)?).map_err(|_| INVALID_VALUE)?)
+    fn cuMemHostGetDevicePointer(_out: Out<u32>, _address: u64, _flags: u32) {
+        OTHER_CONTEXT
     }
 
     fn cuModuleGetGlobal(address: Out<u32>, size: Out<u32>, module: Handle<Module>, name: Text) {
@@ -103,15 +91,12 @@ export! {
         Ok(())
     }
 
-    fn cuArrayCreate(out: Out<Handle<Array>>, flat: In<Flat>) {
-        let Flat { width, height, format, channels } = flat.get()?;
-        array::create(out, Extent::flat(width.into(), height.into(), format, channels))
+    fn cuArrayCreate(_out: Out<Handle<Array>>, _flat: In<Flat>) {
+        OTHER_CONTEXT
     }
 
-    fn cuArray3DCreate(out: Out<Handle<Array>>, extent: In<Box>) {
-        let Box { width, height, depth, format, channels, flags } = extent.get()?;
-        let flat = Extent::flat(width.into(), height.into(), format, channels);
-        array::create(out, Extent { depth: depth.into(), flags, ..flat })
+    fn cuArray3DCreate(_out: Out<Handle<Array>>, _extent: In<Box>) {
+        OTHER_CONTEXT
     }
 
     early fn cuArrayGetDescriptor(out: Out<Flat>, handle: Handle<Array>) {
