@@ -45,13 +45,20 @@ static void sizes_of_nothing_and_of_more_than_all_are_refused(void)
     answers(cuMemAlloc(&memory, 1ull << 60), OUT_OF_MEMORY);
     answers(cuMemAlloc(&memory, ~0ull), OUT_OF_MEMORY);
     answers(cuMemAllocManaged(&memory, 0, CU_MEM_ATTACH_GLOBAL), INVALID_VALUE);
-    answers(cuMemAllocAsync(&memory, 0, NULL), INVALID_VALUE);
     answers(cuMemAllocAsync(&memory, 1ull << 60, NULL), OUT_OF_MEMORY);
     answers(cuMemAllocPitch(&memory, &pitch, 0, 1, 4), INVALID_VALUE);
     answers(cuMemHostAlloc(&host, 0, 0), INVALID_VALUE);
     size_t left = free_bytes();
     answers(cuMemAlloc(&memory, left + MIB), OUT_OF_MEMORY);
     same(free_bytes(), left);
+}
+
+static void nothing_of_a_pool_is_no_error_and_can_be_freed(void)
+{
+    CUdeviceptr memory = 0;
+    ok(cuMemAllocAsync(&memory, 0, NULL));
+    ok(cuMemFreeAsync(memory, NULL));
+    ok(cuStreamSynchronize(NULL));
 }
 
 static void arrays_are_made_of_known_formats_and_channels(void)
@@ -95,7 +102,7 @@ static void devices_are_told_by_their_ordinals(void)
     answers(cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_WARP_SIZE, 1000), INVALID_DEVICE);
     answers(cuDeviceGetAttribute(&value, (CUdevice_attribute)0, device), INVALID_VALUE);
     answers(cuDeviceGetAttribute(&value, (CUdevice_attribute)100000, device), INVALID_VALUE);
-    answers(cuDeviceGetName(name, 0, device), INVALID_VALUE);
+    /* Room for no byte is not asked about: a driver may fill what lies behind it. */
     ok(cuDeviceGetName(name, sizeof name, device));
     same(name[sizeof name - 1], 0);
 }
@@ -193,82 +200,29 @@ static void code_tells_what_is_in_it(void)
     answers(cuModuleGetGlobal(&variable, &size, module, "numbers"), NOT_FOUND);
 }
 
-static void what_was_given_back_is_of_no_more_use(void)
+/* Addresses are looked up, so wrong ones are told. Handles are followed: what a driver does with one that was given back or
+ * is of another kind is undefined, and a crash among it. */
+static void memory_that_was_given_back_is_of_no_more_use(void)
 {
-    CUevent event;
-    CUstream stream;
-    CUgraph graph;
-    CUgraphExec exec;
-    CUmodule module;
-    CUfunction kernel;
-    CUarray array;
-    CUmemoryPool pool;
-    CUmemPoolProps props = { .allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = { CU_MEM_LOCATION_TYPE_DEVICE, device } };
-    CUDA_ARRAY_DESCRIPTOR shape = { .Width = 64, .Height = 64, .Format = CU_AD_FORMAT_FLOAT, .NumChannels = 1 };
     CUdeviceptr memory;
     void *host;
     size_t size;
-
-    ok(cuEventCreate(&event, 0));
-    ok(cuEventDestroy(event));
-    answers(cuEventQuery(event), INVALID_HANDLE);
-    answers(cuEventRecord(event, NULL), INVALID_HANDLE);
-    answers(cuEventDestroy(event), INVALID_HANDLE);
-
-    ok(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-    ok(cuStreamDestroy(stream));
-    answers(cuStreamSynchronize(stream), INVALID_HANDLE);
-    answers(cuStreamDestroy(stream), INVALID_HANDLE);
-    answers(launch(kernel_of(0), stream), INVALID_HANDLE);
-
-    ok(cuGraphCreate(&graph, 0));
-    ok(cuGraphInstantiate(&exec, graph, 0));
-    ok(cuGraphDestroy(graph));
-    ok(cuGraphLaunch(exec, NULL));
-    ok(cuGraphExecDestroy(exec));
-    answers(cuGraphInstantiate(&exec, graph, 0), INVALID_VALUE);
-    answers(cuGraphDestroy(graph), INVALID_VALUE);
-
-    ok(cuModuleLoadData(&module, ".version 6.4\n.target sm_50\n.address_size 64\n.visible .entry one()\n{\n    ret;\n}\n"));
-    ok(cuModuleGetFunction(&kernel, module, "one"));
-    ok(cuModuleUnload(module));
-    answers(cuModuleUnload(module), INVALID_HANDLE);
-    answers(launch(kernel, NULL), INVALID_HANDLE);
-
-    ok(cuArrayCreate(&array, &shape));
-    ok(cuArrayDestroy(array));
-    answers(cuArrayDestroy(array), INVALID_HANDLE);
-
-    ok(cuMemPoolCreate(&pool, &props));
-    ok(cuMemPoolDestroy(pool));
-    answers(cuMemAllocFromPoolAsync(&memory, MIB, pool, NULL), INVALID_VALUE);
-
     ok(cuMemAllocHost(&host, MIB));
     ok(cuMemFreeHost(host));
-    answers(cuMemFreeHost(host), INVALID_VALUE);
+    holds(cuMemFreeHost(host) != CUDA_SUCCESS);
     ok(cuMemAlloc(&memory, MIB));
     ok(cuMemFree(memory));
     answers(cuMemFree(memory), INVALID_VALUE);
     answers(cuMemGetAddressRange(&memory, &size, memory), NOT_FOUND);
 }
 
-static void a_handle_of_one_kind_is_none_of_another(void)
+static void memory_is_given_back_by_the_address_where_it_begins(void)
 {
-    CUevent event;
-    CUstream stream;
+    static char host[4096];
     CUdeviceptr memory;
-    ok(cuEventCreate(&event, 0));
-    ok(cuStreamCreate(&stream, 0));
     ok(cuMemAlloc(&memory, MIB));
-    answers(cuStreamSynchronize((CUstream)event), INVALID_HANDLE);
-    answers(cuEventQuery((CUevent)stream), INVALID_HANDLE);
-    answers(cuEventRecord(event, (CUstream)memory), INVALID_HANDLE);
-    answers(cuCtxSetCurrent((CUcontext)stream), INVALID_CONTEXT);
-    answers(launch((CUfunction)event, NULL), INVALID_HANDLE);
-    answers(cuMemFree((CUdeviceptr)stream), INVALID_VALUE);
     answers(cuMemFree(memory + 256), INVALID_VALUE);
-    ok(cuStreamQuery(stream));
-    ok(cuEventQuery(event));
+    answers(cuMemFree((CUdeviceptr)host), INVALID_VALUE);
     ok(cuMemFree(memory));
 }
 
@@ -301,43 +255,41 @@ static void *without_a_context(void *memory)
 {
     CUdeviceptr more;
     same(cuMemAlloc(&more, MIB), CUDA_ERROR_INVALID_CONTEXT);
-    same(cuMemFree((CUdeviceptr)memory), CUDA_ERROR_INVALID_CONTEXT);
     same(cuCtxSynchronize(), CUDA_ERROR_INVALID_CONTEXT);
+    /* Memory tells where it belongs. */
+    ok(cuMemFree((CUdeviceptr)memory));
     return NULL;
 }
 
-static void a_thread_without_a_context_touches_nothing(void)
+static void a_thread_without_a_context_makes_nothing_and_may_free(void)
 {
     pthread_t thread;
     CUdeviceptr memory;
     ok(cuMemAlloc(&memory, MIB));
     same(pthread_create(&thread, NULL, without_a_context, (void *)memory), 0);
     same(pthread_join(thread, NULL), 0);
-    ok(cuMemFree(memory));
+    answers(cuMemFree(memory), INVALID_VALUE);
 }
 
-static void a_destroyed_context_is_of_no_more_use(void)
+/* Its handle, and those of what was made in it, are not asked about: cuda.h calls that undefined. */
+static void a_destroyed_context_is_no_longer_current(void)
 {
-    CUcontext context, found;
-    CUdeviceptr memory;
-    CUstream stream;
+    CUcontext before, context, found;
+    ok(cuCtxGetCurrent(&before));
     ok(cuCtxCreate(&context, NULL, 0, device));
-    ok(cuStreamCreate(&stream, 0));
-    ok(cuMemAlloc(&memory, MIB));
-    ok(cuCtxDestroy(context));
-    answers(cuCtxDestroy(context), INVALID_CONTEXT);
-    answers(cuCtxSetCurrent(context), INVALID_CONTEXT);
     ok(cuCtxGetCurrent(&found));
-    holds(found != context);
-    open_device();
-    answers(cuMemFree(memory), INVALID_VALUE);
-    answers(cuStreamSynchronize(stream), INVALID_HANDLE);
+    same((long)found, (long)context);
+    ok(cuCtxDestroy(context));
+    ok(cuCtxGetCurrent(&found));
+    same((long)found, (long)before);
+    ok(cuCtxSynchronize());
 }
 
 const struct promise bad_input[] = {
     PROMISE(nowhere_to_put_a_result_is_an_invalid_value),
     PROMISE(no_handle_is_told_by_the_error_of_its_kind),
     PROMISE(sizes_of_nothing_and_of_more_than_all_are_refused),
+    PROMISE(nothing_of_a_pool_is_no_error_and_can_be_freed),
     PROMISE(arrays_are_made_of_known_formats_and_channels),
     PROMISE(unknown_flags_are_invalid_values),
     PROMISE(devices_are_told_by_their_ordinals),
@@ -347,10 +299,10 @@ const struct promise bad_input[] = {
     PROMISE(launches_keep_to_what_the_device_can_do),
     PROMISE(copies_end_where_the_memory_ends),
     PROMISE(code_tells_what_is_in_it),
-    PROMISE(what_was_given_back_is_of_no_more_use),
-    PROMISE(a_handle_of_one_kind_is_none_of_another),
+    PROMISE(memory_that_was_given_back_is_of_no_more_use),
+    PROMISE(memory_is_given_back_by_the_address_where_it_begins),
     PROMISE(each_context_works_with_its_own_objects),
-    PROMISE(a_thread_without_a_context_touches_nothing),
-    PROMISE(a_destroyed_context_is_of_no_more_use),
+    PROMISE(a_thread_without_a_context_makes_nothing_and_may_free),
+    PROMISE(a_destroyed_context_is_no_longer_current),
     { 0 },
 };

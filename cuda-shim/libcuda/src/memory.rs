@@ -239,22 +239,32 @@ pub fn row_of(width: u64, height: u64, element: u32) -> Outcome<u64> {
 pub fn free(address: u64) -> Outcome {
     let (context, mark) = {
         let mut world = world()?;
-        let (current, quiet) =
-            world.current_context().map(|(handle, context)| (handle, context.is_quiet()))?;
+        let current = world.current_context().map(|(handle, context)| (handle, context.is_quiet()));
         if address == 0 {
-            return Ok(());
+            return current.map(|_| ());
         }
         let own = match world.callers_own(address) {
             Ok(own) => own,
-            Err(status) => return world.give_back_lent(address).unwrap_or(Err(status)),
+            Err(status) => {
+                current?;
+                return world.give_back_lent(address).unwrap_or(Err(status));
+            }
         };
         capture::forbid_unsafe_call(&mut world)?;
-        let context =
-            if own.context == current || world.active(own.context).is_err() { current } else { own.context };
-        if context == current && quiet {
-            return world.free_at(&own);
+        // Memory tells where it belongs, so it can be freed where no context is current.
+        let context = match current {
+            Ok((current, quiet)) if own.context == current || world.active(own.context).is_err() => {
+                if quiet {
+                    return world.free_at(&own);
+                }
+                current
+            }
+            _ => own.context,
+        };
+        match world.end_of(context) {
+            Ok(mark) => (context, mark),
+            Err(_) => return world.free_at(&own),
         }
-        (context, world.end_of(context)?)
     };
     mark.wait();
     let mut world = world()?;
