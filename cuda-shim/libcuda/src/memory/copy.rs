@@ -297,7 +297,7 @@ fn peer(
     from: (u64, Handle<Context>),
     length: u64,
 ) -> Outcome {
-    {
+    if length > 0 || !to.1.is_null() || !from.1.is_null() {
         let world = world()?;
         world.active(to.1)?;
         world.active(from.1)?;
@@ -305,9 +305,12 @@ fn peer(
     line(lane, stream, finish, (Side::Device, to.0), (Side::Device, from.0), length)
 }
 
-/// Where the bytes of an array from `offset` lie, which must be as many.
+/// Where the bytes of an array from `offset` lie, which must be as many. For no bytes there need be no array.
 fn in_array(handle: Handle<Array>, offset: u64, length: u64) -> Outcome<(Side, u64)> {
     let world = world()?;
+    if length == 0 && handle.is_null() {
+        return Ok((Device, 0));
+    }
     let array = world.arrays.get(handle)?;
     let last = offset.checked_add(length).ok_or(INVALID_VALUE)?;
     let all = array.row_bytes().saturating_mul(array.rows()).saturating_mul(array.slices());
