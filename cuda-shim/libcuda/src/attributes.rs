@@ -89,7 +89,8 @@ fn modelled(spec: &DeviceSpec, id: i32) -> Option<i32> {
         }
         88 => 0,
         89..=91 => 1,
-        92..=94 => 1,
+        // The first version of operations on memory in streams; the second is there, below.
+        92..=94 => 0,
         95 | 96 => 1,
         97 => shared,
         98 => 1,

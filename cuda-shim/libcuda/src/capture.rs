@@ -260,7 +260,7 @@ fn begin(
         return Err(STREAM_CAPTURE_UNSUPPORTED);
     }
     if target.capture.is_some() {
-        return Err(INVALID_VALUE);
+        return Err(ILLEGAL_STATE);
     }
     let context = target.context;
     let (graph, leaves, given) = match graph {
@@ -393,13 +393,16 @@ export! {
     }
 
     lane fn |lane| cuStreamEndCapture / cuStreamEndCapture_ptsz (stream: Handle<Stream>, graph: Out<Handle<Graph>>) {
-        graph.required()?;
         let mut world = world()?;
         let stream = world.stream(lane, stream)?;
+        forbid_implicit(&mut world, stream)?;
+        if capture_of(&world, stream).is_ok() {
+            graph.required()?;
+        }
         match end(&mut world, stream) {
             Ok(captured) => graph.put(captured),
             Err(status) => {
-                graph.put(Handle::NULL)?;
+                graph.put_if(Handle::NULL);
                 Err(status)
             }
         }

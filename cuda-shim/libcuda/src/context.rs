@@ -15,7 +15,7 @@ use crate::ffi::{In, Out, Outcome, export};
 use crate::stamps::Stamps;
 use crate::status::{
     CONTEXT_IS_DESTROYED, INVALID_CONTEXT, INVALID_DEVICE, INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY,
-    Status, UNSUPPORTED_LIMIT,
+    PRIMARY_CONTEXT_ACTIVE, Status, UNSUPPORTED_LIMIT,
 };
 use crate::stream::Stream;
 use crate::table::{Handle, Kind};
@@ -214,6 +214,17 @@ fn release_primary(device: i32) -> Outcome {
     end(handle)
 }
 
+fn set_primary_flags(device: i32, flags: u32) -> Outcome {
+    let mut world = world()?;
+    let (ordinal, handle) = world.primary_of(device)?;
+    if flags & !FLAGS_MASK != 0 {
+        return Err(INVALID_VALUE);
+    }
+    world.devices[ordinal].primary_flags = flags;
+    world.contexts.get_mut(handle)?.flags = flags;
+    Ok(())
+}
+
 fn create(out: Out<Handle<Context>>, flags: u32, device: i32) -> Outcome {
     out.required()?;
     let mut world = world()?;
@@ -277,15 +288,18 @@ export! {
         end(handle)
     }
 
-    fn cuDevicePrimaryCtxSetFlags = cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) {
-        let mut world = world()?;
-        let (ordinal, handle) = world.primary_of(device)?;
-        if flags & !FLAGS_MASK != 0 {
-            return Err(INVALID_VALUE);
-        }
-        world.devices[ordinal].primary_flags = flags;
-        world.contexts.get_mut(handle)?.flags = flags;
-        Ok(())
+    fn cuDevicePrimaryCtxSetFlags(device: i32, flags: u32) {
+        // Before CUDA 11 the flags of a context that is there could not be changed.
+        let active = {
+            let world = world()?;
+            let (_, handle) = world.primary_of(device)?;
+            world.contexts.get(handle)?.active
+        };
+        if active { Err(PRIMARY_CONTEXT_ACTIVE) } else { set_primary_flags(device, flags) }
+    }
+
+    fn cuDevicePrimaryCtxSetFlags_v2(device: i32, flags: u32) {
+        set_primary_flags(device, flags)
     }
 
     early fn cuDevicePrimaryCtxGetState(device: i32, flags: Out<u32>, active: Out<i32>) {
@@ -340,6 +354,7 @@ export! {
     }
 
     fn cuCtxPushCurrent = cuCtxPushCurrent_v2(handle: Handle<Context>) {
+        handle.given().map_err(|_| INVALID_VALUE)?;
         world()?.contexts.get(handle)?;
         thread::push(handle)
     }
@@ -365,14 +380,14 @@ export! {
         out.put(thread::current())
     }
 
-    fn cuCtxGetDevice(device: Out<i32>) {
+    early fn cuCtxGetDevice(device: Out<i32>) {
         device.required()?;
         let world = world()?;
         let handle = thread::current();
         device.put(world.contexts.get(handle)?.device as i32)
     }
 
-    fn cuCtxGetDevice_v2(device: Out<i32>, handle: Handle<Context>) {
+    early fn cuCtxGetDevice_v2(device: Out<i32>, handle: Handle<Context>) {
         device.required()?;
         let world = world()?;
         let handle = if handle.is_null() { thread::current() } else { handle };

@@ -46,7 +46,8 @@ export! {
         // A locally unique id is a notion of Windows.
         let world = world()?;
         world.device(device)?;
-        let _ = (luid, mask);
+        luid.required()?;
+        mask.required()?;
         Err(NOT_SUPPORTED)
     }
 
@@ -112,6 +113,7 @@ export! {
     }
 
     fn cuDeviceGetP2PAttribute(value: Out<i32>, attribute: i32, source: i32, destination: i32) {
+        value.required()?;
         let world = world()?;
         let (source, _) = world.device(source)?;
         let (destination, _) = world.device(destination)?;

@@ -183,10 +183,11 @@ export! {
 
     fn cuFuncSetBlockShape(kernel: Handle<Kernel>, x: i32, y: i32, z: i32) {
         let mut world = world()?;
+        let shape = &mut world.kernels.get_mut(kernel)?.shape;
         if x <= 0 || y <= 0 || z <= 0 {
             return Err(INVALID_VALUE);
         }
-        world.kernels.get_mut(kernel)?.shape.0 = [x as u32, y as u32, z as u32];
+        shape.0 = [x as u32, y as u32, z as u32];
         Ok(())
     }
 

@@ -25,8 +25,9 @@ export! {
     }
 
     fn cuFlushGPUDirectRDMAWrites(target: u32, scope: u32) {
-        let _ = (target, scope);
-        world()?.current().map(|_| ())
+        world()?.current()?;
+        // The context itself is the only target; the scopes are its owner and all devices.
+        if target == 0 && matches!(scope, 100 | 200) { Ok(()) } else { Err(INVALID_VALUE) }
     }
 
     fn cuTensorMapEncodeTiled(

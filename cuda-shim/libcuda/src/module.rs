@@ -102,7 +102,9 @@ fn load_library(out: Out<Handle<Library>>, image: usize) -> Outcome {
 
 /// Address and bytes of a module's variable.
 pub fn variable(module: Handle<Module>, name: Text) -> Outcome<(u64, u64)> {
-    world()?.variable(module, &name.lossy()?)
+    let mut world = world()?;
+    world.modules.get(module)?;
+    world.variable(module, &name.lossy()?)
 }
 
 fn put_variable(address: Out<u64>, size: Out<u64>, found: (u64, u64)) -> Outcome {
@@ -191,9 +193,10 @@ export! {
     }
 
     fn cuModuleGetFunction(out: Out<Handle<Kernel>>, module: Handle<Module>, name: Text) {
+        let mut world = world()?;
+        world.modules.get(module)?;
         out.required()?;
         let name = name.get()?.to_owned();
-        let mut world = world()?;
         out.put(world.module_kernel(module, name)?)
     }
 
@@ -366,9 +369,9 @@ export! {
     }
 
     fn cuModuleGetTexRef = cuModuleGetSurfRef(out: Out<u64>, module: Handle<Module>, name: Text) {
+        world()?.modules.get(module)?;
         out.required()?;
         name.get()?;
-        world()?.modules.get(module)?;
         Err(NOT_FOUND)
     }
 }

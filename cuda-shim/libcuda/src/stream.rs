@@ -382,7 +382,8 @@ export! {
         green.put(0)
     }
 
-    lane fn |lane| cuStreamGetDevice / cuStreamGetDevice_ptsz (handle: Handle<Stream>, device: Out<i32>) {
+    early lane fn |lane| cuStreamGetDevice / cuStreamGetDevice_ptsz (handle: Handle<Stream>, device: Out<i32>) {
+        device.required()?;
         let mut world = world()?;
         let handle = world.stream(lane, handle)?;
         let context = world.streams.get(handle)?.context;
@@ -424,14 +425,14 @@ export! {
         capture::wait_event(&mut world, handle, event)
     }
 
-    lane fn |lane| cuLaunchHostFunc / cuLaunchHostFunc_ptsz (
+    early lane fn |lane| cuLaunchHostFunc / cuLaunchHostFunc_ptsz (
         handle: Handle<Stream>, function: Option<extern "C" fn(*mut c_void)>, data: *mut c_void,
     ) {
         let function = Function::Plain(function.ok_or(INVALID_VALUE)?);
         submit(lane, handle, Op::Host(HostCall { function, data: data.expose_provenance() })).map(|_| ())
     }
 
-    lane fn |lane| cuStreamAddCallback / cuStreamAddCallback_ptsz (
+    early lane fn |lane| cuStreamAddCallback / cuStreamAddCallback_ptsz (
         handle: Handle<Stream>, function: Option<extern "C" fn(u64, i32, *mut c_void)>, data: *mut c_void, flags: u32,
     ) {
         if flags != 0 {

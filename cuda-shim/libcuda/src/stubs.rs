@@ -1,5 +1,6 @@
 //! Exports of a real driver that this one does not implement: they answer `CUDA_ERROR_NOT_SUPPORTED`, as soon as there
-//! is a driver. Before `cuInit` each answers as drivers do to a call of nulls.
+//! is a driver, and those of 32 bits as in [`narrow`](crate::narrow). Before `cuInit` each answers as drivers do to a call
+//! of nulls. The first version of operations on memory in streams is not supported by a driver of today either.
 //!
 //! # Safety
 //! Exports symbols. A stub ignores its arguments, so it may be declared without them.
@@ -8,25 +9,23 @@
 use crate::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_INITIALIZED, NOT_SUPPORTED, Status};
 use crate::world::driver;
 
-fn answer(early: Status) -> Result<(), Status> {
-    driver().map_err(|_| early).and(Err(NOT_SUPPORTED))
+fn answer(early: Status, later: Status) -> Result<(), Status> {
+    driver().map_err(|_| early).and(Err(later))
 }
 
 macro_rules! stubs {
-    ($($early:ident: $($name:ident)*;)*) => {
+    ($($early:ident $later:ident: $($name:ident)*;)*) => {
         $($(#[unsafe(no_mangle)]
         extern "C" fn $name() -> i32 {
-            crate::ffi::result(stringify!($name), answer($early))
+            crate::ffi::result(stringify!($name), answer($early, $later))
         })*)*
     };
 }
 
 stubs! {
-    NOT_INITIALIZED:
+    NOT_INITIALIZED NOT_SUPPORTED:
     cuCheckpointOperationComplete
     cuCheckpointProcessCheckpoint
-    cuCheckpointProcessGetRestoreThreadId
-    cuCheckpointProcessGetState
     cuCheckpointProcessLock
     cuCheckpointProcessRestore
     cuCheckpointProcessUnlock
@@ -44,7 +43,6 @@ stubs! {
     cuDeviceGetCliqueInfo
     cuDeviceGetDevResource
     cuDeviceGetFabricClusterUuid
-    cuDeviceGetHostAtomicCapabilities
     cuDeviceGetNvSciSyncAttributes
     cuDeviceGetP2PAtomicCapabilities
     cuDeviceRegisterAsyncNotification
@@ -97,7 +95,6 @@ stubs! {
     cuGraphicsVDPAURegisterVideoSurface
     cuGreenCtxCreate
     cuGreenCtxDestroy
-    cuGreenCtxGetId
     cuImportExternalMemory
     cuImportExternalSemaphore
     cuKernelGetParamCount
@@ -119,56 +116,23 @@ stubs! {
     cuLogicalEndpointUnbind
     cuMemBatchDecompressAsync
     cuMemBatchDecompressAsync_ptsz
-    cuMemDiscardAndPrefetchBatchAsync
     cuMemDiscardAndPrefetchBatchAsync_ptsz
-    cuMemDiscardBatchAsync
     cuMemDiscardBatchAsync_ptsz
     cuMemGetDefaultMemPool
     cuMemGetLocationInfo
     cuMemGetMemPool
-    cuMemPrefetchBatchAsync
     cuMemPrefetchBatchAsync_ptsz
     cuMemSetMemPool
-    cuMemcpy2D
-    cuMemcpy2DAsync
-    cuMemcpy2DUnaligned
-    cuMemcpy3D
-    cuMemcpy3DAsync
-    cuMemcpy3DBatchAsync
     cuMemcpy3DBatchAsync_ptsz
-    cuMemcpy3DBatchAsync_v2
-    cuMemcpy3DBatchAsync_v2_ptsz
     cuMemcpy3DPeer
     cuMemcpy3DPeerAsync
     cuMemcpy3DPeerAsync_ptsz
     cuMemcpy3DPeer_ptds
     cuMemcpy3DWithAttributesAsync
     cuMemcpy3DWithAttributesAsync_ptsz
-    cuMemcpyAtoA
-    cuMemcpyAtoD
-    cuMemcpyAtoH
-    cuMemcpyAtoHAsync
-    cuMemcpyBatchAsync
     cuMemcpyBatchAsync_ptsz
-    cuMemcpyBatchAsync_v2
-    cuMemcpyBatchAsync_v2_ptsz
-    cuMemcpyDtoA
-    cuMemcpyDtoD
-    cuMemcpyDtoDAsync
-    cuMemcpyDtoH
-    cuMemcpyDtoHAsync
-    cuMemcpyHtoA
-    cuMemcpyHtoAAsync
-    cuMemcpyHtoD
-    cuMemcpyHtoDAsync
     cuMemcpyWithAttributesAsync
     cuMemcpyWithAttributesAsync_ptsz
-    cuMemsetD16
-    cuMemsetD2D16
-    cuMemsetD2D32
-    cuMemsetD2D8
-    cuMemsetD32
-    cuMemsetD8
     cuMulticastAddDevice
     cuMulticastBindAddr
     cuMulticastBindAddr_v2
@@ -180,6 +144,8 @@ stubs! {
     cuParamSetTexRef
     cuSignalExternalSemaphoresAsync
     cuSignalExternalSemaphoresAsync_ptsz
+    cuStreamBatchMemOp
+    cuStreamBatchMemOp_ptsz
     cuStreamBeginCaptureToCig
     cuStreamBeginCaptureToCig_ptsz
     cuStreamBeginRecaptureToGraph
@@ -188,6 +154,14 @@ stubs! {
     cuStreamEndCaptureToCig_ptsz
     cuStreamGetDevResource
     cuStreamGetDevResource_ptsz
+    cuStreamWaitValue32
+    cuStreamWaitValue32_ptsz
+    cuStreamWaitValue64
+    cuStreamWaitValue64_ptsz
+    cuStreamWriteValue32
+    cuStreamWriteValue32_ptsz
+    cuStreamWriteValue64
+    cuStreamWriteValue64_ptsz
     cuSurfRefGetArray
     cuSurfRefSetArray
     cuTensorMapEncodeIm2col
@@ -229,9 +203,36 @@ stubs! {
     cuVDPAUGetDevice
     cuWaitExternalSemaphoresAsync
     cuWaitExternalSemaphoresAsync_ptsz;
-    INVALID_VALUE:
+    NOT_INITIALIZED INVALID_CONTEXT:
+    cuMemcpy2D
+    cuMemcpy2DAsync
+    cuMemcpy2DUnaligned
+    cuMemcpy3D
+    cuMemcpy3DAsync
+    cuMemcpyAtoA
+    cuMemcpyAtoD
+    cuMemcpyAtoH
+    cuMemcpyAtoHAsync
+    cuMemcpyDtoA
+    cuMemcpyDtoD
+    cuMemcpyDtoDAsync
+    cuMemcpyDtoH
+    cuMemcpyDtoHAsync
+    cuMemcpyHtoA
+    cuMemcpyHtoAAsync
+    cuMemcpyHtoD
+    cuMemcpyHtoDAsync
+    cuMemsetD16
+    cuMemsetD2D16
+    cuMemsetD2D32
+    cuMemsetD2D8
+    cuMemsetD32
+    cuMemsetD8;
+    INVALID_VALUE NOT_SUPPORTED:
     cuArrayGetMemoryRequirements
     cuArrayGetSparseProperties
+    cuCheckpointProcessGetRestoreThreadId
+    cuCheckpointProcessGetState
     cuCoredumpGetAttribute
     cuCoredumpGetAttributeGlobal
     cuCoredumpSetAttribute
@@ -239,6 +240,7 @@ stubs! {
     cuCtxFromGreenCtx
     cuCtxGetDevResource
     cuDevResourceGenerateDesc
+    cuDeviceGetHostAtomicCapabilities
     cuGraphAddBatchMemOpNode
     cuGraphAddExternalSemaphoresSignalNode
     cuGraphAddExternalSemaphoresWaitNode
@@ -253,13 +255,23 @@ stubs! {
     cuGraphExternalSemaphoresWaitNodeGetParams
     cuGraphExternalSemaphoresWaitNodeSetParams
     cuGreenCtxGetDevResource
+    cuGreenCtxGetId
     cuGreenCtxStreamCreate
+    cuMemDiscardAndPrefetchBatchAsync
+    cuMemDiscardBatchAsync
     cuMemGetHandleForAddressRange
     cuMemMapArrayAsync
     cuMemMapArrayAsync_ptsz
+    cuMemPrefetchBatchAsync
+    cuMemcpy3DBatchAsync
+    cuMemcpy3DBatchAsync_v2
+    cuMemcpy3DBatchAsync_v2_ptsz
+    cuMemcpyBatchAsync
+    cuMemcpyBatchAsync_v2
+    cuMemcpyBatchAsync_v2_ptsz
     cuMipmappedArrayGetMemoryRequirements
     cuMipmappedArrayGetSparseProperties;
-    INVALID_HANDLE:
+    INVALID_HANDLE NOT_SUPPORTED:
     cuArrayGetPlane
     cuEGLStreamConsumerAcquireFrame
     cuEGLStreamConsumerConnect
@@ -276,7 +288,7 @@ stubs! {
     cuLinkAddFile_v2
     cuLinkComplete
     cuLinkDestroy;
-    INVALID_CONTEXT:
+    INVALID_CONTEXT NOT_SUPPORTED:
     cuGreenCtxRecordEvent
     cuGreenCtxWaitEvent;
 }

@@ -107,7 +107,8 @@ export! {
     }
 
     fn cuTexObjectDestroy(texture: Handle<Texture>) {
-        world()?.textures.remove(texture).map(|_| ())
+        let mut world = world()?;
+        if texture.is_null() { Ok(()) } else { world.textures.remove(texture).map(|_| ()) }
     }
 
     fn cuTexObjectGetResourceDesc(out: Out<Resource>, texture: Handle<Texture>) {
@@ -138,7 +139,8 @@ export! {
     }
 
     fn cuSurfObjectDestroy(surface: Handle<Surface>) {
-        world()?.surfaces.remove(surface).map(|_| ())
+        let mut world = world()?;
+        if surface.is_null() { Ok(()) } else { world.surfaces.remove(surface).map(|_| ()) }
     }
 
     fn cuSurfObjectGetResourceDesc(out: Out<Resource>, surface: Handle<Surface>) {

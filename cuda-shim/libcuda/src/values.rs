@@ -110,39 +110,34 @@ fn batch(lane: Lane, stream: Handle<Stream>, count: u32, items: In<[u64; 6]>, fl
     functions.into_iter().try_for_each(|function| give(lane, stream, function))
 }
 
-/// Declares one behaviour under the names of both versions.
-macro_rules! both {
-    ($(($first:ident $first_own:ident $second:ident $second_own:ident) |$lane:ident| ($($arg:ident: $ty:ty),*) $body:block)*) => {
-        export! {
-            $(lane fn |$lane| $first / $first_own ($($arg: $ty),*) $body
-            lane fn |$lane| $second / $second_own ($($arg: $ty),*) $body)*
-        }
-    };
-}
-
-both! {
-    (cuStreamWaitValue32 cuStreamWaitValue32_ptsz cuStreamWaitValue32_v2 cuStreamWaitValue32_v2_ptsz)
-    |lane| (stream: Handle<Stream>, address: u64, value: u32, flags: u32) {
+export! {
+    lane fn |lane| cuStreamWaitValue32_v2 / cuStreamWaitValue32_v2_ptsz (
+        stream: Handle<Stream>, address: u64, value: u32, flags: u32,
+    ) {
         give(lane, stream, to_wait(Value { address, value: value.into(), wide: false }, flags)?)
     }
 
-    (cuStreamWaitValue64 cuStreamWaitValue64_ptsz cuStreamWaitValue64_v2 cuStreamWaitValue64_v2_ptsz)
-    |lane| (stream: Handle<Stream>, address: u64, value: u64, flags: u32) {
+    lane fn |lane| cuStreamWaitValue64_v2 / cuStreamWaitValue64_v2_ptsz (
+        stream: Handle<Stream>, address: u64, value: u64, flags: u32,
+    ) {
         give(lane, stream, to_wait(Value { address, value, wide: true }, flags)?)
     }
 
-    (cuStreamWriteValue32 cuStreamWriteValue32_ptsz cuStreamWriteValue32_v2 cuStreamWriteValue32_v2_ptsz)
-    |lane| (stream: Handle<Stream>, address: u64, value: u32, flags: u32) {
+    lane fn |lane| cuStreamWriteValue32_v2 / cuStreamWriteValue32_v2_ptsz (
+        stream: Handle<Stream>, address: u64, value: u32, flags: u32,
+    ) {
         give(lane, stream, to_write(Value { address, value: value.into(), wide: false }, flags)?)
     }
 
-    (cuStreamWriteValue64 cuStreamWriteValue64_ptsz cuStreamWriteValue64_v2 cuStreamWriteValue64_v2_ptsz)
-    |lane| (stream: Handle<Stream>, address: u64, value: u64, flags: u32) {
+    lane fn |lane| cuStreamWriteValue64_v2 / cuStreamWriteValue64_v2_ptsz (
+        stream: Handle<Stream>, address: u64, value: u64, flags: u32,
+    ) {
         give(lane, stream, to_write(Value { address, value, wide: true }, flags)?)
     }
 
-    (cuStreamBatchMemOp cuStreamBatchMemOp_ptsz cuStreamBatchMemOp_v2 cuStreamBatchMemOp_v2_ptsz)
-    |lane| (stream: Handle<Stream>, count: u32, items: In<[u64; 6]>, flags: u32) {
+    lane fn |lane| cuStreamBatchMemOp_v2 / cuStreamBatchMemOp_v2_ptsz (
+        stream: Handle<Stream>, count: u32, items: In<[u64; 6]>, flags: u32,
+    ) {
         batch(lane, stream, count, items, flags)
     }
 }
