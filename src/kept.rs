@@ -60,6 +60,15 @@ impl Name {
             Self::Graphs(ordinal) => cuda::graph::held_and_used(i32::from(ordinal)),
         }
     }
+
+    /// Whether a trim may give anything back. Memory of graphs that was freed stays mapped for their next launch, and a
+    /// driver counts as used what is mapped.
+    fn may_spare(self) -> bool {
+        self.ask().is_none_or(|(held, used)| match self {
+            Self::Pool(_) => held > used,
+            Self::Graphs(_) => held > 0,
+        })
+    }
 }
 
 /// All keepers of this process. All-zero bytes: none.
@@ -240,7 +249,7 @@ impl Process {
         }
         let before = self.other_bytes(device, KIND_POOL).wrapping_add(self.other_bytes(device, KIND_GRAPH));
         for (name, of, _) in self.kept.each() {
-            if of == device && name.ask().is_none_or(|(held, used)| held > used) {
+            if of == device && name.may_spare() {
                 match name {
                     Name::Pool(handle) => cuda::pool::trim(handle),
                     Name::Graphs(ordinal) => cuda::graph::trim(i32::from(ordinal)),
