@@ -1,5 +1,5 @@
-//! `cuda-sim record`: a machine file of the driver that is there. No GPU is at hand here, so it records simulated
-//! machines, and of real drivers what they tell without one.
+//! `cuda-sim record`: a machine file of the driver that is there. These tests need no GPU: they record simulated machines,
+//! one of which is made from a real card's recording, and of real drivers what they tell without a card.
 
 use std::process::{Command, ExitCode};
 
@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     trials(&[
         ("a_machine_made_from_its_recording_answers_as_it_did", the_same_again),
         ("a_recording_says_what_was_seen", what_was_seen),
+        ("the_machine_of_a_real_cards_recording_is_that_card_again", a_real_card),
         ("what_driver_535_lacks_is_lacking_again", || lacking_again("bookworm")),
         ("what_driver_550_lacks_is_lacking_again", || lacking_again("trixie")),
         ("what_driver_555_lacks_is_lacking_again", || lacking_again("experimental")),
@@ -80,6 +81,24 @@ fn what_was_seen() -> Verdict {
     machine.bare().run("door_getproc", &["2", "2"]).success();
     let outcome = made(&scratch, &fewer).bare().run("door_getproc", &["2", "2"]);
     assert!(!outcome.status.success(), "a function that the driver lacks was handed out: {outcome}");
+    Verdict::Kept
+}
+
+/// What was recorded of an H200 (cuda-shim/README.md, *Machines*).
+const H200: &str = include_str!("../../cuda-shim/machines/h200-580.159.04.toml");
+
+fn a_real_card() -> Verdict {
+    let scratch = Scratch::new();
+    let machine = made(&scratch, H200);
+    let outcome = machine.bare().run("conformance", &["memory", "device"]).success();
+    assert!(outcome.out.lines().count() > 20, "{outcome}");
+    assert_eq!(machine.bare().start("hold", &[]).ask("info", "total"), 150_109_880_320);
+    let again = recording(&machine.bare());
+    // All but what the functions answer to nulls: a driver may crash, and has functions that the simulator lacks.
+    let facts = |text: &str| text.split("\n[nulls.").next().map(str::to_owned).expect("facts come first");
+    assert!(facts(H200).lines().any(|line| line.starts_with("lacks = [\"cuCheckpoint")), "{H200}");
+    assert!(facts(H200).lines().any(|line| line == "16 = 132"), "{H200}");
+    assert_eq!(facts(H200), facts(&again));
     Verdict::Kept
 }
 
