@@ -79,6 +79,8 @@ pub struct Kept {
     any: AtomicBool,
     /// Whether any of them is a device's graphs.
     graphs: AtomicBool,
+    /// How often graphs were told to give memory back.
+    trims: AtomicU64,
     /// Something was freed since keepers were last settled.
     stale: AtomicBool,
     names: [AtomicU64; KEEPERS],
@@ -129,6 +131,17 @@ impl Process {
     #[inline]
     pub fn has_graph_memory(&self) -> bool {
         self.kept.graphs.load(Relaxed)
+    }
+
+    /// A number that changes when graphs may have lost the memory that their last launch mapped.
+    pub fn graph_memory_since(&self) -> u64 {
+        self.kept.trims.load(Acquire)
+    }
+
+    /// A device's graphs were told to give back what they do not use.
+    pub fn graphs_were_trimmed(&self, ordinal: u8) {
+        self.kept.trims.fetch_add(1, AcqRel);
+        self.settle_keeper(Name::Graphs(ordinal));
     }
 
     /// A keeper is gone, and is charged for nothing any more.
@@ -252,7 +265,10 @@ impl Process {
             if of == device && name.may_spare() {
                 match name {
                     Name::Pool(handle) => cuda::pool::trim(handle),
-                    Name::Graphs(ordinal) => cuda::graph::trim(i32::from(ordinal)),
+                    Name::Graphs(ordinal) => {
+                        cuda::graph::trim(i32::from(ordinal));
+                        self.graphs_were_trimmed(ordinal);
+                    }
                 }
             }
             self.settle_keeper(name);

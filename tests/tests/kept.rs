@@ -1,6 +1,6 @@
 //! What pools and graphs keep is charged as long as they keep it, and taken back before anybody is refused.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Scratch};
 
 /// The program does it, and the driver agrees.
 #[track_caller]
@@ -124,6 +124,25 @@ fn graphs_are_charged_for_what_they_hold_until_they_are_trimmed() {
     assert_eq!(seen["processes"][0]["devices"][0]["graph_bytes"], GIB, "{seen:#}");
     done(&mut program, "trim");
     assert_eq!(left(&mut program), all);
+}
+
+/// Memory that a graph has mapped is there for its next launch, also where nothing can be trimmed: as while it runs.
+#[test]
+fn a_graph_is_launched_again_in_the_memory_that_it_has() {
+    let scratch = Scratch::new();
+    let text = "[[device]]\nlike = \"H100\"\n[[fault]]\ncall = \"cuDeviceGraphMemTrim\"\nerror = \"CUDA_ERROR_UNKNOWN\"\n";
+    let machine = Machine::new(scratch.file("untrimmed.toml", text).to_str().expect("text"));
+    let quota = machine.quota().memory(4 * GIB);
+    let mut program = quota.start("pools", &[]);
+    program.wait_for("pid");
+    done(&mut program, &format!("graph {}", 2 * GIB));
+    for _ in 0..3 {
+        done(&mut program, "launch");
+        done(&mut program, "sync");
+    }
+    program.finish().success();
+    let device = &quota.inspect()["devices"][0];
+    assert_eq!(device["denied"], 0, "{device}");
 }
 
 #[test]

@@ -111,7 +111,8 @@ fn instantiated(out: *mut sys::CUgraphExec, graph: sys::CUgraph, answer: CUresul
         {
             // SAFETY: after success the driver has written to it.
             let key = Key::new(Kind::Graph, unsafe { *out } as u64);
-            process.note(key, Holding { bytes: asked.bytes, device, lane: 0, owner: asked.ordinal as u64 });
+            let owner = Mapped { ordinal: asked.ordinal as u8, since: None }.word();
+            process.note(key, Holding { bytes: asked.bytes, device, lane: 0, owner });
         }
     }
     answer
@@ -131,9 +132,38 @@ fn with_noted_memory(process: &Process, exec: sys::CUgraphExec, call: impl Fn() 
     match Key::new(Kind::Graph, exec as u64).and_then(|key| process.holdings.get(key)) {
         None => call(),
         Some(Holding { bytes, device, owner, .. }) => {
-            let taken = process.take_from_keeper(Name::Graphs(owner as u8), device, bytes, &call, None);
-            taken.unwrap_or_else(call)
+            let mapped = Mapped::read(owner);
+            // Read before the launch: of a trim meanwhile nobody knows what it took.
+            let since = process.graph_memory_since();
+            if mapped.since == Some(since) {
+                return call();
+            }
+            let name = Name::Graphs(mapped.ordinal);
+            let answer = process.take_from_keeper(name, device, bytes, &call, None).unwrap_or_else(call);
+            if answer.is_success() {
+                let owner = Mapped { since: Some(since), ..mapped }.word();
+                process.note(Key::new(Kind::Graph, exec as u64), Holding { bytes, device, lane: 0, owner });
+            }
+            answer
         }
+    }
+}
+
+/// Where the memory of an executable graph is, and since which trim its last launch has it mapped: it stays until the next.
+#[derive(Clone, Copy)]
+struct Mapped {
+    ordinal: u8,
+    since: Option<u64>,
+}
+
+impl Mapped {
+    fn word(self) -> u64 {
+        let since = self.since.map_or(0, |since| since.wrapping_add(1));
+        since << 8 | u64::from(self.ordinal)
+    }
+
+    fn read(word: u64) -> Self {
+        Self { ordinal: word as u8, since: (word >> 8).checked_sub(1) }
     }
 }
 
@@ -154,7 +184,7 @@ fn destroyed(exec: sys::CUgraphExec, answer: CUresult) -> CUresult {
 
 fn trimmed(ordinal: CUdevice, answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota() {
-        process.settle_keeper(Name::Graphs(ordinal as u8));
+        process.graphs_were_trimmed(ordinal as u8);
     }
     answer
 }
