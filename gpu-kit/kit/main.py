@@ -4,10 +4,11 @@ import argparse
 import ctypes
 import datetime
 import os
+import platform
 import sys
 
 from kit import report
-from kit.programs import LIBRARY, Machine
+from kit.programs import HERE, LIBRARY, Machine
 from kit.stage import Stage
 from kit.stages import ALL
 
@@ -46,6 +47,17 @@ def driver_answers():
     return None
 
 
+def libc_is_too_old():
+    """None if the kit's programs can start here, else why not."""
+    with open(os.path.join(HERE, "lib", "GLIBC"), encoding="utf-8") as file:
+        needed = file.read().strip()
+    kind, here = platform.libc_ver()
+    number = [[int(part) for part in version.split(".")] for version in (needed, here) if version]
+    if kind == "glibc" and number[1] >= number[0]:
+        return None
+    return f"the kit was built with glibc {needed}, and here is {kind or 'no glibc'} {here}; make gpu-kit on a machine like this one"
+
+
 def chosen(wanted):
     """The stages in their order, and those that nobody knows."""
     unknown = [name for name in wanted if name not in ALL]
@@ -61,6 +73,9 @@ def main():
         return refuse(f"--budget {given.budget:g}: a number of seconds above 0 is needed")
     if not os.path.isfile(LIBRARY):
         return refuse(f"{LIBRARY} is not there: the kit is not whole; make gpu-kit builds it")
+    why = libc_is_too_old()
+    if why:
+        return refuse(why)
     # In a child, so that this process never has a context of its own on the card.
     pid = os.fork()
     if pid == 0:
