@@ -252,7 +252,14 @@ impl Meter {
             let random = now.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
             let mut flight = asked.flight(pair, place.context, now, random, desk.traffic, &desk.books);
             flight.submission = submission;
-            if self.patiently(|flights| flights.enter(flight, desk.traffic)) != Some(true) {
+            let short = asked.predicted_ns() <= share::SEGMENT_NS;
+            let entered = self.patiently(|flights, anchors| {
+                if short {
+                    anchors.probe(pair, place.context);
+                }
+                flights.enter(flight, desk.traffic)
+            });
+            if entered != Some(true) {
                 // Nobody will hear of it again.
                 flight.lose(desk.traffic, &desk.books);
                 pair.destroy();
@@ -261,7 +268,7 @@ impl Meter {
         } else {
             asked.unmeasured(now, desk.traffic);
         }
-        if self.patiently(|flights| flights.park(pair, place.context)) != Some(true) {
+        if self.patiently(|flights, _| flights.park(pair, place.context)) != Some(true) {
             pair.destroy();
         }
         answer
@@ -280,13 +287,14 @@ impl Meter {
 
     /// Does something to the table of flights, unless another thread is settling for too long: no launch waits for
     /// that.
-    fn patiently<T>(&self, change: impl FnOnce(&mut Flights<Pair>) -> T) -> Option<T> {
+    fn patiently<T>(&self, change: impl FnOnce(&mut Flights<Pair>, &mut Anchors) -> T) -> Option<T> {
         let _busy = (0..1000).find_map(|_| {
             core::hint::spin_loop();
             self.busy.try_lock()
         })?;
         // SAFETY: `busy` is held.
-        Some(change(unsafe { &mut *self.flights.get() }))
+        let (flights, anchors) = unsafe { (&mut *self.flights.get(), &mut *self.anchors.get()) };
+        Some(change(flights, anchors))
     }
 
     /// Settles the launches that are over. Does nothing if another thread is at it.

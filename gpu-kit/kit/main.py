@@ -96,8 +96,8 @@ def main():
     weights = {name: ALL[name].WEIGHT for name in names}
     for at, name in enumerate(names):
         rest = sum(weights[later] for later in names[at:])
-        # What earlier stages left over is everybody's; a stage may take half as much again as is due to it.
-        limit = min(clock.left(), clock.left() * weights[name] / rest * 1.5)
+        # What earlier stages left over is everybody's.
+        limit = clock.left() * weights[name] / rest
         stage = Stage(name, limit, out, machine)
         clock.show(name, ALL[name].__doc__, limit)
         stage.run(ALL[name])

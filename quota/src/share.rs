@@ -41,5 +41,5 @@ pub use landing::Books;
 pub use launch::{Launch, What};
 pub use predict::{Predictor, key};
 pub use submission::Submission;
-pub use traffic::Traffic;
+pub use traffic::{SEGMENT_NS, Traffic};
 pub use wait::Step;

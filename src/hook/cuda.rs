@@ -94,6 +94,7 @@ calls! { super::LIBCUDA, sys;
     cuGraphChildGraphNodeGetGraph: fn(sys::CUgraphNode, *mut sys::CUgraph) -> CUresult;
     cuStreamIsCapturing: fn(CUstream, *mut sys::CUstreamCaptureStatus) -> CUresult;
     cuStreamIsCapturing_ptsz: fn(CUstream, *mut sys::CUstreamCaptureStatus) -> CUresult;
+    cuStreamWaitEvent: fn(CUstream, CUevent, core::ffi::c_uint) -> CUresult;
     cuStreamQuery: fn(CUstream) -> CUresult;
     cuStreamQuery_ptsz: fn(CUstream) -> CUresult;
     cuThreadExchangeStreamCaptureMode: fn(*mut sys::CUstreamCaptureMode) -> CUresult;
@@ -287,6 +288,12 @@ pub fn record(event: CUevent, stream: CUstream, per_thread: bool) -> bool {
     let Some(record) = own.or_else(|| cuEventRecord::REAL.get()) else { return false };
     // SAFETY: an event of ours and a stream that the caller is about to use.
     unsafe { record(event, stream) == CUDA_SUCCESS }
+}
+
+/// Has a stream of ours wait for an event of ours.
+pub fn wait(stream: CUstream, event: CUevent) -> bool {
+    // SAFETY: both are ours, and the event is recorded.
+    cuStreamWaitEvent::REAL.get().is_some_and(|wait| unsafe { wait(stream, event, 0) } == CUDA_SUCCESS)
 }
 
 /// Whether what an event of ours was recorded behind is over.

@@ -3,8 +3,8 @@
 //! A driver tells the time between two events, not when one was. So each context has an anchor: an event in a stream
 //! of our own, recorded while nothing else is in it, between two looks at the clock.
 //!
-//! Two events with nothing between them lie apart all the same: more than a microsecond on real devices. So each anchor is
-//! two events, and the least that these ever were apart is taken off every interval.
+//! Two events with nothing between them lie apart all the same, more than a microsecond on real devices: so much is taken off
+//! every interval. It is measured behind a launch that still runs, where the host's pace does not matter.
 
 use crate::hook::cuda::{self, CUevent, CUstream, Relaxed};
 use core::ptr::null_mut;
@@ -80,22 +80,26 @@ pub struct Begun {
     idle_at_ns: Option<u64>,
 }
 
-/// More than two events with nothing between them lie apart: what is above is the host's.
+/// More than two events with nothing between them lie apart.
 const MOST_BETWEEN_NS: u64 = 2_000;
 
-/// An event whose time on CLOCK_MONOTONIC is known.
+/// How often that is measured in a context; the least counts.
+const PROBES: u8 = 4;
+
+/// An event whose time on CLOCK_MONOTONIC is known, and how far events of its context lie apart by themselves.
 #[derive(Clone, Copy)]
 struct Anchor {
     context: u64,
     stream: CUstream,
-    /// Recorded before `event`, with nothing between them.
-    first: CUevent,
     event: CUevent,
     /// 0 while it is not known.
     at_ns: u64,
-    /// When that was last tried.
-    tried_at_ns: u64,
-    /// The least that both events ever were apart, plus one; 0 while that is not known.
+    /// Two events with nothing between them.
+    probe: Pair,
+    /// Whether they are recorded and not read yet.
+    probing: bool,
+    probes: u8,
+    /// The least that they ever were apart; only valid after a probe.
     between_ns: u64,
 }
 
@@ -108,7 +112,7 @@ impl Anchors {
     pub fn look(&mut self, pair: Pair, context: u64, whole: bool, is_current: bool) -> Seen {
         if cuda::is_over(pair.end) {
             let since_ns = if whole { self.when(pair.start, context, is_current) } else { None };
-            let between_ns = self.between_ns(context, is_current);
+            let between_ns = self.between_ns(context);
             let elapsed_ns = cuda::elapsed_ns(pair.start, pair.end);
             let elapsed_ns = elapsed_ns.map(|elapsed_ns| elapsed_ns.saturating_sub(between_ns));
             return Seen::Over { since_ns, elapsed_ns };
@@ -135,14 +139,30 @@ impl Anchors {
         Some(anchor.at_ns.saturating_add_signed(cuda::between_ns(anchor.event, event)?))
     }
 
-    /// How far two events of a context lie apart between which nothing is; 0 while that is not known.
-    fn between_ns(&mut self, context: u64, is_current: bool) -> u64 {
-        let Some(anchor) = self.anchor(context, is_current) else { return 0 };
-        let untried = |now: u64| now.saturating_sub(anchor.tried_at_ns) > AGE_NS;
-        if anchor.between_ns == 0 && is_current && untried(sys::monotonic_coarse_ns()) {
-            anchor.drop();
+    /// Measures how far two events of the current context lie apart by themselves, behind a launch that still runs, unless that
+    /// is known.
+    pub fn probe(&mut self, behind: Pair, context: u64) {
+        let known = self.0.iter().find(|anchor| anchor.context == context);
+        if known.is_some_and(|anchor| anchor.probing || anchor.probes >= PROBES) {
+            return;
         }
-        anchor.between_ns.saturating_sub(1)
+        let _relaxed = Relaxed::enter();
+        let Some(anchor) = self.anchor(context, true) else { return };
+        anchor.probing = cuda::wait(anchor.stream, behind.end)
+            && cuda::record(anchor.probe.start, anchor.stream, false)
+            && cuda::record(anchor.probe.end, anchor.stream, false);
+        anchor.probes = anchor.probes.saturating_add(1);
+    }
+
+    /// How far two events of a context lie apart by themselves; 0 while that is not known.
+    fn between_ns(&mut self, context: u64) -> u64 {
+        let Some(anchor) = self.0.iter_mut().find(|anchor| anchor.context == context) else { return 0 };
+        if anchor.probing && cuda::is_over(anchor.probe.end) {
+            anchor.probing = false;
+            let between_ns = cuda::elapsed_ns(anchor.probe.start, anchor.probe.end).unwrap_or(0);
+            anchor.between_ns = anchor.between_ns.min(between_ns);
+        }
+        if anchor.between_ns > MOST_BETWEEN_NS { 0 } else { anchor.between_ns }
     }
 
     /// The anchor of a context, made if it can be.
@@ -154,9 +174,11 @@ impl Anchors {
         let place = known.or_else(|| self.0.iter().position(|anchor| anchor.context == 0))?;
         let anchor = self.0.get_mut(place)?;
         if known.is_none() {
-            let (stream, first, event) =
-                (cuda::create_stream()?, cuda::create_event()?, cuda::create_event()?);
-            *anchor = Anchor { context, stream, first, event, at_ns: 0, tried_at_ns: 0, between_ns: 0 };
+            let (stream, event) = (cuda::create_stream()?, cuda::create_event()?);
+            let probe = Pair { start: cuda::create_event()?, end: cuda::create_event()? };
+            let between_ns = u64::MAX;
+            *anchor =
+                Anchor { context, stream, event, at_ns: 0, probe, probing: false, probes: 0, between_ns };
         }
         Some(anchor)
     }
@@ -174,10 +196,8 @@ impl Anchor {
     /// Records it anew; its time stays unknown if the clock cannot be read well enough.
     fn drop(&mut self) {
         self.at_ns = 0;
-        let told = cuda::record(self.first, self.stream, false);
         let before = sys::monotonic_ns();
-        self.tried_at_ns = before;
-        if !told || !cuda::record(self.event, self.stream, false) {
+        if !cuda::record(self.event, self.stream, false) {
             return;
         }
         loop {
@@ -188,11 +208,8 @@ impl Anchor {
             }
             if over {
                 self.at_ns = before.saturating_add(error / 2);
-                break;
+                return;
             }
         }
-        let between_ns = cuda::elapsed_ns(self.first, self.event).unwrap_or(0).min(MOST_BETWEEN_NS);
-        let least = if self.between_ns == 0 { u64::MAX } else { self.between_ns };
-        self.between_ns = between_ns.saturating_add(1).min(least);
     }
 }

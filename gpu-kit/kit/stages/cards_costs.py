@@ -2,7 +2,7 @@
 
 from kit.programs import Failed
 
-WEIGHT = 25
+WEIGHT = 20
 LEAST = 4
 HOLDERS = 8
 

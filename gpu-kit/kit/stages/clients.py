@@ -4,7 +4,7 @@ import shutil
 
 from kit.programs import client, in_parallel
 
-WEIGHT = 60
+WEIGHT = 55
 LEAST = 8
 GIB = 1 << 30
 CAP = 8 * GIB

@@ -2,7 +2,7 @@
 
 from kit.programs import LIBRARY, in_parallel, program
 
-WEIGHT = 15
+WEIGHT = 30
 LEAST = 3
 MIB = 1 << 20
 CAP = 4 << 30

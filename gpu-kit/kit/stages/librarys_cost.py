@@ -6,7 +6,7 @@ import time
 
 from kit.programs import LIBRARY, Failed, client, program
 
-WEIGHT = 50
+WEIGHT = 45
 LEAST = 6
 GIB = 1 << 30
 

@@ -9,7 +9,7 @@ import subprocess
 from kit import elf
 from kit.programs import CUDA_SIM, HERE, LIBRARY
 
-WEIGHT = 25
+WEIGHT = 15
 LEAST = 3
 
 

@@ -8,7 +8,7 @@ import time
 from kit import pair
 from kit.programs import Failed
 
-WEIGHT = 25
+WEIGHT = 30
 LEAST = 8
 CONTROL = "nvidia-cuda-mps-control"
 GIB = 1 << 30

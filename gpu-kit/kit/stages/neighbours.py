@@ -4,7 +4,7 @@ import time
 
 from kit import pair
 
-WEIGHT = 70
+WEIGHT = 65
 LEAST = 12
 KINDS = (
     (pair.TRAINING, pair.TRAINING),

@@ -1635,6 +1635,9 @@ unsafe extern "C" {
     ) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: core::ffi::c_uint) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuStreamQuery(hStream: CUstream) -> CUresult;
 }
 unsafe extern "C" {
