@@ -269,6 +269,9 @@ static void a_thread_without_a_context_makes_nothing_and_may_free(void)
     same(pthread_create(&thread, NULL, without_a_context, (void *)memory), 0);
     same(pthread_join(thread, NULL), 0);
     answers(cuMemFree(memory), INVALID_VALUE);
+    ok(cuCtxSetCurrent(NULL));
+    answers(cuMemFree(0x123400), INVALID_VALUE);
+    ok(cuMemFree(0));
 }
 
 /* Its handle, and those of what was made in it, are not asked about: cuda.h calls that undefined. */

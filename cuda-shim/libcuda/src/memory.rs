@@ -239,19 +239,16 @@ pub fn row_of(width: u64, height: u64, element: u32) -> Outcome<u64> {
 pub fn free(address: u64) -> Outcome {
     let (context, mark) = {
         let mut world = world()?;
-        let current = world.current_context().map(|(handle, context)| (handle, context.is_quiet()));
         if address == 0 {
-            return current.map(|_| ());
+            return Ok(());
         }
         let own = match world.callers_own(address) {
             Ok(own) => own,
-            Err(status) => {
-                current?;
-                return world.give_back_lent(address).unwrap_or(Err(status));
-            }
+            Err(status) => return world.give_back_lent(address).unwrap_or(Err(status)),
         };
         capture::forbid_unsafe_call(&mut world)?;
         // Memory tells where it belongs, so it can be freed where no context is current.
+        let current = world.current_context().map(|(handle, context)| (handle, context.is_quiet()));
         let context = match current {
             Ok((current, quiet)) if own.context == current || world.active(own.context).is_err() => {
                 if quiet {
