@@ -59,6 +59,9 @@ static void nothing_of_a_pool_is_no_error_and_can_be_freed(void)
     ok(cuMemAllocAsync(&memory, 0, NULL));
     ok(cuMemFreeAsync(memory, NULL));
     ok(cuStreamSynchronize(NULL));
+    memory = 1;
+    ok(cuMemAllocAsync(&memory, 0, capturing(CU_STREAM_CAPTURE_MODE_GLOBAL)));
+    same(memory, 0);
 }
 
 static void arrays_are_made_of_known_formats_and_channels(void)

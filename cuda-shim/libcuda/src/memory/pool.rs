@@ -226,12 +226,15 @@ fn allocate(
     let ordinal = world.contexts.get(context)?.device;
     let pool = pool.unwrap_or(world.devices[ordinal].current_pool);
     let ordinal = world.pools.get(pool)?.device;
-    if world.streams.get(stream)?.capture.is_none() {
+    let captured = world.streams.get(stream)?.capture.is_some();
+    if !captured {
         capture::intercept(&mut world, stream, Op::Empty)?;
-        // Nothing is no error here, other than in `cuMemAlloc`, and null can be freed.
-        if size == 0 {
-            return out.put(0);
-        }
+    }
+    // Nothing is no error here, other than in `cuMemAlloc`, and null can be freed.
+    if size == 0 {
+        return out.put(0);
+    }
+    if !captured {
         let address = world.allocate_from(pool, size, context)?;
         return out.put(address);
     }
