@@ -29,14 +29,14 @@ fn granular(numbers: &[u64]) -> Outcome {
 fn map(start: u64, length: u64, offset: u64, handle: Handle<Physical>, flags: u64) -> Outcome {
     let mut world = world()?;
     granular(&[start])?;
-    // cuda.h says of the offset that it must be zero for now; a length that is no multiple is answered likewise.
-    if length > 0 && (offset != 0 || !length.is_multiple_of(BLOCK)) {
-        world.held(handle)?;
+    let whole = world.held(handle)?.length;
+    // cuda.h says of the offset that it must be zero for now; other lengths than the handle's are answered likewise.
+    if length > 0 && (offset != 0 || length != whole) {
         return Err(NOT_SUPPORTED);
     }
+    // Driver 580 maps beyond the end of a reservation, into addresses that nobody asked for; here they may be others'.
     let free = world.regions.reserved_range(start, length) && !world.regions.overlaps(start, length);
-    let physical = world.held(handle)?;
-    if flags != 0 || !free || length == 0 || length > physical.length {
+    if flags != 0 || !free || length == 0 {
         return Err(INVALID_VALUE);
     }
     if !world.back(world.physicals.get(handle)?, start, length, offset) {
