@@ -60,28 +60,48 @@ static void graph_memory_has_one_executable_graph_at_a_time(void)
     holds(cuGraphClone(&clone, graph) != CUDA_SUCCESS);
 }
 
+static cuuint64_t graph_memory(CUgraphMem_attribute which)
+{
+    cuuint64_t bytes;
+    ok(cuDeviceGetGraphMemAttribute(device, which, &bytes));
+    return bytes;
+}
+
 static void graph_memory_is_kept_for_the_device_until_it_is_trimmed(void)
 {
     CUdeviceptr memory;
     CUgraphExec exec;
-    cuuint64_t used, reserved;
     CUgraph graph = allocating(64 * MIB, &memory);
     ok(cuGraphInstantiateWithFlags(&exec, graph, 0));
     ok(cuGraphLaunch(exec, NULL));
     ok(cuMemFreeAsync(memory, NULL));
     ok(cuCtxSynchronize());
-    ok(cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
-    ok(cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved));
     /* Used is what a graph has mapped: freed memory stays so, for the next launch. */
-    same(used, 64 * MIB);
-    holds(reserved >= 64 * MIB);
+    same(graph_memory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), 64 * MIB);
+    holds(graph_memory(CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT) >= 64 * MIB);
     size_t before = free_bytes();
     ok(cuDeviceGraphMemTrim(device));
-    ok(cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT, &used));
-    ok(cuDeviceGetGraphMemAttribute(device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &reserved));
-    same(used, 0);
-    same(reserved, 0);
+    same(graph_memory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), 0);
+    same(graph_memory(CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT), 0);
     holds(free_bytes() >= before + 64 * MIB);
+}
+
+static void graph_memory_stays_used_when_its_executable_graph_is_gone(void)
+{
+    CUdeviceptr memory;
+    CUgraphExec exec;
+    CUstream stream = capturing(CU_STREAM_CAPTURE_MODE_GLOBAL);
+    ok(cuMemAllocAsync(&memory, 64 * MIB, stream));
+    ok(cuMemFreeAsync(memory, stream));
+    ok(cuGraphInstantiateWithFlags(&exec, end(stream), 0));
+    ok(cuGraphLaunch(exec, NULL));
+    ok(cuCtxSynchronize());
+    ok(cuGraphExecDestroy(exec));
+    same(graph_memory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), 64 * MIB);
+    holds(graph_memory(CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT) >= 64 * MIB);
+    ok(cuDeviceGraphMemTrim(device));
+    same(graph_memory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT), 0);
+    same(graph_memory(CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT), 0);
 }
 
 static CUgraphNode kernel_node(CUgraph graph, CUfunction kernel, const CUgraphNode *after, size_t count)
@@ -317,5 +337,6 @@ const struct promise graphs[] = {
     PROMISE(graph_memory_that_was_not_freed_forbids_the_next_launch),
     PROMISE(graph_memory_has_one_executable_graph_at_a_time),
     PROMISE(graph_memory_is_kept_for_the_device_until_it_is_trimmed),
+    PROMISE(graph_memory_stays_used_when_its_executable_graph_is_gone),
     { 0 },
 };

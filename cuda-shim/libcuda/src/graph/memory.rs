@@ -16,7 +16,7 @@ pub struct Block {
     physical: u64,
     /// Between a launch of its node and a free.
     live: bool,
-    /// From a launch of its node until it is trimmed or the executable graph is gone.
+    /// From a launch of its node until it is trimmed.
     mapped: bool,
     /// Its node, and the executable graph made of it. Without either the next free is the last.
     owners: u32,
@@ -27,7 +27,8 @@ pub struct Block {
 pub struct Usage {
     /// Of memory that was not freed.
     live: u64,
-    /// Of memory that is mapped, freed or not. Graphs whose memory is freed may share what is behind it.
+    /// Of memory that is mapped, freed or not, of graphs that are gone too: a trim takes it, and nothing else. Graphs whose
+    /// memory is freed may share what is behind it.
     mapped: u64,
     pub used_high: u64,
     pub reserved: u64,
@@ -111,9 +112,6 @@ impl World {
     pub fn disown_graph_memory(&mut self, address: u64) {
         if let Some(block) = self.graph_blocks.get_mut(&address) {
             block.owners = block.owners.saturating_sub(1);
-            if !block.live && std::mem::take(&mut block.mapped) {
-                self.devices[block.ordinal].graph_memory.mapped -= block.physical;
-            }
             self.drop_unused_graph_memory(address);
         }
     }
@@ -122,9 +120,6 @@ impl World {
         if let Some(block) = self.graph_blocks.get(&address).filter(|block| block.owners == 0 && !block.live)
         {
             let ordinal = block.ordinal;
-            if block.mapped {
-                self.devices[ordinal].graph_memory.mapped -= block.physical;
-            }
             self.graph_blocks.remove(&address);
             self.devices[ordinal].heap.remove(address);
         }
@@ -132,12 +127,11 @@ impl World {
 
     /// Gives back what graphs of a device hold and do not use.
     pub fn trim_graph_memory(&mut self, ordinal: usize) -> u64 {
-        let usage = &mut self.devices[ordinal].graph_memory;
-        for block in self.graph_blocks.values_mut().filter(|block| block.ordinal == ordinal && !block.live) {
-            if std::mem::take(&mut block.mapped) {
-                usage.mapped -= block.physical;
-            }
+        for block in self.graph_blocks.values_mut().filter(|block| block.ordinal == ordinal) {
+            block.mapped = block.live;
         }
+        let usage = &mut self.devices[ordinal].graph_memory;
+        usage.mapped = usage.live;
         let surplus = usage.reserved - usage.live;
         usage.reserved = usage.live;
         if surplus > 0 {
