@@ -212,3 +212,11 @@ fn a_stage_without_enough_time_is_skipped_and_says_so() {
         run.text
     );
 }
+
+/// What the README says of real cards is what the newest run that is kept says.
+#[test]
+fn the_readme_tells_the_newest_run_on_a_card() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/on-real-cards");
+    let outcome = Command::new(script).arg("--check").output().expect("python3 is here");
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+}

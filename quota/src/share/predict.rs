@@ -33,6 +33,9 @@ const fn mask(bits: u32) -> u64 {
     (1 << bits) - 1
 }
 
+/// Measurements this far apart may be of the same length: events tell no better.
+const NOISE_NS: u64 = 500;
+
 /// A launch that may be over this much earlier than expected is looked at before.
 const LEAST_EARLY_NS: u64 = SEGMENT_NS / 4;
 
@@ -212,7 +215,8 @@ impl Known {
         let weight = NonZeroU64::new(count).unwrap_or(NonZeroU64::MIN);
         let actual_ns = actual_ns.clamp(1, u64::MAX >> MEAN_SHIFT);
         let mean = if count == 1 { actual_ns } else { toward(mean, actual_ns, weight) };
-        let away = actual_ns.abs_diff(mean).saturating_mul(PARTS).checked_div(mean).unwrap_or(0);
+        let away = actual_ns.abs_diff(mean).saturating_sub(NOISE_NS);
+        let away = away.saturating_mul(PARTS).checked_div(mean).unwrap_or(0);
         let deviation = toward(deviation, away.min(mask(DEVIATION_BITS)), weight);
         // Two measurements at once: either may win, both are measurements.
         self.mean.store(mean << MEAN_SHIFT | deviation << COUNT_BITS | count, Ordering::Relaxed);

@@ -30,6 +30,18 @@ fn a_key_whose_lengths_vary_is_measured_more_often() {
 }
 
 #[test]
+fn very_short_kernels_are_not_measured_more_often_because_events_are_not_exact() {
+    let predictor = Box::<Predictor>::default();
+    for turn in 0..100 {
+        predictor.learn(1, 1_500 + turn % 2 * 900);
+        predictor.learn(2, 5_000 + turn % 2 * 10_000);
+    }
+    let way = |key| predictor.find(key).map_or(0, |known| known.cost().way());
+    assert_eq!(way(1), LEAST_WAY_NS);
+    assert!(way(2) > 10 * LEAST_WAY_NS, "{}", way(2));
+}
+
+#[test]
 fn a_measured_launch_speaks_for_those_of_its_key_since_the_last() {
     let predictor = Box::<Predictor>::default();
     predictor.learn(7, 1_000);
