@@ -5,6 +5,7 @@ import ctypes
 import datetime
 import os
 import platform
+import signal
 import sys
 
 from kit import report
@@ -90,17 +91,27 @@ def main():
             pass
     except OSError as why:
         return refuse(f"--out {out}: {why.strerror}: {why.filename}")
+    return run(names, out, report.Clock(given.budget))
+
+
+def run(names, out, clock):
+    """Runs stages; what a run that is cut off has measured is summed up like any other."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine = Machine(out)
-    clock = report.Clock(given.budget)
     done = []
     weights = {name: ALL[name].WEIGHT for name in names}
-    for at, name in enumerate(names):
-        rest = sum(weights[later] for later in names[at:])
-        # What earlier stages left over is everybody's.
-        limit = clock.left() * weights[name] / rest
-        stage = Stage(name, limit, out, machine)
-        clock.show(name, ALL[name].__doc__, limit)
-        stage.run(ALL[name])
-        done.append(stage)
-        print(stage.table(), flush=True)
+    try:
+        for at, name in enumerate(names):
+            rest = sum(weights[later] for later in names[at:])
+            # What earlier stages left over is everybody's.
+            limit = clock.left() * weights[name] / rest
+            stage = Stage(name, limit, out, machine)
+            clock.show(name, ALL[name].__doc__, limit)
+            done.append(stage)
+            stage.run(ALL[name])
+            print(stage.table(), flush=True)
+    except KeyboardInterrupt:
+        print(f"gpu-kit: cut off in stage {done[-1].name}", file=sys.stderr)
+    finally:
+        machine.close()
     return report.finish(out, done, clock)

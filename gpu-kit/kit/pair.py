@@ -17,18 +17,19 @@ NAMES = {TRAINING: "training", DECODING: "decoding", WAITING: "waiting for each 
 
 
 class Agent:
-    """The node's agent, for some containers' folders."""
+    """The node's agent, for some containers' folders; it ends with the stage at the latest."""
 
-    def __init__(self, folders):
+    def __init__(self, machine, folders):
         roots = [word for folder in folders for word in ("--root", folder)]
         self._process = subprocess.Popen(
             [GPUQUOTA, "agent", "--listen", "127.0.0.1:0", *roots], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
+        machine.programs.append(self)
         first = self._process.stderr.readline()
         if not re.search(r"127\.0\.0\.1:[0-9]+", first):
             raise Failed(f"the agent does not say where it listens: {first.strip()}")
 
-    def end(self):
+    def kill(self):
         self._process.kill()
         self._process.wait()
         self._process.stderr.close()

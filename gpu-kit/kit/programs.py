@@ -68,6 +68,11 @@ class Machine:
         shutil.rmtree(self.home, ignore_errors=True)
         os.makedirs(self.home, exist_ok=True)
 
+    def close(self):
+        """Leaves nothing behind."""
+        self.end_all()
+        shutil.rmtree(self.home, ignore_errors=True)
+
 
 class Setting:
     """How programs are started."""
@@ -207,10 +212,11 @@ class Program:
 
     def kill(self):
         """SIGKILL to it and to what it started."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
+        if self._process.poll() is None:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
         self._process.wait()
 
     def status(self):

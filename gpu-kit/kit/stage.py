@@ -72,6 +72,9 @@ class Stage:
                 self.skip("all of it", f"needs {module.LEAST} s, and the budget leaves {self.limit:.1f} s")
             else:
                 module.run(self)
+        except KeyboardInterrupt:
+            self.skip("the rest", "the run was cut off")
+            raise
         except Exception as why:  # pylint: disable=broad-except
             self.broken = f"{type(why).__name__}: {why}"
             self._write({"row": "broken", "why": self.broken, "trace": traceback.format_exc()})

@@ -202,6 +202,23 @@ fn what_cannot_begin_says_why() {
 }
 
 #[test]
+fn a_run_that_is_cut_off_keeps_what_it_has_and_leaves_nothing_running() {
+    let (scratch, machine) = (Scratch::new(), card());
+    let out = scratch.path().join("out");
+    let kit = kit().join("run").display().to_string();
+    let arguments = ["6", &kit, "--budget", "90", "--out", out.to_str().expect("text"), "doors", "share"];
+    let outcome = Program::start(machine.bare().command("timeout", &arguments)).finish();
+    assert_eq!(outcome.status.code(), Some(124), "{outcome}");
+    assert!(outcome.stderr.contains("cut off in stage share"), "{outcome}");
+    let summary = fs::read_to_string(out.join("summary.json")).expect("it is written");
+    let run =
+        Run { code: None, text: summary.clone(), summary: serde_json::from_str(&summary).expect("JSON") };
+    assert_eq!(run.results()["doors"], "kept", "{summary}");
+    assert!(run.rows("share", "skip").any(|row| word(row, "why") == "the run was cut off"), "{summary}");
+    assert_eq!(machine.truth().device("physical_bytes"), 0, "a program still has a context: {summary}");
+}
+
+#[test]
 fn a_stage_without_enough_time_is_skipped_and_says_so() {
     let run = run(&kit(), &["--budget", "5", "neighbours"], &[]);
     assert_eq!(run.code, Some(0), "{}", run.text);

@@ -47,7 +47,7 @@ def beside(stage, name, shares, with_agent, rounds, seconds, alone, free):
     bare = stage.machine.bare()
     containers = [bare, bare] if shares is None else [stage.machine.container(cores=share) for share in shares]
     loads = pair.Pair(stage, containers, rounds)
-    agent = pair.Agent([one.folder for one in containers]) if with_agent else None
+    agent = pair.Agent(stage.machine, [one.folder for one in containers]) if with_agent else None
     if agent:
         # Regions are met at the first launches; the agent has found both before the first pair is measured.
         loads.together((pair.TRAINING, pair.TRAINING), 0.3)
@@ -75,5 +75,5 @@ def beside(stage, name, shares, with_agent, rounds, seconds, alone, free):
                 got = 100 * parts[0] / sum(parts)
                 stage.promise(f"shares: {what}", abs(got - shares[0]) <= 2, f"the first has {got:.1f}% of what both do")
     if agent:
-        agent.end()
+        agent.kill()
     loads.end()
