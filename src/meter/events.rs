@@ -174,11 +174,7 @@ impl Anchors {
         let place = known.or_else(|| self.0.iter().position(|anchor| anchor.context == 0))?;
         let anchor = self.0.get_mut(place)?;
         if known.is_none() {
-            let (stream, event) = (cuda::create_stream()?, cuda::create_event()?);
-            let probe = Pair { start: cuda::create_event()?, end: cuda::create_event()? };
-            let between_ns = u64::MAX;
-            *anchor =
-                Anchor { context, stream, event, at_ns: 0, probe, probing: false, probes: 0, between_ns };
+            *anchor = Anchor::create(context)?;
         }
         Some(anchor)
     }
@@ -193,6 +189,22 @@ impl Anchors {
 }
 
 impl Anchor {
+    /// Of the current context.
+    fn create(context: u64) -> Option<Self> {
+        let event = cuda::create_event()?;
+        let Some(probe) = Pair::create(context) else {
+            cuda::destroy_event(event);
+            return None;
+        };
+        let Some(stream) = cuda::create_stream() else {
+            cuda::destroy_event(event);
+            probe.destroy();
+            return None;
+        };
+        let between_ns = u64::MAX;
+        Some(Self { context, stream, event, at_ns: 0, probe, probing: false, probes: 0, between_ns })
+    }
+
     /// Records it anew; its time stays unknown if the clock cannot be read well enough.
     fn drop(&mut self) {
         self.at_ns = 0;

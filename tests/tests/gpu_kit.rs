@@ -237,3 +237,18 @@ fn the_readme_tells_the_newest_run_on_a_card() {
     let outcome = Command::new(script).arg("--check").output().expect("python3 is here");
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
 }
+
+#[test]
+fn a_share_is_the_union_of_what_kernels_wrote() {
+    let script = "
+from kit.stamps import Busy
+busy = Busy([(20, 30), (0, 10), (5, 12), (25, 26), (40, 50)])
+assert (busy.kernels, busy.begins, busy.ends) == (5, [0, 20, 40], [12, 30, 50])
+assert [busy.until(at) for at in (0, 6, 12, 15, 25, 45, 90)] == [0, 6, 12, 12, 17, 27, 32]
+assert busy.share(0, 50) == 64 and busy.share(10, 20) == 20 and busy.share(30, 40) == 0
+assert busy.worst(0, 50, 10, 50, step=10) == 50 and busy.worst(0, 50, 60, 50) is None
+";
+    let outcome = Command::new("python3").args(["-Bc", script]).env("PYTHONPATH", kit()).output();
+    let outcome = outcome.expect("python3 is here");
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+}

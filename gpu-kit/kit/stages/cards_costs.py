@@ -91,41 +91,53 @@ def nvml(stage, bare):
     return seen
 
 
-# Of the simulator's profile: key, and where it comes from.
-PROFILE = (
-    ("init", "init_ns"),
-    ("context", "context_ns"),
-    ("module_load", "module_load_ns"),
-    ("first_launch", "first_launch_ns"),
-    ("launch", "launch_idle_p50_ns"),
-    ("launch_p99", "launch_idle_p99_ns"),
-    ("launch_queued", "launch_queued_p50_ns"),
-    ("launch_and_wait", "launch_and_wait_p50_ns"),
-    ("dispatch_gap", "gap_timed_20us_p50_ns"),
-    ("dispatch_gap_with_events", "gap_with_events_timed_20us_p50_ns"),
-    ("event_round_idle_kernel", "alone_timed_20us_p50_ns"),
-    ("event_round_queued_kernel", "queued_timed_20us_p50_ns"),
-    ("event_record", "event_record_p50_ns"),
-    ("event_query", "event_query_p50_ns"),
-    ("event_query_pending", "event_query_pending_p50_ns"),
-    ("event_elapsed", "event_elapsed_p50_ns"),
-    ("synchronize_idle", "ctx_synchronize_idle_p50_ns"),
-    ("mem_get_info", "mem_get_info_p50_ns"),
-    ("alloc_4KiB", "alloc_4KiB_p50_ns"),
-    ("alloc_2MiB", "alloc_2MiB_p50_ns"),
-    ("alloc_64MiB", "alloc_64MiB_p50_ns"),
-    ("free_64MiB", "free_64MiB_p50_ns"),
-    ("nvml_init", "nvml_init"),
-    ("nvml_list", "nvml_processes_1"),
-    ("nvml_list_8_processes", f"nvml_processes_{HOLDERS}"),
+# The simulator's table `[latency]` (cuda-shim/README.md): how each key follows from what was measured, in nanoseconds.
+LATENCY = {
+    "launch": lambda seen: seen["launch_idle_p50_ns"],
+    "record": lambda seen: seen["event_record_p50_ns"],
+    "query": lambda seen: seen["event_query_p50_ns"],
+    "event": lambda seen: seen["queued_no_work_p50_ns"],
+    "dispatch": lambda seen: seen["alone_less_call_timed_20us_p50_ns"] - seen["queued_no_work_p50_ns"],
+    "gap": lambda seen: seen["gap_timed_20us_p50_ns"],
+    "gap_after_event": lambda seen: seen["queued_timed_20us_p50_ns"] - seen["queued_no_work_p50_ns"],
+}
+# What the simulator does not know how to spend.
+OTHERS = (
+    "init_ns",
+    "context_ns",
+    "module_load_ns",
+    "first_launch_ns",
+    "launch_idle_p99_ns",
+    "launch_queued_p50_ns",
+    "launch_and_wait_p50_ns",
+    "event_elapsed_p50_ns",
+    "ctx_synchronize_idle_p50_ns",
+    "mem_get_info_p50_ns",
+    "alloc_4KiB_p50_ns",
+    "alloc_2MiB_p50_ns",
+    "alloc_64MiB_p50_ns",
+    "free_64MiB_p50_ns",
+    "nvml_init",
+    "nvml_processes_1",
+    f"nvml_processes_{HOLDERS}",
+    "concurrent",
 )
 
 
 def write_profile(stage, seen):
     """The card's costs as a table that a machine file of the simulator can take over."""
-    lines = ["# What a card takes, measured by the GPU kit's stage `costs`. Times are medians.", "[latency]"]
-    lines += [f'{key} = "{seen[source]}ns"' for key, source in PROFILE if source in seen]
-    if "concurrent" in seen:
-        lines.append(f"connections = {seen['concurrent']}")
     with open(stage.path("costs.toml"), "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+        file.write(profile(seen))
+
+
+def profile(seen):
+    """What was measured, by the names of the programs' figures, as TOML."""
+    lines = ["# What a card takes, measured by the GPU kit's stage `costs`; medians.", "[latency]"]
+    for key, of in LATENCY.items():
+        try:
+            lines.append(f'{key} = "{max(of(seen), 0)}ns"')
+        except KeyError:
+            continue
+    lines += ["", "[measured]"]
+    lines += [f"{name} = {seen[name]}" for name in OTHERS if name in seen]
+    return "\n".join(lines) + "\n"

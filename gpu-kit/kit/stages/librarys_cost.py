@@ -21,8 +21,8 @@ def sides(machine):
 
 
 def run(stage):
-    in_turn(stage, "calls", ("gate", "50"), stage.left() * 0.35)
-    in_turn(stage, "start", ("costs", "start"), stage.left() * 0.2)
+    in_turn(stage, "calls", ("gate", "50"), stage.left() * 0.25)
+    in_turn(stage, "start", ("costs", "start"), stage.left() * 0.15)
     executions(stage)
     loops(stage)
 
@@ -70,27 +70,37 @@ def executions(stage):
     compared(stage, "exec of /bin/true", medians, "ns", len(took["without"]))
 
 
+LOOPS = {"torch_small.py": "launches_per_second", "torch_train.py": "images_per_second"}
+
+
 def loops(stage):
-    """PyTorch: a loop of small kernels and a training, each process alive, their loops in turn."""
-    for script, key in (("torch_small.py", "launches_per_second"), ("torch_train.py", "images_per_second")):
-        if not stage.has(8, script):
-            return
-        running = {side: setting.start(*client(script)) for side, setting in sides(stage.machine).items()}
+    """PyTorch: a loop of small kernels and a training; every process is there before the first loop, and they take turns."""
+    if not stage.has(8, "PyTorch loops"):
+        return
+    running = {
+        script: {side: setting.start(*client(script)) for side, setting in sides(stage.machine).items()} for script in LOOPS
+    }
+    for script, key in LOOPS.items():
         try:
-            for one in running.values():
+            for one in running[script].values():
                 one.wait_for("ready", stage.patience())
         except Failed as why:
-            skipped = [one.finish(2).skipped() for one in running.values()]
+            skipped = [one.finish(2).skipped() for one in running[script].values()]
             stage.skip(script, skipped[0] or why)
             continue
-        rates = {side: [] for side in running}
-        end = time.monotonic() + min(stage.left() * 0.4, 20)
-        while len(rates["without"]) < 7 and (not rates["without"] or time.monotonic() + 3 < end):
-            for side, one in running.items():
-                rates[side].append(float(one.ask("go 0.8", "done", stage.patience())[key]))
-        medians = {side: statistics.median(all_) for side, all_ in rates.items()}
-        alone = medians["without"]
-        lost = {f"{side}_loses_percent".replace(" ", "_"): 100 * (1 - rate / alone) for side, rate in medians.items() if side != "without"}
-        stage.figure(f"{script}: {key}", without=alone, **lost, rounds=len(rates["without"]))
-        for one in running.values():
-            one.finish(5)
+        loop(stage, script, key, running[script])
+
+
+def loop(stage, script, key, running):
+    """One loop on every side in turn."""
+    rates = {side: [] for side in running}
+    end = time.monotonic() + min(stage.left() * 0.5, 20)
+    while len(rates["without"]) < 7 and (not rates["without"] or time.monotonic() + 3 < end):
+        for side, one in running.items():
+            rates[side].append(float(one.ask("go 0.8", "done", stage.patience())[key]))
+    medians = {side: statistics.median(all_) for side, all_ in rates.items()}
+    alone = medians.pop("without")
+    lost = {f"{side}_loses_percent".replace(" ", "_"): 100 * (1 - rate / alone) for side, rate in medians.items()}
+    stage.figure(f"{script}: {key}", without=alone, **lost, rounds=len(rates["without"]))
+    for one in running.values():
+        one.finish(5)

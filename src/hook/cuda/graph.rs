@@ -135,10 +135,14 @@ fn with_noted_memory(process: &Process, exec: sys::CUgraphExec, call: impl Fn() 
             let mapped = Mapped::read(owner);
             // Read before the launch: of a trim meanwhile nobody knows what it took.
             let since = process.graph_memory_since();
-            if mapped.since == Some(since) {
-                return call();
-            }
             let name = Name::Graphs(mapped.ordinal);
+            if mapped.since == Some(since) {
+                let answer = call();
+                if process.graph_memory_since() != since {
+                    process.settle_keeper(name);
+                }
+                return answer;
+            }
             let answer = process.take_from_keeper(name, device, bytes, &call, None).unwrap_or_else(call);
             if answer.is_success() {
                 let owner = Mapped { since: Some(since), ..mapped }.word();
