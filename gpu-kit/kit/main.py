@@ -44,7 +44,7 @@ def driver_answers():
     version = ctypes.c_int()
     driver.cuDriverGetVersion(ctypes.byref(version))
     if version.value < 11020:
-        return f"the driver is of CUDA {version.value / 1000:.1f}; the library needs 11.2 or later"
+        return f"the driver is of CUDA {version.value // 1000}.{version.value % 1000 // 10}; the library needs 11.2 or later"
     return None
 
 

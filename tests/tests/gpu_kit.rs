@@ -192,6 +192,13 @@ fn what_cannot_begin_says_why() {
     says(&["shares"], "no stage shares; there are machine, costs, doors");
     says(&["--out", "/dev/null/there"], "--out /dev/null/there: Not a directory");
     says(&["--budget", "0"], "--budget 0: a number of seconds above 0");
+    let scratch = Scratch::new();
+    let old =
+        scratch.file("old.toml", "driver = \"450.80.02\"\ncuda = \"11.0\"\n[[device]]\nlike = \"T4\"\n");
+    let old = Machine::new(old.to_str().expect("text"));
+    let outcome = Program::start(old.bare().command(kit().join("run"), &[])).finish();
+    assert_eq!(outcome.status.code(), Some(2), "{outcome}");
+    assert!(outcome.stderr.contains("the driver is of CUDA 11.0; the library needs 11.2"), "{outcome}");
     let mut without = Command::new(kit().join("run"));
     without.env("LD_LIBRARY_PATH", "/nowhere");
     if Machine::real().is_none() {
