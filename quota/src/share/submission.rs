@@ -4,7 +4,7 @@
 //! other work it contains what the device takes to go from one launch to the next instead. How much that is, no driver
 //! tells; it is learned from launches that were measured both ways.
 
-/// Within a call as short as this the kernel may begin before the call ends.
+/// Within a call as short as this the kernel may well begin before the call ends, in the middle of it for all that is known.
 const SHORT_CALL_NS: u64 = 1_000;
 
 /// A launch call that takes longer than this was held up.
@@ -66,10 +66,8 @@ impl Submission {
     /// it): then it took as long as it was expected to (`known_ns`), as far as that is possible. A first launch is long
     /// because its code is loaded, which comes before.
     pub fn without_host(self, elapsed_ns: u64, known_ns: Option<u64>) -> u64 {
-        if self.host_ns < SHORT_CALL_NS {
-            return elapsed_ns;
-        }
-        let least = elapsed_ns.saturating_sub(self.host_ns).max(LEAST_NS.min(elapsed_ns));
+        let host_ns = if self.host_ns < SHORT_CALL_NS { self.host_ns / 2 } else { self.host_ns };
+        let least = elapsed_ns.saturating_sub(host_ns).max(LEAST_NS.min(elapsed_ns));
         match known_ns {
             Some(known_ns) if self.host_ns > LONG_CALL_NS => known_ns.max(least).min(elapsed_ns),
             _ => least,
