@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cuda_shim_device::machine::{ATTRIBUTES, MAX_DEVICES, MAX_RULES};
-use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
+use cuda_shim_device::{DeviceSpec, KernelRule, Latency, Machine};
 use cuda_shim_symbols::ROWS;
 use serde::Deserialize;
 
 use crate::faults::Fault;
 use crate::profiles::Profile;
 use crate::states::Outcome;
-use crate::values::{CudaVersion, Duration, Name, Parameter, Pattern, Preset, Size, Version};
+use crate::values::{CudaVersion, Duration, Moment, Name, Parameter, Pattern, Preset, Size, Version};
 
 /// Most faults of a file; those of its NVML come on top.
 const MOST_FAULTS: usize = 32;
@@ -43,6 +43,8 @@ struct Description {
     /// Durations by kernel name, the first match wins.
     #[serde(default)]
     kernel: Vec<Kernel>,
+    /// What calls and the devices' front ends take.
+    latency: Option<Latencies>,
     /// What goes wrong.
     #[serde(default)]
     fault: Vec<Fault>,
@@ -86,6 +88,26 @@ struct Kernel {
     argument: Option<Parameter>,
     /// The parameter that points to the log of when it ran.
     stamps: Option<Parameter>,
+}
+
+/// Nothing where it is left out.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Latencies {
+    /// The host's part of a launch call.
+    launch: Option<Moment>,
+    /// Of `cuEventRecord`.
+    record: Option<Moment>,
+    /// Of `cuEventQuery` and `cuStreamQuery`.
+    query: Option<Moment>,
+    /// From the end of a launch call to the begin of its kernel in an idle stream.
+    dispatch: Option<Moment>,
+    /// Between kernels that are queued in one stream.
+    gap: Option<Moment>,
+    /// Between an event and a kernel queued behind it.
+    gap_after_event: Option<Moment>,
+    /// What an event takes of its stream's time.
+    event: Option<Moment>,
 }
 
 fn one() -> std::num::NonZeroUsize {
@@ -152,10 +174,26 @@ fn machine(text: &str) -> Outcome<Machine> {
                 stamps: rule.stamps.map(|parameter| parameter.0),
             })
             .collect(),
+        latency: description.latency.map(|told| told.all()),
         faults,
         lacks,
         devices: usual.devices,
     })
+}
+
+impl Latencies {
+    fn all(self) -> Latency {
+        let ns = |moment: Option<Moment>| moment.map_or(0, |moment| moment.0);
+        Latency {
+            launch_ns: ns(self.launch),
+            record_ns: ns(self.record),
+            query_ns: ns(self.query),
+            dispatch_ns: ns(self.dispatch),
+            gap_ns: ns(self.gap),
+            gap_after_event_ns: ns(self.gap_after_event),
+            event_ns: ns(self.event),
+        }
+    }
 }
 
 impl Device {
@@ -259,6 +297,22 @@ mod tests {
         assert_eq!((machine.lacks.len(), machine.kernels.len()), (1, 1));
         assert_eq!((machine.kernels[0].argument, machine.kernels[0].stamps), (Some(0), Some(1)));
         assert!(machine.devices[0].accounting);
+        let latency = machine.latency.expect("a table");
+        assert_eq!((latency.launch_ns, latency.dispatch_ns, latency.event_ns), (4000, 550, 1250));
+    }
+
+    #[test]
+    fn calls_and_front_ends_take_time_only_where_the_file_says_so() {
+        let none = machine("[[device]]\nlike = \"H100\"").expect("a machine");
+        assert_eq!(none.latency, None);
+        let some = machine("[latency]\ngap = \"1.4us\"\n[[device]]\nlike = \"H100\"").expect("a machine");
+        assert_eq!(some.latency, Some(Latency { gap_ns: 1400, ..Latency::default() }));
+    }
+
+    #[test]
+    fn the_machine_that_is_shipped_with_latencies_is_one() {
+        let machine = machine(include_str!("../../machines/h200-latency.toml")).expect("a machine");
+        assert!(machine.latency.is_some_and(|latency| latency.gap_after_event_ns > latency.gap_ns));
     }
 
     #[test]
@@ -308,6 +362,19 @@ mod tests {
                 let named = error.contains(told) && error.contains("line 6") && error.contains(key);
                 assert!(named, "{text:?}: {error}");
             }
+        }
+        for (key, value, told) in [
+            ("launch", "\"-1us\"", "such as 2ms"),
+            ("record", "\"1.1s\"", "at most 1s"),
+            ("query", "\"fast\"", "such as 2ms"),
+            ("dispatch", "3", "integer"),
+            ("gap", "\"0.5ns\"", "such as 2ms"),
+            ("events", "\"1us\"", "unknown field"),
+        ] {
+            let text = format!("[[device]]\nlike = \"H100\"\n[latency]\n{key} = {value}");
+            let error = machine(&text).expect_err(&text);
+            let named = error.contains(told) && error.contains("line 4") && error.contains(key);
+            assert!(named, "{text:?}: {error}");
         }
         let error = machine("# a comment\n[[device]]\nlike = \"H900\"").expect_err("no such device");
         assert!(error.contains("line 3"), "{error}");

@@ -29,6 +29,8 @@ text! {
     CudaVersion(i32) by cuda_version;
     /// Nanoseconds.
     Duration(u64) by duration;
+    /// Nanoseconds, of a second at most.
+    Moment(u64) by moment;
     /// Bytes.
     Size(u64) by size;
     /// A built-in device by its name.
@@ -78,6 +80,11 @@ fn cuda_version(text: &str) -> Result<i32, String> {
 fn duration(text: &str) -> Result<u64, String> {
     parse_duration(text)
         .ok_or_else(|| format!("{text:?}: write a duration such as 2ms (units ns, us, ms, s)"))
+}
+
+fn moment(text: &str) -> Result<u64, String> {
+    let ns = duration(text)?;
+    if ns > 1_000_000_000 { Err(format!("{text:?}: write at most 1s")) } else { Ok(ns) }
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::machine::{ATTRIBUTES, EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_NAME, MAX_PATTERN, MAX_RULES};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x06");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x07");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 1024;
 /// Processes that can work on one device at the same time.
 pub const SEATS: usize = 128;
 /// Stalls remembered per seat, enough for seconds of history.
 pub const STALLS: usize = 512;
-/// Stretches of pending work that a seat tells apart; further ones are joined.
-pub const STRETCHES: usize = 32;
+/// Stretches of pending work that a seat tells apart; further ones are joined. Where kernels lie apart in their streams
+/// there are as many as launches, else few.
+pub const STRETCHES: usize = 1280;
+/// The few.
+pub const FEW_STRETCHES: usize = 32;
 /// Pieces of memory of one device that several processes hold.
 pub const SHARED: usize = 256;
 /// Events of one device that several processes know.
@@ -212,8 +215,8 @@ pub struct SeatCells {
     pub kernels: Word,
     pub count: Word,
     _spare: Word,
-    pub stretches: [StretchCells; STRETCHES],
     pub buckets: [BucketCells; BUCKETS],
+    pub stretches: [StretchCells; STRETCHES],
     pub stalls: [StallCells; STALLS],
 }
 
@@ -295,7 +298,11 @@ pub struct Header {
     pub fault_count: Word,
     /// Inode of the PID namespace in which the machine was made: the node's own.
     pub namespace: Word,
-    _spare: [Word; 2],
+    /// 1 if something takes time of what `latency` tells.
+    pub has_latency: Word,
+    _spare: Word,
+    /// In the order of `state::latency_numbers`.
+    pub latency: [Word; 8],
     pub driver_version: [Word; 8],
     /// A bit for each export that the driver does not hand out.
     pub lacks: [Word; EXPORTS / 64],

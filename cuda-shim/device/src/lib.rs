@@ -41,7 +41,7 @@ pub mod truth;
 pub use clock::Clock;
 pub use faults::Faults;
 pub use liveness::raise as out_of_the_way;
-pub use machine::{DeviceSpec, Fault, KernelRule, MAX_PATTERN, Machine, PRESETS, Part};
+pub use machine::{DeviceSpec, Fault, KernelRule, Latency, MAX_PATTERN, Machine, PRESETS, Part};
 pub use memory::{MemoryGuard, OutOfMemory};
 pub use seat::Seat;
 pub use shared::SharedKey;

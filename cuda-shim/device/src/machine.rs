@@ -102,6 +102,25 @@ pub struct KernelRule {
     pub stamps: Option<u8>,
 }
 
+/// What calls take of their host's time, and the front end of a device of its streams'. Nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// The host's part of a launch.
+    pub launch_ns: u64,
+    /// The host's part of recording an event.
+    pub record_ns: u64,
+    /// The host's part of asking whether an event or a stream is over.
+    pub query_ns: u64,
+    /// From the end of a launch call to the begin of its kernel in an idle stream.
+    pub dispatch_ns: u64,
+    /// Between kernels that are queued in one stream, or follow each other in a graph.
+    pub gap_ns: u64,
+    /// Between an event and a kernel that is queued behind it.
+    pub gap_after_event_ns: u64,
+    /// By how much an event lies behind what is before it in its stream.
+    pub event_ns: u64,
+}
+
 /// What goes wrong, when a call is made whose name matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -161,6 +180,8 @@ pub struct Machine {
     pub launch_queue: u32,
     /// Durations by kernel name, first match wins.
     pub kernels: Vec<KernelRule>,
+    /// What calls and the front ends of the devices take; `None` where they take nothing.
+    pub latency: Option<Latency>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// Exports that its driver does not hand out, as places in the table of `cuda-shim-symbols`, below [`EXPORTS`].
@@ -186,7 +207,7 @@ impl std::str::FromStr for KernelRule {
     }
 }
 
-/// `250us`, `1ms`: digits and a unit, in nanoseconds.
+/// `250us`, `1.5ms`: a number and a unit, in nanoseconds, none of which is a part.
 pub fn parse_duration(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: u64 = match &text[digits.len()..] {
@@ -196,7 +217,13 @@ pub fn parse_duration(text: &str) -> Option<u64> {
         "s" => 1_000_000_000,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
+    if digits.contains(['+', '-']) {
+        return None;
+    }
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let scale = 10u64.checked_pow(part.len().try_into().ok()?)?;
+    let part = part.parse::<u64>().ok()?.checked_mul(unit).filter(|part| part % scale == 0)? / scale;
+    whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(part)
 }
 
 /// The names of the built-in devices.
@@ -313,6 +340,7 @@ impl Machine {
             teardown_ns: 0,
             launch_queue: 1024,
             kernels: Vec::new(),
+            latency: None,
             faults: Vec::new(),
             lacks: Vec::new(),
         }
@@ -391,6 +419,16 @@ mod tests {
         assert_eq!((rule.pattern.as_str(), rule.duration_ns), ("a=b*", 15_000));
         for bad in ["spin", "=1ms", "spin=1", "spin=ms", "spin=-1ms", "spin=99999999999999999999s"] {
             assert!(bad.parse::<KernelRule>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_a_whole_number_of_nanoseconds() {
+        for (text, ns) in [("0.55us", 550), ("1.25ms", 1_250_000), ("12.000s", 12_000_000_000), ("7ns", 7)] {
+            assert_eq!(parse_duration(text), Some(ns), "{text}");
+        }
+        for bad in ["1.us", ".5us", "1.5ns", "1.2.3us", "1.-5us", "-1.5us", "0.0000000000000000000001s"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
 use crate::clock::Clock;
-use crate::layout::{BUCKET_NS, BUCKETS, Device, Round, SEATS, STALLS, STRETCHES, SeatCells};
+use crate::layout::{BUCKET_NS, BUCKETS, Device, FEW_STRETCHES, Round, SEATS, STALLS, STRETCHES, SeatCells};
 use crate::liveness::{clock_ns, sleep_until};
 use crate::lock::{self, Held};
 use crate::sched::{Demand, Schedule};
@@ -200,6 +200,20 @@ impl Work<'_> {
         }
         cells.sequence.0.store(sequence + 2, Release);
     }
+
+    /// The same where kernels lie apart in their streams, so that there are many stretches; of a seat either all
+    /// work is laid out so or none.
+    pub fn busy_apart(&mut self, start: u64, end: u64, kernels: u64) {
+        let cells = self.seat.cells;
+        let sequence = cells.sequence.get();
+        cells.sequence.set(sequence + 1);
+        fence(Release);
+        cells.kernels.add(kernels);
+        if end > start {
+            insert_apart(cells, self.now, self.seat.lag(), start, end);
+        }
+        cells.sequence.0.store(sequence + 2, Release);
+    }
 }
 
 /// Waits for what is due at a wall time that others may put off, until it is due no more.
@@ -217,9 +231,9 @@ pub(crate) fn wait_until_due(due: impl Fn() -> Option<u64>) {
 
 /// Files a stretch among the pending ones: what is over leaves first, what touches is joined.
 fn insert(cells: &SeatCells, now: u64, lag: u64, start: u64, end: u64) {
-    let mut kept = [(0u64, 0u64); STRETCHES + 1];
+    let mut kept = [(0u64, 0u64); FEW_STRETCHES + 1];
     let mut length = 0;
-    let count = (cells.count.get() as usize).min(STRETCHES);
+    let count = (cells.count.get() as usize).min(FEW_STRETCHES);
     let mut pending = Some((start, end));
     for stretch in &cells.stretches[..count] {
         let (from, to) = (stretch.start.get(), stretch.end.get());
@@ -247,8 +261,8 @@ fn insert(cells: &SeatCells, now: u64, lag: u64, start: u64, end: u64) {
         kept[length] = new;
         length += 1;
     }
-    if length > STRETCHES {
-        length = STRETCHES;
+    if length > FEW_STRETCHES {
+        length = FEW_STRETCHES;
         kept[length - 1].1 = kept[length].1;
     }
     for (stretch, (from, to)) in cells.stretches.iter().zip(&kept[..length]) {
@@ -256,6 +270,49 @@ fn insert(cells: &SeatCells, now: u64, lag: u64, start: u64, end: u64) {
         stretch.end.set(*to);
     }
     cells.count.set(length as u64);
+}
+
+/// The same for many. Those that are over stay until they are half of all, so that hardly anything is moved.
+fn insert_apart(cells: &SeatCells, now: u64, lag: u64, start: u64, end: u64) {
+    let stretches = &cells.stretches;
+    let at = |place: usize| (stretches[place].start.get(), stretches[place].end.get());
+    let put = |place: usize, (start, end): (u64, u64)| {
+        stretches[place].start.set(start);
+        stretches[place].end.set(end);
+    };
+    let mut count = (cells.count.get() as usize).min(STRETCHES);
+    if count == STRETCHES || (count >= FEW_STRETCHES && at(count / 2).1 <= now) {
+        let over = (0..count).take_while(|place| at(*place).1 <= now).count();
+        for place in 0..over {
+            let (from, to) = at(place);
+            cells.done_ns.add(to - from);
+            fill_buckets(cells, from + lag, to + lag);
+        }
+        (over..count).for_each(|place| put(place - over, at(place)));
+        count -= over;
+    }
+    let (mut new, mut first) = ((start, end), count);
+    while first > 0 && at(first - 1).1 >= start {
+        first -= 1;
+    }
+    let mut last = first;
+    while last < count && at(last).0 <= end {
+        new = (new.0.min(at(last).0), new.1.max(at(last).1));
+        last += 1;
+    }
+    if first == last && count == STRETCHES {
+        // No room: it is joined with its neighbour, or with the last one.
+        let place = first.min(count - 1);
+        put(place, (at(place).0.min(start), at(place).1.max(end)));
+        return;
+    }
+    if first == last {
+        (first..count).rev().for_each(|place| put(place + 1, at(place)));
+    } else {
+        (last..count).for_each(|place| put(place - (last - first) + 1, at(place)));
+    }
+    put(first, new);
+    cells.count.set((count + 1 - (last - first)) as u64);
 }
 
 fn fill_buckets(cells: &SeatCells, from: u64, to: u64) {

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr};
 use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
 use crate::liveness::{self, Life};
 use crate::machine::{
-    DeviceSpec, EXPORTS, Fault, KernelRule, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine, Part,
+    DeviceSpec, EXPORTS, Fault, KernelRule, Latency, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine, Part,
 };
 
 /// Why there is no simulated machine.
@@ -288,6 +288,13 @@ fn spec_numbers(spec: &DeviceSpec) -> [u64; 23] {
     ]
 }
 
+/// What calls and devices take, in the order of the file.
+fn latency_numbers(latency: &mut Latency) -> [&mut u64; 7] {
+    let Latency { launch_ns, record_ns, query_ns, dispatch_ns, gap_ns, gap_after_event_ns, event_ns } =
+        latency;
+    [launch_ns, record_ns, query_ns, dispatch_ns, gap_ns, gap_after_event_ns, event_ns]
+}
+
 fn write_machine(header: &Header, machine: &Machine) {
     header.namespace.set(namespace("self").unwrap_or(0));
     header.device_count.set(machine.devices.len().min(MAX_DEVICES) as u64);
@@ -296,6 +303,11 @@ fn write_machine(header: &Header, machine: &Machine) {
     header.teardown_ns.set(machine.teardown_ns);
     header.launch_queue.set(machine.launch_queue.max(1).into());
     header.rule_count.set(machine.kernels.len().min(MAX_RULES) as u64);
+    header.has_latency.set(machine.latency.is_some().into());
+    for (cell, number) in header.latency.iter().zip(latency_numbers(&mut machine.latency.unwrap_or_default()))
+    {
+        cell.set(*number);
+    }
     layout::write_text(&header.driver_version, &machine.driver_version);
     for (cells, rule) in header.rules.iter().zip(&machine.kernels) {
         layout::write_text(&cells.pattern, &rule.pattern);
@@ -349,6 +361,14 @@ fn read_parameter(cell: &layout::Word) -> Option<u8> {
 fn read_part([of, instance, slices]: [u64; 3]) -> Option<Part> {
     let of = of.checked_sub(1)? as usize;
     Some(Part { of, instance: instance as u32, slices: slices as u32 })
+}
+
+fn read_latency(header: &Header) -> Latency {
+    let mut latency = Latency::default();
+    for (cell, number) in header.latency.iter().zip(latency_numbers(&mut latency)) {
+        *number = cell.get();
+    }
+    latency
 }
 
 fn read_machine(header: &Header) -> Machine {
@@ -405,6 +425,7 @@ fn read_machine(header: &Header) -> Machine {
                 stamps: read_parameter(&cells.stamps),
             })
             .collect(),
+        latency: (header.has_latency.get() != 0).then(|| read_latency(header)),
         faults: header.faults[..(header.fault_count.get() as usize).min(MAX_FAULTS)]
             .iter()
             .map(|cells| Fault {
