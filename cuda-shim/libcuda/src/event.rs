@@ -11,6 +11,7 @@ use crate::capture::{self, Capture};
 use crate::context::Context;
 use crate::ffi::{Lane, Out, Outcome, export};
 use crate::graph::Node;
+use crate::latency;
 use crate::status::{CAPTURED_EVENT, INVALID_HANDLE, INVALID_VALUE, NOT_READY, OUT_OF_MEMORY};
 use crate::stream::Stream;
 use crate::table::{Handle, Kind};
@@ -50,6 +51,11 @@ const MAGIC: u64 = u64::from_le_bytes(*b"simevt\0\x01");
 impl World {
     /// Records the end of a stream in an event.
     pub fn record(&mut self, event: Handle<Event>, stream: Handle<Stream>) -> Outcome {
+        if let Some(latency) = self.latency() {
+            let mark = self.lay_out_event(stream, latency)?;
+            let idle = mark.time <= mark.seat.now();
+            return self.set(event, mark, idle);
+        }
         let mut mark = self.stream_mark(stream)?;
         let now = mark.seat.now();
         let idle = mark.time <= now;
@@ -105,6 +111,7 @@ fn record(lane: Lane, event: Handle<Event>, stream: Handle<Stream>, flags: u32) 
     if flags > 1 {
         return Err(INVALID_VALUE);
     }
+    latency::spend(|latency| latency.record_ns);
     let mut world = world()?;
     let stream = world.stream(lane, stream)?;
     if world.events.get(event)?.context != world.streams.get(stream)?.context {
@@ -168,6 +175,7 @@ export! {
 
     early fn cuEventQuery(event: Handle<Event>) {
         event.given()?;
+        latency::spend(|latency| latency.query_ns);
         let mark = {
             let mut world = world()?;
             capture::forbid_unsafe_call(&mut world)?;

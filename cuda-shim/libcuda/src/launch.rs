@@ -4,18 +4,19 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use cuda_shim_device::{DeviceSpec, KernelRule};
+use cuda_shim_device::{DeviceSpec, KernelRule, Latency};
 
 use crate::abi::{LaunchConfig, LaunchParams};
 use crate::capture;
 use crate::ffi::{In, Lane, Outcome, export};
 use crate::kernel::{Duration, Kernel, by_argument, by_blocks, by_load};
+use crate::latency;
 use crate::occupancy::{blocks_per_sm, threads_of};
 use crate::op::{Launch, Op};
 use crate::status::{COOPERATIVE_LAUNCH_TOO_LARGE, INVALID_VALUE};
 use crate::stream::Stream;
 use crate::table::Handle;
-use crate::world::{World, world};
+use crate::world::{Driver, World, driver, world};
 
 /// What a launch asks for.
 #[derive(Clone, Copy)]
@@ -118,16 +119,45 @@ impl World {
     }
 }
 
-/// Launches a kernel. Waits while the hardware queue is full, until its oldest launch has ended.
+/// Launches a kernel.
 #[inline]
 fn launch(lane: Lane, stream: Handle<Stream>, request: &Request) -> Outcome {
+    let driver = driver()?;
+    match driver.latency() {
+        None => enqueue(driver, lane, stream, request, None),
+        Some(latency) => launch_late(driver, lane, stream, request, latency),
+    }
+}
+
+/// The same where it takes time.
+#[cold]
+fn launch_late(
+    driver: &Driver,
+    lane: Lane,
+    stream: Handle<Stream>,
+    request: &Request,
+    latency: &Latency,
+) -> Outcome {
+    latency::be_busy(latency.launch_ns);
+    enqueue(driver, lane, stream, request, Some(latency))
+}
+
+/// Waits while the hardware queue is full, until its oldest launch has ended.
+#[inline(always)]
+fn enqueue(
+    driver: &Driver,
+    lane: Lane,
+    stream: Handle<Stream>,
+    request: &Request,
+    latency: Option<&Latency>,
+) -> Outcome {
     loop {
-        let mut world = world()?;
+        let mut world = driver.world();
         let stream = world.stream(lane, stream)?;
         if !world.captures.is_empty() && capture(&mut world, stream, request)? {
             return Ok(());
         }
-        let Some((seat, full_until)) = world.lay_out_launch(stream, request)? else { return Ok(()) };
+        let Some((seat, full_until)) = world.lay_out_launch(stream, request, latency)? else { return Ok(()) };
         drop(world);
         seat.wait(full_until);
     }

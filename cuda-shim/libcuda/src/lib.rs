@@ -8,7 +8,7 @@
 //! - `start`, `symbols`, `dark`, `stubs`: how a process gets in, where functions are, private tables, what is missing;
 //! - `device`, `attributes`, `context`, `module`, `image`, `ptx`, `kernel`, `occupancy`, `launch`: what there is and what
 //!   runs on it;
-//! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `values`, `time`, `stamps`: order and time;
+//! - `stream`, `event`, `capture`, `graph`, `op`, `hostfn`, `values`, `time`, `latency`, `stamps`: order and time;
 //! - `memory`, `array`, `texture`, `heap`, `bytes`: memory, its addresses and its content;
 //! - `narrow`: first versions of calls, of 32 bits;
 //! - `world`, `spin`, `thread`: all objects behind one lock, and what each thread has.
@@ -29,6 +29,7 @@ mod heap;
 mod hostfn;
 mod image;
 mod kernel;
+mod latency;
 mod launch;
 mod logs;
 mod memory;

@@ -6,7 +6,7 @@
 
 use std::ffi::c_void;
 
-use cuda_shim_device::{Seat, SharedEvent, clock_ns};
+use cuda_shim_device::{Latency, Seat, SharedEvent, clock_ns};
 
 use crate::capture::{self, Capture};
 use crate::context::{self, Context};
@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::ffi::{Lane, Out, Outcome, export};
 use crate::graph::Node;
 use crate::hostfn::{self, Function, HostCall};
+use crate::latency;
 use crate::launch::{Request, Timing};
 use crate::op::Op;
 use crate::stamps;
@@ -41,6 +42,8 @@ pub struct Stream {
     pub id: u64,
     priority: i32,
     line: Timeline,
+    /// Whether an event was the last thing in it; only known where that matters.
+    behind_event: bool,
     pub capture: Option<Handle<Capture>>,
     /// While capturing: what the next node will depend on.
     pub leaves: Vec<Handle<Node>>,
@@ -57,7 +60,16 @@ const PER_THREAD: u64 = 2;
 
 impl Stream {
     fn new(context: Handle<Context>, order: Order, id: u64, priority: i32) -> Stream {
-        Stream { context, order, id, priority, line: Timeline::default(), capture: None, leaves: Vec::new() }
+        Stream {
+            context,
+            order,
+            id,
+            priority,
+            line: Timeline::default(),
+            behind_event: false,
+            capture: None,
+            leaves: Vec::new(),
+        }
     }
 
     /// The seat time before which nothing new may begin here, by the rules of the legacy stream.
@@ -68,6 +80,12 @@ impl Stream {
             Order::Blocking => self.line.tail.max(context.legacy_tail),
             Order::Free => self.line.tail,
         }
+    }
+
+    /// When a kernel or a graph begins here that is launched now, with what a front end takes before it.
+    fn begin(&self, context: &Context, now: u64, latency: &Latency) -> u64 {
+        let gap = if self.behind_event { latency.gap_after_event_ns } else { latency.gap_ns };
+        (self.after(context) + gap).max(now + latency.dispatch_ns)
     }
 
     /// Notes work here until `end`.
@@ -128,16 +146,18 @@ impl World {
         }
         drop(work);
         self.extend(handle, start + duration)?;
+        self.streams.get_mut(handle)?.behind_event = false;
         Ok((start, start + duration))
     }
 
     /// Lays out one kernel, unless the hardware queue of the device is full: then answers the seat and the time
     /// there at which its oldest launch ends.
-    #[inline]
+    #[inline(always)]
     pub fn lay_out_launch(
         &mut self,
         handle: Handle<Stream>,
         request: &Request,
+        latency: Option<&Latency>,
     ) -> Outcome<Option<(&'static Seat, u64)>> {
         let stream = self.streams.get_mut(handle)?;
         let context = self.contexts.get_mut(stream.context)?;
@@ -153,8 +173,18 @@ impl World {
         if *oldest > now {
             return Ok(Some((seat, *oldest)));
         }
-        let start = stream.after(context).max(now);
-        let end = work.run(start, duration);
+        let (start, end) = match latency {
+            None => {
+                let start = stream.after(context).max(now);
+                (start, work.run(start, duration))
+            }
+            Some(latency) => {
+                let start = stream.begin(context, now, latency);
+                work.busy_apart(start, start + duration, 1);
+                stream.behind_event = false;
+                (start, start + duration)
+            }
+        };
         *oldest = end;
         device.launches = if place + 1 == device.queue.len() { 0 } else { place + 1 };
         stream.extend(context, end);
@@ -177,15 +207,37 @@ impl World {
         kernels: u64,
         length: u64,
     ) -> Outcome<u64> {
-        let (seat, turn) = self.turn(handle)?;
+        let latency = self.latency();
+        let stream = self.streams.get_mut(handle)?;
+        let context = self.contexts.get_mut(stream.context)?;
+        let seat = self.devices.get(context.device).and_then(|device| device.seat).ok_or(INVALID_CONTEXT)?;
         let mut work = seat.work(&mut self.clock);
-        let start = turn.max(after).max(work.now());
+        let now = work.now();
+        let begin = match latency {
+            None => stream.after(context).max(now),
+            Some(latency) => stream.begin(context, now, latency),
+        };
+        let start = begin.max(after);
         for (index, (begin, end)) in busy.iter().enumerate() {
-            work.busy(start + begin, start + end, if index == 0 { kernels } else { 0 });
+            let (begin, end, kernels) = (start + begin, start + end, if index == 0 { kernels } else { 0 });
+            match latency {
+                None => work.busy(begin, end, kernels),
+                Some(_) => work.busy_apart(begin, end, kernels),
+            }
         }
         drop(work);
-        self.extend(handle, start + length)?;
+        stream.behind_event = false;
+        stream.extend(context, start + length);
         Ok(start)
+    }
+
+    /// When an event is over that is recorded in a stream now: it takes of the stream's time.
+    pub fn lay_out_event(&mut self, handle: Handle<Stream>, latency: &Latency) -> Outcome<Mark> {
+        let (seat, after) = self.turn(handle)?;
+        let time = (after + latency.event_ns).max(seat.work(&mut self.clock).now());
+        self.extend(handle, time)?;
+        self.streams.get_mut(handle)?.behind_event = true;
+        self.stream_mark(handle)
     }
 
     /// The seat of a stream, and the seat time before which nothing new in it may begin.
@@ -391,6 +443,7 @@ export! {
     }
 
     lane fn |lane| cuStreamQuery / cuStreamQuery_ptsz (handle: Handle<Stream>) {
+        latency::spend(|latency| latency.query_ns);
         let mark = {
             let mut world = world()?;
             let handle = world.stream(lane, handle)?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use cuda_shim_device::{Clock, DeviceSpec, Seat, State};
+use cuda_shim_device::{Clock, DeviceSpec, Latency, Seat, State};
 
 use crate::array::{Array, Mipmap};
 use crate::capture::Capture;
@@ -128,6 +128,18 @@ impl Driver {
         let _ = DRIVER.set(Driver { state, world: Spin::new(world) });
     }
 
+    /// What calls take on this machine, if they take anything.
+    #[inline]
+    pub fn latency(&self) -> Option<&'static Latency> {
+        self.state.machine().latency.as_ref()
+    }
+
+    /// The world, locked.
+    #[inline]
+    pub fn world(&self) -> Guard<'_, World> {
+        self.world.lock()
+    }
+
     /// Whether this process has a context on a device that is `meant` by its index in the machine.
     pub fn works_on(&self, meant: impl Fn(usize) -> bool) -> bool {
         self.world.lock().devices.iter().any(|device| device.seat.is_some() && meant(device.index))
@@ -148,7 +160,7 @@ pub fn driver() -> Outcome<&'static Driver> {
 /// The world, locked.
 #[inline]
 pub fn world() -> Outcome<Guard<'static, World>> {
-    Ok(driver()?.world.lock())
+    Ok(driver()?.world())
 }
 
 impl World {

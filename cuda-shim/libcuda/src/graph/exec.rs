@@ -11,6 +11,7 @@ use crate::capture;
 use crate::ffi::{In, Lane, Out, Outcome, export};
 use crate::graph::{Graph, Kept, Node, owns_memory};
 use crate::hostfn::HostCall;
+use crate::latency;
 use crate::op::Op;
 use crate::stamps;
 use crate::status::{GRAPH_EXEC_UPDATE_FAILURE, INVALID_VALUE, NOT_SUPPORTED};
@@ -66,15 +67,24 @@ struct Plan {
 }
 
 impl Plan {
-    /// Branches run side by side, so a graph takes as long as its longest chain.
-    fn of(steps: &[Step]) -> Plan {
+    /// Branches run side by side, so a graph takes as long as its longest chain. A kernel that has one before it begins
+    /// `gap` later.
+    fn of(steps: &[Step], gap: u64) -> Plan {
         let mut plan = Plan::default();
         let mut busy = Vec::new();
+        // Whether a kernel is over when a step is.
+        let mut has_kernel: Vec<bool> = Vec::new();
         for step in steps {
             let start = step.after.iter().filter_map(|step| plan.spans.get(*step)).map(|span| span.1);
-            let start = start.max().unwrap_or(0);
+            let mut start = start.max().unwrap_or(0);
+            let runs = matches!(step.op, Op::Kernel(_)) && step.enabled;
+            let follows = step.after.iter().any(|step| has_kernel.get(*step) == Some(&true));
+            has_kernel.push(runs || follows);
+            if runs && follows {
+                start += gap;
+            }
             let end = start + if step.enabled { step.op.duration() } else { 0 };
-            if matches!(step.op, Op::Kernel(_)) && step.enabled {
+            if runs {
                 plan.kernels += 1;
                 busy.push((start, end));
             }
@@ -135,19 +145,25 @@ impl World {
         }
         let mut steps = Vec::new();
         self.lay_open(graph, &[], &mut steps)?;
-        let plan = Plan::of(&steps);
+        let plan = Plan::of(&steps, self.gap());
         Ok(GraphExec { steps, flags, plan, tail: 0, kept: self.kept_by(graph)? })
+    }
+
+    /// How far kernels of a graph lie apart that follow each other.
+    fn gap(&self) -> u64 {
+        self.latency().map_or(0, |latency| latency.gap_ns)
     }
 
     /// Changes a step's work; its kind stays.
     pub(super) fn set_step(&mut self, exec: Handle<GraphExec>, node: Handle<Node>, op: Op) -> Outcome {
+        let gap = self.gap();
         let exec = self.execs.get_mut(exec)?;
         let step = exec.steps.iter_mut().find(|step| step.node == node).ok_or(INVALID_VALUE)?;
         if std::mem::discriminant(&step.op) != std::mem::discriminant(&op) {
             return Err(INVALID_VALUE);
         }
         step.op = op;
-        exec.plan = Plan::of(&exec.steps);
+        exec.plan = Plan::of(&exec.steps, gap);
         Ok(())
     }
 
@@ -257,6 +273,7 @@ fn instantiate(out: Out<Handle<GraphExec>>, graph: Handle<Graph>, flags: u64) ->
 }
 
 fn launch(lane: Lane, exec: Handle<GraphExec>, stream: Handle<Stream>) -> Outcome {
+    latency::spend(|latency| latency.launch_ns);
     let mut world = world()?;
     let stream = world.stream(lane, stream)?;
     world.execs.get(exec)?;
@@ -298,11 +315,12 @@ fn update(exec: Handle<GraphExec>, graph: Handle<Graph>) -> Outcome<Option<(u32,
             return Ok(Some((NOT_SUPPORTED_THERE, new.node)));
         }
     }
+    let gap = world.gap();
     let exec = world.execs.get_mut(exec)?;
     for (old, new) in exec.steps.iter_mut().zip(new.steps) {
         old.op = new.op;
     }
-    exec.plan = Plan::of(&exec.steps);
+    exec.plan = Plan::of(&exec.steps, gap);
     exec.kept = new.kept;
     Ok(None)
 }
@@ -375,13 +393,14 @@ export! {
     early fn cuGraphNodeSetEnabled(exec: Handle<GraphExec>, node: Handle<Node>, enabled: u32) {
         exec.given()?;
         let mut world = world()?;
+        let gap = world.gap();
         let exec = world.execs.get_mut(exec)?;
         let step = exec.steps.iter_mut().find(|step| step.node == node).ok_or(INVALID_VALUE)?;
         if !matches!(step.op, Op::Kernel(_) | Op::Copy(_) | Op::Fill(_)) {
             return Err(INVALID_VALUE);
         }
         step.enabled = enabled != 0;
-        exec.plan = Plan::of(&exec.steps);
+        exec.plan = Plan::of(&exec.steps, gap);
         Ok(())
     }
 
@@ -450,7 +469,10 @@ mod tests {
 
     #[test]
     fn a_graph_takes_as_long_as_its_longest_chain() {
-        let plan = Plan::of(&[step(10, &[]), step(20, &[0]), step(5, &[0]), step(1, &[1, 2])]);
+        let steps = [step(10, &[]), step(20, &[0]), step(5, &[0]), step(1, &[1, 2])];
+        let plan = Plan::of(&steps, 0);
         assert_eq!((plan.length, plan.kernels, plan.busy), (31, 4, vec![(0, 31)]));
+        let plan = Plan::of(&steps, 2);
+        assert_eq!((plan.length, plan.kernels, plan.busy), (35, 4, vec![(0, 10), (12, 32), (34, 35)]));
     }
 }
