@@ -1,5 +1,6 @@
 //! The share is time: the tests that watch a clock, the device's own, and that may try twice.
 
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -67,6 +68,29 @@ fn kernels_of_any_length_are_held_to_the_share() {
         (1, &["busy_1ms", "6", "graph"]),
         (1, &["busy_40ms", "6", "plain", "1"]),
     ]);
+}
+
+/// By the device's truth kernels alone are busy, not the gaps between them: what launches, events and the front end of a real
+/// card take must not count as theirs. It does a little, the more the shorter they are: events are not exact.
+#[test]
+fn what_a_card_takes_beside_its_kernels_is_not_charged() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cuda-shim/machines/h200-latency.toml");
+    let cases = [("busy_200us", 1.0), ("busy_50us", 1.0), ("busy_20us", 2.0), ("busy_10us", 3.0)];
+    let mut failed = Vec::new();
+    for (kernel, within) in cases {
+        // Waited for each, and launched ahead.
+        for ahead in ["1", "50"] {
+            let attempt = || {
+                let machine = Machine::new(file.to_str().expect("text"));
+                let arguments = [kernel, "3.5", "plain", ahead];
+                let program = machine.quota().cores(30).start("launch_loop", &arguments);
+                let seen = percent(&machine, 0, vec![program], 2);
+                (seen, (seen - 30.0).abs() <= within)
+            };
+            failed.extend(twice(attempt).err().map(|seen| format!("{kernel}, {ahead} ahead: {seen}")));
+        }
+    }
+    assert!(failed.is_empty(), "not 30 percent: {failed:#?}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The test instrument itself: `cuda-sim` runs any command on the machine that was asked for, and tells what the
 //! device knows.
 
+use std::path::Path;
 use std::process::Command;
 
-use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, artifact, program};
+use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, artifact, program, twice};
 
 fn cuda_sim(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(artifact("cuda-sim"));
@@ -123,6 +124,44 @@ fn machine_with_stamps() -> (Machine, Scratch) {
     ";
     let file = scratch.file("stamps.toml", file);
     (Machine::new(file.to_str().expect("text")), scratch)
+}
+
+/// What `costs events` of the GPU kit says of kernels of 20 us must be so, within half a microsecond.
+#[track_caller]
+fn costs_are(machine: &Machine, wanted: [(&str, i64); 7]) {
+    let attempt = || {
+        let told = machine.bare().run("costs", &["events"]).success();
+        let seen = wanted.map(|(key, _)| (key, told.value(&format!("{key}_p50_ns"))));
+        let near = seen.iter().zip(wanted).all(|((_, seen), (_, wanted))| (seen - wanted).abs() <= 500);
+        (seen, near)
+    };
+    twice(attempt).expect("what the card takes");
+}
+
+/// The figures are those of a real card, `bench/runs/2026-11-26-H200-580.159.04/tables.txt`.
+#[test]
+fn calls_and_front_end_take_what_the_machine_file_says() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cuda-shim/machines/h200-latency.toml");
+    let shipped = std::fs::read_to_string(shipped).expect("a machine file");
+    let rule = "\n[[kernel]]\npattern = \"timed_*\"\nduration = \"1ns\"\nargument = 0\nstamps = 1\n";
+    let scratch = Scratch::new();
+    for (name, text, figures) in [
+        ("real.toml", shipped.as_str(), [5750, 1835, 3519, 5183, 1440, 4800, 1279]),
+        ("ideal.toml", "[[device]]\nlike = \"H200\"\n", [0; 7]),
+    ] {
+        let file = scratch.file(name, format!("{text}{rule}"));
+        let [alone, less_call, queued, two, gap, with_events, no_work] = figures;
+        let wanted = [
+            ("alone_timed_20us", alone),
+            ("alone_less_call_timed_20us", less_call),
+            ("queued_timed_20us", queued),
+            ("queued_two_timed_20us", two),
+            ("gap_timed_20us", gap),
+            ("gap_with_events_timed_20us", with_events),
+            ("queued_no_work", no_work),
+        ];
+        costs_are(&Machine::new(file.to_str().expect("text")), wanted);
+    }
 }
 
 /// The program overwrites what it passed as soon as a launch is back.
