@@ -83,8 +83,8 @@ fn what_a_card_takes_beside_its_kernels_is_not_charged() {
             let attempt = || {
                 let machine = Machine::new(file.to_str().expect("text"));
                 let arguments = [kernel, "3.5", "plain", ahead];
-                let program = machine.quota().cores(30).start("launch_loop", &arguments);
-                let seen = percent(&machine, 0, vec![program], 2);
+                let quota = machine.quota().cores(30);
+                let seen = percent(&machine, 0, vec![quota.start("launch_loop", &arguments)], 2);
                 (seen, (seen - 30.0).abs() <= within)
             };
             failed.extend(twice(attempt).err().map(|seen| format!("{kernel}, {ahead} ahead: {seen}")));
