@@ -5,6 +5,7 @@ import os
 import time
 import traceback
 
+from kit.programs import HERE
 
 # Seconds that any program of the kit has at least.
 PATIENCE = 15
@@ -45,8 +46,10 @@ class Stage:
 
     def _write(self, row):
         row = {"stage": self.name, "at_s": round(time.monotonic() - self._start, 3), **row}
-        self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
+        # Where the kit lies on this machine says nothing about the card.
+        text = json.dumps(row).replace(HERE + os.sep, "")
+        self.rows.append(json.loads(text))
+        self._file.write(text + "\n")
         self._file.flush()
 
     def figure(self, name, **values):

@@ -1,8 +1,9 @@
 """Clients: PyTorch, Triton, CuPy and JAX under a cap and a share compute the same bits, and see a card of that size."""
 
+import os
 import shutil
 
-from kit.programs import client, in_parallel
+from kit.programs import HERE, client, in_parallel
 
 WEIGHT = 55
 LEAST = 8
@@ -90,7 +91,7 @@ def smi(stage):
     holder.ask(f"alloc {GIB}", "rc", stage.patience())
     table = inside.run("nvidia-smi", limit=15)
     with open(stage.path("nvidia-smi-inside.txt"), "w", encoding="utf-8") as file:
-        file.write("\n".join(table.out) + "\n")
+        file.write("\n".join(table.out).replace(HERE + os.sep, "") + "\n")
     query = inside.run("nvidia-smi", "--query-gpu=memory.total,memory.used", "--format=csv,noheader,nounits", limit=15)
     holder.finish(5)
     shown = query.out[0] if query.out else str(query)
