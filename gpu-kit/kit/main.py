@@ -99,12 +99,11 @@ def run(names, out, clock):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine = Machine(out)
     done = []
-    weights = {name: ALL[name].WEIGHT for name in names}
     try:
         for at, name in enumerate(names):
-            rest = sum(weights[later] for later in names[at:])
+            rest = sum(ALL[later].WEIGHT for later in names[at:])
             # What earlier stages left over is everybody's.
-            limit = clock.left() * weights[name] / rest
+            limit = clock.left() * ALL[name].WEIGHT / rest
             stage = Stage(name, limit, out, machine)
             clock.show(name, ALL[name].__doc__, limit)
             done.append(stage)

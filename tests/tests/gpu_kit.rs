@@ -42,9 +42,8 @@ fn run(kit: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let (scratch, machine) = (Scratch::new(), card());
     let out = scratch.path().join("out");
     let setting = variables.iter().fold(machine.bare(), |setting, (name, value)| setting.with(name, *value));
-    let all: Vec<_> =
-        ["--out", out.to_str().expect("text")].iter().chain(arguments).map(ToString::to_string).collect();
-    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    let out_folder = out.to_str().expect("text");
+    let all: Vec<_> = ["--out", out_folder].into_iter().chain(arguments.iter().copied()).collect();
     let outcome =
         Program::start(setting.command(kit.join("run"), &all)).patient(Duration::from_secs(300)).finish();
     let summary = fs::read_to_string(out.join("summary.json")).unwrap_or_default();

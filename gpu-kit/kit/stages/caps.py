@@ -51,34 +51,34 @@ def kinds(stage):
         stage.promise(f"{kind} memory is capped", kept, seen if outcome.good else outcome)
 
 
-def whole_cap(stage):
-    """What the cap allows is given, to the byte of the books, and not more of the card."""
+def alone_in(stage, cap, command, key):
+    """Runs a program in a container of its own until it says a key and holds what it has. Answers what it said, the container's
+    device by the books, what the card has given out meanwhile, and what NVML says that the process holds."""
     before = settled(stage)
-    container = stage.machine.container(memory=4 * GIB)
-    one = container.start("alloc_until_refused", 64 * MIB, "hold")
-    said = one.wait_for("held", stage.patience())
+    container = stage.machine.container(memory=cap)
+    one = container.start(*command)
+    said = one.wait_for(key, stage.patience())
     time.sleep(0.1)
     card = used(stage) - before
+    held = stage.machine.bare().run("card", "processes", limit=10).must()
+    process = {int(pid): int(size) for pid, size in zip(held.all("pid"), held.all("bytes"))}.get(one.pid)
     device = container.device()
     one.finish(5)
-    stage.figure("one process fills 4 GiB", held=int(said["held"]), by_books=device.get("used"), by_nvml=card)
+    return said, device.get("used"), card, process
+
+
+def whole_cap(stage):
+    """What the cap allows is given, to the byte of the books, and not more of the card."""
+    said, books, card, _ = alone_in(stage, 4 * GIB, ("alloc_until_refused", 64 * MIB, "hold"), "held")
+    stage.figure("one process fills 4 GiB", held=int(said["held"]), by_books=books, by_nvml=card)
     stage.promise("the card gives one process no more than its cap", card <= 4 * GIB + BLOCK, f"{card - 4 * GIB} bytes above it")
 
 
 def context_and_code(stage):
     """What contexts and code take is charged as NVML says that the process holds."""
-    before = settled(stage)
-    container = stage.machine.container(memory=4 * GIB)
-    one = container.start("load")
-    one.wait_for("ready", stage.patience())
-    time.sleep(0.05)
-    card = used(stage) - before
-    device = container.device()
-    held = stage.machine.bare().run("card", "processes", limit=10).must()
-    process = {int(pid): int(size) for pid, size in zip(held.all("pid"), held.all("bytes"))}.get(one.pid)
-    one.finish(5)
-    stage.figure("a context with code and 16 MiB", by_books=device.get("used"), by_nvml=card, of_the_process=process)
-    off = abs((device.get("used") or 0) - card)
+    _, books, card, process = alone_in(stage, 4 * GIB, ("load",), "ready")
+    stage.figure("a context with code and 16 MiB", by_books=books, by_nvml=card, of_the_process=process)
+    off = abs((books or 0) - card)
     stage.promise("contexts and code are charged as the card has them", off <= 16 * MIB, f"{off} bytes apart")
 
 
@@ -102,12 +102,7 @@ def contexts_of_many(stage):
 
 def blocks_of_many(stage):
     """Blocks count: allocations just above a block's half."""
-    before = settled(stage)
-    container = stage.machine.container(memory=2 * GIB)
-    one = container.start("alloc_until_refused", MIB + 4096, "hold")
-    said = one.wait_for("held", stage.patience())
-    card = used(stage) - before
-    one.finish(5)
+    said, _, card, _ = alone_in(stage, 2 * GIB, ("alloc_until_refused", MIB + 4096, "hold"), "held")
     stage.promise("allocations of 1 MiB + 4 KiB stay within a cap of 2 GiB", card <= 2 * GIB + BLOCK, f"asked {said['held']}, {card} bytes of the card")
 
 

@@ -113,18 +113,20 @@ def judge(stage, name, launch_ns, share, free, said, busy, charged):
         stage.promise(f"windows of a second of {name}", window <= goal, f"off {window:.2f}, goal {goal:.2f}")
 
 
+LOOPS = {"torch_train.py": "images_per_second", "torch_decode.py": "tokens_per_second"}
+SIDES = {"without": None, "30%": 30, "75%": 75}
+
+
 def loops(stage):
     """A PyTorch training step and a decode-like loop, by throughput against the same without the library."""
-    scripts = {"torch_train.py": "images_per_second", "torch_decode.py": "tokens_per_second"}
-    sides = {"without": stage.machine.bare(), "30%": stage.machine.container(cores=30), "75%": stage.machine.container(cores=75)}
     if not stage.has(8, "PyTorch loops"):
         return
     running = {}
-    for script in scripts:
-        for side, setting in sides.items():
+    for script in LOOPS:
+        for side, share in SIDES.items():
             # A container for each, so that one loop's debts are not the other's.
-            own = setting if setting.region is None else stage.machine.container(cores=int(side[:-1]))
-            running[script, side] = own.start(*client(script))
+            setting = stage.machine.container(cores=share) if share else stage.machine.bare()
+            running[script, side] = setting.start(*client(script))
     for (script, side), program in running.items():
         try:
             program.wait_for("ready", stage.patience())
@@ -132,9 +134,9 @@ def loops(stage):
             skipped = program.finish(1).skipped()
             stage.skip(f"{script} {side}", skipped or why)
             running[script, side] = None
-    for script, key in scripts.items():
+    for script, key in LOOPS.items():
         rates = {}
-        for side in sides:
+        for side in SIDES:
             program = running[script, side]
             if program and stage.has(3, f"{script} {side}"):
                 rates[side] = float(program.ask("go 2.5", "done", stage.patience())[key])
