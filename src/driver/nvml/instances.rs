@@ -4,9 +4,11 @@
 //! This file may use `unsafe` because it calls NVML with pointers to its own locals.
 #![allow(unsafe_code)]
 
-use super::{SUCCESS, sys};
+use crate::driver::sys::nvml as sys;
 use core::ffi::c_uint;
-use sys::nvmlDevice_t;
+use sys::{nvmlDevice_t, nvmlReturn_t};
+
+const SUCCESS: nvmlReturn_t = nvmlReturn_t::NVML_SUCCESS;
 
 /// Instances that a device is asked for; no device has as many.
 const MOST: c_uint = 16;
