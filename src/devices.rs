@@ -43,6 +43,14 @@ pub struct Devices {
     cores: [AtomicU64; layout::DEVICES],
 }
 
+/// The container and its devices, which bytes and time are counted by. All-zero bytes: nothing is known yet.
+pub struct Scope {
+    /// The container.
+    pub container: Container,
+    /// Its devices.
+    pub devices: Devices,
+}
+
 /// What an NVML handle stands for.
 #[derive(Clone, Copy)]
 pub enum Target {
@@ -62,6 +70,19 @@ pub struct Place {
     pub context: u64,
     /// Its device.
     pub device: DeviceRef,
+}
+
+impl Scope {
+    /// Where the calling thread's calls act.
+    #[inline]
+    pub fn place(&self) -> Option<Place> {
+        self.devices.place(&self.container)
+    }
+
+    /// The region's device of a CUDA device.
+    pub fn of_ordinal(&self, ordinal: i32) -> Option<DeviceRef> {
+        self.devices.of_ordinal(&self.container, ordinal)
+    }
 }
 
 impl Devices {

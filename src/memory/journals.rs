@@ -46,7 +46,7 @@ pub struct Open<'j> {
 
 impl Journals {
     /// A journal for this thread to charge what was asked for: the first that is not busy.
-    #[inline]
+    #[inline(always)]
     pub fn free(&self, container: &Container, device: u8) -> Option<Open<'_>> {
         let slot = container.slot_index()?;
         let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
@@ -66,7 +66,7 @@ impl Journals {
         Some(Open { journal, number: number(slot, journal), _held: self.lock(journal)?.lock() })
     }
 
-    #[inline]
+    #[inline(always)]
     fn lock(&self, journal: u8) -> Option<&Lock> {
         self.locks.get(usize::from(journal))
     }
@@ -125,7 +125,7 @@ impl Journals {
 
     /// Changes a word of a device through a journal of this process, whose lock is held meanwhile. `None` where there is no
     /// such journal, or the book is broken.
-    #[inline]
+    #[inline(always)]
     fn post(
         &self,
         container: &Container,
@@ -142,7 +142,7 @@ impl Journals {
     }
 
     /// Gives `bytes` back that were taken through a journal. False where the book is broken.
-    #[inline]
+    #[inline(always)]
     pub fn give(&self, container: &Container, device: u8, journal: u8, bytes: u64) -> bool {
         let give = |book: &JournalBook, word: &AtomicU64, number| ledger::give(book, word, number, bytes);
         let given = self.post(container, device, journal, false, give).is_some();

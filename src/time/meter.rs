@@ -11,8 +11,8 @@
 
 use super::anchors::{Anchors, Pair};
 use crate::container::books::{lease, time_books};
-use crate::container::{Container, DeviceRef, hami};
-use crate::devices::{Devices, Place};
+use crate::container::{DeviceRef, hami};
+use crate::devices::{Place, Scope};
 use crate::driver::cuda::events::{self, Relaxed as RelaxedCapture};
 use crate::driver::cuda::{self, CUresult, CUstream};
 use crate::lock::Lock;
@@ -63,15 +63,6 @@ impl LaunchCall {
     }
 }
 
-/// What a launch has to do with besides the meter.
-#[derive(Clone, Copy)]
-pub struct Scope<'p> {
-    /// The container.
-    pub container: &'p Container,
-    /// Its devices.
-    pub devices: &'p Devices,
-}
-
 /// A device as this process deals with it.
 #[derive(Clone, Copy)]
 struct Desk<'d> {
@@ -91,7 +82,7 @@ impl Desk<'_> {
 
 impl Meter {
     #[inline]
-    fn desk<'d>(&'d self, scope: Scope<'d>, device: DeviceRef) -> Option<Desk<'d>> {
+    fn desk<'d>(&'d self, scope: &'d Scope, device: DeviceRef) -> Option<Desk<'d>> {
         let Scope { container, devices } = scope;
         let DeviceRef { index, record } = device;
         let header = container.header();
@@ -107,14 +98,14 @@ impl Meter {
         Some(Desk { device: record, turns, traffic, books })
     }
 
-    fn desk_of<'d>(&'d self, scope: Scope<'d>, index: u8) -> Option<Desk<'d>> {
+    fn desk_of<'d>(&'d self, scope: &'d Scope, index: u8) -> Option<Desk<'d>> {
         self.desk(scope, scope.container.device(index)?)
     }
 
     /// Makes a launch when the share allows it.
     pub fn launch(
         &self,
-        scope: Scope<'_>,
+        scope: &Scope,
         place: Place,
         launch: &LaunchCall,
         call: impl FnOnce() -> CUresult,
@@ -165,7 +156,7 @@ impl Meter {
 
     /// Waits until a launch may go; answers the time.
     #[cold]
-    fn wait(&self, scope: Scope<'_>, device: DeviceRef, asked: &mut share::Launch) -> u64 {
+    fn wait(&self, scope: &Scope, device: DeviceRef, asked: &mut share::Launch) -> u64 {
         let _errno = sys::KeepErrno::new();
         loop {
             let now = sys::monotonic_ns();
@@ -264,7 +255,7 @@ impl Meter {
     }
 
     /// Settles the launches that are over. Does nothing if another thread is at it.
-    fn settle(&self, scope: Scope<'_>) {
+    fn settle(&self, scope: &Scope) {
         let Some(_busy) = self.busy.try_lock() else { return };
         // SAFETY: `busy` is held.
         let (flights, anchors) = unsafe { (&mut *self.flights.get(), &mut *self.anchors.get()) };
@@ -278,14 +269,14 @@ impl Meter {
     }
 
     /// The program has waited for a device: what it waited for is over.
-    pub fn settle_due(&self, scope: Scope<'_>) {
+    pub fn settle_due(&self, scope: &Scope) {
         if self.traffic.iter().any(|traffic| traffic.next_look().is_some()) {
             self.settle(scope);
         }
     }
 
     /// A context is about to go: its events go with it. What flies stays charged as predicted.
-    pub fn forget_context(&self, scope: Scope<'_>, context: u64) {
+    pub fn forget_context(&self, scope: &Scope, context: u64) {
         self.settle(scope);
         let _busy = self.busy.lock();
         // SAFETY: `busy` is held.
