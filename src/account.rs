@@ -11,7 +11,7 @@ use crate::meter;
 use crate::process::Process;
 use crate::spill::Room;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
-use gpuquota_quota::ledger::{self, Book, Lane, Refused};
+use gpuquota_quota::ledger::{self, Journal, Journals, Refused};
 use gpuquota_region::layout::{Device, EVENT_REAPED, KIND_SPILLED, LANES};
 use gpuquota_region::slot::Settle;
 use gpuquota_region::{Region, sys};
@@ -33,12 +33,12 @@ pub struct Lines<'r> {
     spilled: bool,
 }
 
-impl Book for Lines<'_> {
+impl Journals for Lines<'_> {
     #[inline]
-    fn lane(&self, index: u32) -> Option<Lane<'_>> {
+    fn journal(&self, index: u32) -> Option<Journal<'_>> {
         let index = index as usize;
         let lane = self.region.ours().lanes.get(index / LANES)?.get(index % LANES)?;
-        Some(Lane {
+        Some(Journal {
             amount: &lane.amount,
             operation: &lane.operation,
             held: &lane.held,
@@ -398,7 +398,7 @@ impl Settle for Heir {
                 }
                 let book = Lines { region, device: at, spilled };
                 let Some(word) = book.word() else { continue };
-                if let Ok(bytes @ 1..) = ledger::settle_dead(&book, word, number(index, lane as u8))
+                if let Ok(bytes @ 1..) = ledger::reap(&book, word, number(index, lane as u8))
                     && !spilled
                 {
                     device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);
@@ -408,7 +408,7 @@ impl Settle for Heir {
         }
         let (now, last_launch) = (sys::monotonic_ns(), slot.heartbeat_ns.load(Relaxed));
         for ((device, turns), pending) in ours.devices.iter().zip(&ours.header.turns).zip(&slot.pending_ns) {
-            meter::books(&ours.header, device, turns, pending).bury(now, last_launch);
+            meter::books(&ours.header, device, turns, pending).reap_pending(now, last_launch);
         }
         if given > 0 {
             region.event(EVENT_REAPED, u32::MAX, 0, given, 0);

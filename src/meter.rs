@@ -2,7 +2,7 @@
 //!
 //! The rules are `quota::share`'s: what a launch is expected to cost, which one is measured, how much may be in
 //! flight, what is charged. This room has what those cannot have: the clock, the sleep, the driver's events and the
-//! one lock round the table of flights, which no launch ever waits for.
+//! one lock round the table of measurements, which no launch ever waits for.
 //!
 //! # Safety
 //! This room may use `unsafe` because it keeps the launches in flight and the events in plain arrays, which are
@@ -20,9 +20,11 @@ use crate::thread;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use events::{Anchors, Pair};
-use gpuquota_quota::share::turn::{SILENCE_NS, Turn, Words};
+use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, AgentWords, Lease};
 use gpuquota_quota::share::wait::{Cause, Waited};
-use gpuquota_quota::share::{self, Books, Busy, Clock, Flights, Predictor, Rate, Step, Traffic, What};
+use gpuquota_quota::share::{
+    self, Books, Busy, Clock, InFlight, Measurement, Measurements, Predictor, Rate, Step, Work,
+};
 use gpuquota_region::layout::{self, Device, Header, Turns};
 use gpuquota_region::sys;
 
@@ -32,15 +34,15 @@ const PER_THREAD: u64 = 2;
 /// What this process has under way. All-zero bytes: nothing.
 pub struct Meter {
     predictor: Predictor,
-    traffic: [Traffic; layout::DEVICES],
+    in_flight: [InFlight; layout::DEVICES],
     /// What is pending, where the process has no slot to say so.
     nowhere: AtomicU64,
     busy: Lock,
-    flights: UnsafeCell<Flights<Pair>>,
+    measurements: UnsafeCell<Measurements<Pair>>,
     anchors: UnsafeCell<Anchors>,
 }
 
-// SAFETY: `flights` and `anchors` are only touched with `busy` held.
+// SAFETY: `measurements` and `anchors` are only touched with `busy` held.
 unsafe impl Sync for Meter {}
 
 /// Where the use of a device is written down, on behalf of one process or of none.
@@ -56,31 +58,31 @@ pub fn books<'b>(
             idle_at: &device.idle_at,
             idle_ns: &device.idle_ns,
             rate: &device.virtual_rate,
-            longest: &device.longest,
+            largest_charge_ns: &device.longest,
             clamped: &device.clamped,
         },
         busy: Busy { until: &device.busy_until, known_from: &device.gaps_from, gaps: &device.gaps },
-        until: &device.flight_until,
+        in_flight_until: &device.flight_until,
         gpu_time_ns: &device.gpu_time_ns,
         pending_ns,
         rate: Rate::new(device.core_limit.load(Relaxed)),
-        company: header.slot_high.load(Relaxed) > 1,
-        turns: Words {
-            turn: turn(turns),
-            keeps_share: true,
+        has_peers: header.slot_high.load(Relaxed) > 1,
+        agent: AgentWords {
+            lease: turn(turns),
+            enforces_share: true,
             asked_at: &turns.asked_at,
             in_flight_ns: &turns.in_flight_ns,
-            doubt_ns: &turns.doubt_ns,
+            uncertainty_ns: &turns.doubt_ns,
         },
     }
 }
 
 /// The container's turn, as long as the node's agent says anything.
 #[inline]
-fn turn(turns: &Turns) -> Option<Turn> {
-    let turn = Turn::read(turns.turn.load(Relaxed))?;
+fn turn(turns: &Turns) -> Option<Lease> {
+    let turn = Lease::read(turns.turn.load(Relaxed))?;
     let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.told_at.load(Relaxed));
-    (silent_ns < SILENCE_NS).then_some(turn)
+    (silent_ns < AGENT_TIMEOUT_NS).then_some(turn)
 }
 
 /// Whether no launch of the container needs a look: no device has a share by the region, nor by the limits file, and on
@@ -117,7 +119,7 @@ impl Launch {
 struct Desk<'d> {
     device: &'d Device,
     turns: &'d Turns,
-    traffic: &'d Traffic,
+    in_flight: &'d InFlight,
     books: Books<'d>,
 }
 
@@ -125,7 +127,7 @@ impl Desk<'_> {
     /// Whether launches neither wait nor are measured.
     #[inline]
     fn is_free(&self) -> bool {
-        self.books.rate.is_none() && self.books.turns.turn.is_none()
+        self.books.rate.is_none() && self.books.agent.lease.is_none()
     }
 }
 
@@ -133,16 +135,16 @@ impl Meter {
     #[inline]
     fn desk<'d>(&'d self, process: &'d Process, index: u8) -> Option<Desk<'d>> {
         let ours = process.region()?.ours();
-        let (device, traffic) = ours.devices.iter().zip(&self.traffic).nth(index.into())?;
+        let (device, in_flight) = ours.devices.iter().zip(&self.in_flight).nth(index.into())?;
         let turns = ours.header.turns.get(usize::from(index))?;
         let slot = process.slot();
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
         let rate = process.known.share(process, index, device);
         let mut books = Books { rate, ..books(&ours.header, device, turns, pending) };
-        if books.turns.turn.is_some() {
-            books.turns.keeps_share = !process.known.has_ceiling(index);
+        if books.agent.lease.is_some() {
+            books.agent.enforces_share = !process.known.has_ceiling(index);
         }
-        Some(Desk { device, turns, traffic, books })
+        Some(Desk { device, turns, in_flight, books })
     }
 
     /// Makes a launch when the share allows it.
@@ -171,28 +173,29 @@ impl Meter {
             desk = new;
         }
         let mut now = sys::monotonic_ns();
-        if desk.traffic.is_due(now) {
+        if desk.in_flight.is_due(now) {
             self.settle(process);
         }
-        let what = What { key: launch.key, lane: launch.lane(place.context), device: place.device };
-        let mut asked = share::Launch::new(now, what, &self.predictor, desk.traffic);
+        let context = place.context;
+        let work = Work { key: launch.key, stream: launch.lane(context), context, device: place.device };
+        let mut asked = share::Launch::new(now, work, &self.predictor, desk.in_flight);
         if process.observes() {
-            if asked.force(now, desk.traffic, &desk.books) {
+            if asked.force(now, desk.in_flight, &desk.books) {
                 desk.device.would_wait.fetch_add(1, Relaxed);
             }
-        } else if asked.step(now, desk.traffic, &desk.books) != Step::Go {
+        } else if asked.step(now, desk.in_flight, &desk.books) != Step::Go {
             now = self.wait(process, place.device, &mut asked);
         }
         desk.device.launches.fetch_add(1, Relaxed);
         if let Some(slot) = process.slot() {
             slot.heartbeat_ns.store(now, Relaxed);
         }
-        if asked.depart(now, desk.traffic, &desk.books) {
+        if asked.submit(now, desk.in_flight, &desk.books) {
             return self.measure(place, launch, &asked, &desk, call);
         }
         let answer = call();
         if !answer.is_success() {
-            asked.cancel(now, desk.traffic, &desk.books);
+            asked.cancel(now, desk.in_flight, &desk.books);
         }
         answer
     }
@@ -205,13 +208,13 @@ impl Meter {
             let now = sys::monotonic_ns();
             // The limit may have changed.
             let Some(desk) = self.desk(process, index) else { return now };
-            match asked.step(now, desk.traffic, &desk.books) {
-                Step::Nap { until_ns } => {
-                    match asked.wait.waits_for() {
-                        Some(Cause::Turn) => {
+            match asked.step(now, desk.in_flight, &desk.books) {
+                Step::Sleep { until_ns, cause } => {
+                    match cause {
+                        Cause::Lease(lease) => {
                             let bell = desk.turns.bell.load(Acquire);
                             // Unless it was told something else since it asked.
-                            if turn(desk.turns) == desk.books.turns.turn {
+                            if turn(desk.turns) == Some(lease) {
                                 sys::sleep_on(&desk.turns.bell, bell, until_ns);
                             }
                         }
@@ -240,35 +243,34 @@ impl Meter {
     ) -> R {
         let now = sys::monotonic_ns();
         let Some(pair) = self.depart(place) else {
-            asked.unmeasured(now, desk.traffic);
+            asked.unmeasured(now, desk.in_flight);
             return call();
         };
         let began = pair.start(launch.stream, launch.per_thread);
         let answer = call();
         if !answer.is_success() {
-            asked.cancel(now, desk.traffic, &desk.books);
+            asked.cancel(now, desk.in_flight, &desk.books);
         } else if let Some(submission) = began.and_then(|at| pair.end(launch.stream, launch.per_thread, at)) {
             // The clock's last bits, spread: which launch is measured next has nothing to do with what it is.
             let random = now.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
-            let mut flight = asked.flight(pair, place.context, now, random, desk.traffic, &desk.books);
-            flight.submission = submission;
-            let short = asked.predicted_ns() <= share::SEGMENT_NS;
-            let entered = self.patiently(|flights, anchors| {
+            let flight = asked.measurement(pair, submission, now, random, desk.in_flight, &desk.books);
+            let short = asked.predicted_ns() <= share::SAMPLE_NS;
+            let entered = self.patiently(|measurements, anchors| {
                 if short {
                     anchors.probe(pair, place.context);
                 }
-                flights.enter(flight, desk.traffic)
+                measurements.insert(flight, desk.in_flight)
             });
             if entered != Some(true) {
                 // Nobody will hear of it again.
-                flight.lose(desk.traffic, &desk.books);
+                flight.abandon(desk.in_flight, &desk.books);
                 pair.destroy();
             }
             return answer;
         } else {
-            asked.unmeasured(now, desk.traffic);
+            asked.unmeasured(now, desk.in_flight);
         }
-        if self.patiently(|flights, _| flights.park(pair, place.context)) != Some(true) {
+        if self.patiently(|measurements, _| measurements.recycle(pair, place.context)) != Some(true) {
             pair.destroy();
         }
         answer
@@ -278,42 +280,39 @@ impl Meter {
     fn depart(&self, place: Place) -> Option<Pair> {
         let _busy = self.busy.try_lock()?;
         // SAFETY: `busy` is held.
-        let flights = unsafe { &mut *self.flights.get() };
-        match flights.place(place.context)? {
-            share::Place::Used(pair) => Some(pair),
-            share::Place::Fresh => Pair::create(place.context),
-        }
+        let measurements = unsafe { &mut *self.measurements.get() };
+        measurements.acquire(place.context, || Pair::create(place.context))
     }
 
-    /// Does something to the table of flights, unless another thread is settling for too long: no launch waits for
+    /// Does something to the table of measurements, unless another thread is settling for too long: no launch waits for
     /// that.
-    fn patiently<T>(&self, change: impl FnOnce(&mut Flights<Pair>, &mut Anchors) -> T) -> Option<T> {
+    fn patiently<T>(&self, change: impl FnOnce(&mut Measurements<Pair>, &mut Anchors) -> T) -> Option<T> {
         let _busy = (0..1000).find_map(|_| {
             core::hint::spin_loop();
             self.busy.try_lock()
         })?;
         // SAFETY: `busy` is held.
-        let (flights, anchors) = unsafe { (&mut *self.flights.get(), &mut *self.anchors.get()) };
-        Some(change(flights, anchors))
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
+        Some(change(measurements, anchors))
     }
 
     /// Settles the launches that are over. Does nothing if another thread is at it.
     fn settle(&self, process: &Process) {
         let Some(_busy) = self.busy.try_lock() else { return };
         // SAFETY: `busy` is held.
-        let (flights, anchors) = unsafe { (&mut *self.flights.get(), &mut *self.anchors.get()) };
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
         let _relaxed = cuda::Relaxed::enter();
         let current = cuda::current_context();
-        let at = |index| self.desk(process, index).map(|desk| (desk.traffic, desk.books));
-        let look = |flight: &share::Flight<Pair>, whole| {
-            anchors.look(flight.events, flight.context, whole, current == Some(flight.context))
+        let at = |index| self.desk(process, index).map(|desk| (desk.in_flight, desk.books));
+        let look = |flight: &Measurement<Pair>, whole| {
+            anchors.look(flight.events, flight.work.context, whole, current == Some(flight.work.context))
         };
-        flights.settle(sys::monotonic_ns(), &self.predictor, at, look);
+        measurements.complete(sys::monotonic_ns(), &self.predictor, at, look);
     }
 
     /// The program has waited for a device: what it waited for is over.
     pub fn settle_due(&self, process: &Process) {
-        if self.traffic.iter().any(|traffic| traffic.next_look().is_some()) {
+        if self.in_flight.iter().any(|in_flight| in_flight.next_check().is_some()) {
             self.settle(process);
         }
     }
@@ -323,10 +322,10 @@ impl Meter {
         self.settle(process);
         let _busy = self.busy.lock();
         // SAFETY: `busy` is held.
-        let (flights, anchors) = unsafe { (&mut *self.flights.get(), &mut *self.anchors.get()) };
-        flights.forget(context, |flight| {
-            if let Some(desk) = self.desk(process, flight.device) {
-                flight.lose(desk.traffic, &desk.books);
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
+        measurements.forget_context(context, |flight| {
+            if let Some(desk) = self.desk(process, flight.work.device) {
+                flight.abandon(desk.in_flight, &desk.books);
             }
         });
         anchors.forget(context);
@@ -342,8 +341,8 @@ fn note(desk: &Desk, waited: &Waited) {
     }
     device.waits.fetch_add(1, Relaxed);
     device.waited_ns.fetch_add(waited.share_ns, Relaxed);
-    device.waited_flight_ns.fetch_add(waited.flight_ns, Relaxed);
-    desk.turns.waited_ns.fetch_add(waited.turn_ns, Relaxed);
+    device.waited_flight_ns.fetch_add(waited.room_ns, Relaxed);
+    desk.turns.waited_ns.fetch_add(waited.lease_ns, Relaxed);
     let mut bound = 100_000u64;
     for (class, count) in device.wait_times.iter().enumerate() {
         if total <= bound || class.wrapping_add(1) == layout::WAIT_TIMES {
