@@ -1,15 +1,15 @@
-//! How does the world get in? Linked calls reach the exports of `hook`; this room adds `dlsym`, and `dlopen` as a
+//! How does the world get in? Linked calls reach the exports of `hook`; this file adds `dlsym`, and `dlopen` as a
 //! mere observer. Both jump on to the real functions with the caller's own return address on the stack, because
 //! glibc tells by it who asks (RTLD_NEXT, RTLD_DEFAULT, RUNPATH).
 //!
 //! # Safety
-//! This room may use `unsafe` because it exports two functions of the loader: naked ones, which save what a function
+//! This file may use `unsafe` because it exports two functions of the loader: naked ones, which save what a function
 //! may not lose, ask a decision of Rust's, and then return its answer or jump.
 #![allow(unsafe_code)]
 
-use crate::driver::{self, DLOPEN, DLSYM, Entry, Library};
-use crate::hook::cuda::LIBCUDA;
-use crate::hook::nvml::LIBNVML;
+use crate::driver::library::Library;
+use crate::driver::loader::{self, DLOPEN, DLSYM, LoaderFunction};
+use crate::driver::sys::{LIBCUDA, LIBNVML};
 use crate::thread::Inside;
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -22,16 +22,16 @@ static REAL_DLOPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// What `dlsym` shall do.
 #[repr(C)]
-struct Verdict {
+struct DlsymDecision {
     answer: *mut c_void,
     /// 1: return `answer`; 0: jump to the real one.
     decided: usize,
 }
 
-const GO_ON: Verdict = Verdict { answer: null_mut(), decided: 0 };
+const GO_ON: DlsymDecision = DlsymDecision { answer: null_mut(), decided: 0 };
 
-fn decided(answer: *mut c_void) -> Verdict {
-    Verdict { answer, decided: 1 }
+fn decided(answer: *mut c_void) -> DlsymDecision {
+    DlsymDecision { answer, decided: 1 }
 }
 
 /// As the loader's `dlsym`, but for the functions that we intercept.
@@ -135,7 +135,7 @@ unsafe extern "C" fn nothing(_: *mut c_void, _: *const c_char) -> *mut c_void {
     null_mut()
 }
 
-fn resolve(word: &AtomicUsize, function: &driver::LoaderFunction) {
+fn resolve(word: &AtomicUsize, function: &LoaderFunction) {
     if word.load(Relaxed) == 0 {
         let address = match function.address() {
             0 => nothing as *const () as usize,
@@ -145,48 +145,46 @@ fn resolve(word: &AtomicUsize, function: &driver::LoaderFunction) {
     }
 }
 
-/// The library and row of an intercepted name. Almost all names fail at their first two letters.
-fn intercepted(name: &CStr) -> Option<(&'static Library, &'static Entry)> {
+/// The library and the hook of an intercepted name. Almost all names fail at their first two letters.
+fn intercepted(name: &CStr) -> Option<(&'static Library, *mut c_void)> {
     let library = match name.to_bytes() {
         [b'c', b'u', ..] => &LIBCUDA,
         [b'n', b'v', b'm', b'l', ..] => &LIBNVML,
         _ => return None,
     };
-    Some((library, library.by_name(name)?))
+    Some((library, loader::hook(name)?))
 }
 
-unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> Verdict {
+unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> DlsymDecision {
     resolve(&REAL_DLSYM, &DLSYM);
     if name.is_null() {
         return GO_ON;
     }
     // SAFETY: dlsym is called with a C string.
     let name = unsafe { CStr::from_ptr(name) };
-    let Some((library, entry)) = intercepted(name) else { return GO_ON };
+    let Some((library, hook)) = intercepted(name) else { return GO_ON };
     // The driver itself asks: it must have its own.
     if Inside::is_entered() {
         return GO_ON;
     }
-    let hook = |entry: &Entry| {
-        let found = library.adopt() && entry.slot.address().is_some();
-        entry.hook.filter(|_| found).map(|hook| hook.0.cast_mut())
-    };
+    let real = if library.adopt() { library.real(name) } else { None };
+    let hook = real.map(|_| hook);
     if handle == libc::RTLD_NEXT {
         // Its answer depends on who asks. A redirected driver answers with our hook by itself.
-        return match hook(entry) {
+        return match hook {
             Some(hook) if !library.is_redirected() => decided(hook),
             _ => GO_ON,
         };
     }
     if handle == libc::RTLD_DEFAULT {
         // The loader would find our export even where no driver is loaded.
-        return decided(hook(entry).unwrap_or_else(|| {
-            driver::look_up(libc::RTLD_DEFAULT, c"a function of a CUDA driver that is not loaded")
+        return decided(hook.unwrap_or_else(|| {
+            loader::look_up(libc::RTLD_DEFAULT, c"a function of a CUDA driver that is not loaded")
         }));
     }
-    let answer = driver::look_up(handle, name);
-    let Some(hook) = hook(entry).filter(|_| !answer.is_null()) else { return decided(answer) };
-    let is_ours = answer == hook || entry.slot.address() == Some(answer);
+    let answer = loader::look_up(handle, name);
+    let Some(hook) = hook.filter(|_| !answer.is_null()) else { return decided(answer) };
+    let is_ours = answer == hook || real == Some(answer);
     decided(if is_ours { hook } else { answer })
 }
 
@@ -203,7 +201,7 @@ unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int) {
     let path = unsafe { CStr::from_ptr(path) };
     for library in [&LIBCUDA, &LIBNVML] {
         if !library.adopt() && mentions(path, library.soname) {
-            driver::open(library.soname, libc::RTLD_LAZY | libc::RTLD_LOCAL);
+            loader::open(library.soname, libc::RTLD_LAZY | libc::RTLD_LOCAL);
             library.adopt();
         }
     }

@@ -1,21 +1,17 @@
 //! libgpuquota.so: preloaded into every process of a container.
 //!
-//! A stranger's way in, from the outside to the core:
+//! The floors, bottom up; each imports only from those before it (a test holds this):
 //!
-//! - [`entry`]: how does the world get in? `dlsym` and `dlopen`, which jump on to the real ones.
-//! - [`hook`]: what happens round every intercepted call? The gate, the table, one entry per symbol.
-//! - [`driver`]: where are the real functions?
-//! - [`process`]: this process: its region, its slot, its limits; lazy start, fork; what its [`environment`] says.
-//! - [`device`]: which device of the region is meant?
-//! - [`account`]: bytes: reserve, call the driver, commit or roll back; who holds what ([`holdings`]).
-//! - [`overhead`]: bytes that the driver takes without being asked: contexts, code, heaps; measured.
-//! - [`kept`]: bytes that the driver keeps for later: pools, and the memory of graphs.
-//! - [`spill`]: bytes that lie on the host because there is no room on the device.
-//! - [`meter`]: GPU time: when may a launch go, and how long did it take?
-//! - [`holders`]: who of the container holds what of a device?
-//! - [`report`]: the container's slice as its tools shall see it.
-//! - [`thread`]: the one word that each thread has.
-//! - [`lock`]: the lock of lanes and holdings.
+//! - tools: [`lock`], [`thread`] (the one word that each thread has), [`environment`], [`uuid`];
+//! - [`driver`]: the real libraries: slots, symbol tables, typed questions to CUDA and NVML;
+//! - [`container`]: what its processes share: the region, this process's slot, the limits;
+//! - [`devices`]: which device of the region is meant, and what is allowed on it;
+//! - [`memory`]: bytes: admitted before the driver is called, committed or rolled back after it;
+//! - [`time`]: GPU time: when may a launch go, and how long did it take?
+//! - [`view`]: the container's slice as its tools shall see it;
+//! - [`process`]: these parts, composed, with lazy start and fork;
+//! - [`hook`]: what happens round every intercepted call: one entry per symbol;
+//! - [`entry`]: `dlsym` and `dlopen`, which jump on to the real ones.
 //!
 //! What is allowed is decided below, in `gpuquota-quota`; what processes agree on lies in `gpuquota-region`.
 //!
@@ -25,23 +21,19 @@
 
 #![no_std]
 
-mod account;
-mod device;
+mod container;
+mod devices;
 mod driver;
 mod entry;
 mod environment;
-mod feedback;
-mod holders;
-mod holdings;
 mod hook;
-mod kept;
 mod lock;
-mod meter;
-mod overhead;
+mod memory;
 mod process;
-mod report;
-mod spill;
 mod thread;
+mod time;
+mod uuid;
+mod view;
 
 #[cfg(not(debug_assertions))]
 mod no_panic {

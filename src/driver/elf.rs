@@ -6,7 +6,7 @@
 //! # Safety
 //! This room may use `unsafe` because it walks structures that the dynamic loader has mapped and keeps mapped:
 //! program headers and dynamic sections as described by the ELF specification. Objects are only looked at inside
-//! `dl_iterate_phdr`, or are pinned, or are never unloaded.
+//! `dl_iterate_phdr`, or are pinned, or are never unloaded, as this library (`-z nodelete`).
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -80,13 +80,37 @@ pub fn each_object(visit: &mut dyn FnMut(&Object) -> bool) {
     unsafe { libc::dl_iterate_phdr(Some(callback), (&raw mut visit).cast()) };
 }
 
+unsafe extern "C" {
+    /// Where this library's own file begins in memory; the linker defines it.
+    static __ehdr_start: libc::Elf64_Ehdr;
+}
+
 impl Object {
     fn read(info: &libc::dl_phdr_info) -> Option<Self> {
+        Self::at(info.dlpi_addr as usize, info.dlpi_name, info.dlpi_phdr, info.dlpi_phnum.into())
+    }
+
+    /// This library.
+    pub fn own() -> Option<Self> {
+        // SAFETY: the linker places the symbol at the file header, which is mapped with the first segment.
+        let header = unsafe { &__ehdr_start };
+        let base = core::ptr::from_ref(header) as usize;
+        let headers = base.wrapping_add(header.e_phoff as usize) as *const libc::Elf64_Phdr;
+        Self::at(base, c"".as_ptr(), headers, header.e_phnum.into())
+    }
+
+    /// The object that lies at `base`, from its program headers.
+    fn at(
+        base: usize,
+        name: *const c_char,
+        headers: *const libc::Elf64_Phdr,
+        header_count: usize,
+    ) -> Option<Self> {
         let mut object = Self {
-            base: info.dlpi_addr as usize,
-            name: info.dlpi_name,
-            headers: info.dlpi_phdr,
-            header_count: usize::from(info.dlpi_phnum),
+            base,
+            name,
+            headers,
+            header_count,
             dynamic: core::ptr::null(),
             symbols: core::ptr::null(),
             strings: core::ptr::null(),

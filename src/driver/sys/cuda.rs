@@ -1000,495 +1000,12 @@ pub const CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT: CUgraphMem_attribute_enum = 2;
 pub const CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH: CUgraphMem_attribute_enum = 3;
 pub type CUgraphMem_attribute_enum = core::ffi::c_uint;
 pub use self::CUgraphMem_attribute_enum as CUgraphMem_attribute;
-unsafe extern "C" {
-    pub fn cuInit(Flags: core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGet(device: *mut CUdevice, ordinal: core::ffi::c_int) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGetCount(count: *mut core::ffi::c_int) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGetUuid_v2(uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGetAttribute(
-        pi: *mut core::ffi::c_int,
-        attrib: CUdevice_attribute,
-        dev: CUdevice,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGetDefaultMemPool(pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDevicePrimaryCtxGetState(
-        dev: CUdevice,
-        flags: *mut core::ffi::c_uint,
-        active: *mut core::ffi::c_int,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxCreate_v4(
-        pctx: *mut CUcontext,
-        ctxCreateParams: *mut CUctxCreateParams,
-        flags: core::ffi::c_uint,
-        dev: CUdevice,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxGetCurrent(pctx: *mut CUcontext) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxGetDevice(device: *mut CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxSynchronize() -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxDetach(ctx: CUcontext) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuModuleLoad(module: *mut CUmodule, fname: *const core::ffi::c_char) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuModuleLoadData(module: *mut CUmodule, image: *const core::ffi::c_void) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuModuleLoadDataEx(
-        module: *mut CUmodule,
-        image: *const core::ffi::c_void,
-        numOptions: core::ffi::c_uint,
-        options: *mut CUjit_option,
-        optionValues: *mut *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuModuleLoadFatBinary(module: *mut CUmodule, fatCubin: *const core::ffi::c_void) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuModuleUnload(hmod: CUmodule) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuModuleGetFunction(
-        hfunc: *mut CUfunction,
-        hmod: CUmodule,
-        name: *const core::ffi::c_char,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLibraryLoadData(
-        library: *mut CUlibrary,
-        code: *const core::ffi::c_void,
-        jitOptions: *mut CUjit_option,
-        jitOptionsValues: *mut *mut core::ffi::c_void,
-        numJitOptions: core::ffi::c_uint,
-        libraryOptions: *mut CUlibraryOption,
-        libraryOptionValues: *mut *mut core::ffi::c_void,
-        numLibraryOptions: core::ffi::c_uint,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLibraryLoadFromFile(
-        library: *mut CUlibrary,
-        fileName: *const core::ffi::c_char,
-        jitOptions: *mut CUjit_option,
-        jitOptionsValues: *mut *mut core::ffi::c_void,
-        numJitOptions: core::ffi::c_uint,
-        libraryOptions: *mut CUlibraryOption,
-        libraryOptionValues: *mut *mut core::ffi::c_void,
-        numLibraryOptions: core::ffi::c_uint,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLibraryUnload(library: CUlibrary) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLibraryGetModule(pMod: *mut CUmodule, library: CUlibrary) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuKernelGetFunction(pFunc: *mut CUfunction, kernel: CUkernel) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAllocPitch_v2(
-        dptr: *mut CUdeviceptr,
-        pPitch: *mut usize,
-        WidthInBytes: usize,
-        Height: usize,
-        ElementSizeBytes: core::ffi::c_uint,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytesize: usize, flags: core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemcpyDtoH_v2_ptds(
-        dstHost: *mut core::ffi::c_void,
-        srcDevice: CUdeviceptr,
-        ByteCount: usize,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuArrayCreate_v2(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY_DESCRIPTOR) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuArrayDestroy(hArray: CUarray) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuArray3DCreate_v2(
-        pHandle: *mut CUarray,
-        pAllocateArray: *const CUDA_ARRAY3D_DESCRIPTOR,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMipmappedArrayCreate(
-        pHandle: *mut CUmipmappedArray,
-        pMipmappedArrayDesc: *const CUDA_ARRAY3D_DESCRIPTOR,
-        numMipmapLevels: core::ffi::c_uint,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMipmappedArrayDestroy(hMipmappedArray: CUmipmappedArray) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemCreate(
-        handle: *mut CUmemGenericAllocationHandle,
-        size: usize,
-        prop: *const CUmemAllocationProp,
-        flags: core::ffi::c_ulonglong,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemMap(
-        ptr: CUdeviceptr,
-        size: usize,
-        offset: usize,
-        handle: CUmemGenericAllocationHandle,
-        flags: core::ffi::c_ulonglong,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemRetainAllocationHandle(
-        handle: *mut CUmemGenericAllocationHandle,
-        addr: *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemFreeAsync_ptsz(dptr: CUdeviceptr, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAllocAsync_ptsz(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemPoolTrimTo(pool: CUmemoryPool, minBytesToKeep: usize) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemPoolSetAttribute(
-        pool: CUmemoryPool,
-        attr: CUmemPool_attribute,
-        value: *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemPoolGetAttribute(
-        pool: CUmemoryPool,
-        attr: CUmemPool_attribute,
-        value: *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemPoolCreate(pool: *mut CUmemoryPool, poolProps: *const CUmemPoolProps) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAllocFromPoolAsync_ptsz(
-        dptr: *mut CUdeviceptr,
-        bytesize: usize,
-        pool: CUmemoryPool,
-        hStream: CUstream,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMulticastCreate(
-        mcHandle: *mut CUmemGenericAllocationHandle,
-        prop: *const CUmulticastObjectProp,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMulticastBindMem(
-        mcHandle: CUmemGenericAllocationHandle,
-        mcOffset: usize,
-        memHandle: CUmemGenericAllocationHandle,
-        memOffset: usize,
-        size: usize,
-        flags: core::ffi::c_ulonglong,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMulticastBindMem_v2(
-        mcHandle: CUmemGenericAllocationHandle,
-        dev: CUdevice,
-        mcOffset: usize,
-        memHandle: CUmemGenericAllocationHandle,
-        memOffset: usize,
-        size: usize,
-        flags: core::ffi::c_ulonglong,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMulticastBindAddr(
-        mcHandle: CUmemGenericAllocationHandle,
-        mcOffset: usize,
-        memptr: CUdeviceptr,
-        size: usize,
-        flags: core::ffi::c_ulonglong,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMulticastBindAddr_v2(
-        mcHandle: CUmemGenericAllocationHandle,
-        dev: CUdevice,
-        mcOffset: usize,
-        memptr: CUdeviceptr,
-        size: usize,
-        flags: core::ffi::c_ulonglong,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMulticastUnbind(
-        mcHandle: CUmemGenericAllocationHandle,
-        dev: CUdevice,
-        mcOffset: usize,
-        size: usize,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamCreate(phStream: *mut CUstream, Flags: core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamIsCapturing_ptsz(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus)
-    -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamSynchronize_ptsz(hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuEventCreate(phEvent: *mut CUevent, Flags: core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuEventRecord_ptsz(hEvent: CUevent, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuEventQuery(hEvent: CUevent) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuEventSynchronize(hEvent: CUevent) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuEventDestroy_v2(hEvent: CUevent) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuImportExternalMemory(
-        extMem_out: *mut CUexternalMemory,
-        memHandleDesc: *const CUDA_EXTERNAL_MEMORY_HANDLE_DESC,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDestroyExternalMemory(extMem: CUexternalMemory) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuFuncLoad(function: CUfunction) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchKernel_ptsz(
-        f: CUfunction,
-        gridDimX: core::ffi::c_uint,
-        gridDimY: core::ffi::c_uint,
-        gridDimZ: core::ffi::c_uint,
-        blockDimX: core::ffi::c_uint,
-        blockDimY: core::ffi::c_uint,
-        blockDimZ: core::ffi::c_uint,
-        sharedMemBytes: core::ffi::c_uint,
-        hStream: CUstream,
-        kernelParams: *mut *mut core::ffi::c_void,
-        extra: *mut *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchKernelEx_ptsz(
-        config: *const CUlaunchConfig,
-        f: CUfunction,
-        kernelParams: *mut *mut core::ffi::c_void,
-        extra: *mut *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchCooperativeKernel_ptsz(
-        f: CUfunction,
-        gridDimX: core::ffi::c_uint,
-        gridDimY: core::ffi::c_uint,
-        gridDimZ: core::ffi::c_uint,
-        blockDimX: core::ffi::c_uint,
-        blockDimY: core::ffi::c_uint,
-        blockDimZ: core::ffi::c_uint,
-        sharedMemBytes: core::ffi::c_uint,
-        hStream: CUstream,
-        kernelParams: *mut *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunch(f: CUfunction) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchGrid(
-        f: CUfunction,
-        grid_width: core::ffi::c_int,
-        grid_height: core::ffi::c_int,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchGridAsync(
-        f: CUfunction,
-        grid_width: core::ffi::c_int,
-        grid_height: core::ffi::c_int,
-        hStream: CUstream,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchCooperativeKernelMultiDevice(
-        launchParamsList: *mut CUDA_LAUNCH_PARAMS,
-        numDevices: core::ffi::c_uint,
-        flags: core::ffi::c_uint,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphChildGraphNodeGetGraph(hNode: CUgraphNode, phGraph: *mut CUgraph) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphMemAllocNodeGetParams(
-        hNode: CUgraphNode,
-        params_out: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGetGraphMemAttribute(
-        device: CUdevice,
-        attr: CUgraphMem_attribute,
-        value: *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphNodeGetType(hNode: CUgraphNode, type_: *mut CUgraphNodeType) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphGetNodes(hGraph: CUgraph, nodes: *mut CUgraphNode, numNodes: *mut usize) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphInstantiateWithFlags(
-        phGraphExec: *mut CUgraphExec,
-        hGraph: CUgraph,
-        flags: core::ffi::c_ulonglong,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphInstantiateWithParams_ptsz(
-        phGraphExec: *mut CUgraphExec,
-        hGraph: CUgraph,
-        instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphUpload_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphLaunch_ptsz(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphExecDestroy(hGraphExec: CUgraphExec) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGetProcAddress_v2(
-        symbol: *const core::ffi::c_char,
-        pfn: *mut *mut core::ffi::c_void,
-        cudaVersion: core::ffi::c_int,
-        flags: cuuint64_t,
-        symbolStatus: *mut CUdriverProcAddressQueryResult,
-    ) -> CUresult;
-}
 #[repr(C)]
 #[derive(Debug)]
 pub struct CUdevResourceDesc_st {
     _unused: [u8; 0],
 }
 pub type CUdevResourceDesc = *mut CUdevResourceDesc_st;
-unsafe extern "C" {
-    pub fn cuGreenCtxCreate(
-        phCtx: *mut CUgreenCtx,
-        desc: CUdevResourceDesc,
-        dev: CUdevice,
-        flags: core::ffi::c_uint,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGreenCtxDestroy(hCtx: CUgreenCtx) -> CUresult;
-}
 pub type CUdeviceptr_v1 = core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -1510,198 +1027,141 @@ pub struct CUDA_ARRAY3D_DESCRIPTOR_v1_st {
     pub Flags: core::ffi::c_uint,
 }
 pub type CUDA_ARRAY3D_DESCRIPTOR_v1 = CUDA_ARRAY3D_DESCRIPTOR_v1_st;
-unsafe extern "C" {
-    pub fn cuDeviceTotalMem(bytes: *mut core::ffi::c_uint, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxCreate(pctx: *mut CUcontext, flags: core::ffi::c_uint, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: core::ffi::c_uint, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxCreate_v3(
-        pctx: *mut CUcontext,
-        paramsArray: *mut CUexecAffinityParam,
-        numParams: core::ffi::c_int,
-        flags: core::ffi::c_uint,
-        dev: CUdevice,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemGetInfo(free: *mut core::ffi::c_uint, total: *mut core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAlloc(dptr: *mut CUdeviceptr_v1, bytesize: core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAllocPitch(
-        dptr: *mut CUdeviceptr_v1,
-        pPitch: *mut core::ffi::c_uint,
-        WidthInBytes: core::ffi::c_uint,
-        Height: core::ffi::c_uint,
-        ElementSizeBytes: core::ffi::c_uint,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemFree(dptr: CUdeviceptr_v1) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemcpyDtoH(
-        dstHost: *mut core::ffi::c_void,
-        srcDevice: CUdeviceptr_v1,
-        ByteCount: core::ffi::c_uint,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuArrayCreate(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY_DESCRIPTOR_v1) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuArray3DCreate(
-        pHandle: *mut CUarray,
-        pAllocateArray: *const CUDA_ARRAY3D_DESCRIPTOR_v1,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuCtxDestroy(ctx: CUcontext) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuEventElapsedTime(pMilliseconds: *mut f32, hStart: CUevent, hEnd: CUevent) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDevicePrimaryCtxReset(dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuDeviceGetUuid(uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemcpyDtoH_v2(
-        dstHost: *mut core::ffi::c_void,
-        srcDevice: CUdeviceptr,
-        ByteCount: usize,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamSynchronize(hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuEventRecord(hEvent: CUevent, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchKernel(
-        f: CUfunction,
-        gridDimX: core::ffi::c_uint,
-        gridDimY: core::ffi::c_uint,
-        gridDimZ: core::ffi::c_uint,
-        blockDimX: core::ffi::c_uint,
-        blockDimY: core::ffi::c_uint,
-        blockDimZ: core::ffi::c_uint,
-        sharedMemBytes: core::ffi::c_uint,
-        hStream: CUstream,
-        kernelParams: *mut *mut core::ffi::c_void,
-        extra: *mut *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchKernelEx(
-        config: *const CUlaunchConfig,
-        f: CUfunction,
-        kernelParams: *mut *mut core::ffi::c_void,
-        extra: *mut *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAdvise(devPtr: CUdeviceptr, count: usize, advice: CUmem_advise, device: CUdevice)
-    -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuLaunchCooperativeKernel(
-        f: CUfunction,
-        gridDimX: core::ffi::c_uint,
-        gridDimY: core::ffi::c_uint,
-        gridDimZ: core::ffi::c_uint,
-        blockDimX: core::ffi::c_uint,
-        blockDimY: core::ffi::c_uint,
-        blockDimZ: core::ffi::c_uint,
-        sharedMemBytes: core::ffi::c_uint,
-        hStream: CUstream,
-        kernelParams: *mut *mut core::ffi::c_void,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamQuery(hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamQuery_ptsz(hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamIsCapturing(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphInstantiateWithParams(
-        phGraphExec: *mut CUgraphExec,
-        hGraph: CUgraph,
-        instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphUpload(hGraph: CUgraphExec, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphLaunch(hGraph: CUgraphExec, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphInstantiate(
-        phGraphExec: *mut CUgraphExec,
-        hGraph: CUgraph,
-        phErrorNode: *mut CUgraphNode,
-        logBuffer: *mut core::ffi::c_char,
-        bufferSize: usize,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGraphInstantiate_v2(
-        phGraphExec: *mut CUgraphExec,
-        hGraph: CUgraph,
-        phErrorNode: *mut CUgraphNode,
-        logBuffer: *mut core::ffi::c_char,
-        bufferSize: usize,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemFreeAsync(dptr: CUdeviceptr, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuMemAllocFromPoolAsync(
-        dptr: *mut CUdeviceptr,
-        bytesize: usize,
-        pool: CUmemoryPool,
-        hStream: CUstream,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGetProcAddress(
-        symbol: *const core::ffi::c_char,
-        pfn: *mut *mut core::ffi::c_void,
-        cudaVersion: core::ffi::c_int,
-        flags: cuuint64_t,
-    ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGLCtxCreate_v2(pCtx: *mut CUcontext, Flags: core::ffi::c_uint, device: CUdevice) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuGLCtxCreate(pCtx: *mut CUcontext, Flags: core::ffi::c_uint, device: CUdevice) -> CUresult;
+crate::driver::library::functions! { crate::driver::sys::LIBCUDA;
+    cuArray3DCreate: fn(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY3D_DESCRIPTOR_v1) -> CUresult;
+    cuArray3DCreate_v2: fn(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY3D_DESCRIPTOR) -> CUresult;
+    cuArrayCreate: fn(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY_DESCRIPTOR_v1) -> CUresult;
+    cuArrayCreate_v2: fn(pHandle: *mut CUarray, pAllocateArray: *const CUDA_ARRAY_DESCRIPTOR) -> CUresult;
+    cuArrayDestroy: fn(hArray: CUarray) -> CUresult;
+    cuCtxCreate: fn(pctx: *mut CUcontext, flags: core::ffi::c_uint, dev: CUdevice) -> CUresult;
+    cuCtxCreate_v2: fn(pctx: *mut CUcontext, flags: core::ffi::c_uint, dev: CUdevice) -> CUresult;
+    cuCtxCreate_v3: fn(pctx: *mut CUcontext, paramsArray: *mut CUexecAffinityParam, numParams: core::ffi::c_int, flags: core::ffi::c_uint, dev: CUdevice) -> CUresult;
+    cuCtxCreate_v4: fn(pctx: *mut CUcontext, ctxCreateParams: *mut CUctxCreateParams, flags: core::ffi::c_uint, dev: CUdevice) -> CUresult;
+    cuCtxDestroy: fn(ctx: CUcontext) -> CUresult;
+    cuCtxDestroy_v2: fn(ctx: CUcontext) -> CUresult;
+    cuCtxDetach: fn(ctx: CUcontext) -> CUresult;
+    cuCtxGetApiVersion: fn(ctx: CUcontext, version: *mut core::ffi::c_uint) -> CUresult;
+    cuCtxGetCurrent: fn(pctx: *mut CUcontext) -> CUresult;
+    cuCtxGetDevice: fn(device: *mut CUdevice) -> CUresult;
+    cuCtxPopCurrent_v2: fn(pctx: *mut CUcontext) -> CUresult;
+    cuCtxPushCurrent_v2: fn(ctx: CUcontext) -> CUresult;
+    cuCtxSetLimit: fn(limit: CUlimit, value: usize) -> CUresult;
+    cuCtxSynchronize: fn() -> CUresult;
+    cuCtxSynchronize_v2: fn(ctx: CUcontext) -> CUresult;
+    cuDestroyExternalMemory: fn(extMem: CUexternalMemory) -> CUresult;
+    cuDeviceGet: fn(device: *mut CUdevice, ordinal: core::ffi::c_int) -> CUresult;
+    cuDeviceGetAttribute: fn(pi: *mut core::ffi::c_int, attrib: CUdevice_attribute, dev: CUdevice) -> CUresult;
+    cuDeviceGetCount: fn(count: *mut core::ffi::c_int) -> CUresult;
+    cuDeviceGetDefaultMemPool: fn(pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
+    cuDeviceGetGraphMemAttribute: fn(device: CUdevice, attr: CUgraphMem_attribute, value: *mut core::ffi::c_void) -> CUresult;
+    cuDeviceGetMemPool: fn(pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
+    cuDeviceGetUuid: fn(uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
+    cuDeviceGetUuid_v2: fn(uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
+    cuDeviceGraphMemTrim: fn(device: CUdevice) -> CUresult;
+    cuDevicePrimaryCtxGetState: fn(dev: CUdevice, flags: *mut core::ffi::c_uint, active: *mut core::ffi::c_int) -> CUresult;
+    cuDevicePrimaryCtxRelease: fn(dev: CUdevice) -> CUresult;
+    cuDevicePrimaryCtxRelease_v2: fn(dev: CUdevice) -> CUresult;
+    cuDevicePrimaryCtxReset: fn(dev: CUdevice) -> CUresult;
+    cuDevicePrimaryCtxReset_v2: fn(dev: CUdevice) -> CUresult;
+    cuDevicePrimaryCtxRetain: fn(pctx: *mut CUcontext, dev: CUdevice) -> CUresult;
+    cuDeviceTotalMem: fn(bytes: *mut core::ffi::c_uint, dev: CUdevice) -> CUresult;
+    cuDeviceTotalMem_v2: fn(bytes: *mut usize, dev: CUdevice) -> CUresult;
+    cuEventCreate: fn(phEvent: *mut CUevent, Flags: core::ffi::c_uint) -> CUresult;
+    cuEventDestroy_v2: fn(hEvent: CUevent) -> CUresult;
+    cuEventElapsedTime: fn(pMilliseconds: *mut f32, hStart: CUevent, hEnd: CUevent) -> CUresult;
+    cuEventQuery: fn(hEvent: CUevent) -> CUresult;
+    cuEventRecord: fn(hEvent: CUevent, hStream: CUstream) -> CUresult;
+    cuEventRecord_ptsz: fn(hEvent: CUevent, hStream: CUstream) -> CUresult;
+    cuEventSynchronize: fn(hEvent: CUevent) -> CUresult;
+    cuFuncLoad: fn(function: CUfunction) -> CUresult;
+    cuGLCtxCreate: fn(pCtx: *mut CUcontext, Flags: core::ffi::c_uint, device: CUdevice) -> CUresult;
+    cuGLCtxCreate_v2: fn(pCtx: *mut CUcontext, Flags: core::ffi::c_uint, device: CUdevice) -> CUresult;
+    cuGetProcAddress: fn(symbol: *const core::ffi::c_char, pfn: *mut *mut core::ffi::c_void, cudaVersion: core::ffi::c_int, flags: cuuint64_t) -> CUresult;
+    cuGetProcAddress_v2: fn(symbol: *const core::ffi::c_char, pfn: *mut *mut core::ffi::c_void, cudaVersion: core::ffi::c_int, flags: cuuint64_t, symbolStatus: *mut CUdriverProcAddressQueryResult) -> CUresult;
+    cuGraphChildGraphNodeGetGraph: fn(hNode: CUgraphNode, phGraph: *mut CUgraph) -> CUresult;
+    cuGraphExecDestroy: fn(hGraphExec: CUgraphExec) -> CUresult;
+    cuGraphGetNodes: fn(hGraph: CUgraph, nodes: *mut CUgraphNode, numNodes: *mut usize) -> CUresult;
+    cuGraphInstantiate: fn(phGraphExec: *mut CUgraphExec, hGraph: CUgraph, phErrorNode: *mut CUgraphNode, logBuffer: *mut core::ffi::c_char, bufferSize: usize) -> CUresult;
+    cuGraphInstantiateWithFlags: fn(phGraphExec: *mut CUgraphExec, hGraph: CUgraph, flags: core::ffi::c_ulonglong) -> CUresult;
+    cuGraphInstantiateWithParams: fn(phGraphExec: *mut CUgraphExec, hGraph: CUgraph, instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS) -> CUresult;
+    cuGraphInstantiateWithParams_ptsz: fn(phGraphExec: *mut CUgraphExec, hGraph: CUgraph, instantiateParams: *mut CUDA_GRAPH_INSTANTIATE_PARAMS) -> CUresult;
+    cuGraphInstantiate_v2: fn(phGraphExec: *mut CUgraphExec, hGraph: CUgraph, phErrorNode: *mut CUgraphNode, logBuffer: *mut core::ffi::c_char, bufferSize: usize) -> CUresult;
+    cuGraphLaunch: fn(hGraph: CUgraphExec, hStream: CUstream) -> CUresult;
+    cuGraphLaunch_ptsz: fn(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult;
+    cuGraphMemAllocNodeGetParams: fn(hNode: CUgraphNode, params_out: *mut CUDA_MEM_ALLOC_NODE_PARAMS) -> CUresult;
+    cuGraphNodeGetType: fn(hNode: CUgraphNode, type_: *mut CUgraphNodeType) -> CUresult;
+    cuGraphUpload: fn(hGraph: CUgraphExec, hStream: CUstream) -> CUresult;
+    cuGraphUpload_ptsz: fn(hGraphExec: CUgraphExec, hStream: CUstream) -> CUresult;
+    cuGreenCtxCreate: fn(phCtx: *mut CUgreenCtx, desc: CUdevResourceDesc, dev: CUdevice, flags: core::ffi::c_uint) -> CUresult;
+    cuGreenCtxDestroy: fn(hCtx: CUgreenCtx) -> CUresult;
+    cuImportExternalMemory: fn(extMem_out: *mut CUexternalMemory, memHandleDesc: *const CUDA_EXTERNAL_MEMORY_HANDLE_DESC) -> CUresult;
+    cuInit: fn(Flags: core::ffi::c_uint) -> CUresult;
+    cuKernelGetFunction: fn(pFunc: *mut CUfunction, kernel: CUkernel) -> CUresult;
+    cuLaunch: fn(f: CUfunction) -> CUresult;
+    cuLaunchCooperativeKernel: fn(f: CUfunction, gridDimX: core::ffi::c_uint, gridDimY: core::ffi::c_uint, gridDimZ: core::ffi::c_uint, blockDimX: core::ffi::c_uint, blockDimY: core::ffi::c_uint, blockDimZ: core::ffi::c_uint, sharedMemBytes: core::ffi::c_uint, hStream: CUstream, kernelParams: *mut *mut core::ffi::c_void) -> CUresult;
+    cuLaunchCooperativeKernelMultiDevice: fn(launchParamsList: *mut CUDA_LAUNCH_PARAMS, numDevices: core::ffi::c_uint, flags: core::ffi::c_uint) -> CUresult;
+    cuLaunchCooperativeKernel_ptsz: fn(f: CUfunction, gridDimX: core::ffi::c_uint, gridDimY: core::ffi::c_uint, gridDimZ: core::ffi::c_uint, blockDimX: core::ffi::c_uint, blockDimY: core::ffi::c_uint, blockDimZ: core::ffi::c_uint, sharedMemBytes: core::ffi::c_uint, hStream: CUstream, kernelParams: *mut *mut core::ffi::c_void) -> CUresult;
+    cuLaunchGrid: fn(f: CUfunction, grid_width: core::ffi::c_int, grid_height: core::ffi::c_int) -> CUresult;
+    cuLaunchGridAsync: fn(f: CUfunction, grid_width: core::ffi::c_int, grid_height: core::ffi::c_int, hStream: CUstream) -> CUresult;
+    cuLaunchKernel: fn(f: CUfunction, gridDimX: core::ffi::c_uint, gridDimY: core::ffi::c_uint, gridDimZ: core::ffi::c_uint, blockDimX: core::ffi::c_uint, blockDimY: core::ffi::c_uint, blockDimZ: core::ffi::c_uint, sharedMemBytes: core::ffi::c_uint, hStream: CUstream, kernelParams: *mut *mut core::ffi::c_void, extra: *mut *mut core::ffi::c_void) -> CUresult;
+    cuLaunchKernelEx: fn(config: *const CUlaunchConfig, f: CUfunction, kernelParams: *mut *mut core::ffi::c_void, extra: *mut *mut core::ffi::c_void) -> CUresult;
+    cuLaunchKernelEx_ptsz: fn(config: *const CUlaunchConfig, f: CUfunction, kernelParams: *mut *mut core::ffi::c_void, extra: *mut *mut core::ffi::c_void) -> CUresult;
+    cuLaunchKernel_ptsz: fn(f: CUfunction, gridDimX: core::ffi::c_uint, gridDimY: core::ffi::c_uint, gridDimZ: core::ffi::c_uint, blockDimX: core::ffi::c_uint, blockDimY: core::ffi::c_uint, blockDimZ: core::ffi::c_uint, sharedMemBytes: core::ffi::c_uint, hStream: CUstream, kernelParams: *mut *mut core::ffi::c_void, extra: *mut *mut core::ffi::c_void) -> CUresult;
+    cuLibraryGetModule: fn(pMod: *mut CUmodule, library: CUlibrary) -> CUresult;
+    cuLibraryLoadData: fn(library: *mut CUlibrary, code: *const core::ffi::c_void, jitOptions: *mut CUjit_option, jitOptionsValues: *mut *mut core::ffi::c_void, numJitOptions: core::ffi::c_uint, libraryOptions: *mut CUlibraryOption, libraryOptionValues: *mut *mut core::ffi::c_void, numLibraryOptions: core::ffi::c_uint) -> CUresult;
+    cuLibraryLoadFromFile: fn(library: *mut CUlibrary, fileName: *const core::ffi::c_char, jitOptions: *mut CUjit_option, jitOptionsValues: *mut *mut core::ffi::c_void, numJitOptions: core::ffi::c_uint, libraryOptions: *mut CUlibraryOption, libraryOptionValues: *mut *mut core::ffi::c_void, numLibraryOptions: core::ffi::c_uint) -> CUresult;
+    cuLibraryUnload: fn(library: CUlibrary) -> CUresult;
+    cuMemAdvise: fn(devPtr: CUdeviceptr, count: usize, advice: CUmem_advise, device: CUdevice) -> CUresult;
+    cuMemAlloc: fn(dptr: *mut CUdeviceptr_v1, bytesize: core::ffi::c_uint) -> CUresult;
+    cuMemAllocAsync: fn(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) -> CUresult;
+    cuMemAllocAsync_ptsz: fn(dptr: *mut CUdeviceptr, bytesize: usize, hStream: CUstream) -> CUresult;
+    cuMemAllocFromPoolAsync: fn(dptr: *mut CUdeviceptr, bytesize: usize, pool: CUmemoryPool, hStream: CUstream) -> CUresult;
+    cuMemAllocFromPoolAsync_ptsz: fn(dptr: *mut CUdeviceptr, bytesize: usize, pool: CUmemoryPool, hStream: CUstream) -> CUresult;
+    cuMemAllocManaged: fn(dptr: *mut CUdeviceptr, bytesize: usize, flags: core::ffi::c_uint) -> CUresult;
+    cuMemAllocPitch: fn(dptr: *mut CUdeviceptr_v1, pPitch: *mut core::ffi::c_uint, WidthInBytes: core::ffi::c_uint, Height: core::ffi::c_uint, ElementSizeBytes: core::ffi::c_uint) -> CUresult;
+    cuMemAllocPitch_v2: fn(dptr: *mut CUdeviceptr, pPitch: *mut usize, WidthInBytes: usize, Height: usize, ElementSizeBytes: core::ffi::c_uint) -> CUresult;
+    cuMemAlloc_v2: fn(dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult;
+    cuMemCreate: fn(handle: *mut CUmemGenericAllocationHandle, size: usize, prop: *const CUmemAllocationProp, flags: core::ffi::c_ulonglong) -> CUresult;
+    cuMemFree: fn(dptr: CUdeviceptr_v1) -> CUresult;
+    cuMemFreeAsync: fn(dptr: CUdeviceptr, hStream: CUstream) -> CUresult;
+    cuMemFreeAsync_ptsz: fn(dptr: CUdeviceptr, hStream: CUstream) -> CUresult;
+    cuMemFree_v2: fn(dptr: CUdeviceptr) -> CUresult;
+    cuMemGetInfo: fn(free: *mut core::ffi::c_uint, total: *mut core::ffi::c_uint) -> CUresult;
+    cuMemGetInfo_v2: fn(free: *mut usize, total: *mut usize) -> CUresult;
+    cuMemMap: fn(ptr: CUdeviceptr, size: usize, offset: usize, handle: CUmemGenericAllocationHandle, flags: core::ffi::c_ulonglong) -> CUresult;
+    cuMemPoolCreate: fn(pool: *mut CUmemoryPool, poolProps: *const CUmemPoolProps) -> CUresult;
+    cuMemPoolDestroy: fn(pool: CUmemoryPool) -> CUresult;
+    cuMemPoolGetAttribute: fn(pool: CUmemoryPool, attr: CUmemPool_attribute, value: *mut core::ffi::c_void) -> CUresult;
+    cuMemPoolSetAttribute: fn(pool: CUmemoryPool, attr: CUmemPool_attribute, value: *mut core::ffi::c_void) -> CUresult;
+    cuMemPoolTrimTo: fn(pool: CUmemoryPool, minBytesToKeep: usize) -> CUresult;
+    cuMemRelease: fn(handle: CUmemGenericAllocationHandle) -> CUresult;
+    cuMemRetainAllocationHandle: fn(handle: *mut CUmemGenericAllocationHandle, addr: *mut core::ffi::c_void) -> CUresult;
+    cuMemUnmap: fn(ptr: CUdeviceptr, size: usize) -> CUresult;
+    cuMemcpyDtoH: fn(dstHost: *mut core::ffi::c_void, srcDevice: CUdeviceptr_v1, ByteCount: core::ffi::c_uint) -> CUresult;
+    cuMemcpyDtoH_v2: fn(dstHost: *mut core::ffi::c_void, srcDevice: CUdeviceptr, ByteCount: usize) -> CUresult;
+    cuMemcpyDtoH_v2_ptds: fn(dstHost: *mut core::ffi::c_void, srcDevice: CUdeviceptr, ByteCount: usize) -> CUresult;
+    cuMipmappedArrayCreate: fn(pHandle: *mut CUmipmappedArray, pMipmappedArrayDesc: *const CUDA_ARRAY3D_DESCRIPTOR, numMipmapLevels: core::ffi::c_uint) -> CUresult;
+    cuMipmappedArrayDestroy: fn(hMipmappedArray: CUmipmappedArray) -> CUresult;
+    cuModuleGetFunction: fn(hfunc: *mut CUfunction, hmod: CUmodule, name: *const core::ffi::c_char) -> CUresult;
+    cuModuleLoad: fn(module: *mut CUmodule, fname: *const core::ffi::c_char) -> CUresult;
+    cuModuleLoadData: fn(module: *mut CUmodule, image: *const core::ffi::c_void) -> CUresult;
+    cuModuleLoadDataEx: fn(module: *mut CUmodule, image: *const core::ffi::c_void, numOptions: core::ffi::c_uint, options: *mut CUjit_option, optionValues: *mut *mut core::ffi::c_void) -> CUresult;
+    cuModuleLoadFatBinary: fn(module: *mut CUmodule, fatCubin: *const core::ffi::c_void) -> CUresult;
+    cuModuleUnload: fn(hmod: CUmodule) -> CUresult;
+    cuMulticastBindAddr: fn(mcHandle: CUmemGenericAllocationHandle, mcOffset: usize, memptr: CUdeviceptr, size: usize, flags: core::ffi::c_ulonglong) -> CUresult;
+    cuMulticastBindAddr_v2: fn(mcHandle: CUmemGenericAllocationHandle, dev: CUdevice, mcOffset: usize, memptr: CUdeviceptr, size: usize, flags: core::ffi::c_ulonglong) -> CUresult;
+    cuMulticastBindMem: fn(mcHandle: CUmemGenericAllocationHandle, mcOffset: usize, memHandle: CUmemGenericAllocationHandle, memOffset: usize, size: usize, flags: core::ffi::c_ulonglong) -> CUresult;
+    cuMulticastBindMem_v2: fn(mcHandle: CUmemGenericAllocationHandle, dev: CUdevice, mcOffset: usize, memHandle: CUmemGenericAllocationHandle, memOffset: usize, size: usize, flags: core::ffi::c_ulonglong) -> CUresult;
+    cuMulticastCreate: fn(mcHandle: *mut CUmemGenericAllocationHandle, prop: *const CUmulticastObjectProp) -> CUresult;
+    cuMulticastUnbind: fn(mcHandle: CUmemGenericAllocationHandle, dev: CUdevice, mcOffset: usize, size: usize) -> CUresult;
+    cuStreamCreate: fn(phStream: *mut CUstream, Flags: core::ffi::c_uint) -> CUresult;
+    cuStreamGetCtx: fn(hStream: CUstream, pctx: *mut CUcontext) -> CUresult;
+    cuStreamIsCapturing: fn(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus) -> CUresult;
+    cuStreamIsCapturing_ptsz: fn(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus) -> CUresult;
+    cuStreamQuery: fn(hStream: CUstream) -> CUresult;
+    cuStreamQuery_ptsz: fn(hStream: CUstream) -> CUresult;
+    cuStreamSynchronize: fn(hStream: CUstream) -> CUresult;
+    cuStreamSynchronize_ptsz: fn(hStream: CUstream) -> CUresult;
+    cuStreamWaitEvent: fn(hStream: CUstream, hEvent: CUevent, Flags: core::ffi::c_uint) -> CUresult;
+    cuThreadExchangeStreamCaptureMode: fn(mode: *mut CUstreamCaptureMode) -> CUresult;
 }

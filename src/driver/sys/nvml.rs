@@ -263,205 +263,6 @@ pub const NVML_PCIE_LINK_KEEP: nvmlPcieLinkState_enum = 0;
 pub const NVML_PCIE_LINK_SHUT_DOWN: nvmlPcieLinkState_enum = 1;
 pub type nvmlPcieLinkState_enum = core::ffi::c_uint;
 pub use self::nvmlPcieLinkState_enum as nvmlPcieLinkState_t;
-unsafe extern "C" {
-    pub fn nvmlInit_v2() -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlSystemGetDriverVersion(
-        version: *mut core::ffi::c_char,
-        length: core::ffi::c_uint,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetAttributes_v2(
-        device: nvmlDevice_t,
-        attributes: *mut nvmlDeviceAttributes_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetHandleByIndex_v2(index: core::ffi::c_uint, device: *mut nvmlDevice_t)
-    -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetHandleByUUID(
-        uuid: *const core::ffi::c_char,
-        device: *mut nvmlDevice_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: *mut core::ffi::c_uint) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetUUID(
-        device: nvmlDevice_t,
-        uuid: *mut core::ffi::c_char,
-        length: core::ffi::c_uint,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetClockOffsets(device: nvmlDevice_t, info: *mut nvmlClockOffset_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetMemoryInfo(device: nvmlDevice_t, memory: *mut nvmlMemory_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetMemoryInfo_v2(device: nvmlDevice_t, memory: *mut nvmlMemory_v2_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetMemoryLimits_v1(
-        device: nvmlDevice_t,
-        limits: *mut nvmlSetMemoryLimits_v1_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetComputeRunningProcesses_v3(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetGraphicsRunningProcesses_v3(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetMPSComputeRunningProcesses_v3(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetRunningProcessDetailList(
-        device: nvmlDevice_t,
-        plist: *mut nvmlProcessDetailList_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetConfComputeProtectedMemoryUsage(
-        device: nvmlDevice_t,
-        memory: *mut nvmlMemory_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetPowerManagementLimit_v2(
-        device: nvmlDevice_t,
-        powerValue: *mut nvmlPowerValue_v2_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetAccountingStats(
-        device: nvmlDevice_t,
-        pid: core::ffi::c_uint,
-        stats: *mut nvmlAccountingStats_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetAccountingPids(
-        device: nvmlDevice_t,
-        count: *mut core::ffi::c_uint,
-        pids: *mut core::ffi::c_uint,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetAccountingStats_v2(
-        device: nvmlDevice_t,
-        stats: *mut nvmlAccountingStats_v2_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetProcessUtilization(
-        device: nvmlDevice_t,
-        utilization: *mut nvmlProcessUtilizationSample_t,
-        processSamplesCount: *mut core::ffi::c_uint,
-        lastSeenTimeStamp: core::ffi::c_ulonglong,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetProcessesUtilizationInfo(
-        device: nvmlDevice_t,
-        procesesUtilInfo: *mut nvmlProcessesUtilizationInfo_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetPersistenceMode(device: nvmlDevice_t, mode: nvmlEnableState_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetComputeMode(device: nvmlDevice_t, mode: nvmlComputeMode_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetEccMode(device: nvmlDevice_t, ecc: nvmlEnableState_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetGpuLockedClocks(
-        device: nvmlDevice_t,
-        minGpuClockMHz: core::ffi::c_uint,
-        maxGpuClockMHz: core::ffi::c_uint,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceResetGpuLockedClocks(device: nvmlDevice_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetMemoryLockedClocks(
-        device: nvmlDevice_t,
-        minMemClockMHz: core::ffi::c_uint,
-        maxMemClockMHz: core::ffi::c_uint,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceResetMemoryLockedClocks(device: nvmlDevice_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetApplicationsClocks(
-        device: nvmlDevice_t,
-        memClockMHz: core::ffi::c_uint,
-        graphicsClockMHz: core::ffi::c_uint,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceResetApplicationsClocks(device: nvmlDevice_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetAutoBoostedClocksEnabled(
-        device: nvmlDevice_t,
-        enabled: nvmlEnableState_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetPowerManagementLimit(device: nvmlDevice_t, limit: core::ffi::c_uint) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetGpuOperationMode(device: nvmlDevice_t, mode: nvmlGpuOperationMode_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetGpcClkVfOffset(device: nvmlDevice_t, offset: core::ffi::c_int) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetMemClkVfOffset(device: nvmlDevice_t, offset: core::ffi::c_int) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceSetAccountingMode(device: nvmlDevice_t, mode: nvmlEnableState_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceClearAccountingPids(device: nvmlDevice_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceModifyDrainState(
-        pciInfo: *mut nvmlPciInfo_t,
-        newState: nvmlEnableState_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceRemoveGpu_v2(
-        pciInfo: *mut nvmlPciInfo_t,
-        gpuState: nvmlDetachGpuState_t,
-        linkState: nvmlPcieLinkState_t,
-    ) -> nvmlReturn_t;
-}
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct nvmlGpuInstancePlacement_st {
@@ -482,123 +283,65 @@ pub struct nvmlComputeInstance_st {
     _unused: [u8; 0],
 }
 pub type nvmlComputeInstance_t = *mut nvmlComputeInstance_st;
-unsafe extern "C" {
-    pub fn nvmlDeviceSetMigMode(
-        device: nvmlDevice_t,
-        mode: core::ffi::c_uint,
-        activationStatus: *mut nvmlReturn_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetMigMode(
-        device: nvmlDevice_t,
-        currentMode: *mut core::ffi::c_uint,
-        pendingMode: *mut core::ffi::c_uint,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceCreateGpuInstance(
-        device: nvmlDevice_t,
-        profileId: core::ffi::c_uint,
-        gpuInstance: *mut nvmlGpuInstance_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceCreateGpuInstanceWithPlacement(
-        device: nvmlDevice_t,
-        profileId: core::ffi::c_uint,
-        placement: *const nvmlGpuInstancePlacement_t,
-        gpuInstance: *mut nvmlGpuInstance_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlGpuInstanceDestroy(gpuInstance: nvmlGpuInstance_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlGpuInstanceCreateComputeInstance(
-        gpuInstance: nvmlGpuInstance_t,
-        profileId: core::ffi::c_uint,
-        computeInstance: *mut nvmlComputeInstance_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlGpuInstanceCreateComputeInstanceWithPlacement(
-        gpuInstance: nvmlGpuInstance_t,
-        profileId: core::ffi::c_uint,
-        placement: *const nvmlComputeInstancePlacement_t,
-        computeInstance: *mut nvmlComputeInstance_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlComputeInstanceDestroy(computeInstance: nvmlComputeInstance_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetGpuInstanceId(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetComputeInstanceId(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetMigDeviceHandleByIndex(
-        device: nvmlDevice_t,
-        index: core::ffi::c_uint,
-        migDevice: *mut nvmlDevice_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
-        migDevice: nvmlDevice_t,
-        device: *mut nvmlDevice_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceRemoveGpu(pciInfo: *mut nvmlPciInfo_t) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetAttributes(
-        device: nvmlDevice_t,
-        attributes: *mut nvmlDeviceAttributes_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetComputeRunningProcesses(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_v1_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetComputeRunningProcesses_v2(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_v2_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetGraphicsRunningProcesses(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_v1_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetGraphicsRunningProcesses_v2(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_v2_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetMPSComputeRunningProcesses(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_v1_t,
-    ) -> nvmlReturn_t;
-}
-unsafe extern "C" {
-    pub fn nvmlDeviceGetMPSComputeRunningProcesses_v2(
-        device: nvmlDevice_t,
-        infoCount: *mut core::ffi::c_uint,
-        infos: *mut nvmlProcessInfo_v2_t,
-    ) -> nvmlReturn_t;
+crate::driver::library::functions! { crate::driver::sys::LIBNVML;
+    nvmlComputeInstanceDestroy: fn(computeInstance: nvmlComputeInstance_t) -> nvmlReturn_t;
+    nvmlDeviceClearAccountingPids: fn(device: nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceCreateGpuInstance: fn(device: nvmlDevice_t, profileId: core::ffi::c_uint, gpuInstance: *mut nvmlGpuInstance_t) -> nvmlReturn_t;
+    nvmlDeviceCreateGpuInstanceWithPlacement: fn(device: nvmlDevice_t, profileId: core::ffi::c_uint, placement: *const nvmlGpuInstancePlacement_t, gpuInstance: *mut nvmlGpuInstance_t) -> nvmlReturn_t;
+    nvmlDeviceGetAccountingPids: fn(device: nvmlDevice_t, count: *mut core::ffi::c_uint, pids: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetAccountingStats: fn(device: nvmlDevice_t, pid: core::ffi::c_uint, stats: *mut nvmlAccountingStats_t) -> nvmlReturn_t;
+    nvmlDeviceGetAccountingStats_v2: fn(device: nvmlDevice_t, stats: *mut nvmlAccountingStats_v2_t) -> nvmlReturn_t;
+    nvmlDeviceGetAttributes: fn(device: nvmlDevice_t, attributes: *mut nvmlDeviceAttributes_t) -> nvmlReturn_t;
+    nvmlDeviceGetAttributes_v2: fn(device: nvmlDevice_t, attributes: *mut nvmlDeviceAttributes_t) -> nvmlReturn_t;
+    nvmlDeviceGetComputeInstanceId: fn(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetComputeRunningProcesses: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v1_t) -> nvmlReturn_t;
+    nvmlDeviceGetComputeRunningProcesses_v2: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v2_t) -> nvmlReturn_t;
+    nvmlDeviceGetComputeRunningProcesses_v3: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_t) -> nvmlReturn_t;
+    nvmlDeviceGetConfComputeProtectedMemoryUsage: fn(device: nvmlDevice_t, memory: *mut nvmlMemory_t) -> nvmlReturn_t;
+    nvmlDeviceGetDeviceHandleFromMigDeviceHandle: fn(migDevice: nvmlDevice_t, device: *mut nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceGetGpuInstanceId: fn(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetGraphicsRunningProcesses: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v1_t) -> nvmlReturn_t;
+    nvmlDeviceGetGraphicsRunningProcesses_v2: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v2_t) -> nvmlReturn_t;
+    nvmlDeviceGetGraphicsRunningProcesses_v3: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_t) -> nvmlReturn_t;
+    nvmlDeviceGetHandleByIndex_v2: fn(index: core::ffi::c_uint, device: *mut nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceGetHandleByUUID: fn(uuid: *const core::ffi::c_char, device: *mut nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceGetIndex: fn(device: nvmlDevice_t, index: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetMPSComputeRunningProcesses: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v1_t) -> nvmlReturn_t;
+    nvmlDeviceGetMPSComputeRunningProcesses_v2: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v2_t) -> nvmlReturn_t;
+    nvmlDeviceGetMPSComputeRunningProcesses_v3: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_t) -> nvmlReturn_t;
+    nvmlDeviceGetMemoryInfo: fn(device: nvmlDevice_t, memory: *mut nvmlMemory_t) -> nvmlReturn_t;
+    nvmlDeviceGetMemoryInfo_v2: fn(device: nvmlDevice_t, memory: *mut nvmlMemory_v2_t) -> nvmlReturn_t;
+    nvmlDeviceGetMigDeviceHandleByIndex: fn(device: nvmlDevice_t, index: core::ffi::c_uint, migDevice: *mut nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceGetMigMode: fn(device: nvmlDevice_t, currentMode: *mut core::ffi::c_uint, pendingMode: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetProcessUtilization: fn(device: nvmlDevice_t, utilization: *mut nvmlProcessUtilizationSample_t, processSamplesCount: *mut core::ffi::c_uint, lastSeenTimeStamp: core::ffi::c_ulonglong) -> nvmlReturn_t;
+    nvmlDeviceGetProcessesUtilizationInfo: fn(device: nvmlDevice_t, procesesUtilInfo: *mut nvmlProcessesUtilizationInfo_t) -> nvmlReturn_t;
+    nvmlDeviceGetRunningProcessDetailList: fn(device: nvmlDevice_t, plist: *mut nvmlProcessDetailList_t) -> nvmlReturn_t;
+    nvmlDeviceGetUUID: fn(device: nvmlDevice_t, uuid: *mut core::ffi::c_char, length: core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceModifyDrainState: fn(pciInfo: *mut nvmlPciInfo_t, newState: nvmlEnableState_t) -> nvmlReturn_t;
+    nvmlDeviceRemoveGpu: fn(pciInfo: *mut nvmlPciInfo_t) -> nvmlReturn_t;
+    nvmlDeviceRemoveGpu_v2: fn(pciInfo: *mut nvmlPciInfo_t, gpuState: nvmlDetachGpuState_t, linkState: nvmlPcieLinkState_t) -> nvmlReturn_t;
+    nvmlDeviceResetApplicationsClocks: fn(device: nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceResetGpuLockedClocks: fn(device: nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceResetMemoryLockedClocks: fn(device: nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceSetAccountingMode: fn(device: nvmlDevice_t, mode: nvmlEnableState_t) -> nvmlReturn_t;
+    nvmlDeviceSetApplicationsClocks: fn(device: nvmlDevice_t, memClockMHz: core::ffi::c_uint, graphicsClockMHz: core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceSetAutoBoostedClocksEnabled: fn(device: nvmlDevice_t, enabled: nvmlEnableState_t) -> nvmlReturn_t;
+    nvmlDeviceSetClockOffsets: fn(device: nvmlDevice_t, info: *mut nvmlClockOffset_t) -> nvmlReturn_t;
+    nvmlDeviceSetComputeMode: fn(device: nvmlDevice_t, mode: nvmlComputeMode_t) -> nvmlReturn_t;
+    nvmlDeviceSetEccMode: fn(device: nvmlDevice_t, ecc: nvmlEnableState_t) -> nvmlReturn_t;
+    nvmlDeviceSetGpcClkVfOffset: fn(device: nvmlDevice_t, offset: core::ffi::c_int) -> nvmlReturn_t;
+    nvmlDeviceSetGpuLockedClocks: fn(device: nvmlDevice_t, minGpuClockMHz: core::ffi::c_uint, maxGpuClockMHz: core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceSetGpuOperationMode: fn(device: nvmlDevice_t, mode: nvmlGpuOperationMode_t) -> nvmlReturn_t;
+    nvmlDeviceSetMemClkVfOffset: fn(device: nvmlDevice_t, offset: core::ffi::c_int) -> nvmlReturn_t;
+    nvmlDeviceSetMemoryLimits_v1: fn(device: nvmlDevice_t, limits: *mut nvmlSetMemoryLimits_v1_t) -> nvmlReturn_t;
+    nvmlDeviceSetMemoryLockedClocks: fn(device: nvmlDevice_t, minMemClockMHz: core::ffi::c_uint, maxMemClockMHz: core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceSetMigMode: fn(device: nvmlDevice_t, mode: core::ffi::c_uint, activationStatus: *mut nvmlReturn_t) -> nvmlReturn_t;
+    nvmlDeviceSetPersistenceMode: fn(device: nvmlDevice_t, mode: nvmlEnableState_t) -> nvmlReturn_t;
+    nvmlDeviceSetPowerManagementLimit: fn(device: nvmlDevice_t, limit: core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceSetPowerManagementLimit_v2: fn(device: nvmlDevice_t, powerValue: *mut nvmlPowerValue_v2_t) -> nvmlReturn_t;
+    nvmlGpuInstanceCreateComputeInstance: fn(gpuInstance: nvmlGpuInstance_t, profileId: core::ffi::c_uint, computeInstance: *mut nvmlComputeInstance_t) -> nvmlReturn_t;
+    nvmlGpuInstanceCreateComputeInstanceWithPlacement: fn(gpuInstance: nvmlGpuInstance_t, profileId: core::ffi::c_uint, placement: *const nvmlComputeInstancePlacement_t, computeInstance: *mut nvmlComputeInstance_t) -> nvmlReturn_t;
+    nvmlGpuInstanceDestroy: fn(gpuInstance: nvmlGpuInstance_t) -> nvmlReturn_t;
+    nvmlInit_v2: fn() -> nvmlReturn_t;
+    nvmlSystemGetDriverVersion: fn(version: *mut core::ffi::c_char, length: core::ffi::c_uint) -> nvmlReturn_t;
 }

@@ -1,16 +1,15 @@
 //! Arrays: charged by format and extent.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the caller's descriptors and the out-parameters that the driver has
+//! This file may use `unsafe` because it reads the caller's descriptors and the out-parameters that the driver has
 //! just written successfully.
 #![allow(unsafe_code)]
 
-use super::{
-    CUresult, hooks,
-    memory::{allocation, release},
-    sys,
-};
-use crate::holdings::{Key, Kind};
+use super::memory::{allocate_with_handle, release};
+use crate::driver::cuda::CUresult;
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
+use crate::memory::holdings::Kind;
 use core::ffi::c_uint;
 
 type DescriptorV1 = sys::CUDA_ARRAY_DESCRIPTOR_v1;
@@ -117,15 +116,11 @@ fn bytes_of_levels(descriptor: Descriptor3D, levels: c_uint) -> Option<u64> {
 
 fn create<T>(handle: *mut *mut T, bytes: Option<u64>, call: impl Fn() -> CUresult) -> CUresult {
     let (false, Some(bytes @ 1..)) = (handle.is_null(), bytes) else { return call() };
-    allocation(&call, |process, place| {
-        process.allocate(place.device, bytes, &call, || {
-            // SAFETY: not null, and the driver has just written to it.
-            (Key::new(Kind::Array, unsafe { *handle } as u64), place.context)
-        })
-    })
+    // SAFETY: not null, and read only after the driver has written to it.
+    allocate_with_handle(Kind::Array, bytes, call, || unsafe { *handle } as u64)
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuArrayCreate: fn(array: *mut sys::CUarray, descriptor: *const DescriptorV1) -> CUresult
         = |real| create(array, read(descriptor).and_then(bytes_of_2d_v1), real);
     cuArrayCreate_v2: fn(array: *mut sys::CUarray, descriptor: *const Descriptor) -> CUresult

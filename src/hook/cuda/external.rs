@@ -1,18 +1,17 @@
 //! Memory that another API has made (Vulkan, Direct3D, NvSci) and CUDA uses: charged while it is imported.
 //!
-//! Whoever made it is not metered, so what CUDA is told of its size is all that anybody knows.
+//! The other API is not metered, so the size that CUDA is told is all that is known.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the caller's descriptor and the out-parameter that the driver has just
+//! This file may use `unsafe` because it reads the caller's descriptor and the out-parameter that the driver has just
 //! written successfully.
 #![allow(unsafe_code)]
 
-use super::{
-    CUresult, hooks,
-    memory::{allocation, release},
-    sys,
-};
-use crate::holdings::{Key, Kind};
+use super::memory::{allocate_with_handle, release};
+use crate::driver::cuda::CUresult;
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
+use crate::memory::holdings::Kind;
 
 type Memory = sys::CUexternalMemory;
 type Description = sys::CUDA_EXTERNAL_MEMORY_HANDLE_DESC;
@@ -23,15 +22,11 @@ fn import(memory: *mut Memory, description: *const Description, call: impl Fn() 
     }
     // SAFETY: not null, and the caller passes it to the driver, which reads it too.
     let bytes = unsafe { (*description).size };
-    allocation(&call, |process, place| {
-        process.allocate(place.device, bytes, &call, || {
-            // SAFETY: not null, and the driver has just written to it.
-            (Key::new(Kind::External, unsafe { *memory } as u64), place.context)
-        })
-    })
+    // SAFETY: not null, and read only after the driver has written to it.
+    allocate_with_handle(Kind::External, bytes, call, || unsafe { *memory } as u64)
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuImportExternalMemory: fn(memory: *mut Memory, description: *const Description) -> CUresult
         = |real| import(memory, description, real);
     cuDestroyExternalMemory: fn(memory: Memory) -> CUresult = |real| release(Kind::External, memory as u64, real);

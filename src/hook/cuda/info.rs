@@ -1,13 +1,14 @@
 //! What the driver tells of memory: the container's slice.
 //!
 //! # Safety
-//! This room may use `unsafe` because it rewrites the out-parameters that the driver has just written successfully.
+//! This file may use `unsafe` because it rewrites the out-parameters that the driver has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUdevice, CUresult, hooks, sys};
-use crate::account::Verdict;
+use crate::driver::cuda::{CUdevice, CUresult};
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
 use crate::process::{Quota, quota};
-use crate::report;
+use crate::view;
 use core::ffi::c_uint;
 
 /// Rewrites free and total, unless the driver refused; a caller may leave either out as far as the driver lets it.
@@ -20,7 +21,7 @@ where
     if !answer.is_success() {
         return answer;
     }
-    let Some(place) = process.known.place(process) else { return answer };
+    let Some(place) = process.place() else { return answer };
     // SAFETY: null or just written by the driver.
     let read = |from: *mut T| if from.is_null() { None } else { u64::try_from(unsafe { *from }).ok() };
     let write = |to: *mut T, value: u64| {
@@ -30,9 +31,9 @@ where
         }
     };
     let real = (read(total).unwrap_or(u64::MAX), read(free).unwrap_or(u64::MAX));
-    if let Some(memory) = report::memory(process, place.device, real.0, real.1) {
-        write(total, memory.total);
-        write(free, memory.free);
+    if let Some(slice) = view::slice(process.memory(), place.device, real.0, real.1) {
+        write(total, slice.total);
+        write(free, slice.free);
     }
     answer
 }
@@ -47,8 +48,8 @@ where
     }
     // SAFETY: not null, and the driver has just written to it.
     let real = u64::try_from(unsafe { *bytes });
-    if let (Ok(real), Some(device)) = (real, process.known.of_ordinal(process, ordinal))
-        && let Ok(total) = T::try_from(report::total(process, device, real))
+    if let (Ok(real), Some(device)) = (real, process.devices.of_ordinal(&process.container, ordinal))
+        && let Ok(total) = T::try_from(view::total(process.memory(), device, real))
     {
         // SAFETY: as above.
         unsafe { *bytes = total };
@@ -56,7 +57,7 @@ where
     answer
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuMemGetInfo: fn(free: *mut c_uint, total: *mut c_uint) -> CUresult = |real| memory_info(free, total, real());
     cuMemGetInfo_v2: fn(free: *mut usize, total: *mut usize) -> CUresult = |real| memory_info(free, total, real());
     cuDeviceTotalMem: fn(bytes: *mut c_uint, device: CUdevice) -> CUresult

@@ -2,13 +2,16 @@
 //! held up, nor are copies and fills: they are not kernels, and what they take of the device's time is not charged.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the caller's launch configurations.
+//! This file may use `unsafe` because it reads the caller's launch configurations.
 #![allow(unsafe_code)]
 
-use super::{CUresult, CUstream, context_of, graph::with_memory, hooks, sys};
-use crate::feedback;
-use crate::meter::{self, Launch};
+use super::graph::with_memory;
+use crate::container::hami;
+use crate::driver::cuda::{CUresult, CUstream, context_of};
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
 use crate::process::{Process, Quota, quota};
+use crate::time::LaunchCall;
 use core::ffi::{c_int, c_uint, c_void};
 use gpuquota_quota::share;
 
@@ -17,11 +20,9 @@ use gpuquota_quota::share;
 #[inline(always)]
 fn asking() -> Option<&'static Process> {
     let Quota::On(process) = quota() else { return None };
-    let region = process.region()?;
-    if feedback::at_work(region.hami(), &region.ours().header) {
-        return Some(process);
-    }
-    (!meter::is_idle(process, &region.ours().header)).then_some(process)
+    let container = &process.container;
+    let asks = hami::at_work(container.hami(), container.header()) || !container.is_unthrottled();
+    asks.then_some(process)
 }
 
 /// A launch in the current context.
@@ -35,13 +36,14 @@ fn launch(
     let Some(process) = asking() else { return call() };
     // A copy of its own, so that a launch that asks nobody need not lay the arguments out for it.
     let held = call;
-    ask(process, &Launch { key: key(), stream, per_thread }, &held)
+    ask(process, &LaunchCall { key: key(), stream, per_thread }, &held)
 }
 
 #[inline(never)]
-fn ask(process: &Process, launch: &Launch, call: &dyn Fn() -> CUresult) -> CUresult {
-    match process.known.place(process) {
-        Some(place) => process.meter.launch(process, place, launch, call),
+fn ask(process: &Process, launch: &LaunchCall, call: &dyn Fn() -> CUresult) -> CUresult {
+    let (meter, scope) = process.meter();
+    match process.place() {
+        Some(place) => meter.launch(scope, place, launch, call),
         None => call(),
     }
 }
@@ -63,13 +65,15 @@ const MOST_DEVICES: c_uint = 64;
 
 fn launch_each(process: &Process, all: &[sys::CUDA_LAUNCH_PARAMS], call: &dyn Fn() -> CUresult) -> CUresult {
     let Some((first, rest)) = all.split_first() else { return call() };
-    let place = context_of(first.hStream).and_then(|context| process.known.place_of(process, context));
+    let place =
+        context_of(first.hStream).and_then(|context| process.devices.place_of(&process.container, context));
     let Some(place) = place else { return launch_each(process, rest, call) };
     let grid = [first.gridDimX, first.gridDimY, first.gridDimZ];
     let block = [first.blockDimX, first.blockDimY, first.blockDimZ];
     let key = key_of(first.function, grid, block, first.sharedMemBytes);
-    let launch = Launch { key, stream: first.hStream, per_thread: false };
-    process.meter.launch(process, place, &launch, || launch_each(process, rest, call))
+    let launch = LaunchCall { key, stream: first.hStream, per_thread: false };
+    let (meter, scope) = process.meter();
+    meter.launch(scope, place, &launch, || launch_each(process, rest, call))
 }
 
 /// The key of a function with its geometry.
@@ -99,7 +103,7 @@ fn stream_of(configuration: *const sys::CUlaunchConfig) -> CUstream {
     if configuration.is_null() { core::ptr::null_mut() } else { unsafe { (*configuration).hStream } }
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuLaunchKernel: fn(
         function: sys::CUfunction, gx: c_uint, gy: c_uint, gz: c_uint, bx: c_uint, by: c_uint, bz: c_uint,
         shared: c_uint, stream: CUstream, parameters: *mut *mut c_void, extra: *mut *mut c_void

@@ -1,18 +1,19 @@
 //! The life of the driver and of contexts: what a context held goes with it.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
+//! This file may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUcontext, CUdevice, CUresult, context_lives, device_count, hooks, primary_is_active, sys};
-use crate::account::Verdict;
-use crate::process::{Quota, quota, speak};
+use crate::driver::cuda::{CUcontext, CUdevice, CUresult, context_lives, device_count, primary_is_active};
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
+use crate::process::{Process, Quota, quota, warn};
 use core::ffi::{c_int, c_uint};
 
 /// cuInit attaches to the region, and is where a quota that cannot be kept is refused.
 fn init(call: impl FnOnce() -> CUresult) -> CUresult {
     let quota = quota();
-    speak();
+    warn();
     if matches!(quota, Quota::Closed) {
         return CUresult::CUDA_ERROR_NO_DEVICE;
     }
@@ -22,7 +23,7 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
     {
         // Launches look at the region's word before they look at anything else, so limits must be there first.
         for ordinal in 0..device_count() {
-            process.known.of_ordinal(process, ordinal);
+            process.devices.of_ordinal(&process.container, ordinal);
         }
     }
     answer
@@ -31,12 +32,13 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
 /// A context of a device is made; `out` is where the driver writes its handle.
 fn create<T>(out: *mut *mut T, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
     let (Quota::On(process), false) = (quota(), out.is_null()) else { return call() };
-    let Some(device) = process.known.of_ordinal(process, ordinal) else { return call() };
+    let Some(device) = process.devices.of_ordinal(&process.container, ordinal) else { return call() };
     // SAFETY: not null, and after success the driver has written to it.
     let context = || unsafe { *out } as u64;
-    let answer = process.create_context(device, call, context);
+    let memory = process.memory();
+    let answer = memory.overhead.create_context(memory.books, device, call, context);
     if answer.is_success() {
-        process.known.is_of(context(), device);
+        process.devices.context_is_of(context(), device);
     }
     answer
 }
@@ -47,18 +49,24 @@ fn retain_primary(out: *mut CUcontext, ordinal: CUdevice, call: impl FnOnce() ->
     let answer = if primary_is_active(ordinal) { call() } else { create(out, ordinal, call) };
     if answer.is_success() && !out.is_null() {
         // SAFETY: not null, and after success the driver has written to it.
-        process.known.is_primary(ordinal, unsafe { *out } as u64);
+        process.devices.primary_is(ordinal, unsafe { *out } as u64);
     }
     answer
+}
+
+/// What is measured in a context stays charged as predicted.
+fn forget_launches(process: &Process, context: u64) {
+    let (meter, scope) = process.meter();
+    meter.forget_context(scope, context);
 }
 
 /// A context goes. Its events must not be touched once it is gone, its memory is free only then.
 fn destroy(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
-    process.meter.forget_context(process, context);
+    forget_launches(process, context);
     let answer = call();
     if answer.is_success() {
-        process.context_is_gone(context);
+        process.memory().context_is_gone(context);
     }
     answer
 }
@@ -68,8 +76,8 @@ fn detach(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
     let answer = call();
     if answer.is_success() && !context_lives(context) {
-        process.meter.forget_context(process, context);
-        process.context_is_gone(context);
+        forget_launches(process, context);
+        process.memory().context_is_gone(context);
     }
     answer
 }
@@ -77,16 +85,16 @@ fn detach(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
 /// A primary context is reset, or released by one of its users.
 fn leave_primary(ordinal: CUdevice, reset: bool, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
-    let Some(context) = process.known.primary(ordinal) else { return call() };
-    process.meter.forget_context(process, context);
+    let Some(context) = process.devices.primary(ordinal) else { return call() };
+    forget_launches(process, context);
     let answer = call();
     if answer.is_success() && (reset || !primary_is_active(ordinal)) {
-        process.context_is_gone(context);
+        process.memory().context_is_gone(context);
     }
     answer
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuInit: fn(flags: c_uint) -> CUresult = |real| init(real);
     cuCtxCreate, cuCtxCreate_v2: fn(context: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult
         = |real| create(context, device, real);

@@ -1,37 +1,90 @@
 //! Device memory by address: allocations that are charged, and their frees.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the out-parameters that the driver has just written successfully, and
-//! calls the driver with its own locals and with memory that it has just given.
+//! This file may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUdevice, CUdeviceptr, CUresult, cuDeviceGetAttribute, cuMemAdvise, current_device, hooks, sys};
-use crate::account::Verdict;
-use crate::device::Place;
-use crate::holdings::{Key, Kind};
-use crate::process::{Process, Quota, quota};
+use crate::devices::Place;
+use crate::driver::cuda::{CUdeviceptr, CUresult, managed};
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
+use crate::memory::Memory;
+use crate::memory::holdings::{Key, Kind};
+use crate::memory::ops::Decision;
+use crate::process::{Quota, quota};
 use core::ffi::c_uint;
 
-/// An allocation in the calling thread's context: `charged` says how, where there is a quota.
-#[inline(always)]
-pub(super) fn allocation(
-    call: impl Fn() -> CUresult,
-    charged: impl FnOnce(&Process, Place) -> CUresult,
-) -> CUresult {
-    match quota() {
-        Quota::On(process) => match process.known.place(process) {
-            Some(place) => charged(process, place),
-            // A device that the region has no room for.
-            None => call(),
-        },
-        Quota::Off => call(),
-        Quota::Closed => CUresult::CUDA_ERROR_OUT_OF_MEMORY,
+/// Where an allocation of the calling thread is charged.
+pub(super) enum Site {
+    /// To this process, in a context of a device.
+    Charged(Memory<'static>, Place),
+    /// Nowhere: there is no quota, or the region has no room for the device.
+    Free,
+    /// The quota cannot be kept: nothing is allocated.
+    Closed,
+}
+
+impl Site {
+    /// That of the calling thread.
+    #[inline(always)]
+    pub fn here() -> Self {
+        match quota() {
+            Quota::On(process) => match process.place() {
+                Some(place) => Self::Charged(process.memory(), place),
+                None => Self::Free,
+            },
+            Quota::Off => Self::Free,
+            Quota::Closed => Self::Closed,
+        }
     }
+
+    /// May `bytes` be allocated here? Besides, the owner of what is then held.
+    #[inline(always)]
+    pub fn admit(self, bytes: u64) -> (Decision<'static>, u64) {
+        match self {
+            Self::Charged(memory, place) => (memory.admit(place.device, bytes), place.context),
+            Self::Free => (Decision::PassThrough, 0),
+            Self::Closed => (Decision::Refused, 0),
+        }
+    }
+}
+
+/// An allocation that was decided upon: makes the call, and records what it gave under the key that `given` tells.
+#[inline(always)]
+pub(super) fn allocate_as_decided(
+    decision: Decision<'_>,
+    owner: u64,
+    call: impl Fn() -> CUresult,
+    given: impl FnOnce() -> Option<Key>,
+) -> CUresult {
+    let grant = match decision {
+        Decision::PassThrough => return call(),
+        Decision::Refused => return CUresult::OUT_OF_MEMORY,
+        Decision::Granted(grant) => grant,
+    };
+    let answer = grant.call(call);
+    if answer.is_success() {
+        grant.commit(given(), owner);
+    } else {
+        grant.roll_back();
+    }
+    answer
+}
+
+/// An allocation of `bytes` in the calling thread's context, whose handle `given` tells afterwards.
+pub(super) fn allocate_with_handle(
+    kind: Kind,
+    bytes: u64,
+    call: impl Fn() -> CUresult,
+    given: impl FnOnce() -> u64,
+) -> CUresult {
+    let (decision, owner) = Site::here().admit(bytes);
+    allocate_as_decided(decision, owner, call, || Key::new(kind, given()))
 }
 
 /// An allocation of `bytes` whose address the driver writes to `pointer`: 64 bits of it, or 32 in the first driver API.
 #[inline(always)]
-pub(super) fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
+fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
     pointer: *mut T,
     bytes: u64,
     call: impl Fn() -> CUresult,
@@ -39,82 +92,57 @@ pub(super) fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
     if pointer.is_null() || bytes == 0 {
         return call();
     }
-    allocation(&call, |process, place| {
-        // SAFETY: not null, and the driver has just written to it.
-        let given = || unsafe { *pointer }.into();
-        if process.spills() {
-            // SAFETY: as above.
-            let write = |address| T::try_from(address).map(|address| unsafe { *pointer = address }).is_ok();
-            let spill = || spilled(bytes, write);
-            return process.allocate_or_spill(place.device, bytes, &call, spill, || (given(), place.context));
-        }
-        process.allocate(place.device, bytes, &call, || (Key::new(Kind::Memory, given()), place.context))
-    })
+    let site = Site::here();
+    if let Site::Charged(memory, place) = site
+        && memory.books.container.spills()
+    {
+        return allocate_or_spill(memory, place, pointer, bytes, &call);
+    }
+    let (decision, owner) = site.admit(bytes);
+    // SAFETY: not null, and read only after the driver has written to it.
+    allocate_as_decided(decision, owner, call, || Key::new(Kind::Memory, unsafe { *pointer }.into()))
 }
 
-/// Asks the host for memory that the device reaches, and hands its address to `write`.
+/// The same where memory may be oversubscribed.
 #[cold]
-pub(super) fn spilled(bytes: u64, write: impl FnOnce(u64) -> bool) -> CUresult {
-    const REFUSED: CUresult = CUresult::CUDA_ERROR_OUT_OF_MEMORY;
-    let Some(allocate) = cuMemAllocManaged::REAL.get() else { return REFUSED };
-    let mut memory = 0;
-    // SAFETY: writes an address to a local.
-    let answer = unsafe { allocate(&mut memory, bytes as usize, sys::CU_MEM_ATTACH_GLOBAL) };
-    if !answer.is_success() {
-        return answer;
+fn allocate_or_spill<T: Copy + Into<u64> + TryFrom<u64>>(
+    memory: Memory<'_>,
+    place: Place,
+    pointer: *mut T,
+    bytes: u64,
+    call: &dyn Fn() -> CUresult,
+) -> CUresult {
+    // SAFETY: not null, and where the driver would write.
+    let write = |address| T::try_from(address).map(|address| unsafe { *pointer = address }).is_ok();
+    let on_host = || managed::allocate_on_host(bytes, write);
+    let (answer, spillable) = memory.admit_or_spill(place.device, bytes, call, on_host);
+    match spillable {
+        // SAFETY: not null, and the driver or we have just written to it.
+        Some(spillable) if answer.is_success() => spillable.commit(unsafe { *pointer }.into(), place.context),
+        Some(spillable) => spillable.roll_back(),
+        None => {}
     }
-    if prefer_host(memory, bytes as usize, current_device()) && write(memory) {
-        return answer;
-    }
-    take_back(memory);
-    REFUSED
-}
-
-/// `CU_DEVICE_CPU`: the host, where a device is asked for.
-const CPU: CUdevice = -1;
-
-/// Sends managed memory to the host and lets the device reach it there. False where the device cannot: it would have to
-/// hold all of it while a kernel runs.
-fn prefer_host(memory: CUdeviceptr, bytes: usize, ordinal: CUdevice) -> bool {
-    let (Some(ask), Some(advise)) = (cuDeviceGetAttribute::REAL.get(), cuMemAdvise::REAL.get()) else {
-        return false;
-    };
-    let mut concurrent = 0;
-    // SAFETY: writes an integer to a local; the range is one that the driver has just given.
-    unsafe {
-        ask(&mut concurrent, sys::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, ordinal).is_success()
-            && concurrent != 0
-            && advise(memory, bytes, sys::CU_MEM_ADVISE_SET_PREFERRED_LOCATION, CPU).is_success()
-            && advise(memory, bytes, sys::CU_MEM_ADVISE_SET_ACCESSED_BY, ordinal).is_success()
-    }
+    answer
 }
 
 /// The end of what has a handle.
 pub(super) fn release(kind: Kind, handle: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     match quota() {
-        Quota::On(process) => process.free(Key::new(kind, handle), call),
+        Quota::On(process) => process.memory().free(Key::new(kind, handle), call),
         Quota::Off | Quota::Closed => call(),
     }
 }
 
-/// Gives memory back that never was the program's.
-pub(super) fn take_back(memory: CUdeviceptr) {
-    if let Some(free) = cuMemFree_v2::REAL.get() {
-        // SAFETY: the driver has just given it, and nobody else was told.
-        unsafe { free(memory) };
-    }
-}
-
-/// A free by address.
+/// A free by address, in stream order or not.
 #[inline(always)]
-fn free(pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
+pub(super) fn free(pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     match quota() {
-        Quota::On(process) => process.free_any(pointer, call),
+        Quota::On(process) => process.memory().free_by_address(pointer, call),
         Quota::Off | Quota::Closed => call(),
     }
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuMemAlloc: fn(dptr: *mut c_uint, bytes: c_uint) -> CUresult = |real| allocate(dptr, bytes.into(), real);
     cuMemAlloc_v2: fn(dptr: *mut CUdeviceptr, bytes: usize) -> CUresult
         = |real| allocate(dptr, bytes as u64, real);

@@ -1,17 +1,17 @@
 //! Pitched memory: the driver decides how long a row is.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads and writes the out-parameters that the driver has just written, and calls
+//! This file may use `unsafe` because it reads and writes the out-parameters that the driver has just written, and calls
 //! the driver with its own locals.
 #![allow(unsafe_code)]
 
-use super::memory::{allocation, spilled, take_back};
-use super::{CUdeviceptr, CUresult, hooks, sys};
-use crate::account::Verdict;
-use crate::device::Place;
-use crate::holdings::{Key, Kind};
-use crate::process::Process;
-use crate::spill::Room;
+use super::memory::Site;
+use crate::devices::Place;
+use crate::driver::cuda::{CUdeviceptr, CUresult, managed};
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
+use crate::memory::Memory;
+use crate::memory::holdings::{Key, Kind};
 use core::ffi::c_uint;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -68,55 +68,78 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
     let (false, false, Some(most @ 1..)) = (places.pointer.is_null(), places.pitch.is_null(), most) else {
         return call();
     };
-    allocation(&call, |process, place| {
-        let on_host = || {
-            let row = longest_row(asked.width).unwrap_or(0);
-            let spill = || spilled(row.saturating_mul(height), |address| places.write(address, row));
-            process.allocate_on_host(place.device, most, spill, || (places.read().0, place.context))
-        };
-        let fits = process.has_room(place.device, most, Room::Device);
-        if !fits && process.spills() {
-            return on_host();
+    let (memory, place) = match Site::here() {
+        Site::Charged(memory, place) => (memory, place),
+        Site::Free => return call(),
+        Site::Closed => return CUresult::OUT_OF_MEMORY,
+    };
+    let may_spill = memory.books.container.spills();
+    let fits = memory.books.has_room(place.device, most);
+    if !fits && may_spill {
+        return allocate_on_host(memory, place, asked, places, most);
+    }
+    let most = if fits {
+        most
+    } else {
+        // The bound may refuse what would fit, so the driver is asked how long a row really is.
+        row_of(memory, place, asked).map_or(most, |row| row.saturating_mul(height))
+    };
+    let taken = || {
+        let (pointer, row) = places.read();
+        if longest_row(asked.width).is_some_and(|longest| row > longest) {
+            PITCH_ALIGNMENT.fetch_max(1 << row.trailing_zeros().min(63), Relaxed);
         }
-        let most = if fits {
-            most
-        } else {
-            // The bound may refuse what would fit, so the driver is asked how long a row really is.
-            row_of(process, place, asked).map_or(most, |row| row.saturating_mul(height))
-        };
-        let granted = || {
-            let (pointer, row) = places.read();
-            if longest_row(asked.width).is_some_and(|longest| row > longest) {
-                PITCH_ALIGNMENT.fetch_max(1 << row.trailing_zeros().min(63), Relaxed);
-            }
-            (Key::new(Kind::Memory, pointer), place.context, row.saturating_mul(height))
-        };
-        let answer =
-            process.allocate_at_most(place.device, most, &call, granted, || take_back(places.read().0));
-        if answer.is_out_of_memory() && process.spills() { on_host() } else { answer }
-    })
+        (Key::new(Kind::Memory, pointer), row.saturating_mul(height))
+    };
+    let undo = || managed::take_back(places.read().0);
+    let answer = memory.allocate_at_most(place.device, most, &call, taken, undo, place.context);
+    if answer.is_out_of_memory() && may_spill {
+        return allocate_on_host(memory, place, asked, places, most);
+    }
+    answer
+}
+
+/// Takes memory of the host for it, with rows of the greatest length.
+#[cold]
+fn allocate_on_host<T: Copy + Into<u64> + TryFrom<u64>>(
+    memory: Memory<'_>,
+    place: Place,
+    asked: Pitched,
+    places: Places<T>,
+    most: u64,
+) -> CUresult {
+    let row = longest_row(asked.width).unwrap_or(0);
+    let bytes = row.saturating_mul(asked.height as u64);
+    let on_host = || managed::allocate_on_host(bytes, |address| places.write(address, row));
+    let (answer, spillable) = memory.admit_on_host(place.device, most, on_host);
+    match spillable {
+        Some(spillable) if answer.is_success() => spillable.commit(places.read().0, place.context),
+        Some(spillable) => spillable.roll_back(),
+        None => {}
+    }
+    answer
 }
 
 /// Bytes of a row of a pitched allocation, found by allocating a single one.
 #[cold]
-fn row_of(process: &Process, place: Place, asked: Pitched) -> Option<u64> {
+fn row_of(memory: Memory<'_>, place: Place, asked: Pitched) -> Option<u64> {
     let most = longest_row(asked.width)?;
-    if !process.has_room(place.device, most, Room::Device) {
+    if !memory.books.has_room(place.device, most) {
         return None;
     }
-    let allocate = cuMemAllocPitch_v2::REAL.get()?;
-    let reservation = process.reserve(place.device, most)?;
-    let (mut memory, mut pitch) = (0, 0);
+    let allocate = sys::cuMemAllocPitch_v2::REAL.get()?;
+    let reservation = memory.reserve(place.device, most)?;
+    let (mut address, mut pitch) = (0, 0);
     // SAFETY: writes to locals; the sizes are the caller's, who gives them to the driver too.
-    let answer = unsafe { allocate(&mut memory, &mut pitch, asked.width, 1, asked.element) };
+    let answer = unsafe { allocate(&mut address, &mut pitch, asked.width, 1, asked.element) };
     if answer.is_success() {
-        take_back(memory);
+        managed::take_back(address);
     }
-    process.give_back_reservation(place.device, reservation);
+    memory.books.roll_back(reservation);
     answer.is_success().then_some(pitch as u64)
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuMemAllocPitch: fn(
         dptr: *mut c_uint, pitch: *mut c_uint, width: c_uint, height: c_uint, element: c_uint
     ) -> CUresult = |real| {

@@ -2,13 +2,14 @@
 //! hook is handed out. Names and versions count only where it hands out what it does not export.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the name that the driver has just read, and rewrites the out-parameter
+//! This file may use `unsafe` because it reads the name that the driver has just read, and rewrites the out-parameter
 //! that it has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUresult, LIBCUDA, hooks, sys};
-use crate::account::Verdict;
 use crate::driver::Request;
+use crate::driver::cuda::CUresult;
+use crate::driver::sys::{LIBCUDA, cuda as sys};
+use crate::hook::hooks;
 use core::ffi::{CStr, c_char, c_int, c_void};
 
 fn translate(
@@ -26,16 +27,16 @@ fn translate(
     let per_thread = flags & u64::from(sys::CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
     let by_request = || {
         let asked = Request { name, version, per_thread };
-        if real.is_null() { None } else { LIBCUDA.by_request(&asked, real) }
+        if real.is_null() { None } else { LIBCUDA.hook_by_request(&asked, real) }
     };
-    if let Some(hook) = LIBCUDA.by_real_address(real).or_else(by_request) {
+    if let Some(hook) = LIBCUDA.hook_by_address(real).or_else(by_request) {
         // SAFETY: as above.
-        unsafe { *function = hook.0.cast_mut() };
+        unsafe { *function = hook };
     }
     answer
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuGetProcAddress: fn(
         symbol: *const c_char, function: *mut *mut c_void, version: c_int, flags: sys::cuuint64_t
     ) -> CUresult = |real| translate(symbol, function, version, flags, real());

@@ -2,14 +2,18 @@
 //! multicast object are gone. A multicast object holds no memory of its own.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the caller's property record and the out-parameters that the driver
+//! This file may use `unsafe` because it reads the caller's property record and the out-parameters that the driver
 //! has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{CUdevice, CUdeviceptr, CUresult, hooks, ordinal_of, sys};
-use crate::account::Verdict;
-use crate::holdings::{Holding, Key, Kind};
-use crate::process::{Process, Quota, quota};
+use super::memory::allocate_as_decided;
+use crate::driver::cuda::{CUdevice, CUdeviceptr, CUresult, ordinal_of};
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
+use crate::memory::books::Books;
+use crate::memory::holdings::{Holding, Key, Kind};
+use crate::memory::ops::Decision;
+use crate::process::{Quota, quota};
 use core::ffi::{c_ulonglong, c_void};
 
 type Handle = sys::CUmemGenericAllocationHandle;
@@ -27,29 +31,29 @@ fn create(
     call: impl Fn() -> CUresult,
 ) -> CUresult {
     let (Some(ordinal), false, 1..) = (device_of(properties), handle.is_null(), bytes) else { return call() };
-    match quota() {
-        Quota::On(process) => match process.known.of_ordinal(process, ordinal) {
-            Some(device) => process.allocate(device, bytes as u64, &call, || {
-                // SAFETY: not null, and the driver has just written to it.
-                (Key::new(Kind::Physical, unsafe { *handle }), 1)
-            }),
-            None => call(),
+    let decision = match quota() {
+        Quota::On(process) => match process.devices.of_ordinal(&process.container, ordinal) {
+            Some(device) => process.memory().admit(device, bytes as u64),
+            None => Decision::PassThrough,
         },
-        Quota::Off => call(),
-        Quota::Closed => CUresult::CUDA_ERROR_OUT_OF_MEMORY,
-    }
+        Quota::Off => Decision::PassThrough,
+        Quota::Closed => Decision::Refused,
+    };
+    // The owner of physical memory is the number of its references.
+    // SAFETY: not null, and read only after the driver has written to it.
+    allocate_as_decided(decision, 1, call, || Key::new(Kind::Physical, unsafe { *handle }))
 }
 
 /// A reference to physical memory more (1) or less (-1); with the last one the bytes go back.
-fn count(process: &Process, handle: u64, by: i64) {
-    let gone = Key::new(Kind::Physical, handle).and_then(|key| process.holdings.change_references(key, by));
+fn count(books: Books<'_>, handle: u64, by: i64) {
+    let gone = Key::new(Kind::Physical, handle).and_then(|key| books.holdings.change_references(key, by));
     match gone {
         Some(Holding { bytes: MULTICAST, .. }) => {
-            process
+            books
                 .holdings
-                .remove_owned(&[Kind::Binding], handle, |_, binding| count(process, binding.bytes, -1))
+                .remove_owned(&[Kind::Binding], handle, |_, binding| count(books, binding.bytes, -1))
         }
-        Some(Holding { bytes, device, lane, .. }) => process.give_back(device, lane, bytes),
+        Some(Holding { bytes, device, journal, .. }) => books.give_back(device, journal, bytes),
         None => {}
     }
 }
@@ -57,9 +61,9 @@ fn count(process: &Process, handle: u64, by: i64) {
 /// Bytes of a multicast object; no physical memory has so few.
 const MULTICAST: u64 = 0;
 
-fn is_multicast(process: &Process, handle: Handle) {
-    let object = Holding { bytes: MULTICAST, device: 0, lane: 0, owner: 1 };
-    process.note(Key::new(Kind::Physical, handle), object);
+fn is_multicast(books: Books<'_>, handle: Handle) {
+    let object = Holding { bytes: MULTICAST, device: 0, journal: 0, owner: 1 };
+    books.note(Key::new(Kind::Physical, handle), object);
 }
 
 /// The key of what is bound to an object at an offset on a device: three words mixed into one.
@@ -68,103 +72,104 @@ fn binding(object: Handle, device: u8, offset: usize) -> Option<Key> {
     Key::new(Kind::Binding, word.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 4)
 }
 
-fn bound(process: &Process, object: Handle, offset: usize, handle: Handle) {
-    let memory = Key::new(Kind::Physical, handle).and_then(|key| process.holdings.get(key));
+fn bound(books: Books<'_>, object: Handle, offset: usize, handle: Handle) {
+    let memory = Key::new(Kind::Physical, handle).and_then(|key| books.holdings.get(key));
     // A holding has 48 bits for its bytes, which here are the memory's handle.
-    let Some(Holding { device, lane, .. }) = memory.filter(|_| handle >> 48 == 0) else { return };
+    let Some(Holding { device, journal, .. }) = memory.filter(|_| handle >> 48 == 0) else { return };
     if let Some(key) = binding(object, device, offset) {
-        count(process, handle, 1);
-        if process.holdings.insert(key, Holding { bytes: handle, device, lane, owner: object }).is_err() {
-            count(process, handle, -1);
+        count(books, handle, 1);
+        if books.holdings.insert(key, Holding { bytes: handle, device, journal, owner: object }).is_err() {
+            count(books, handle, -1);
         }
     }
 }
 
 /// The same by an address to which the memory is mapped.
-fn bound_at(process: &Process, object: Handle, offset: usize, address: CUdeviceptr) {
-    let (Some(retain), Some(release)) = (cuMemRetainAllocationHandle::REAL.get(), cuMemRelease::REAL.get())
+fn bound_at(books: Books<'_>, object: Handle, offset: usize, address: CUdeviceptr) {
+    let (Some(retain), Some(release)) =
+        (sys::cuMemRetainAllocationHandle::REAL.get(), sys::cuMemRelease::REAL.get())
     else {
         return;
     };
     let mut handle = 0;
     // SAFETY: writes a handle to a local; the address is the caller's, which the driver has just accepted.
     if unsafe { retain(&mut handle, address as *mut c_void) }.is_success() {
-        bound(process, object, offset, handle);
+        bound(books, object, offset, handle);
         // SAFETY: the handle that was just retained.
         unsafe { release(handle) };
     }
 }
 
-fn unbound(process: &Process, object: Handle, ordinal: CUdevice, offset: usize) {
-    let device = process.known.of_ordinal(process, ordinal);
-    let key = device.and_then(|device| binding(object, device, offset));
-    if let Some(binding) = key.and_then(|key| process.holdings.remove(key)) {
-        count(process, binding.bytes, -1);
+fn unbound(books: Books<'_>, object: Handle, ordinal: CUdevice, offset: usize) {
+    let device = books.devices.of_ordinal(books.container, ordinal);
+    let key = device.and_then(|device| binding(object, device.index, offset));
+    if let Some(binding) = key.and_then(|key| books.holdings.remove(key)) {
+        count(books, binding.bytes, -1);
     }
 }
 
 /// After a successful call, if there is a quota.
-fn then(answer: CUresult, note: impl FnOnce(&Process)) -> CUresult {
+fn then(answer: CUresult, note: impl FnOnce(Books<'static>)) -> CUresult {
     if answer.is_success()
         && let Quota::On(process) = quota()
     {
-        note(process);
+        note(process.memory().books);
     }
     answer
 }
 
-fn mapped(process: &Process, address: CUdeviceptr, bytes: usize, handle: Handle) {
-    let known = Key::new(Kind::Physical, handle).and_then(|key| process.holdings.get(key));
-    if let (Some(Holding { device, lane, .. }), Some(key)) = (known, Key::new(Kind::Mapping, address)) {
-        count(process, handle, 1);
-        let mapping = Holding { bytes: bytes as u64, device, lane, owner: handle };
-        if let Ok(Some(before)) = process.holdings.insert(key, mapping) {
-            count(process, before.owner, -1);
+fn mapped(books: Books<'_>, address: CUdeviceptr, bytes: usize, handle: Handle) {
+    let known = Key::new(Kind::Physical, handle).and_then(|key| books.holdings.get(key));
+    if let (Some(Holding { device, journal, .. }), Some(key)) = (known, Key::new(Kind::Mapping, address)) {
+        count(books, handle, 1);
+        let mapping = Holding { bytes: bytes as u64, device, journal, owner: handle };
+        if let Ok(Some(before)) = books.holdings.insert(key, mapping) {
+            count(books, before.owner, -1);
         }
     }
 }
 
 /// A range may cover several mappings, each of them whole.
-fn unmapped(process: &Process, address: CUdeviceptr, bytes: usize) {
+fn unmapped(books: Books<'_>, address: CUdeviceptr, bytes: usize) {
     let end = address.saturating_add(bytes as u64);
     let mut at = address;
     while at < end {
-        let mapping = Key::new(Kind::Mapping, at).and_then(|key| process.holdings.remove(key));
+        let mapping = Key::new(Kind::Mapping, at).and_then(|key| books.holdings.remove(key));
         let Some(mapping) = mapping else { return };
-        count(process, mapping.owner, -1);
+        count(books, mapping.owner, -1);
         at = at.saturating_add(mapping.bytes.max(1));
     }
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuMemCreate: fn(
         handle: *mut Handle, bytes: usize, properties: *const sys::CUmemAllocationProp, flags: c_ulonglong
     ) -> CUresult = |real| create(handle, bytes, properties, real);
-    cuMemRelease: fn(handle: Handle) -> CUresult = |real| then(real(), |process| count(process, handle, -1));
+    cuMemRelease: fn(handle: Handle) -> CUresult = |real| then(real(), |books| count(books, handle, -1));
     cuMemRetainAllocationHandle: fn(handle: *mut Handle, address: *mut c_void) -> CUresult
         // SAFETY: after success the driver has written to it.
-        = |real| then(real(), |process| count(process, unsafe { *handle }, 1));
+        = |real| then(real(), |books| count(books, unsafe { *handle }, 1));
     cuMemMap: fn(
         address: CUdeviceptr, bytes: usize, offset: usize, handle: Handle, flags: c_ulonglong
-    ) -> CUresult = |real| then(real(), |process| mapped(process, address, bytes, handle));
+    ) -> CUresult = |real| then(real(), |books| mapped(books, address, bytes, handle));
     cuMemUnmap: fn(address: CUdeviceptr, bytes: usize) -> CUresult
-        = |real| then(real(), |process| unmapped(process, address, bytes));
+        = |real| then(real(), |books| unmapped(books, address, bytes));
     cuMulticastCreate: fn(object: *mut Handle, properties: *const sys::CUmulticastObjectProp) -> CUresult
         // SAFETY: after success the driver has written to it.
-        = |real| then(real(), |process| is_multicast(process, unsafe { *object }));
+        = |real| then(real(), |books| is_multicast(books, unsafe { *object }));
     cuMulticastBindMem: fn(
         object: Handle, offset: usize, handle: Handle, from: usize, bytes: usize, flags: c_ulonglong
-    ) -> CUresult = |real| then(real(), |process| bound(process, object, offset, handle));
+    ) -> CUresult = |real| then(real(), |books| bound(books, object, offset, handle));
     cuMulticastBindMem_v2: fn(
         object: Handle, device: CUdevice, offset: usize, handle: Handle, from: usize, bytes: usize,
         flags: c_ulonglong
-    ) -> CUresult = |real| then(real(), |process| bound(process, object, offset, handle));
+    ) -> CUresult = |real| then(real(), |books| bound(books, object, offset, handle));
     cuMulticastBindAddr: fn(
         object: Handle, offset: usize, address: CUdeviceptr, bytes: usize, flags: c_ulonglong
-    ) -> CUresult = |real| then(real(), |process| bound_at(process, object, offset, address));
+    ) -> CUresult = |real| then(real(), |books| bound_at(books, object, offset, address));
     cuMulticastBindAddr_v2: fn(
         object: Handle, device: CUdevice, offset: usize, address: CUdeviceptr, bytes: usize, flags: c_ulonglong
-    ) -> CUresult = |real| then(real(), |process| bound_at(process, object, offset, address));
+    ) -> CUresult = |real| then(real(), |books| bound_at(books, object, offset, address));
     cuMulticastUnbind: fn(object: Handle, device: CUdevice, offset: usize, bytes: usize) -> CUresult
-        = |real| then(real(), |process| unbound(process, object, device, offset));
+        = |real| then(real(), |books| unbound(books, object, device, offset));
 }

@@ -1,27 +1,33 @@
 //! The program waits for a device: what was under way is over, and is settled before anything else is asked.
 
-use super::{CUcontext, CUdeviceptr, CUevent, CUresult, CUstream, hooks, pool, sys};
-use crate::meter;
+use crate::driver::cuda::events::CUevent;
+use crate::driver::cuda::{CUcontext, CUdeviceptr, CUresult, CUstream};
+use crate::driver::sys::cuda as sys;
+use crate::hook::hooks;
 use crate::process::{Quota, quota};
 use core::ffi::{c_uint, c_void};
 
 /// After such a wait.
 fn waited(answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota()
-        && let Some(region) = process.region()
-        && !meter::is_idle(process, &region.ours().header)
+        && !process.container.is_unthrottled()
     {
-        process.meter.settle_due(process);
+        let (meter, scope) = process.meter();
+        meter.settle_due(scope);
     }
     answer
 }
 
 /// After one that may also have made pools give something back.
 fn synchronized(answer: CUresult) -> CUresult {
-    waited(pool::then_settle(answer))
+    if let Quota::On(process) = quota() {
+        let memory = process.memory();
+        memory.arenas.update_stale(memory.books);
+    }
+    waited(answer)
 }
 
-hooks! { super::super::LIBCUDA, sys;
+hooks! { sys;
     cuStreamSynchronize, cuStreamSynchronize_ptsz: fn(stream: CUstream) -> CUresult = |real| synchronized(real());
     cuEventSynchronize: fn(event: CUevent) -> CUresult = |real| synchronized(real());
     cuCtxSynchronize: fn() -> CUresult = |real| synchronized(real());

@@ -4,11 +4,12 @@
 //! such a sample cannot be told to be the container's, and is left out.
 //!
 //! # Safety
-//! This room may use `unsafe` because it rewrites records that NVML has just written successfully.
+//! This file may use `unsafe` because it rewrites records that NVML has just written successfully.
 #![allow(unsafe_code)]
 
-use super::processes::{Record, container, filtered, is_own};
-use super::{SUCCESS, hooks, sys};
+use super::processes::{Record, container_device, filtered, is_own};
+use super::{SUCCESS, sys};
+use crate::hook::hooks;
 use core::ffi::{c_uint, c_ulonglong};
 use sys::{nvmlDevice_t, nvmlReturn_t};
 
@@ -87,8 +88,8 @@ fn attributes(
 ) -> nvmlReturn_t {
     if answer == SUCCESS
         && !attributes.is_null()
-        && let Some((process, index)) = container(device)
-        && let Some(cap) = process.device(index).and_then(|record| process.known.memory_cap(index, record))
+        && let Some((process, device)) = container_device(device)
+        && let Some(cap) = process.devices.memory_cap(device)
     {
         // SAFETY: not null, and NVML has just written it.
         let size = unsafe { &mut (*attributes).memorySizeMB };
@@ -97,7 +98,7 @@ fn attributes(
     answer
 }
 
-hooks! { super::super::LIBNVML, sys;
+hooks! { sys;
     nvmlDeviceGetProcessUtilization: fn(
         device: nvmlDevice_t, utilization: *mut sys::nvmlProcessUtilizationSample_t, count: *mut c_uint,
         last: c_ulonglong

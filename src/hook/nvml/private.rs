@@ -6,13 +6,14 @@
 //! a copy with our own three; a table of any other length is left as it is, until somebody has looked.
 //!
 //! # Safety
-//! This room may use `unsafe` because it copies a table that NVML gave, of the length that it says, and calls its
+//! This file may use `unsafe` because it copies a table that NVML gave, of the length that it says, and calls its
 //! entries as nvidia-smi does.
 #![allow(unsafe_code)]
 
 use super::processes::{Record, keep_own};
-use super::{SUCCESS, hooks, sys};
+use super::{SUCCESS, sys};
 use crate::driver::sys::undeclared;
+use crate::hook::hooks;
 use core::ffi::{c_uint, c_void};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use sys::{nvmlDevice_t, nvmlReturn_t};
@@ -108,7 +109,7 @@ unsafe extern "C" fn list<const WHICH: usize>(
     }
 }
 
-hooks! { super::super::LIBNVML, undeclared;
+hooks! { undeclared;
     nvmlInternalGetExportTable: fn(table: *mut *const c_void, identifier: *const c_void) -> nvmlReturn_t
         = |real| export_table(table, identifier, real());
 }

@@ -1,18 +1,21 @@
 //! The processes of the container, as its tools read them: their pids as the caller has them, and what they hold by
 //! the books.
 //!
-//! Which processes a driver lists, by which pids and with which sizes depends on its branch (`figure`). So the list of
+//! Which processes a driver lists, by which pids and with which sizes depends on its branch (`driver::nvml::process_memory`). So the list of
 //! compute processes is the region's; in every other list the driver's entries stand, as far as they are the
 //! container's, with the sizes of the books.
 //!
 //! # Safety
-//! This room may use `unsafe` because it writes to the caller's arrays within the count that the caller gave, and
+//! This file may use `unsafe` because it writes to the caller's arrays within the count that the caller gave, and
 //! rewrites records that NVML has just written successfully.
 #![allow(unsafe_code)]
 
-use super::{SUCCESS, hooks, instances, meant, sys};
-use crate::device::Meant;
-use crate::holders::Holder;
+use super::{SUCCESS, sys, target};
+use crate::container::DeviceRef;
+use crate::container::holders::{self, Holder};
+use crate::devices::Target;
+use crate::driver::nvml::instances;
+use crate::hook::hooks;
 use crate::process::{Process, Quota, quota};
 use core::ffi::c_uint;
 use sys::{nvmlDevice_t, nvmlProcessInfo_t, nvmlProcessInfo_v1_t, nvmlProcessInfo_v2_t, nvmlReturn_t};
@@ -60,17 +63,17 @@ impl Made for nvmlProcessInfo_v2_t {
 }
 
 /// Where the caller's tools see the slice and not the whole device.
-pub(super) fn container(device: nvmlDevice_t) -> Option<(&'static Process, u8)> {
+pub(super) fn container_device(device: nvmlDevice_t) -> Option<(&'static Process, DeviceRef)> {
     let Quota::On(process) = quota() else { return None };
-    let Meant::One(index) = meant(process, device, 0)? else { return None };
-    process.shows_slice(index).then_some((process, index))
+    let Target::One(device) = target(process, device, 0)? else { return None };
+    process.devices.shows_slice(&process.container, device).then_some((process, device))
 }
 
 /// Calls `visit` with each process of the container on a device, or on the instances of a split one, and its instance,
 /// until it returns false. Whether the caller's tools see the slice: of a split device the slices of all its instances.
 fn each_own(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) -> bool) -> bool {
     let Quota::On(process) = quota() else { return false };
-    if meant(process, device, 0) != Some(Meant::Split) {
+    if !matches!(target(process, device, 0), Some(Target::Split)) {
         return each_own_of(device, visit);
     }
     let (mut some, mut all, mut more) = (false, true, true);
@@ -86,9 +89,9 @@ fn each_own(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) -> 
 }
 
 fn each_own_of(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) -> bool) -> bool {
-    let Some((process, index)) = container(device) else { return false };
+    let Some((process, own)) = container_device(device) else { return false };
     let numbers = instances::numbers(device);
-    process.each_holder(index, &mut |holder| visit(holder, numbers));
+    holders::each(&process.container, own, &mut |holder| visit(holder, numbers));
     true
 }
 
@@ -193,7 +196,7 @@ fn details(
     answer
 }
 
-hooks! { super::super::LIBNVML, sys;
+hooks! { sys;
     nvmlDeviceGetComputeRunningProcesses: fn(
         device: nvmlDevice_t, count: *mut c_uint, infos: *mut nvmlProcessInfo_v1_t
     ) -> nvmlReturn_t = |real| compute(device, count, infos, real);

@@ -2,7 +2,8 @@
 //!
 //! The driver asks for root, and root is what many containers run as.
 
-use super::{hooks, sys};
+use super::sys;
+use crate::hook::hooks;
 use crate::process::{Quota, quota};
 use core::ffi::{c_int, c_uint};
 use sys::{nvmlDevice_t, nvmlEnableState_t, nvmlReturn_t};
@@ -10,12 +11,12 @@ use sys::{nvmlDevice_t, nvmlEnableState_t, nvmlReturn_t};
 /// What the driver answers to those who may not.
 fn denied(call: impl FnOnce() -> nvmlReturn_t) -> nvmlReturn_t {
     match quota() {
-        Quota::On(process) if !process.observes() => nvmlReturn_t::NVML_ERROR_NO_PERMISSION,
+        Quota::On(process) if !process.container.observes() => nvmlReturn_t::NVML_ERROR_NO_PERMISSION,
         Quota::On(_) | Quota::Off | Quota::Closed => call(),
     }
 }
 
-hooks! { super::super::LIBNVML, sys;
+hooks! { sys;
     nvmlDeviceSetComputeMode: fn(device: nvmlDevice_t, mode: sys::nvmlComputeMode_t) -> nvmlReturn_t
         = |real| denied(real);
     nvmlDeviceSetPersistenceMode, nvmlDeviceSetEccMode, nvmlDeviceSetAccountingMode,

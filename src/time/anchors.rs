@@ -6,7 +6,8 @@
 //! Two events with nothing between them lie apart all the same, more than a microsecond on real devices: so much is taken off
 //! every interval. It is measured behind a launch that still runs, where the host's pace does not matter.
 
-use crate::hook::cuda::{self, CUevent, CUstream, Relaxed};
+use crate::driver::cuda::events::{self, CUevent, Relaxed};
+use crate::driver::cuda::{self, CUstream};
 use core::ptr::null_mut;
 use gpuquota_quota::share::{Observation, Submission};
 use gpuquota_region::sys;
@@ -38,10 +39,10 @@ impl Pair {
     pub fn create(context: u64) -> Option<Self> {
         let _relaxed = Relaxed::enter();
         cuda::within(context, || {
-            let start = cuda::create_event()?;
-            let end = cuda::create_event();
+            let start = events::create_event()?;
+            let end = events::create_event();
             if end.is_none() {
-                cuda::destroy_event(start);
+                events::destroy_event(start);
             }
             Some(Self { start, end: end? })
         })
@@ -50,15 +51,15 @@ impl Pair {
     /// Gives them back.
     pub fn destroy(self) {
         let _relaxed = Relaxed::enter();
-        cuda::destroy_event(self.start);
-        cuda::destroy_event(self.end);
+        events::destroy_event(self.start);
+        events::destroy_event(self.end);
     }
 
     /// What comes now is measured.
     pub fn start(self, stream: CUstream, per_thread: bool) -> Option<Begun> {
         let _relaxed = Relaxed::enter();
-        let idle = cuda::is_idle(stream, per_thread);
-        let recorded = cuda::record(self.start, stream, per_thread);
+        let idle = events::is_idle(stream, per_thread);
+        let recorded = events::record(self.start, stream, per_thread);
         recorded.then(|| Begun { idle_at_ns: idle.then(sys::monotonic_ns) })
     }
 
@@ -67,9 +68,9 @@ impl Pair {
         let passed_ns = begun.idle_at_ns.map(|since_ns| sys::monotonic_ns().saturating_sub(since_ns));
         let _relaxed = Relaxed::enter();
         // If nothing runs any more, the call may have waited for it: then the time was not the host's.
-        let host_ns = passed_ns.filter(|_| !cuda::is_idle(stream, per_thread)).unwrap_or(0);
+        let host_ns = passed_ns.filter(|_| !events::is_idle(stream, per_thread)).unwrap_or(0);
         let submission = Submission { host_ns, queued: passed_ns.is_none() };
-        cuda::record(self.end, stream, per_thread).then_some(submission)
+        events::record(self.end, stream, per_thread).then_some(submission)
     }
 }
 
@@ -110,15 +111,15 @@ impl Anchors {
     /// What the driver says of a measured launch of a context; when it began only if `whole` is asked for.
     /// `is_current` tells whether the context is the calling thread's, so that an anchor can be made.
     pub fn look(&mut self, pair: Pair, context: u64, whole: bool, is_current: bool) -> Observation {
-        if cuda::is_over(pair.end) {
+        if events::is_over(pair.end) {
             let since_ns = if whole { self.when(pair.start, context, is_current) } else { None };
             let between_ns = self.between_ns(context);
-            let elapsed_ns = cuda::elapsed_ns(pair.start, pair.end);
+            let elapsed_ns = events::elapsed_ns(pair.start, pair.end);
             let elapsed_ns = elapsed_ns.map(|elapsed_ns| elapsed_ns.saturating_sub(between_ns));
             return Observation::Over { began_ns: since_ns, elapsed_ns };
         }
         if whole
-            && cuda::is_over(pair.start)
+            && events::is_over(pair.start)
             && let Some(since_ns) = self.when(pair.start, context, is_current)
         {
             return Observation::Running { began_ns: since_ns };
@@ -136,7 +137,7 @@ impl Anchors {
         if anchor.at_ns == 0 || now.saturating_sub(anchor.at_ns) > OLD_NS {
             return None;
         }
-        Some(anchor.at_ns.saturating_add_signed(cuda::between_ns(anchor.event, event)?))
+        Some(anchor.at_ns.saturating_add_signed(events::between_ns(anchor.event, event)?))
     }
 
     /// Measures how far two events of the current context lie apart by themselves, behind a launch that still runs, unless that
@@ -148,18 +149,18 @@ impl Anchors {
         }
         let _relaxed = Relaxed::enter();
         let Some(anchor) = self.anchor(context, true) else { return };
-        anchor.probing = cuda::wait(anchor.stream, behind.end)
-            && cuda::record(anchor.probe.start, anchor.stream, false)
-            && cuda::record(anchor.probe.end, anchor.stream, false);
+        anchor.probing = events::wait(anchor.stream, behind.end)
+            && events::record(anchor.probe.start, anchor.stream, false)
+            && events::record(anchor.probe.end, anchor.stream, false);
         anchor.probes = anchor.probes.saturating_add(1);
     }
 
     /// How far two events of a context lie apart by themselves; 0 while that is not known.
     fn between_ns(&mut self, context: u64) -> u64 {
         let Some(anchor) = self.0.iter_mut().find(|anchor| anchor.context == context) else { return 0 };
-        if anchor.probing && cuda::is_over(anchor.probe.end) {
+        if anchor.probing && events::is_over(anchor.probe.end) {
             anchor.probing = false;
-            let between_ns = cuda::elapsed_ns(anchor.probe.start, anchor.probe.end).unwrap_or(0);
+            let between_ns = events::elapsed_ns(anchor.probe.start, anchor.probe.end).unwrap_or(0);
             anchor.between_ns = anchor.between_ns.min(between_ns);
         }
         if anchor.between_ns > MOST_BETWEEN_NS { 0 } else { anchor.between_ns }
@@ -191,13 +192,13 @@ impl Anchors {
 impl Anchor {
     /// Of the current context.
     fn create(context: u64) -> Option<Self> {
-        let event = cuda::create_event()?;
+        let event = events::create_event()?;
         let Some(probe) = Pair::create(context) else {
-            cuda::destroy_event(event);
+            events::destroy_event(event);
             return None;
         };
-        let Some(stream) = cuda::create_stream() else {
-            cuda::destroy_event(event);
+        let Some(stream) = events::create_stream() else {
+            events::destroy_event(event);
             probe.destroy();
             return None;
         };
@@ -209,11 +210,11 @@ impl Anchor {
     fn drop(&mut self) {
         self.at_ns = 0;
         let before = sys::monotonic_ns();
-        if !cuda::record(self.event, self.stream, false) {
+        if !events::record(self.event, self.stream, false) {
             return;
         }
         loop {
-            let over = cuda::is_over(self.event);
+            let over = events::is_over(self.event);
             let error = sys::monotonic_ns().saturating_sub(before);
             if error > ERROR_NS {
                 return;

@@ -1,30 +1,30 @@
-//! Which device of the region is meant?
+//! Which device of the region is meant, and what is allowed on it?
 //!
-//! CUDA, NVML and the region each number devices in their own way; what they agree on is the UUID. This room keeps
-//! the translations of this process.
+//! CUDA, NVML and the region each number devices in their own way; what they agree on is the UUID. [`Devices`] keeps
+//! the translations of this process, and what the limits file says of each device.
 
+mod handles;
 mod record;
-mod remembered;
-mod uuid;
 
-use crate::hook::{cuda, nvml};
-use crate::process::Process;
+use crate::container::{Container, DeviceRef};
+use crate::driver::sys::nvml::nvmlDevice_t;
+use crate::driver::{cuda, nvml};
+use crate::uuid::Uuid;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_quota::limits::{CorePolicy, Source, Table};
 use gpuquota_quota::share::Rate;
-use gpuquota_region::layout::{self, DEVICE_READY, Device};
+use gpuquota_region::layout::{self, DEVICE_READY};
+use handles::Handles;
 use record::register;
-use remembered::Remembered;
-pub use uuid::Uuid;
 
 /// Devices as CUDA numbers them in one process.
 const ORDINALS: usize = 64;
 
-/// In `Known::visible`: the device was given by its UUID.
+/// In `Devices::visible`: the device was given by its UUID.
 const NAMED: u8 = u8::MAX;
 
 /// What this process knows of devices. All-zero bytes: nothing.
-pub struct Known {
+pub struct Devices {
     /// Region index + 1 by CUDA ordinal.
     ordinals: [AtomicU8; ORDINALS],
     /// Index in the container + 1 by CUDA ordinal, where CUDA_VISIBLE_DEVICES reorders; 0 where it does not, [`NAMED`]
@@ -33,9 +33,9 @@ pub struct Known {
     /// Primary context by CUDA ordinal.
     primaries: [AtomicU64; ORDINALS],
     /// Region index + 1 by context.
-    contexts: Remembered,
+    contexts: Handles,
     /// Region index + 1 by NVML handle.
-    handles: Remembered,
+    handles: Handles,
     /// What the limits file allows in all and on the device, bytes + 1, by region index; 0 where it says nothing.
     ceilings: [AtomicU64; layout::DEVICES],
     physical: [AtomicU64; layout::DEVICES],
@@ -44,25 +44,15 @@ pub struct Known {
 }
 
 /// What an NVML handle stands for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Meant {
-    /// The device of this region index.
-    One(u8),
+#[derive(Clone, Copy)]
+pub enum Target {
+    /// One device of the region.
+    One(DeviceRef),
     /// A device that is split: its instances are the region's devices, it is none.
     Split,
 }
 
-/// What NVML tells of a handle that is met for the first time.
-pub enum Told {
-    /// A device's index and its memory in bytes, 0 where it is not known.
-    Device(u32, u64),
-    /// The same of one that has no UUID.
-    Nameless(u32, u64),
-    /// A split one.
-    Split,
-}
-
-/// In `Known::handles`: the device is split.
+/// In `Devices::handles`: the device is split.
 const SPLIT: u8 = 254;
 
 /// Where a call acts: the calling thread's context and its device.
@@ -70,11 +60,11 @@ const SPLIT: u8 = 254;
 pub struct Place {
     /// The context's handle.
     pub context: u64,
-    /// Region index of its device.
-    pub device: u8,
+    /// Its device.
+    pub device: DeviceRef,
 }
 
-impl Known {
+impl Devices {
     /// Reads CUDA_VISIBLE_DEVICES: ordinal n is then the n-th word, a number or the beginning of a UUID.
     pub fn read_visible(&self, value: Option<&[u8]>) {
         let Some(value) = value else { return };
@@ -97,49 +87,62 @@ impl Known {
     /// Where the calling thread's calls act: without a context, or where the driver does not tell, on the first device.
     /// Most drivers refuse such a call, and one that does not is not to give what is not counted.
     #[inline]
-    pub fn place(&self, process: &Process) -> Option<Place> {
+    pub fn place(&self, container: &Container) -> Option<Place> {
         let context = cuda::current_context().unwrap_or(0);
         let device = match self.contexts.get(context) {
             Some(device) => device,
-            None => self.learn_context(process, context)?,
+            None => self.learn_context(container, context)?,
         };
-        Some(Place { context, device })
+        Some(Place { context, device: container.device(device)? })
     }
 
     /// Where calls in a context act that need not be the calling thread's.
-    pub fn place_of(&self, process: &Process, context: u64) -> Option<Place> {
+    pub fn place_of(&self, container: &Container, context: u64) -> Option<Place> {
         let device = match self.contexts.get(context) {
             Some(device) => device,
-            None => cuda::within(context, || self.learn_context(process, context))?,
+            None => cuda::within(context, || self.learn_context(container, context))?,
         };
-        Some(Place { context, device })
+        Some(Place { context, device: container.device(device)? })
     }
 
     #[cold]
-    fn learn_context(&self, process: &Process, context: u64) -> Option<u8> {
-        let index = self.of_ordinal(process, cuda::current_device())?;
-        self.is_of(context, index);
-        Some(index)
+    fn learn_context(&self, container: &Container, context: u64) -> Option<u8> {
+        let device = self.of_ordinal(container, cuda::current_device())?;
+        self.context_is_of(context, device);
+        Some(device.index)
     }
 
     /// Remembers which device a context is of.
-    pub fn is_of(&self, context: u64, device: u8) {
-        self.contexts.put(context, device);
+    pub fn context_is_of(&self, context: u64, device: DeviceRef) {
+        self.contexts.put(context, device.index);
     }
 
-    /// Region index of a CUDA device.
-    pub fn of_ordinal(&self, process: &Process, ordinal: i32) -> Option<u8> {
+    /// The region's device of a CUDA device.
+    pub fn of_ordinal(&self, container: &Container, ordinal: i32) -> Option<DeviceRef> {
         let position = usize::try_from(ordinal).ok()?;
         let known = self.ordinals.get(position)?;
-        if let Some(index) = known.load(Acquire).checked_sub(1) {
-            return Some(index);
-        }
+        let index = match known.load(Acquire).checked_sub(1) {
+            Some(index) => index,
+            None => {
+                let index = self.meet(container, ordinal, position)?;
+                known.store(index.wrapping_add(1), Release);
+                index
+            }
+        };
+        container.device(index)
+    }
+
+    /// A CUDA device that is met for the first time.
+    #[cold]
+    fn meet(&self, container: &Container, ordinal: i32, position: usize) -> Option<u8> {
         let mut uuid = Uuid::default();
         let told = cuda::uuid_of(ordinal, &mut uuid);
         let index = match self.visible.get(position)?.load(Relaxed) {
             // Only NVML knows; it is asked where a limit depends on it, because asking loads it. Beside an instance CUDA
             // shows no other device, so its ordinal says nothing either.
-            visible if told && (visible == NAMED || uuid.is_instance()) && process.limits().go_by_index() => {
+            visible
+                if told && (visible == NAMED || uuid.is_instance()) && container.limits().go_by_index() =>
+            {
                 nvml::index_of(&uuid).unwrap_or(position as u32)
             }
             0 | NAMED => position as u32,
@@ -148,48 +151,46 @@ impl Known {
         if !told && !nvml::uuid_at(index, &mut uuid) {
             uuid.push_index(index);
         }
-        let found = self.register(process, &uuid, index, cuda::total_memory(ordinal).unwrap_or(0))?;
-        known.store(found.wrapping_add(1), Release);
-        Some(found)
+        self.register(container, &uuid, index, cuda::total_memory(ordinal).unwrap_or(0))
     }
 
-    /// What an NVML handle stands for; `describe` tells its UUID and the rest.
-    pub fn of_handle(
-        &self,
-        process: &Process,
-        handle: u64,
-        describe: impl FnOnce(&mut Uuid) -> Option<Told>,
-    ) -> Option<Meant> {
-        let found = match self.handles.get(handle) {
+    /// What an NVML handle stands for; its memory is `total` bytes, or 0 where that is not known.
+    pub fn of_handle(&self, container: &Container, handle: nvmlDevice_t, total: u64) -> Option<Target> {
+        let word = handle as u64;
+        let found = match self.handles.get(word) {
             Some(found) => found,
             None => {
-                let mut uuid = Uuid::default();
-                let found = match describe(&mut uuid)? {
-                    Told::Device(index, total) => self.register(process, &uuid, index, total)?,
-                    Told::Nameless(index, total) => self.nameless(process, uuid, index, total)?,
-                    Told::Split => SPLIT,
-                };
-                self.handles.put(handle, found);
+                let found = self.meet_handle(container, handle, total)?;
+                self.handles.put(word, found);
                 found
             }
         };
-        Some(if found == SPLIT { Meant::Split } else { Meant::One(found) })
+        if found == SPLIT { Some(Target::Split) } else { container.device(found).map(Target::One) }
     }
 
-    /// A device that NVML gives no name: CUDA may have met it under one.
-    fn nameless(&self, process: &Process, mut uuid: Uuid, index: u32, total: u64) -> Option<u8> {
-        let region = process.region()?;
-        let met = |device: &&Device| device.state.load(Acquire) == DEVICE_READY;
-        if region.ours().devices.get(index as usize).filter(met).is_some() {
-            return Some(index as u8);
+    /// An NVML handle that is met for the first time.
+    #[cold]
+    fn meet_handle(&self, container: &Container, handle: nvmlDevice_t, total: u64) -> Option<u8> {
+        if nvml::instances::is_split(handle) {
+            return Some(SPLIT);
+        }
+        let mut uuid = Uuid::default();
+        if nvml::uuid_of(handle, &mut uuid) {
+            return self.register(container, &uuid, nvml::index(handle).unwrap_or(0), total);
+        }
+        // A device that NVML gives no name: CUDA may have met it under one.
+        let index = nvml::index(handle)?;
+        let met = |device: &DeviceRef| device.record.state.load(Acquire) == DEVICE_READY;
+        if let Some(device) = u8::try_from(index).ok().and_then(|index| container.device(index)).filter(met) {
+            return Some(device.index);
         }
         uuid.push_index(index);
-        self.register(process, &uuid, index, total)
+        self.register(container, &uuid, index, total)
     }
 
-    fn register(&self, process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
-        let found = register(process, uuid, index, total)?;
-        let limits = process.limits();
+    fn register(&self, container: &Container, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
+        let found = register(container, uuid, index, total)?;
+        let limits = container.limits();
         for (table, ceilings) in [(&limits.memory, &self.ceilings), (&limits.physical, &self.physical)] {
             raise(ceilings, found, table, index, uuid);
         }
@@ -202,31 +203,36 @@ impl Known {
     /// The cap on a device's memory. What the limits file says outranks the region, which the container's programs
     /// can write: the lower of both holds.
     #[inline]
-    pub fn memory_cap(&self, index: u8, device: &Device) -> Option<u64> {
-        lower(device.memory_limit.load(Relaxed), &self.ceilings, index)
+    pub fn memory_cap(&self, device: DeviceRef) -> Option<u64> {
+        lower(device.record.memory_limit.load(Relaxed), &self.ceilings, device.index)
     }
 
     /// The same for what may lie on the device, where memory may be oversubscribed.
-    pub fn physical_cap(&self, index: u8, device: &Device) -> Option<u64> {
-        lower(device.physical_limit.load(Relaxed), &self.physical, index)
+    pub fn physical_cap(&self, device: DeviceRef) -> Option<u64> {
+        lower(device.record.physical_limit.load(Relaxed), &self.physical, device.index)
     }
 
     /// The share of a device's time, if it is limited: what the limits file says outranks the region here too, and is
     /// not lent.
     #[inline]
-    pub fn share(&self, process: &Process, index: u8, device: &Device) -> Option<Rate> {
-        let limit = if process.borrows() { 0 } else { device.core_limit.load(Relaxed) };
-        Rate::new(lower(limit.into(), &self.cores, index)? as u32)
+    pub fn share(&self, container: &Container, device: DeviceRef) -> Option<Rate> {
+        let limit = if container.borrows() { 0 } else { device.record.core_limit.load(Relaxed) };
+        Rate::new(lower(limit.into(), &self.cores, device.index)? as u32)
     }
 
     /// Whether the limits file sets the share of a device.
     #[inline]
-    pub fn has_ceiling(&self, index: u8) -> bool {
-        self.cores.get(usize::from(index)).is_some_and(|ceiling| ceiling.load(Relaxed) != 0)
+    pub fn has_ceiling(&self, device: DeviceRef) -> bool {
+        self.cores.get(usize::from(device.index)).is_some_and(|ceiling| ceiling.load(Relaxed) != 0)
+    }
+
+    /// Whether tools see the container's slice of a device: it has a cap, and the cap binds.
+    pub fn shows_slice(&self, container: &Container, device: DeviceRef) -> bool {
+        !container.observes() && self.memory_cap(device).is_some()
     }
 
     /// Remembers the primary context of a device.
-    pub fn is_primary(&self, ordinal: i32, context: u64) {
+    pub fn primary_is(&self, ordinal: i32, context: u64) {
         if let Some(primary) = usize::try_from(ordinal).ok().and_then(|at| self.primaries.get(at)) {
             primary.store(context, Relaxed);
         }

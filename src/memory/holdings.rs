@@ -1,4 +1,4 @@
-//! Who holds what: each living allocation of this process, by pointer or handle.
+//! What this process holds: each living allocation, by pointer or handle.
 //!
 //! A sharded hash table: an operation takes one shard's lock for a few nanoseconds, and its cost does not grow with
 //! the number of living allocations. The tables are mappings of our own, absent in a child made by fork: nothing
@@ -13,6 +13,7 @@
 use crate::lock::Lock;
 use core::cell::UnsafeCell;
 use core::mem::size_of;
+use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use gpuquota_region::sys::{self, InChild};
 
 /// What a key names. Pointers and handles come from different spaces and may be equal as numbers.
@@ -85,8 +86,8 @@ pub struct Holding {
     pub bytes: u64,
     /// Region index of the device.
     pub device: u8,
-    /// Ledger lane, within the process, through which they were charged.
-    pub lane: u8,
+    /// Journal, within the process, through which they were charged.
+    pub journal: u8,
     /// Memory, arrays, what other APIs made: the context they belong to. Physical memory: how many handles, mappings and
     /// bindings keep it. Mappings: the physical memory's handle. Bindings: the multicast object (and `bytes` is the
     /// physical memory's handle). Memory from a pool: the pool. Graphs: the device's ordinal.
@@ -100,7 +101,7 @@ pub struct NoRoom;
 struct Entry {
     /// 0: free.
     key: u64,
-    /// bytes << 16 | device << 8 | lane.
+    /// bytes << 16 | device << 8 | journal.
     charge: u64,
     owner: u64,
 }
@@ -109,7 +110,7 @@ impl Entry {
     const FREE: Self = Self { key: 0, charge: 0, owner: 0 };
 
     fn new(key: Key, holding: Holding) -> Self {
-        let charge = holding.bytes << 16 | u64::from(holding.device) << 8 | u64::from(holding.lane);
+        let charge = holding.bytes << 16 | u64::from(holding.device) << 8 | u64::from(holding.journal);
         Self { key: key.0, charge, owner: holding.owner }
     }
 
@@ -119,8 +120,8 @@ impl Entry {
     }
 
     fn holding(self) -> Holding {
-        let [lane, device, ..] = self.charge.to_le_bytes();
-        Holding { bytes: self.charge >> 16, device, lane, owner: self.owner }
+        let [journal, device, ..] = self.charge.to_le_bytes();
+        Holding { bytes: self.charge >> 16, device, journal, owner: self.owner }
     }
 }
 
@@ -133,6 +134,8 @@ const MANY: usize = 4096;
 /// The table. All-zero bytes are an empty one.
 pub struct Holdings {
     shards: [Shard; SHARDS],
+    /// Whether anything was ever noted that lies on the host.
+    spilled: AtomicBool,
 }
 
 #[repr(align(64))]
@@ -166,6 +169,17 @@ impl Holdings {
     #[inline]
     pub fn insert(&self, key: Key, holding: Holding) -> Result<Option<Holding>, NoRoom> {
         self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(Err(NoRoom))
+    }
+
+    /// From now on there is memory that lies on the host. Called before its key is noted.
+    pub fn mark_spilled(&self) {
+        self.spilled.store(true, Release);
+    }
+
+    /// Whether anything was ever noted that lies on the host.
+    #[inline]
+    pub fn has_spilled(&self) -> bool {
+        self.spilled.load(Acquire)
     }
 
     /// Takes a holding out.
@@ -222,16 +236,34 @@ impl Holdings {
             entry.key != 0 && entry.owner == owner && kinds.iter().any(|wanted| *wanted as u64 == kind)
         };
         for shard in &self.shards {
+            // Down through the table: a removal moves later entries of a run up, and of these none is passed over that way
+            // but where a run goes round the end of the table. So passes are made until one finds nothing.
             loop {
-                let held = shard.lock.lock();
-                // SAFETY: the lock is held.
-                let table = unsafe { &mut *shard.table.get() };
-                let Some(entry) = (0..table.capacity).map(|at| table.read(at)).find(is) else { break };
-                table.remove(Key(entry.key));
-                drop(held);
-                gone(Key(entry.key), entry.holding());
+                let mut any = false;
+                let mut next = usize::MAX;
+                while let Some((at, entry)) = shard.last_before(next, &is) {
+                    any = true;
+                    next = at;
+                    gone(Key(entry.key), entry.holding());
+                }
+                if !any {
+                    break;
+                }
             }
         }
+    }
+}
+
+impl Shard {
+    /// Takes out the last entry below a place that is wanted, and answers where it was. The lock is held only meanwhile.
+    fn last_before(&self, end: usize, is: &impl Fn(&Entry) -> bool) -> Option<(usize, Entry)> {
+        let _held = self.lock.lock();
+        // SAFETY: the lock is held.
+        let table = unsafe { &mut *self.table.get() };
+        let (at, entry) =
+            (0..table.capacity.min(end)).rev().map(|at| (at, table.read(at))).find(|(_, entry)| is(entry))?;
+        table.remove(Key(entry.key));
+        Some((at, entry))
     }
 }
 

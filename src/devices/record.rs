@@ -1,7 +1,7 @@
 //! The container's records of its devices: made when the first of its processes meets one.
 
-use super::Uuid;
-use crate::process::Process;
+use crate::container::Container;
+use crate::uuid::Uuid;
 use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_quota::limits::{CorePolicy, Limits, Source};
 use gpuquota_region::layout::{
@@ -11,12 +11,12 @@ use gpuquota_region::{Region, lock, sys};
 
 /// The region's record of a device, made now if the container meets it for the first time.
 #[cold]
-pub fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
+pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
     let _errno = sys::KeepErrno::new();
-    let region = process.region()?;
+    let region = container.region();
     let devices = &region.ours().devices;
     loop {
-        if let Some(found) = position(region, uuid) {
+        if let Some(found) = position(&region, uuid) {
             return Some(found);
         }
         let own = devices.iter().position(|device| {
@@ -35,7 +35,7 @@ pub fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Optio
             device.state.store(DEVICE_FREE, Release);
             continue;
         }
-        let limits = process.limits();
+        let limits = container.limits();
         let cores = limits.cores_for(index, uuid.text()).map_or(0, u32::from);
         let memory = limits.memory_for(index, uuid.text()).unwrap_or(0);
         device.memory_total.store(total, Relaxed);
@@ -45,7 +45,7 @@ pub fn register(process: &Process, uuid: &Uuid, index: u32, total: u64) -> Optio
         region.limit_cores(own, cores);
         region.share_on_terms(own, terms(limits, index, uuid));
         device.state.store(DEVICE_READY, Release);
-        show(region, own, uuid);
+        show(&region, own, uuid);
     }
 }
 

@@ -5,27 +5,23 @@
 //! one lock round the table of measurements, which no launch ever waits for.
 //!
 //! # Safety
-//! This room may use `unsafe` because it keeps the launches in flight and the events in plain arrays, which are
+//! This file may use `unsafe` because it keeps the launches in flight and the events in plain arrays, which are
 //! only touched with `busy` held.
 #![allow(unsafe_code)]
 
-mod events;
-
-use crate::account::Verdict;
-use crate::device::Place;
-use crate::hook::cuda::{self, CUstream};
+use super::anchors::{Anchors, Pair};
+use crate::container::books::{lease, time_books};
+use crate::container::{Container, DeviceRef, hami};
+use crate::devices::{Devices, Place};
+use crate::driver::cuda::events::{self, Relaxed as RelaxedCapture};
+use crate::driver::cuda::{self, CUresult, CUstream};
 use crate::lock::Lock;
-use crate::process::Process;
 use crate::thread;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
-use events::{Anchors, Pair};
-use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, AgentWords, Lease};
 use gpuquota_quota::share::wait::{Cause, Waited};
-use gpuquota_quota::share::{
-    self, Books, Busy, Clock, InFlight, Measurement, Measurements, Predictor, Rate, Step, Work,
-};
-use gpuquota_region::layout::{self, Device, Header, Turns};
+use gpuquota_quota::share::{self, Books, InFlight, Measurement, Measurements, Predictor, Step, Work};
+use gpuquota_region::layout::{self, Device, Turns};
 use gpuquota_region::sys;
 
 /// `CU_STREAM_PER_THREAD`.
@@ -45,55 +41,8 @@ pub struct Meter {
 // SAFETY: `measurements` and `anchors` are only touched with `busy` held.
 unsafe impl Sync for Meter {}
 
-/// Where the use of a device is written down, on behalf of one process or of none.
-pub fn books<'b>(
-    header: &Header,
-    device: &'b Device,
-    turns: &'b Turns,
-    pending_ns: &'b AtomicU64,
-) -> Books<'b> {
-    Books {
-        clock: Clock {
-            virtual_time: &device.virtual_time,
-            idle_at: &device.idle_at,
-            idle_ns: &device.idle_ns,
-            rate: &device.virtual_rate,
-            largest_charge_ns: &device.longest,
-            clamped: &device.clamped,
-        },
-        busy: Busy { until: &device.busy_until, known_from: &device.gaps_from, gaps: &device.gaps },
-        in_flight_until: &device.flight_until,
-        gpu_time_ns: &device.gpu_time_ns,
-        pending_ns,
-        rate: Rate::new(device.core_limit.load(Relaxed)),
-        has_peers: header.slot_high.load(Relaxed) > 1,
-        agent: AgentWords {
-            lease: turn(turns),
-            enforces_share: true,
-            asked_at: &turns.asked_at,
-            in_flight_ns: &turns.in_flight_ns,
-            uncertainty_ns: &turns.doubt_ns,
-        },
-    }
-}
-
-/// The container's turn, as long as the node's agent says anything.
-#[inline]
-fn turn(turns: &Turns) -> Option<Lease> {
-    let turn = Lease::read(turns.turn.load(Relaxed))?;
-    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.told_at.load(Relaxed));
-    (silent_ns < AGENT_TIMEOUT_NS).then_some(turn)
-}
-
-/// Whether no launch of the container needs a look: no device has a share by the region, nor by the limits file, and on
-/// none are there turns.
-#[inline(always)]
-pub fn is_idle(process: &Process, header: &Header) -> bool {
-    header.shares.load(Relaxed) == 0 && !process.has_share.load(Relaxed)
-}
-
-/// One launch.
-pub struct Launch {
+/// A launch as the program makes it.
+pub struct LaunchCall {
     /// What is launched: function and geometry, or graph.
     pub key: u64,
     /// Into which stream.
@@ -102,7 +51,7 @@ pub struct Launch {
     pub per_thread: bool,
 }
 
-impl Launch {
+impl LaunchCall {
     /// The stream as a number of its own in this process.
     fn lane(&self, context: u64) -> u64 {
         let own = match self.stream as u64 {
@@ -112,6 +61,15 @@ impl Launch {
         };
         own.wrapping_add(context.rotate_left(32))
     }
+}
+
+/// What a launch has to do with besides the meter.
+#[derive(Clone, Copy)]
+pub struct Scope<'p> {
+    /// The container.
+    pub container: &'p Container,
+    /// Its devices.
+    pub devices: &'p Devices,
 }
 
 /// A device as this process deals with it.
@@ -133,61 +91,68 @@ impl Desk<'_> {
 
 impl Meter {
     #[inline]
-    fn desk<'d>(&'d self, process: &'d Process, index: u8) -> Option<Desk<'d>> {
-        let ours = process.region()?.ours();
-        let (device, in_flight) = ours.devices.iter().zip(&self.in_flight).nth(index.into())?;
-        let turns = ours.header.turns.get(usize::from(index))?;
-        let slot = process.slot();
+    fn desk<'d>(&'d self, scope: Scope<'d>, device: DeviceRef) -> Option<Desk<'d>> {
+        let Scope { container, devices } = scope;
+        let DeviceRef { index, record } = device;
+        let header = container.header();
+        let turns = header.turns.get(usize::from(index))?;
+        let in_flight = self.in_flight.get(usize::from(index))?;
+        let slot = container.slot();
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
-        let rate = process.known.share(process, index, device);
-        let mut books = Books { rate, ..books(&ours.header, device, turns, pending) };
+        let rate = devices.share(container, device);
+        let mut books = Books { rate, ..time_books(header, record, turns, pending) };
         if books.agent.lease.is_some() {
-            books.agent.enforces_share = !process.known.has_ceiling(index);
+            books.agent.enforces_share = !devices.has_ceiling(device);
         }
-        Some(Desk { device, turns, in_flight, books })
+        Some(Desk { device: record, turns, in_flight, books })
+    }
+
+    fn desk_of<'d>(&'d self, scope: Scope<'d>, index: u8) -> Option<Desk<'d>> {
+        self.desk(scope, scope.container.device(index)?)
     }
 
     /// Makes a launch when the share allows it.
-    pub fn launch<R: Verdict>(
+    pub fn launch(
         &self,
-        process: &Process,
+        scope: Scope<'_>,
         place: Place,
-        launch: &Launch,
-        call: impl FnOnce() -> R,
-    ) -> R {
-        let Some(mut desk) = self.desk(process, place.device) else { return call() };
-        let blocked = process.is_blocked();
+        launch: &LaunchCall,
+        call: impl FnOnce() -> CUresult,
+    ) -> CUresult {
+        let Some(mut desk) = self.desk(scope, place.device) else { return call() };
+        let blocked = scope.container.is_blocked();
         if desk.is_free() && !blocked {
             return call();
         }
         // What is captured runs later, as a graph: no waiting, no event, no charge here.
-        if cuda::is_capturing(launch.stream, launch.per_thread) {
+        if events::is_capturing(launch.stream, launch.per_thread) {
             return call();
         }
         if blocked {
-            note(&desk, &Waited { share_ns: process.wait_while_blocked(), ..Waited::default() });
+            note(&desk, &Waited { share_ns: hami::wait(scope.container.hami()), ..Waited::default() });
             // The limit may have changed.
-            let Some(new) = self.desk(process, place.device).filter(|desk| !desk.is_free()) else {
+            let Some(new) = self.desk(scope, place.device).filter(|desk| !desk.is_free()) else {
                 return call();
             };
             desk = new;
         }
         let mut now = sys::monotonic_ns();
         if desk.in_flight.is_due(now) {
-            self.settle(process);
+            self.settle(scope);
         }
         let context = place.context;
-        let work = Work { key: launch.key, stream: launch.lane(context), context, device: place.device };
+        let work =
+            Work { key: launch.key, stream: launch.lane(context), context, device: place.device.index };
         let mut asked = share::Launch::new(now, work, &self.predictor, desk.in_flight);
-        if process.observes() {
+        if scope.container.observes() {
             if asked.force(now, desk.in_flight, &desk.books) {
                 desk.device.would_wait.fetch_add(1, Relaxed);
             }
         } else if asked.step(now, desk.in_flight, &desk.books) != Step::Go {
-            now = self.wait(process, place.device, &mut asked);
+            now = self.wait(scope, place.device, &mut asked);
         }
         desk.device.launches.fetch_add(1, Relaxed);
-        if let Some(slot) = process.slot() {
+        if let Some(slot) = scope.container.slot() {
             slot.heartbeat_ns.store(now, Relaxed);
         }
         if asked.submit(now, desk.in_flight, &desk.books) {
@@ -202,27 +167,27 @@ impl Meter {
 
     /// Waits until a launch may go; answers the time.
     #[cold]
-    fn wait(&self, process: &Process, index: u8, asked: &mut share::Launch) -> u64 {
+    fn wait(&self, scope: Scope<'_>, device: DeviceRef, asked: &mut share::Launch) -> u64 {
         let _errno = sys::KeepErrno::new();
         loop {
             let now = sys::monotonic_ns();
             // The limit may have changed.
-            let Some(desk) = self.desk(process, index) else { return now };
+            let Some(desk) = self.desk(scope, device) else { return now };
             match asked.step(now, desk.in_flight, &desk.books) {
                 Step::Sleep { until_ns, cause } => {
                     match cause {
-                        Cause::Lease(lease) => {
+                        Cause::Lease(asked_in) => {
                             let bell = desk.turns.bell.load(Acquire);
                             // Unless it was told something else since it asked.
-                            if turn(desk.turns) == Some(lease) {
+                            if lease(desk.turns) == Some(asked_in) {
                                 sys::sleep_on(&desk.turns.bell, bell, until_ns);
                             }
                         }
                         _ => sys::sleep_until(until_ns),
                     }
-                    self.settle(process);
+                    self.settle(scope);
                     // What the dead are charged for and did not use delays nobody.
-                    process.reap_sometimes();
+                    scope.container.reap_sometimes();
                 }
                 Step::Go => {
                     note(&desk, &asked.wait.waited);
@@ -233,14 +198,14 @@ impl Meter {
     }
 
     /// Launches with an event before and behind.
-    fn measure<R: Verdict>(
+    fn measure(
         &self,
         place: Place,
-        launch: &Launch,
+        launch: &LaunchCall,
         asked: &share::Launch,
         desk: &Desk,
-        call: impl FnOnce() -> R,
-    ) -> R {
+        call: impl FnOnce() -> CUresult,
+    ) -> CUresult {
         let now = sys::monotonic_ns();
         let Some(pair) = self.depart(place) else {
             asked.unmeasured(now, desk.in_flight);
@@ -297,13 +262,13 @@ impl Meter {
     }
 
     /// Settles the launches that are over. Does nothing if another thread is at it.
-    fn settle(&self, process: &Process) {
+    fn settle(&self, scope: Scope<'_>) {
         let Some(_busy) = self.busy.try_lock() else { return };
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
-        let _relaxed = cuda::Relaxed::enter();
+        let _relaxed = RelaxedCapture::enter();
         let current = cuda::current_context();
-        let at = |index| self.desk(process, index).map(|desk| (desk.in_flight, desk.books));
+        let at = |index| self.desk_of(scope, index).map(|desk| (desk.in_flight, desk.books));
         let look = |flight: &Measurement<Pair>, whole| {
             anchors.look(flight.events, flight.work.context, whole, current == Some(flight.work.context))
         };
@@ -311,20 +276,20 @@ impl Meter {
     }
 
     /// The program has waited for a device: what it waited for is over.
-    pub fn settle_due(&self, process: &Process) {
+    pub fn settle_due(&self, scope: Scope<'_>) {
         if self.in_flight.iter().any(|in_flight| in_flight.next_check().is_some()) {
-            self.settle(process);
+            self.settle(scope);
         }
     }
 
     /// A context is about to go: its events go with it. What flies stays charged as predicted.
-    pub fn forget_context(&self, process: &Process, context: u64) {
-        self.settle(process);
+    pub fn forget_context(&self, scope: Scope<'_>, context: u64) {
+        self.settle(scope);
         let _busy = self.busy.lock();
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
         measurements.forget_context(context, |flight| {
-            if let Some(desk) = self.desk(process, flight.work.device) {
+            if let Some(desk) = self.desk_of(scope, flight.work.device) {
                 flight.abandon(desk.in_flight, &desk.books);
             }
         });

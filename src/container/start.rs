@@ -1,10 +1,9 @@
 //! What this process finds when it starts: what was asked, where the container's region is, and what is wrong.
 
-use super::{CLOSED, OFF, READY};
-use crate::driver;
+use crate::driver::loader;
 use crate::environment::Environment;
 use core::ffi::CStr;
-use gpuquota_quota::limits::{self, DEFAULT_REGION, Mode, OnError, Problem, Reading, Severity};
+use gpuquota_quota::limits::{self, DEFAULT_REGION, Mode, OnError, Problem, Reading, Severity, Source};
 use gpuquota_quota::text::{Fixed, Line};
 use gpuquota_region::sys::{self, Errno};
 use gpuquota_region::{OpenError, Region};
@@ -14,12 +13,26 @@ const LIMITS_FILE: &CStr = c"/etc/gpuquota/limits";
 /// Bytes that a limits file may have.
 const LIMITS_FILE_BYTES: usize = 8192;
 
+/// What start comes to.
+pub enum Outcome {
+    /// There is a region: books are kept.
+    Ready,
+    /// There is no quota.
+    Off,
+    /// The quota cannot be kept, and the policy is closed.
+    Closed,
+}
+
 /// What start found out.
 #[derive(Default)]
 pub(super) struct Started {
     pub region: Option<Region>,
     pub path: limits::Path,
     pub reading: Reading,
+    /// Whether allocations may come from the host's memory.
+    pub spills: bool,
+    /// Whether the limits file gives a share of time.
+    pub has_file_share: bool,
     trouble: Option<Trouble>,
 }
 
@@ -35,14 +48,14 @@ enum Trouble {
 }
 
 impl Started {
-    /// Reads the limits and opens the region. Answers the process's next phase.
-    pub fn find_out(&mut self) -> u32 {
+    /// Reads the limits and opens the region.
+    pub fn find_out(&mut self) -> Outcome {
         let environment = Environment::read();
         if let Err(trouble) = self.read_limits(&environment) {
             self.trouble = Some(trouble);
         }
-        if self.reading.limits.mode == Mode::Off || !driver::is_first_copy() {
-            return OFF;
+        if self.reading.limits.mode == Mode::Off || !loader::is_first_copy() {
+            return Outcome::Off;
         }
         match self.open(&environment) {
             Ok(region) => self.region = Some(region),
@@ -50,12 +63,14 @@ impl Started {
             Err(_) => {}
         }
         let limits = &self.reading.limits;
+        self.spills = limits.spills();
+        self.has_file_share = limits.cores.iter().any(|limit| limit.source == Source::File);
         let strict = limits.mode == Mode::Enforce && limits.on_error == OnError::Closed;
         match self.region {
-            _ if self.reading.closed() => CLOSED,
-            _ if strict && self.trouble.is_some() => CLOSED,
-            Some(_) => READY,
-            None => OFF,
+            _ if self.reading.closed() => Outcome::Closed,
+            _ if strict && self.trouble.is_some() => Outcome::Closed,
+            Some(_) => Outcome::Ready,
+            None => Outcome::Off,
         }
     }
 

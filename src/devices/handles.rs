@@ -8,12 +8,12 @@ use core::sync::atomic::{
 const REMEMBERED: usize = 64;
 
 /// A small table from a handle to a region index, without locks. 0 is no handle: it is never found.
-pub struct Remembered {
+pub struct Handles {
     keys: [AtomicU64; REMEMBERED],
     values: [AtomicU8; REMEMBERED],
 }
 
-impl Remembered {
+impl Handles {
     #[inline]
     pub fn get(&self, key: u64) -> Option<u8> {
         if key == 0 {

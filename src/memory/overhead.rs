@@ -9,15 +9,16 @@
 //! Measured is after each call that can have such an effect, at most every few milliseconds; code that the driver loads
 //! when a kernel first runs is found at the next of them, or when somebody looks at the memory or is refused.
 
-use crate::account::Verdict;
-use crate::device::Uuid;
-use crate::hook::nvml::figure::{Figure, used_by_us};
+use super::books::Books;
+use crate::container::DeviceRef;
+use crate::driver::cuda::CUresult;
+use crate::driver::nvml::process_memory;
 use crate::lock::Lock;
-use crate::process::Process;
+use crate::uuid::Uuid;
 use core::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-use gpuquota_region::layout::{DEVICES, KIND_CONTEXT, KIND_GRAPH, KIND_MODULE, KIND_POOL};
+use gpuquota_region::layout::{DEVICES, KIND_CONTEXT, KIND_MODULE};
 use gpuquota_region::sys::{self, KeepErrno};
 
 /// Pause between two measurements of a device that nobody waits for.
@@ -36,11 +37,11 @@ pub struct Overhead {
     /// Living contexts by handle, and what each cost: bytes << 8 | device.
     contexts: [AtomicU64; CONTEXTS],
     costs: [AtomicU64; CONTEXTS],
-    devices: [OfDevice; DEVICES],
+    devices: [DeviceOverhead; DEVICES],
 }
 
 /// One device.
-struct OfDevice {
+struct DeviceOverhead {
     /// When it was last measured, CLOCK_MONOTONIC nanoseconds; 0: never.
     measured_at_ns: AtomicU64,
     /// Something happened since that was not measured, because it came too soon after another.
@@ -49,51 +50,56 @@ struct OfDevice {
     floor: AtomicU64,
 }
 
-impl Process {
+impl Overhead {
+    fn of(&self, device: u8) -> Option<&DeviceOverhead> {
+        self.devices.get(usize::from(device))
+    }
+
     /// Makes a call that creates a context, which `handle` tells afterwards, and charges what it cost.
     #[cold]
-    pub fn create_context<R: Verdict>(
+    pub fn create_context(
         &self,
-        device: u8,
-        call: impl FnOnce() -> R,
+        books: Books<'_>,
+        device: DeviceRef,
+        call: impl FnOnce() -> CUresult,
         handle: impl FnOnce() -> u64,
-    ) -> R {
+    ) -> CUresult {
         // Of contexts that two threads make at the same time none can be told what it cost; the sum still is right.
-        let measuring = self.overhead.measuring.try_lock();
-        let before = measuring.as_ref().and_then(|_| self.overhead_now(device));
+        let measuring = self.measuring.try_lock();
+        let before = measuring.as_ref().and_then(|_| overhead_now(books, device));
         let answer = call();
         if answer.is_success() {
             let _errno = KeepErrno::new();
-            if let Some(cost) = before.and_then(|before| self.overhead_now(device)?.checked_sub(before)) {
-                self.remember_context(device, handle(), cost);
+            if let Some(cost) = before.and_then(|before| overhead_now(books, device)?.checked_sub(before)) {
+                self.remember_context(device.index, handle(), cost);
             }
             drop(measuring);
-            self.settle_overhead(device, 0);
+            self.measure(books, device, 0);
         }
         answer
     }
 
     /// A context is gone, and what it cost with it.
-    pub fn forget_context_cost(&self, context: u64) {
-        let pairs = self.overhead.contexts.iter().zip(&self.overhead.costs);
-        let Some((known, cost)) = pairs.into_iter().find(|(known, _)| known.load(Acquire) == context) else {
-            return;
-        };
+    pub fn forget_context(&self, books: Books<'_>, context: u64) {
+        let mut pairs = self.contexts.iter().zip(&self.costs);
+        let Some((known, cost)) = pairs.find(|(known, _)| known.load(Acquire) == context) else { return };
         let cost = cost.swap(0, AcqRel);
         known.store(0, Release);
-        let [device, ..] = cost.to_le_bytes();
-        if let Some(known) = self.overhead.devices.get(usize::from(device)) {
+        let [index, ..] = cost.to_le_bytes();
+        if let Some(known) = self.of(index) {
             let _ = known.floor.fetch_update(AcqRel, Relaxed, |floor| Some(floor.saturating_sub(cost >> 8)));
         }
-        self.settle_overhead(device, 0);
+        if let Some(device) = books.container.device(index) {
+            self.measure(books, device, 0);
+        }
     }
 
     fn remember_context(&self, device: u8, context: u64, cost: u64) {
         let free = |(known, _): &(&AtomicU64, &AtomicU64)| {
             known.compare_exchange(0, context, AcqRel, Relaxed).is_ok()
         };
-        let place = self.overhead.contexts.iter().zip(&self.overhead.costs).find(free);
-        if let Some(((_, place), known)) = place.zip(self.overhead.devices.get(usize::from(device))) {
+        let place = self.contexts.iter().zip(&self.costs).find(free);
+        if let Some(((_, place), known)) = place.zip(self.of(device)) {
             place.store(cost << 8 | u64::from(device), Release);
             known.floor.fetch_add(cost, AcqRel);
         }
@@ -101,68 +107,71 @@ impl Process {
 
     /// After a call that may have loaded code or grown a heap.
     #[cold]
-    pub fn settle_after_load(&self) {
-        if let Some(place) = self.known.place(self) {
-            self.settle_overhead(place.device, PAUSE_NS);
-        }
+    pub fn measure_after_load(&self, books: Books<'_>, device: DeviceRef) {
+        self.measure(books, device, PAUSE_NS);
     }
 
     /// When somebody looks at a device's memory: not each time.
     #[inline]
-    pub fn settle_when_looked_at(&self, device: u8) {
-        let Some(known) = self.overhead.devices.get(usize::from(device)) else { return };
+    pub fn measure_for_view(&self, books: Books<'_>, device: DeviceRef) {
+        let Some(known) = self.of(device.index) else { return };
         let measured = known.measured_at_ns.load(Relaxed);
         // Where nothing was ever measured, nothing that has an overhead has happened.
         let long_ago = || sys::monotonic_coarse_ns().saturating_sub(measured) > LOOKING_PAUSE_NS;
         if known.owing.load(Relaxed) || measured != 0 && long_ago() {
-            self.settle_overhead(device, 0);
+            self.measure(books, device, 0);
         }
     }
 
-    /// Before bytes are given: what is owed counts too, as soon as it may be measured.
+    /// Before bytes are given: what was not measured yet counts too, as soon as it may be measured.
     #[inline]
-    pub fn settle_what_is_owed(&self, device: u8) {
-        if self.overhead.devices.get(usize::from(device)).is_some_and(|known| known.owing.load(Relaxed)) {
-            self.settle_overhead(device, PAUSE_NS);
+    pub fn measure_if_owing(&self, books: Books<'_>, device: DeviceRef) {
+        if self.of(device.index).is_some_and(|known| known.owing.load(Relaxed)) {
+            self.measure(books, device, PAUSE_NS);
         }
+    }
+
+    /// Before a request is refused: code that was unloaded may still be charged.
+    pub fn measure_before_refusal(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
+        self.measure(books, device, pause_ns);
     }
 
     /// Measures, unless that was done less than `pause_ns` ago, and charges what there is.
     #[cold]
-    pub fn settle_overhead(&self, device: u8, pause_ns: u64) {
+    fn measure(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
         let _errno = KeepErrno::new();
-        let Some(known) = self.overhead.devices.get(usize::from(device)) else { return };
+        let Some(known) = self.of(device.index) else { return };
         known.owing.store(true, Relaxed);
         let now = sys::monotonic_ns();
         if now.saturating_sub(known.measured_at_ns.load(Relaxed)) < pause_ns {
             return;
         }
-        let Some(_measuring) = self.overhead.measuring.try_lock() else { return };
+        let Some(_measuring) = self.measuring.try_lock() else { return };
         known.measured_at_ns.store(now.max(1), Relaxed);
         known.owing.store(false, Relaxed);
-        let Some(overhead) = self.overhead_now(device) else { return };
+        let Some(overhead) = overhead_now(books, device) else { return };
         let floor = known.floor.load(Acquire);
-        self.set_charge(device, KIND_CONTEXT, floor);
-        self.set_charge(device, KIND_MODULE, overhead.saturating_sub(floor));
+        books.journals.set_charge(books.container, device, KIND_CONTEXT, floor);
+        books.journals.set_charge(books.container, device, KIND_MODULE, overhead.saturating_sub(floor));
     }
+}
 
-    /// What the driver says that this process holds, beyond what it asked for. `None` where the driver does not tell,
-    /// or other threads allocate all the time.
-    fn overhead_now(&self, device: u8) -> Option<u64> {
-        let record = self.device(device)?;
-        self.known.memory_cap(device, record)?;
-        let uuid = Uuid::of(record);
-        for _ in 0..4 {
-            let (noted, most) = self.holdings.held_of(device, BLOCK)?;
-            let Figure::Bytes(figure) = used_by_us(&uuid) else { return None };
-            // What is charged and not noted, or the other way round, is of a call under way: nobody knows whether the
-            // driver's figure contains it.
-            if self.asked_bytes(device) == Some(noted) && self.holdings.held_of(device, BLOCK)?.0 == noted {
-                let kept =
-                    self.other_bytes(device, KIND_POOL).wrapping_add(self.other_bytes(device, KIND_GRAPH));
-                return Some(figure.saturating_sub(most).saturating_sub(kept));
-            }
+/// What the driver says that this process holds, beyond what it asked for. `None` where the driver does not tell,
+/// or other threads allocate all the time.
+fn overhead_now(books: Books<'_>, device: DeviceRef) -> Option<u64> {
+    let Books { container, devices, journals, holdings } = books;
+    devices.memory_cap(device)?;
+    let uuid = Uuid::of(device.record);
+    for _ in 0..4 {
+        let (noted, most) = holdings.held_of(device.index, BLOCK)?;
+        let bytes = process_memory::of_this_process(&uuid)?;
+        // What is charged and not noted, or the other way round, is of a call under way: nobody knows whether the
+        // driver's figure contains it.
+        if journals.requested_bytes(container, device.index) == Some(noted)
+            && holdings.held_of(device.index, BLOCK)?.0 == noted
+        {
+            return Some(bytes.saturating_sub(most).saturating_sub(journals.arena_bytes(device.index)));
         }
-        None
     }
+    None
 }

@@ -12,12 +12,11 @@
 //! In the initial PID namespace all of them tell.
 //!
 //! # Safety
-//! This room may use `unsafe` because it calls NVML with pointers to its own locals.
+//! This file may use `unsafe` because it calls NVML with pointers to its own locals.
 #![allow(unsafe_code)]
 
-use super::processes::{nvmlDeviceGetComputeRunningProcesses_v2, nvmlDeviceGetComputeRunningProcesses_v3};
 use super::{SUCCESS, handle, initialise, sys};
-use crate::device::Uuid;
+use crate::uuid::Uuid;
 use core::ffi::c_uint;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use gpuquota_region::sys as kernel;
@@ -28,41 +27,30 @@ const NOT_AVAILABLE: u64 = u64::MAX;
 /// Processes that are looked through without asking the kernel for room.
 const FEW: usize = 48;
 
-/// What can be told.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Figure {
-    /// This process holds so many bytes; 0 if the driver does not know it as a client.
-    Bytes(u64),
-    /// The driver does not tell.
-    Unknown,
-}
-
-/// Bytes of a device that this process holds, as the driver has them.
+/// Bytes of a device that this process holds, as the driver has them; 0 if the driver does not know it as a client, `None`
+/// if the driver does not tell.
 #[cold]
-pub fn used_by_us(uuid: &Uuid) -> Figure {
+pub fn of_this_process(uuid: &Uuid) -> Option<u64> {
     let device = if initialise() && pids_are_ours() { handle(uuid) } else { None };
-    match device {
-        Some(device) => look(device),
-        None => Figure::Unknown,
-    }
+    look(device?)
 }
 
-fn look(device: nvmlDevice_t) -> Figure {
+fn look(device: nvmlDevice_t) -> Option<u64> {
     // SAFETY: plain data.
     let mut few: [nvmlProcessInfo_t; FEW] = unsafe { core::mem::zeroed() };
     let mut count = FEW as c_uint;
     match list(device, &mut count, few.as_mut_ptr()) {
         Some(nvmlReturn_t::NVML_SUCCESS) => find(few.iter().take(count as usize)),
         Some(nvmlReturn_t::NVML_ERROR_INSUFFICIENT_SIZE) => look_at_many(device, count),
-        _ => Figure::Unknown,
+        _ => None,
     }
 }
 
-fn look_at_many(device: nvmlDevice_t, count: c_uint) -> Figure {
+fn look_at_many(device: nvmlDevice_t, count: c_uint) -> Option<u64> {
     // Others may come in between.
     let room = (count as usize).saturating_add(FEW).min(1 << 16);
     let bytes = room.wrapping_mul(size_of::<nvmlProcessInfo_t>());
-    let Ok(memory) = kernel::map_private(bytes) else { return Figure::Unknown };
+    let Ok(memory) = kernel::map_private(bytes) else { return None };
     let mut count = room as c_uint;
     let figure = match list(device, &mut count, memory.cast()) {
         Some(nvmlReturn_t::NVML_SUCCESS) => {
@@ -70,7 +58,7 @@ fn look_at_many(device: nvmlDevice_t, count: c_uint) -> Figure {
             let many = unsafe { core::slice::from_raw_parts(memory.cast::<nvmlProcessInfo_t>(), room) };
             find(many.iter().take(count as usize))
         }
-        _ => Figure::Unknown,
+        _ => None,
     };
     kernel::unmap_private(memory, bytes);
     figure
@@ -78,22 +66,22 @@ fn look_at_many(device: nvmlDevice_t, count: c_uint) -> Figure {
 
 /// The list by its newest function; both have records of the same layout.
 fn list(device: nvmlDevice_t, count: &mut c_uint, infos: *mut nvmlProcessInfo_t) -> Option<nvmlReturn_t> {
-    if let Some(list) = nvmlDeviceGetComputeRunningProcesses_v3::REAL.get() {
+    if let Some(list) = sys::nvmlDeviceGetComputeRunningProcesses_v3::REAL.get() {
         // SAFETY: room for `count` records, which NVML is told.
         return Some(unsafe { list(device, count, infos) });
     }
-    let list = nvmlDeviceGetComputeRunningProcesses_v2::REAL.get()?;
+    let list = sys::nvmlDeviceGetComputeRunningProcesses_v2::REAL.get()?;
     // SAFETY: as above.
     Some(unsafe { list(device, count, infos.cast()) })
 }
 
-fn find<'i>(mut infos: impl Iterator<Item = &'i nvmlProcessInfo_t>) -> Figure {
+fn find<'i>(mut infos: impl Iterator<Item = &'i nvmlProcessInfo_t>) -> Option<u64> {
     let own = kernel::pid();
     match infos.find(|info| info.pid == own).map(|info| info.usedGpuMemory) {
-        None => Figure::Bytes(0),
+        None => Some(0),
         // A client holds its context at least.
-        Some(0 | NOT_AVAILABLE) => Figure::Unknown,
-        Some(bytes) => Figure::Bytes(bytes),
+        Some(0 | NOT_AVAILABLE) => None,
+        Some(bytes) => Some(bytes),
     }
 }
 
@@ -113,7 +101,7 @@ fn pids_are_ours() -> bool {
 fn driver_version() -> Option<(u32, u32)> {
     let mut text = [0u8; 80];
     // SAFETY: writes to a local, whose length is passed along.
-    let told = unsafe { super::nvmlSystemGetDriverVersion::REAL.get()?(text.as_mut_ptr().cast(), 80) };
+    let told = unsafe { sys::nvmlSystemGetDriverVersion::REAL.get()?(text.as_mut_ptr().cast(), 80) };
     let mut numbers = text.split(|byte| !byte.is_ascii_digit()).map(|digits| {
         digits.iter().fold(0u32, |number, digit| number.wrapping_mul(10).wrapping_add(u32::from(digit & 15)))
     });

@@ -26,7 +26,7 @@ impl Uuid {
     }
 
     /// Appends what stands for a UUID where the driver tells none.
-    pub(super) fn push_index(&mut self, index: u32) {
+    pub fn push_index(&mut self, index: u32) {
         self.push(b"CUDA-ordinal-");
         self.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
     }
@@ -44,7 +44,7 @@ impl Uuid {
         }
     }
 
-    pub(super) fn text(&self) -> &[u8] {
+    pub fn text(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or(&[])
     }
 
@@ -76,7 +76,7 @@ impl Uuid {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
     }
 
-    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+    pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
         self.bytes
             .chunks_exact(8)
             .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
@@ -84,7 +84,7 @@ impl Uuid {
 
     /// Whether a record is this device's. Not every CUDA tells a MIG instance from a whole device, NVML does: the four
     /// bytes before the number, `GPU-` or `MIG-`, do not count.
-    pub(super) fn is(&self, device: &Device) -> bool {
+    pub fn is(&self, device: &Device) -> bool {
         let number = |(at, word): (usize, u64)| if at == 0 { word >> 32 } else { word };
         let stored = device.uuid.iter().map(|word| word.load(Relaxed)).enumerate().map(number);
         stored.eq(self.words().enumerate().map(number))

@@ -1,0 +1,97 @@
+//! The region's words as `quota` wants them: journals and totals of bytes, and the books of a device's time.
+
+use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
+use gpuquota_quota::ledger::{Journal, Journals};
+use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, AgentWords, Lease};
+use gpuquota_quota::share::{Books, Busy, Clock, Rate};
+use gpuquota_region::layout::{Device, Header, KIND_SPILLED, LANES, Turns};
+use gpuquota_region::{Region, sys};
+
+/// The region's lanes, numbered slot by slot, as seen from one word of a device.
+pub struct JournalBook {
+    /// The region.
+    pub region: Region,
+    /// Its device.
+    pub device: u8,
+    /// Whether the word is that of bytes on the host.
+    pub spilled: bool,
+}
+
+impl Journals for JournalBook {
+    #[inline]
+    fn journal(&self, index: u32) -> Option<Journal<'_>> {
+        let index = index as usize;
+        let lane = self.region.ours().lanes.get(index / LANES)?.get(index % LANES)?;
+        Some(Journal {
+            amount: &lane.amount,
+            operation: &lane.operation,
+            held: &lane.held,
+            reserving: &lane.reserving,
+        })
+    }
+
+    #[inline]
+    fn serves(&self, index: u32) -> bool {
+        let index = index as usize;
+        let Some(slot) = self.region.ours().slots.get(index / LANES) else { return false };
+        let lane = slot.lane_device.get(index % LANES).zip(slot.lane_kind.get(index % LANES));
+        lane.is_some_and(|(device, kind)| {
+            device.load(Acquire) == self.device.wrapping_add(1)
+                && (kind.load(Acquire) == KIND_SPILLED) == self.spilled
+        })
+    }
+}
+
+impl JournalBook {
+    /// The word itself.
+    pub fn word(&self) -> Option<&'static AtomicU64> {
+        let record = self.region.ours().devices.get(usize::from(self.device))?;
+        Some(if self.spilled { &record.spilled } else { &record.used })
+    }
+}
+
+/// A lane's number in the books.
+#[inline]
+pub fn number(slot: usize, lane: u8) -> u32 {
+    (slot.wrapping_mul(LANES) as u32).wrapping_add(u32::from(lane))
+}
+
+/// Where the use of a device is written down, on behalf of one process or of none.
+pub fn time_books<'b>(
+    header: &Header,
+    device: &'b Device,
+    turns: &'b Turns,
+    pending_ns: &'b AtomicU64,
+) -> Books<'b> {
+    Books {
+        clock: Clock {
+            virtual_time: &device.virtual_time,
+            idle_at: &device.idle_at,
+            idle_ns: &device.idle_ns,
+            rate: &device.virtual_rate,
+            largest_charge_ns: &device.longest,
+            clamped: &device.clamped,
+        },
+        busy: Busy { until: &device.busy_until, known_from: &device.gaps_from, gaps: &device.gaps },
+        in_flight_until: &device.flight_until,
+        gpu_time_ns: &device.gpu_time_ns,
+        pending_ns,
+        rate: Rate::new(device.core_limit.load(Relaxed)),
+        has_peers: header.slot_high.load(Relaxed) > 1,
+        agent: AgentWords {
+            lease: lease(turns),
+            enforces_share: true,
+            asked_at: &turns.asked_at,
+            in_flight_ns: &turns.in_flight_ns,
+            uncertainty_ns: &turns.doubt_ns,
+        },
+    }
+}
+
+/// The container's turn, as long as the node's agent says anything.
+#[inline]
+pub fn lease(turns: &Turns) -> Option<Lease> {
+    let turn = Lease::read(turns.turn.load(Relaxed))?;
+    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.told_at.load(Relaxed));
+    (silent_ns < AGENT_TIMEOUT_NS).then_some(turn)
+}

@@ -1,0 +1,78 @@
+//! Which living processes of the container hold what of a device, as far as this process can see the others.
+
+use super::{Container, DeviceRef};
+use core::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Relaxed};
+use gpuquota_region::layout::Lane;
+use gpuquota_region::layout::{self, KINDS, SLOT_TAKEN, Slot};
+use gpuquota_region::{lock, slot, sys};
+
+/// A living process of the container that has to do with a device.
+#[derive(Clone, Copy, Default)]
+pub struct Holder {
+    /// Its slot.
+    pub slot: usize,
+    /// Its pid as the caller sees it.
+    pub pid: u32,
+    /// What it holds, by kind.
+    pub kinds: [u64; KINDS],
+    /// The priority of its task, 0 is the highest.
+    pub priority: u32,
+}
+
+impl Holder {
+    /// All that it holds.
+    pub fn bytes(&self) -> u64 {
+        self.kinds.iter().fold(0, |sum: u64, bytes| sum.wrapping_add(*bytes))
+    }
+
+    /// The kind that most of it is of.
+    pub fn main_kind(&self) -> u8 {
+        let kinds = self.kinds.iter().zip(0u8..);
+        kinds.max_by_key(|(bytes, kind)| (**bytes, core::cmp::Reverse(*kind))).map_or(0, |(_, kind)| kind)
+    }
+}
+
+/// Calls `visit` with each living process of the container that has to do with a device, until it returns false.
+pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Holder) -> bool) {
+    let ours = container.ours();
+    let high = ours.header.slot_high.load(Acquire) as usize;
+    let here = sys::inode_of(c"/proc/self/ns/pid");
+    let _ = container.with_file(|file| {
+        for ((at, slot), lanes) in ours.slots.iter().enumerate().zip(&ours.lanes).take(high) {
+            let Some(kinds) = held(slot, lanes, device.index) else { continue };
+            let own = container.slot_index() == Some(at);
+            // A slot whose lock is free belongs to a dead process.
+            if !own && slot::is_held(file, at) != Ok(true) {
+                continue;
+            }
+            let pid = if slot.pid_namespace.load(Relaxed) == here {
+                slot.pid.load(Relaxed)
+            } else {
+                // The kernel translates; 0 and nothing are processes that are not visible from here.
+                file.classic_holder(lock::PID_BYTE.wrapping_add(at as u64)).ok().flatten().unwrap_or(0)
+            };
+            let holder = Holder { slot: at, pid, kinds, priority: slot.priority.load(Relaxed) };
+            if pid != 0 && !visit(holder) {
+                return;
+            }
+        }
+    });
+}
+
+/// What the process in a slot holds of a device; `None` where it has nothing to do with it.
+fn held(slot: &Slot, lanes: &[Lane], device: u8) -> Option<[u64; KINDS]> {
+    if slot.state.load(Acquire) != SLOT_TAKEN {
+        return None;
+    }
+    let serves = |of: &AtomicU8| of.load(Acquire) == device.wrapping_add(1);
+    let mut kinds = None;
+    for ((of, kind), lane) in slot.lane_device.iter().zip(&slot.lane_kind).zip(lanes) {
+        if serves(of) {
+            let sum = kinds.get_or_insert([0u64; KINDS]).get_mut(usize::from(kind.load(Relaxed)));
+            if let Some(sum) = sum {
+                *sum = sum.wrapping_add(layout::held_bytes(lane.held.load(Acquire)));
+            }
+        }
+    }
+    kinds
+}

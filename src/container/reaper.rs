@@ -1,0 +1,45 @@
+//! Gives back what a dead process held: its bytes, and the GPU time that it had in flight.
+
+use super::books::{JournalBook, number, time_books};
+use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
+use gpuquota_quota::ledger;
+use gpuquota_region::layout::{EVENT_REAPED, KIND_SPILLED};
+use gpuquota_region::slot::Settle;
+use gpuquota_region::{Region, sys};
+
+/// Settles what a dead process left.
+pub struct Reaper;
+
+impl Settle for Reaper {
+    fn settle(&mut self, region: &Region, index: usize) {
+        let ours = region.ours();
+        let Some(slot) = ours.slots.get(index) else { return };
+        let mut given = 0u64;
+        // What lay on the host is taken back from there first, as with every free.
+        for spilled in [true, false] {
+            let lanes = slot.lane_device.iter().zip(&slot.lane_kind).enumerate();
+            for (lane, (serves, kind)) in lanes {
+                let Some(at) = serves.load(Acquire).checked_sub(1) else { continue };
+                let Some(device) = ours.devices.get(usize::from(at)) else { continue };
+                if (kind.load(Acquire) == KIND_SPILLED) != spilled {
+                    continue;
+                }
+                let book = JournalBook { region: *region, device: at, spilled };
+                let Some(word) = book.word() else { continue };
+                if let Ok(bytes @ 1..) = ledger::reap(&book, word, number(index, lane as u8))
+                    && !spilled
+                {
+                    device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);
+                    given = given.saturating_add(bytes);
+                }
+            }
+        }
+        let (now, last_launch) = (sys::monotonic_ns(), slot.heartbeat_ns.load(Relaxed));
+        for ((device, turns), pending) in ours.devices.iter().zip(&ours.header.turns).zip(&slot.pending_ns) {
+            time_books(&ours.header, device, turns, pending).reap_pending(now, last_launch);
+        }
+        if given > 0 {
+            region.event(EVENT_REAPED, u32::MAX, 0, given, 0);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! NVIDIA's libraries: the slots of their functions, filled when a library is first seen.
+//!
+//! # Safety
+//! This file may use `unsafe` because it turns addresses found under a name into functions of the type that NVIDIA's header
+//! gives that name (`sys`); a hook of another type does not compile.
+#![allow(unsafe_code)]
+
+use super::elf::{self, Object};
+use super::loader::{OUR_SONAME, hook, is_first_copy, open, program_needs};
+use super::variant::{Request, version};
+use core::ffi::{CStr, c_void};
+use core::marker::PhantomData;
+use core::mem::{size_of, transmute_copy};
+use core::ptr::null_mut;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+
+/// A function of the driver or of NVML: null until its library was seen, then its address or [`ABSENT`].
+pub struct Slot(AtomicPtr<c_void>);
+
+/// In a slot: the library does not have the function. An address that no function can have.
+const ABSENT: *mut c_void = core::ptr::dangling_mut::<c_void>();
+
+impl Slot {
+    /// An empty slot.
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(null_mut()))
+    }
+
+    /// The function's address, once known.
+    #[inline]
+    pub fn address(&self) -> Option<*mut c_void> {
+        let address = self.0.load(Acquire);
+        (address > ABSENT).then_some(address)
+    }
+}
+
+/// One function that a library may have: its name and its slot.
+pub struct Entry {
+    /// Name as exported.
+    pub name: &'static CStr,
+    /// Where the real one is.
+    pub slot: &'static Slot,
+}
+
+/// Declares functions of a library: for each a module of its name with its type `F` and its slot `REAL`, and the `TABLE` of
+/// all of them.
+macro_rules! functions {
+    ($library:path; $( $name:ident: fn($($argument:ident: $type:ty),*) -> $result:ty; )+) => {
+        $(
+            pub mod $name {
+                use super::*;
+                pub type F = unsafe extern "C" fn($($type),*) -> $result;
+                pub static SLOT: $crate::driver::library::Slot = $crate::driver::library::Slot::new();
+                pub static REAL: $crate::driver::library::Real<F> = $crate::driver::library::Real::new(&$library, &SLOT);
+            }
+        )+
+
+        pub static TABLE: &[$crate::driver::library::Entry] = &[ $(
+            $crate::driver::library::Entry {
+                name: match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                    Ok(name) => name,
+                    Err(_) => c"",
+                },
+                slot: &$name::SLOT,
+            },
+        )+ ];
+    };
+}
+pub(crate) use functions;
+
+/// A slot with its type.
+pub struct Real<F> {
+    library: &'static Library,
+    slot: &'static Slot,
+    function: PhantomData<F>,
+}
+
+impl<F: Copy> Real<F> {
+    /// `F` is the type of the function pointer that `slot`'s name has in NVIDIA's header.
+    pub const fn new(library: &'static Library, slot: &'static Slot) -> Self {
+        assert!(size_of::<F>() == size_of::<*mut c_void>());
+        Self { library, slot, function: PhantomData }
+    }
+
+    /// The real function; `None` while its library is not loaded or when it has none of that name.
+    #[inline(always)]
+    pub fn get(&self) -> Option<F> {
+        let address = self.slot.0.load(Acquire);
+        if address > ABSENT {
+            // SAFETY: F is a function pointer (same size, asserted) of the type that the name has.
+            return Some(unsafe { transmute_copy::<*mut c_void, F>(&address) });
+        }
+        self.find()
+    }
+
+    #[cold]
+    fn find(&self) -> Option<F> {
+        if !self.slot.0.load(Relaxed).is_null() || !self.library.adopt() {
+            return None;
+        }
+        let address = self.slot.address()?;
+        // SAFETY: as above.
+        Some(unsafe { transmute_copy::<*mut c_void, F>(&address) })
+    }
+}
+
+/// `Library::state`: not seen yet.
+const UNSEEN: u32 = 0;
+/// `Library::state`: a thread is filling the slots.
+const FILLING: u32 = 1;
+/// `Library::state`: slots filled.
+const ADOPTED: u32 = 2;
+
+/// A library of NVIDIA's that we stand in front of.
+pub struct Library {
+    /// Its soname, with which it is also asked for.
+    pub soname: &'static CStr,
+    /// Beginning of its file name.
+    stem: &'static [u8],
+    /// An object under another name is taken for the library if it exports all of these.
+    marks: &'static [&'static CStr],
+    tables: &'static [&'static [Entry]],
+    state: AtomicU32,
+    redirected: AtomicU32,
+}
+
+impl Library {
+    /// A library that was not seen yet.
+    pub const fn new(
+        soname: &'static CStr,
+        stem: &'static str,
+        marks: &'static [&'static CStr],
+        tables: &'static [&'static [Entry]],
+    ) -> Self {
+        Self {
+            soname,
+            stem: stem.as_bytes(),
+            marks,
+            tables,
+            state: AtomicU32::new(UNSEEN),
+            redirected: AtomicU32::new(0),
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &'static Entry> + use<> {
+        self.tables.iter().flat_map(|table| table.iter())
+    }
+
+    /// The entry of a function that we intercept.
+    fn entry(&self, name: &CStr) -> Option<&'static Entry> {
+        self.entries().find(|entry| entry.name == name)
+    }
+
+    /// Where the real function of this name is, once the library was seen.
+    pub fn real(&self, name: &CStr) -> Option<*mut c_void> {
+        self.entry(name)?.slot.address()
+    }
+
+    /// The hook of the function that lies at `address` in the real library. A driver may export one function under
+    /// several names; the newest of them says what its arguments are.
+    pub fn hook_by_address(&self, address: *mut c_void) -> Option<*mut c_void> {
+        let is = |entry: &&Entry| entry.slot.address() == Some(address);
+        let hooked = self.entries().filter(is).filter_map(|entry| Some((entry.name, hook(entry.name)?)));
+        let newest = |(name, _): &(&CStr, _)| (version(name), core::cmp::Reverse(name.count_bytes()));
+        hooked.max_by_key(newest).map(|(_, hook)| hook)
+    }
+
+    /// The hook for a name and version, where the library answers with a function that it does not export. If it does
+    /// export the function and we do not know it, it is a later variant with arguments of its own, and has no hook.
+    #[cold]
+    pub fn hook_by_request(&self, request: &Request, address: *mut c_void) -> Option<*mut c_void> {
+        let ranked = self.entries().filter_map(|entry| Some((request.rank(entry.name)?, entry)));
+        let hooked = ranked.filter_map(|(rank, entry)| Some((rank, entry, hook(entry.name)?)));
+        let (_, entry, hook) = hooked.max_by_key(|(rank, ..)| *rank)?;
+        let mut exported = false;
+        elf::each_object(&mut |object| {
+            let holds = object.contains(address as usize);
+            exported = holds && object.exports(address as usize);
+            holds
+        });
+        if exported {
+            return None;
+        }
+        // It may export nothing of that name at all.
+        let _ = entry.slot.0.compare_exchange(ABSENT, address, AcqRel, Relaxed);
+        Some(hook)
+    }
+
+    /// Whether the library is loaded; fills the slots when it is seen for the first time.
+    pub fn adopt(&self) -> bool {
+        loop {
+            match self.state.load(Acquire) {
+                ADOPTED => return true,
+                FILLING => yield_now(),
+                _ if self.state.compare_exchange(UNSEEN, FILLING, Acquire, Relaxed).is_err() => {}
+                _ => break,
+            }
+        }
+        let mut path = [0u8; 4096];
+        let found = self.fill(&mut path);
+        self.state.store(if found { ADOPTED } else { UNSEEN }, Release);
+        if found
+            && !program_needs(self.soname)
+            && let Ok(path) = CStr::from_bytes_until_nul(&path)
+        {
+            // A driver that is unloaded would leave the slots dangling. After the state was published: the loader
+            // may run constructors or wait for a thread that runs one, and those may call hooks.
+            open(path, libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE);
+        }
+        found
+    }
+
+    /// Whether an object is called as the library is.
+    fn is_named(&self, object: &Object) -> bool {
+        let path = object.path().to_bytes();
+        let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        let named = object.soname() == Some(self.soname) || file.starts_with(self.stem);
+        named && self.entries().any(|entry| object.function(entry.name).is_some())
+    }
+
+    /// Whether an object under another name does the library's work.
+    fn is_marked(&self, object: &Object) -> bool {
+        object.soname() != Some(OUR_SONAME) && self.marks.iter().all(|mark| object.function(mark).is_some())
+    }
+
+    fn fill(&self, path: &mut [u8; 4096]) -> bool {
+        self.fill_from(path, &|object| self.is_named(object))
+            || self.fill_from(path, &|object| self.is_marked(object))
+    }
+
+    /// Fills the slots from the first object that `is` it.
+    fn fill_from(&self, path: &mut [u8; 4096], is: &dyn Fn(&Object) -> bool) -> bool {
+        let mut found = false;
+        elf::each_object(&mut |object| {
+            if !is(object) {
+                return false;
+            }
+            found = true;
+            let table = if is_first_copy() { object.writable_symbols() } else { None };
+            for entry in self.entries() {
+                let function = object.function(entry.name);
+                let address = function.map_or(ABSENT, |function| function.address as *mut c_void);
+                entry.slot.0.store(address, Release);
+                if let (Some(table), Some(function)) = (&table, function)
+                    && let Some(hook) = hook(entry.name)
+                {
+                    table.redirect(&function, hook as usize);
+                }
+            }
+            self.redirected.store(u32::from(table.is_some()), Relaxed);
+            for (to, from) in path.iter_mut().zip(object.path().to_bytes_with_nul()) {
+                *to = *from;
+            }
+            true
+        });
+        found
+    }
+
+    /// Whether the library's own symbol table leads to our hooks, so that the loader answers right by itself.
+    pub fn is_redirected(&self) -> bool {
+        self.redirected.load(Relaxed) != 0
+    }
+}
+
+fn yield_now() {
+    // SAFETY: sched_yield has no preconditions.
+    unsafe { libc::sched_yield() };
+}

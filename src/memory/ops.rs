@@ -1,0 +1,299 @@
+//! What happens to bytes round a call of the driver: admitted before it, committed or rolled back after it.
+
+use super::books::{Books, Reservation, Room};
+use super::holdings::{Key, Kind};
+use super::reserve::Memory;
+use crate::container::DeviceRef;
+use crate::driver::cuda::CUresult;
+use crate::driver::cuda::arenas::{Arena, Usage};
+use core::sync::atomic::Ordering::Relaxed;
+use gpuquota_region::layout::Device;
+use gpuquota_region::sys;
+
+/// How long the driver's own refusal is retried while a dead process's memory may be on its way back.
+const TEARDOWN_NS: u64 = 100_000_000;
+/// How long after a death its memory may still be on its way.
+const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
+/// An arena grows in blocks. What it takes beyond a request, up to so much, counts as overhead: it may lift use above
+/// the cap, and then nothing more is admitted.
+const GROWTH: u64 = 64 << 20;
+
+/// What a hook is to do with an allocation.
+pub enum Decision<'p> {
+    /// Make the call: there is no quota here.
+    PassThrough,
+    /// Answer that there is no memory.
+    Refused,
+    /// Make the call with these bytes.
+    Granted(Grant<'p>),
+}
+
+/// Bytes that an allocation may have.
+#[derive(Clone, Copy)]
+pub struct Grant<'p> {
+    books: Books<'p>,
+    reservation: Reservation,
+}
+
+impl<'p> Memory<'p> {
+    /// May an allocation of `bytes` be made?
+    #[inline]
+    pub fn admit(self, device: DeviceRef, bytes: u64) -> Decision<'p> {
+        match self.reserve(device, bytes) {
+            Some(reservation) => Decision::Granted(Grant { books: self.books, reservation }),
+            None => Decision::Refused,
+        }
+    }
+
+    /// The same where the memory may lie on the host if there is no room on the device. The caller makes `call` for memory
+    /// of the device and `on_host` for the host's; answers the grant and the answer of the call that was made last.
+    #[cold]
+    pub fn admit_or_spill(
+        self,
+        device: DeviceRef,
+        bytes: u64,
+        call: impl Fn() -> CUresult,
+        on_host: impl FnOnce() -> CUresult,
+    ) -> (CUresult, Option<Spillable<'p>>) {
+        if let Some(reservation) = self.reserve_on_device(device, bytes) {
+            let grant = Grant { books: self.books, reservation };
+            let answer = grant.call(call);
+            if !answer.is_out_of_memory() {
+                return (answer, Some(Spillable { grant, kind: Kind::Memory }));
+            }
+            // The device itself is full, of others' memory.
+            return grant.spill(on_host);
+        }
+        self.admit_on_host(device, bytes, on_host)
+    }
+
+    /// An allocation on the host, which `on_host` makes.
+    #[cold]
+    pub fn admit_on_host(
+        self,
+        device: DeviceRef,
+        bytes: u64,
+        on_host: impl FnOnce() -> CUresult,
+    ) -> (CUresult, Option<Spillable<'p>>) {
+        match self.reserve_in(device, bytes, Room::Anywhere) {
+            Some(reservation) => Grant { books: self.books, reservation }.spill(on_host),
+            None => (CUresult::OUT_OF_MEMORY, None),
+        }
+    }
+
+    /// An allocation whose size the driver decides: reserves `most`, and settles to the bytes that `taken` tells. Where that
+    /// is more, `undo` gives the memory back and it is asked for again, for now it is known how much it takes.
+    pub fn allocate_at_most(
+        self,
+        device: DeviceRef,
+        most: u64,
+        call: impl Fn() -> CUresult,
+        taken: impl Fn() -> (Option<Key>, u64),
+        undo: impl Fn(),
+        owner: u64,
+    ) -> CUresult {
+        let Books { container, journals, .. } = self.books;
+        let mut most = most;
+        loop {
+            let Some(reservation) = self.reserve(device, most) else { return CUresult::OUT_OF_MEMORY };
+            journals.announce(container, reservation.journal, most.cast_signed());
+            let answer = call_with_patience(self.books, device.record, &call);
+            let (key, bytes) = if answer.is_success() { taken() } else { (None, 0) };
+            if bytes > most {
+                undo();
+            }
+            let kept = if bytes > most { 0 } else { bytes };
+            if kept < most {
+                self.books.give_back(device.index, reservation.journal, most.wrapping_sub(kept));
+            }
+            journals.announce(container, reservation.journal, most.cast_signed().wrapping_neg());
+            if bytes > most {
+                most = bytes;
+                continue;
+            }
+            if answer.is_success() {
+                self.books.note(key, Reservation { bytes, ..reservation }.holding(owner));
+            }
+            return answer;
+        }
+    }
+
+    /// A call that makes an arena hold `bytes` more in use. `undo` gives it back where the arena grew by more than may
+    /// be had; a call that cannot be undone has none. `None`, and nothing was done, where the driver does not tell what
+    /// the arena holds.
+    pub fn take_from_arena(
+        self,
+        arena: Arena,
+        device: DeviceRef,
+        bytes: u64,
+        call: impl Fn() -> CUresult,
+        undo: Option<&dyn Fn()>,
+    ) -> Option<CUresult> {
+        let Usage { held, used } = arena.usage()?;
+        let growth = bytes.saturating_sub(held.saturating_sub(used));
+        let reservation = match growth {
+            0 => None,
+            growth => match self.reserve(device, growth) {
+                Some(reservation) => Some(reservation),
+                None => return Some(CUresult::OUT_OF_MEMORY),
+            },
+        };
+        let charged = self.arenas.charge_of(arena);
+        let answer = call_with_patience(self.books, device.record, call);
+        let held = arena.usage().map_or(charged, |usage| usage.held);
+        let more = held.saturating_sub(charged).saturating_sub(growth);
+        // What the arena grew by beyond what was expected: by fragmentation, or because its blocks are large.
+        let unexpected = if more > GROWTH { self.reserve(device, more) } else { None };
+        let too_much = answer.is_success() && more > GROWTH && unexpected.is_none();
+        if too_much && let Some(undo) = undo {
+            undo();
+        }
+        if held != charged {
+            self.arenas.update_charge(self.books, arena);
+        }
+        for reservation in reservation.into_iter().chain(unexpected) {
+            self.books.roll_back(reservation);
+        }
+        Some(if too_much && undo.is_some() { CUresult::OUT_OF_MEMORY } else { answer })
+    }
+
+    /// A free: takes the holding out, makes the call, gives the bytes back; a failed free puts the holding back.
+    /// What is not known is forwarded all the same.
+    #[inline]
+    pub fn free(self, key: Option<Key>, call: impl FnOnce() -> CUresult) -> CUresult {
+        let held = key.and_then(|key| Some((key, self.books.holdings.remove(key)?)));
+        let answer = call();
+        if let Some((key, holding)) = held {
+            if answer.is_success() {
+                self.books.release(key, holding);
+            } else {
+                self.books.note(Some(key), holding);
+            }
+        }
+        answer
+    }
+
+    /// A free by address, in stream order or not: of memory that is charged for itself, or from a pool.
+    #[inline]
+    pub fn free_by_address(self, pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
+        if self.arenas.any()
+            && let Some(key) = Key::new(Kind::Pooled, pointer)
+            && let Some(holding) = self.books.holdings.remove(key)
+        {
+            let answer = call();
+            if answer.is_success() {
+                self.arenas.mark_stale();
+            } else {
+                self.books.note(Some(key), holding);
+            }
+            return answer;
+        }
+        self.free(self.books.memory_key(pointer), call)
+    }
+
+    /// A pool is gone: what was allocated from it is charged for itself from now on.
+    pub fn pool_is_gone(self, pool: u64) {
+        let arena = Arena::Pool(pool);
+        let device = self.arenas.device_of(arena).and_then(|device| self.books.container.device(device));
+        let Some(device) = device else { return };
+        self.books.holdings.remove_owned(&[Kind::Pooled], pool, |key, holding| {
+            if let Ok(reservation) = self.books.try_reserve(device, holding.bytes, Room::Given) {
+                self.books.note(Key::new(Kind::Memory, key.value()), reservation.holding(0));
+            }
+        });
+        self.arenas.forget(self.books, arena);
+    }
+
+    /// A context is gone, and with it all that belonged to it.
+    #[cold]
+    pub fn context_is_gone(self, context: u64) {
+        self.books.devices.forget_context(context);
+        let kinds = [Kind::Memory, Kind::Array, Kind::External, Kind::Spilled];
+        self.books.holdings.remove_owned(&kinds, context, |key, holding| self.books.release(key, holding));
+        self.arenas.mark_stale();
+        self.arenas.update_stale(self.books);
+        self.overhead.forget_context(self.books, context);
+    }
+}
+
+impl<'p> Grant<'p> {
+    /// Makes the call; where the driver itself has no room although the quota has, and a process has just died,
+    /// tries again until its memory is back.
+    #[inline]
+    pub fn call(self, call: impl Fn() -> CUresult) -> CUresult {
+        call_with_patience(self.books, self.reservation.device.record, call)
+    }
+
+    /// The driver has given the bytes, under this key.
+    #[inline]
+    pub fn commit(self, key: Option<Key>, owner: u64) {
+        self.books.note(key, self.reservation.holding(owner));
+    }
+
+    /// Nothing came of it.
+    pub fn roll_back(self) {
+        self.books.roll_back(self.reservation);
+    }
+
+    /// The bytes lie on the host, if `on_host` succeeds.
+    fn spill(self, on_host: impl FnOnce() -> CUresult) -> (CUresult, Option<Spillable<'p>>) {
+        let Reservation { device, bytes, .. } = self.reservation;
+        let Books { container, journals, .. } = self.books;
+        if !journals.change_spilled(container, device.index, bytes, true) {
+            self.roll_back();
+            return (CUresult::OUT_OF_MEMORY, None);
+        }
+        let answer = on_host();
+        if !answer.is_success() {
+            journals.change_spilled(container, device.index, bytes, false);
+        }
+        (answer, Some(Spillable { grant: self, kind: Kind::Spilled }))
+    }
+}
+
+/// A grant whose call was made, for memory of the device or of the host.
+pub struct Spillable<'p> {
+    grant: Grant<'p>,
+    kind: Kind,
+}
+
+impl Spillable<'_> {
+    /// The call has succeeded and given memory at `pointer`.
+    pub fn commit(self, pointer: u64, owner: u64) {
+        let Grant { books, reservation } = self.grant;
+        let key = Key::new(self.kind, pointer);
+        if self.kind == Kind::Spilled {
+            reservation.device.record.spills.fetch_add(1, Relaxed);
+            books.holdings.mark_spilled();
+        }
+        books.note(key, reservation.holding(owner));
+    }
+
+    /// The call has failed.
+    pub fn roll_back(self) {
+        self.grant.roll_back();
+    }
+}
+
+#[inline]
+fn call_with_patience(books: Books<'_>, record: &Device, call: impl Fn() -> CUresult) -> CUresult {
+    let answer = call();
+    if answer.is_out_of_memory() { call_again(books, record, answer, call) } else { answer }
+}
+
+#[cold]
+fn call_again(books: Books<'_>, record: &Device, answer: CUresult, call: impl Fn() -> CUresult) -> CUresult {
+    let _errno = sys::KeepErrno::new();
+    books.container.reap();
+    let started = sys::monotonic_ns();
+    let died = record.reaped_at_ns.load(Relaxed);
+    let mut answer = answer;
+    if died == 0 || started.saturating_sub(died) > TEARDOWN_WINDOW_NS {
+        return answer;
+    }
+    while answer.is_out_of_memory() && sys::monotonic_ns().saturating_sub(started) < TEARDOWN_NS {
+        sys::sleep_until(sys::monotonic_ns().wrapping_add(2_000_000));
+        answer = call();
+    }
+    answer
+}

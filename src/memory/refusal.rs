@@ -1,0 +1,184 @@
+//! A request that is refused: what makes room before, and what is said of it.
+
+use super::books::Books;
+use crate::container::holders::{self, Holder};
+use crate::container::{Container, DeviceRef};
+use crate::uuid::Uuid;
+use core::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
+use gpuquota_quota::ledger;
+use gpuquota_quota::text::Line;
+use gpuquota_region::layout::{
+    EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, KIND_CONTEXT, KIND_GRAPH, KIND_MODULE, KIND_POOL,
+};
+use gpuquota_region::{slot, sys};
+
+/// Pause between two refusals of a process that are explained: allocators try again and again.
+const EXPLAINING_PAUSE_NS: u64 = 1_000_000_000;
+/// Holders that are named.
+const NAMED: usize = 3;
+
+/// What this process has said of refusals. All-zero bytes: nothing.
+pub struct Refusals {
+    /// Whether it has written its one line.
+    warned: AtomicBool,
+    /// When holders were last named, CLOCK_MONOTONIC nanoseconds.
+    explained_at_ns: AtomicU64,
+}
+
+/// A request that the cap does not allow now.
+#[derive(Clone, Copy)]
+pub struct Request {
+    /// Of this device.
+    pub device: DeviceRef,
+    /// So many.
+    pub bytes: u64,
+    /// The cap that forbids it.
+    pub cap: Option<u64>,
+}
+
+impl Request {
+    /// Where the operator allows it, ends a process of lower priority than this one's: of the lowest the largest, and only
+    /// if what they all hold is enough. True if one was ended.
+    pub fn end_a_lower_priority(&self, container: &Container) -> bool {
+        let limits = container.limits();
+        let Some(cap) = self.cap.filter(|_| limits.oom_kill && !container.observes()) else { return false };
+        let missing = ledger::used(&self.device.record.used).saturating_add(self.bytes).saturating_sub(cap);
+        let own = limits.priority.unsigned_abs();
+        let (mut victim, mut enough) = (Holder::default(), 0u64);
+        holders::each(container, self.device, &mut |holder| {
+            // Process 1 of a container takes all others with it.
+            if holder.priority > own && holder.pid > 1 {
+                enough = enough.saturating_add(holder.bytes());
+                let worse = |holder: &Holder| (holder.priority, holder.bytes());
+                if holder.bytes() != 0 && worse(&holder) > worse(&victim) {
+                    victim = holder;
+                }
+            }
+            true
+        });
+        let region = container.region();
+        if victim.pid == 0 || missing == 0 || enough < missing || !slot::kill(&region, victim.slot) {
+            return false;
+        }
+        let priority = u64::from(victim.priority);
+        region.event(EVENT_KILLED, self.device.index.into(), victim.pid.into(), victim.bytes(), priority);
+        if !limits.quiet {
+            let mut line = Line::<400>::new();
+            line.push_str("gpuquota: to make room for process ").push_u64(sys::pid().into());
+            line.push_str(", process ")
+                .push_u64(victim.pid.into())
+                .push_str(" of lower priority was ended; it held ");
+            push_size(&mut line, victim.bytes());
+            sys::write_stderr(line.push_str(".").end());
+        }
+        true
+    }
+}
+
+impl Refusals {
+    /// Writes a refusal down, and says the first one aloud. `used` bytes were in use.
+    pub fn tell(&self, container: &Container, request: &Request, used: u64) {
+        let Request { device, bytes, cap } = *request;
+        device.record.denied.fetch_add(1, Relaxed);
+        let region = container.region();
+        region.event(EVENT_DENIED, device.index.into(), bytes, used, cap.unwrap_or(0));
+        let (now, last) = (sys::monotonic_ns(), self.explained_at_ns.load(Relaxed));
+        if last != 0 && now.saturating_sub(last) < EXPLAINING_PAUSE_NS {
+            return;
+        }
+        self.explained_at_ns.store(now, Relaxed);
+        let top = top_holders(container, device);
+        for holder in top.iter().filter(|holder| holder.pid != 0) {
+            let kind = u64::from(holder.main_kind());
+            region.event(EVENT_HOLDER, device.index.into(), holder.pid.into(), holder.bytes(), kind);
+        }
+        if !container.limits().quiet && !self.warned.swap(true, AcqRel) {
+            write_line(request, used, &top);
+        }
+    }
+}
+
+/// Counts a request that would have been refused, where nothing is.
+pub fn note_excess(books: Books<'_>, device: DeviceRef) {
+    let cap = books.devices.memory_cap(device);
+    if cap.is_some_and(|cap| ledger::used(&device.record.used) > cap) {
+        device.record.would_deny.fetch_add(1, Relaxed);
+    }
+}
+
+/// Whether any process has reserved an upper bound whose call has not returned.
+pub fn any_reserving(container: &Container, device: u8) -> bool {
+    let ours = container.ours();
+    let high = ours.header.slot_high.load(Acquire) as usize;
+    let serves = |journal: &AtomicU8| journal.load(Relaxed) == device.wrapping_add(1);
+    ours.slots.iter().zip(&ours.lanes).take(high).any(|(slot, journals)| {
+        let pairs = slot.lane_device.iter().zip(journals);
+        pairs.filter(|(device, _)| serves(device)).any(|(_, journal)| journal.reserving.load(Relaxed) != 0)
+    })
+}
+
+/// Whether another process holds anything of a device that it might give back.
+pub fn others_hold(container: &Container, device: DeviceRef) -> bool {
+    let mut any = false;
+    holders::each(container, device, &mut |holder| {
+        any = Some(holder.slot) != container.slot_index() && holder.bytes() != 0;
+        !any
+    });
+    any
+}
+
+/// The processes that hold most of a device, the largest first; free places have pid 0.
+fn top_holders(container: &Container, device: DeviceRef) -> [Holder; NAMED] {
+    let mut top = [Holder::default(); NAMED];
+    holders::each(container, device, &mut |holder| {
+        let mut holder = holder;
+        for place in &mut top {
+            if holder.bytes() > place.bytes() {
+                core::mem::swap(place, &mut holder);
+            }
+        }
+        true
+    });
+    top
+}
+
+/// The line of a process's first refusal.
+fn write_line(request: &Request, used: u64, top: &[Holder]) {
+    let mut line = Line::<700>::new();
+    line.push_str("gpuquota: process ").push_u64(sys::pid().into()).push_str(" was refused ");
+    push_size(&mut line, request.bytes);
+    line.push_str(" on ")
+        .push_escaped(Uuid::of(request.device.record).as_c_str().to_bytes(), 60)
+        .push_str(": ");
+    push_size(&mut line, used);
+    line.push_str(" of the container's ");
+    push_size(&mut line, request.cap.unwrap_or(0));
+    line.push_str(" are in use");
+    for holder in top.iter().filter(|holder| holder.pid != 0) {
+        line.push_str(", ");
+        push_size(&mut line, holder.bytes());
+        line.push_str(" by process ").push_u64(holder.pid.into());
+        line.push_str(match holder.main_kind() {
+            KIND_CONTEXT => " (contexts)",
+            KIND_MODULE => " (code and heaps)",
+            KIND_POOL => " (pools)",
+            KIND_GRAPH => " (graphs)",
+            _ => "",
+        });
+    }
+    line.push_str(". More: gpuquota inspect --events. Later refusals are not told here.");
+    sys::write_stderr(line.end());
+}
+
+/// Bytes for people: three digits and a unit.
+fn push_size<const N: usize>(line: &mut Line<N>, bytes: u64) {
+    let units = [("TiB", 40u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let Some((name, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift != 0) else {
+        line.push_u64(bytes).push_str(" B");
+        return;
+    };
+    let tenths = (bytes >> shift.saturating_sub(10)).wrapping_mul(10) >> 10;
+    line.push_u64(tenths / 10).push_str(".").push_u64(tenths % 10).push_str(" ").push_str(name);
+}

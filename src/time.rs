@@ -1,0 +1,9 @@
+//! GPU time: when may a launch go, and how long did it take?
+//!
+//! - `anchors`: events before and behind a launch, and where they lie on the clock;
+//! - [`meter`]: the launch itself, on the real clock, by `quota::share`'s rules.
+
+mod anchors;
+pub mod meter;
+
+pub use meter::{LaunchCall, Meter, Scope};
