@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::error::Error;
-use gpuquota_quota::limits::{self, Limits, Place, Severity};
+use gpuquota_quota::limits::{self, Limits, Origin, Severity};
 use gpuquota_quota::text::Line;
 use std::ffi::OsString;
 
@@ -35,10 +35,10 @@ impl Asked {
         match reading.problems.iter().find(|problem| problem.reason.severity() == Severity::Error) {
             None => Ok(reading.limits),
             Some(problem) => {
-                let option = match problem.place {
-                    Place::Env(name) if name.as_bytes() == MEMORY.as_bytes() => "--memory",
-                    Place::Env(name) if name.as_bytes() == CORES.as_bytes() => "--cores",
-                    Place::Env(name) if name.as_bytes() == REQUEST.as_bytes() => "--cores-request",
+                let option = match problem.origin {
+                    Origin::Env(name) if name.as_bytes() == MEMORY.as_bytes() => "--memory",
+                    Origin::Env(name) if name.as_bytes() == CORES.as_bytes() => "--cores",
+                    Origin::Env(name) if name.as_bytes() == REQUEST.as_bytes() => "--cores-request",
                     _ => "--mode",
                 };
                 let mut line = Line::<512>::new();

@@ -20,7 +20,7 @@ mod value;
 
 pub use knob::{KNOBS, Key, Knob, Source};
 pub use path::{DEFAULT_REGION, Path, RegionPath, region_path};
-pub use problem::{Consequence, KEPT, Place, Problem, Problems, Reason, Severity};
+pub use problem::{Consequence, MAX_PROBLEMS, Origin, Problem, Problems, Reason, Severity};
 pub use read::{read, read_into};
 pub use value::{INDEX_MAX, SIZE_END, own_percent, own_size, write_size};
 
@@ -152,7 +152,7 @@ impl<T: Copy> Table<T> {
 
     fn add(&mut self, source: Source, selector: Selector, value: T) -> Result<(), Reason> {
         if self.iter().any(|entry| entry.source == source && entry.selector == selector) {
-            return Err(Reason::SaidTwice);
+            return Err(Reason::GivenTwice);
         }
         let free = self.entries.iter_mut().find(|entry| entry.is_none()).ok_or(Reason::TooMany)?;
         *free = Some(Entry { source, selector, value });
@@ -160,7 +160,7 @@ impl<T: Copy> Table<T> {
     }
 
     /// Whether a source above this one speaks for every device.
-    fn spoken_above(&self, source: Source) -> bool {
+    fn is_outranked(&self, source: Source) -> bool {
         self.iter().any(|entry| entry.source < source && entry.selector == Selector::All)
     }
 }

@@ -1,45 +1,60 @@
 //! May this launch go now?
 //!
 //! A share of r percent means: the container's kernels occupy the device for at most r percent of the time, counted
-//! in the time that they take when they have it alone. What is promised, for any kernels and in any window W:
+//! in the time that they take when they have it alone. The promise, for any kernels and in any window W:
 //!
-//! `use(W) <= r*W + B + one kernel + (actual minus predicted) of what was in flight`
+//! `use(W) <= r*W + B + one kernel + (actual minus predicted) of the launches in flight`
 //!
-//! and a long-run error of zero for any prediction. The rooms:
+//! and a long-run error of zero for any prediction. Nothing here reads a clock, sleeps or asks a driver: times are
+//! arguments, in nanoseconds of CLOCK_MONOTONIC. The preloaded library drives it on the real clock, the tests in virtual
+//! time (`tests/share/`).
 //!
-//! - [`clock`]: one word per device, the *virtual time*, admits by one compare-and-swap (GCRA);
-//! - [`predict`]: how long will it take? A mean by key, and how many launches a measured one speaks for;
-//! - [`traffic`]: what a process has under way on a device; which launch is measured; how much may be in flight;
-//! - [`flights`]: the measured launches in flight, charged while they run and settled when they are over;
-//! - [`submission`]: what of the interval between a launch's events is the launch's own;
-//! - [`landing`]: what a launch that is over has cost;
-//! - [`busy`]: what runs at the same time occupies the device once;
-//! - [`turn`]: when a container may launch beside others, as the node's agent tells it;
-//! - [`turns`]: whose turn it is, the agent's side;
-//! - [`wait`]: one launch's wait, step by step;
-//! - [`launch`]: one launch from the question to the flight.
+//! # The files, bottom to top
+//! A file uses only files of lower floors.
 //!
-//! Nothing here reads a clock, sleeps or asks a driver: times are arguments, in nanoseconds of CLOCK_MONOTONIC. The
-//! preloaded library drives it on the real clock (`src/meter.rs`), the tests in virtual time (`tests/share/`).
+//! | floor | file | |
+//! |---|---|---|
+//! | 0 | [`types`], `words` | what the others hand to each other; arithmetic on words |
+//! | 1 | [`clock`] | one word per device, the *virtual time*, admits by one compare-and-swap (GCRA) |
+//! | 1 | [`busy`] | overlapping work occupies the device once |
+//! | 1 | [`lease`] | when a container may launch beside others, as the node's agent decides |
+//! | 1 | [`predict`] | how long a launch will take: a mean by key |
+//! | 1 | [`submission`] | which part of the interval between a launch's events is the launch's own |
+//! | 2 | [`books`] | where the use of a device is written down |
+//! | 2 | [`in_flight`] | what a process has in flight on a device; which launch is measured |
+//! | 2 | [`client`] | a container as the agent's scheduler sees it |
+//! | 3 | [`measurement`] | one measured launch |
+//! | 3 | [`wait`](mod@wait) | one launch's wait, step by step |
+//! | 3 | [`scheduler`] | which container gets the lease; the agent's side |
+//! | 4 | `completion` | what a launch that is over has cost |
+//! | 4 | [`launch`] | one launch from the question to its measurement |
+//! | 5 | [`measurements`] | the measured launches in flight of a process |
 
+pub mod books;
 pub mod busy;
+pub mod client;
 pub mod clock;
-pub mod flights;
-pub mod landing;
+mod completion;
+pub mod in_flight;
 pub mod launch;
+pub mod lease;
+pub mod measurement;
+pub mod measurements;
 pub mod predict;
+pub mod scheduler;
 pub mod submission;
-pub mod traffic;
-pub mod turn;
-pub mod turns;
+pub mod types;
 pub mod wait;
+mod words;
 
+pub use books::Books;
 pub use busy::Busy;
 pub use clock::{Admission, BURST_NS, Clock, Rate};
-pub use flights::{Flight, Flights, Place, Seen};
-pub use landing::Books;
-pub use launch::{Launch, What};
+pub use in_flight::InFlight;
+pub use launch::Launch;
+pub use measurement::{Measurement, Observation};
+pub use measurements::Measurements;
 pub use predict::{Predictor, key};
 pub use submission::Submission;
-pub use traffic::{SEGMENT_NS, Traffic};
+pub use types::{SAMPLE_NS, Work};
 pub use wait::Step;

@@ -86,7 +86,7 @@ pub struct Header {
 }
 
 /// What a container and the node's agent say to each other about one device that other containers share
-/// (`quota::share::turn`). One cache line.
+/// (`quota::share::lease`). One cache line.
 #[repr(C, align(64))]
 pub struct Turns {
     /// The agent: from when until when launches may go (start in us, 48 bits | length in 16,384 ns, 16 bits); 0 where there

@@ -1,8 +1,8 @@
 //! The region's words as `quota` wants them: journals and totals of bytes, and the books of a device's time.
 
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
-use gpuquota_quota::ledger::{Book, Lane};
-use gpuquota_quota::share::turn::{SILENCE_NS, Turn, Words};
+use gpuquota_quota::ledger::{Journal, Journals};
+use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, AgentWords, Lease};
 use gpuquota_quota::share::{Books, Busy, Clock, Rate};
 use gpuquota_region::layout::{Device, Header, KIND_SPILLED, LANES, Turns};
 use gpuquota_region::{Region, sys};
@@ -17,12 +17,12 @@ pub struct JournalBook {
     pub spilled: bool,
 }
 
-impl Book for JournalBook {
+impl Journals for JournalBook {
     #[inline]
-    fn lane(&self, index: u32) -> Option<Lane<'_>> {
+    fn journal(&self, index: u32) -> Option<Journal<'_>> {
         let index = index as usize;
         let lane = self.region.ours().lanes.get(index / LANES)?.get(index % LANES)?;
-        Some(Lane {
+        Some(Journal {
             amount: &lane.amount,
             operation: &lane.operation,
             held: &lane.held,
@@ -69,29 +69,29 @@ pub fn time_books<'b>(
             idle_at: &device.idle_at,
             idle_ns: &device.idle_ns,
             rate: &device.virtual_rate,
-            longest: &device.longest,
+            largest_charge_ns: &device.longest,
             clamped: &device.clamped,
         },
         busy: Busy { until: &device.busy_until, known_from: &device.gaps_from, gaps: &device.gaps },
-        until: &device.flight_until,
+        in_flight_until: &device.flight_until,
         gpu_time_ns: &device.gpu_time_ns,
         pending_ns,
         rate: Rate::new(device.core_limit.load(Relaxed)),
-        company: header.slot_high.load(Relaxed) > 1,
-        turns: Words {
-            turn: lease(turns),
-            keeps_share: true,
+        has_peers: header.slot_high.load(Relaxed) > 1,
+        agent: AgentWords {
+            lease: lease(turns),
+            enforces_share: true,
             asked_at: &turns.asked_at,
             in_flight_ns: &turns.in_flight_ns,
-            doubt_ns: &turns.doubt_ns,
+            uncertainty_ns: &turns.doubt_ns,
         },
     }
 }
 
 /// The container's turn, as long as the node's agent says anything.
 #[inline]
-pub fn lease(turns: &Turns) -> Option<Turn> {
-    let turn = Turn::read(turns.turn.load(Relaxed))?;
+pub fn lease(turns: &Turns) -> Option<Lease> {
+    let turn = Lease::read(turns.turn.load(Relaxed))?;
     let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.told_at.load(Relaxed));
-    (silent_ns < SILENCE_NS).then_some(turn)
+    (silent_ns < AGENT_TIMEOUT_NS).then_some(turn)
 }

@@ -26,7 +26,7 @@ impl Settle for Reaper {
                 }
                 let book = JournalBook { region: *region, device: at, spilled };
                 let Some(word) = book.word() else { continue };
-                if let Ok(bytes @ 1..) = ledger::settle_dead(&book, word, number(index, lane as u8))
+                if let Ok(bytes @ 1..) = ledger::reap(&book, word, number(index, lane as u8))
                     && !spilled
                 {
                     device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);
@@ -36,7 +36,7 @@ impl Settle for Reaper {
         }
         let (now, last_launch) = (sys::monotonic_ns(), slot.heartbeat_ns.load(Relaxed));
         for ((device, turns), pending) in ours.devices.iter().zip(&ours.header.turns).zip(&slot.pending_ns) {
-            time_books(&ours.header, device, turns, pending).bury(now, last_launch);
+            time_books(&ours.header, device, turns, pending).reap_pending(now, last_launch);
         }
         if given > 0 {
             region.event(EVENT_REAPED, u32::MAX, 0, given, 0);

@@ -9,7 +9,7 @@
 use crate::driver::cuda::events::{self, CUevent, Relaxed};
 use crate::driver::cuda::{self, CUstream};
 use core::ptr::null_mut;
-use gpuquota_quota::share::{Seen, Submission};
+use gpuquota_quota::share::{Observation, Submission};
 use gpuquota_region::sys;
 
 /// Contexts with an anchor.
@@ -110,21 +110,21 @@ pub struct Anchors([Anchor; ANCHORS]);
 impl Anchors {
     /// What the driver says of a measured launch of a context; when it began only if `whole` is asked for.
     /// `is_current` tells whether the context is the calling thread's, so that an anchor can be made.
-    pub fn look(&mut self, pair: Pair, context: u64, whole: bool, is_current: bool) -> Seen {
+    pub fn look(&mut self, pair: Pair, context: u64, whole: bool, is_current: bool) -> Observation {
         if events::is_over(pair.end) {
             let since_ns = if whole { self.when(pair.start, context, is_current) } else { None };
             let between_ns = self.between_ns(context);
             let elapsed_ns = events::elapsed_ns(pair.start, pair.end);
             let elapsed_ns = elapsed_ns.map(|elapsed_ns| elapsed_ns.saturating_sub(between_ns));
-            return Seen::Over { since_ns, elapsed_ns };
+            return Observation::Over { began_ns: since_ns, elapsed_ns };
         }
         if whole
             && events::is_over(pair.start)
             && let Some(since_ns) = self.when(pair.start, context, is_current)
         {
-            return Seen::Running { since_ns };
+            return Observation::Running { began_ns: since_ns };
         }
-        Seen::Waiting
+        Observation::Waiting
     }
 
     /// When an event was that is over.

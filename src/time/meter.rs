@@ -2,7 +2,7 @@
 //!
 //! The rules are `quota::share`'s: what a launch is expected to cost, which one is measured, how much may be in
 //! flight, what is charged. This room has what those cannot have: the clock, the sleep, the driver's events and the
-//! one lock round the table of flights, which no launch ever waits for.
+//! one lock round the table of measurements, which no launch ever waits for.
 //!
 //! # Safety
 //! This file may use `unsafe` because it keeps the launches in flight and the events in plain arrays, which are
@@ -20,7 +20,7 @@ use crate::thread;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::share::wait::{Cause, Waited};
-use gpuquota_quota::share::{self, Books, Flights, Predictor, Step, Traffic, What};
+use gpuquota_quota::share::{self, Books, InFlight, Measurement, Measurements, Predictor, Step, Work};
 use gpuquota_region::layout::{self, Device, Turns};
 use gpuquota_region::sys;
 
@@ -30,15 +30,15 @@ const PER_THREAD: u64 = 2;
 /// What this process has under way. All-zero bytes: nothing.
 pub struct Meter {
     predictor: Predictor,
-    traffic: [Traffic; layout::DEVICES],
+    in_flight: [InFlight; layout::DEVICES],
     /// What is pending, where the process has no slot to say so.
     nowhere: AtomicU64,
     busy: Lock,
-    flights: UnsafeCell<Flights<Pair>>,
+    measurements: UnsafeCell<Measurements<Pair>>,
     anchors: UnsafeCell<Anchors>,
 }
 
-// SAFETY: `flights` and `anchors` are only touched with `busy` held.
+// SAFETY: `measurements` and `anchors` are only touched with `busy` held.
 unsafe impl Sync for Meter {}
 
 /// A launch as the program makes it.
@@ -68,7 +68,7 @@ impl LaunchCall {
 struct Desk<'d> {
     device: &'d Device,
     turns: &'d Turns,
-    traffic: &'d Traffic,
+    in_flight: &'d InFlight,
     books: Books<'d>,
 }
 
@@ -76,7 +76,7 @@ impl Desk<'_> {
     /// Whether launches neither wait nor are measured.
     #[inline]
     fn is_free(&self) -> bool {
-        self.books.rate.is_none() && self.books.turns.turn.is_none()
+        self.books.rate.is_none() && self.books.agent.lease.is_none()
     }
 }
 
@@ -87,15 +87,15 @@ impl Meter {
         let DeviceRef { index, record } = device;
         let header = container.header();
         let turns = header.turns.get(usize::from(index))?;
-        let traffic = self.traffic.get(usize::from(index))?;
+        let in_flight = self.in_flight.get(usize::from(index))?;
         let slot = container.slot();
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
         let rate = devices.share(container, device);
         let mut books = Books { rate, ..time_books(header, record, turns, pending) };
-        if books.turns.turn.is_some() {
-            books.turns.keeps_share = !devices.has_ceiling(device);
+        if books.agent.lease.is_some() {
+            books.agent.enforces_share = !devices.has_ceiling(device);
         }
-        Some(Desk { device: record, turns, traffic, books })
+        Some(Desk { device: record, turns, in_flight, books })
     }
 
     fn desk_of<'d>(&'d self, scope: &'d Scope, index: u8) -> Option<Desk<'d>> {
@@ -128,28 +128,30 @@ impl Meter {
             desk = new;
         }
         let mut now = sys::monotonic_ns();
-        if desk.traffic.is_due(now) {
+        if desk.in_flight.is_due(now) {
             self.settle(scope);
         }
-        let what = What { key: launch.key, lane: launch.lane(place.context), device: place.device.index };
-        let mut asked = share::Launch::new(now, what, &self.predictor, desk.traffic);
+        let context = place.context;
+        let work =
+            Work { key: launch.key, stream: launch.lane(context), context, device: place.device.index };
+        let mut asked = share::Launch::new(now, work, &self.predictor, desk.in_flight);
         if scope.container.observes() {
-            if asked.force(now, desk.traffic, &desk.books) {
+            if asked.force(now, desk.in_flight, &desk.books) {
                 desk.device.would_wait.fetch_add(1, Relaxed);
             }
-        } else if asked.step(now, desk.traffic, &desk.books) != Step::Go {
+        } else if asked.step(now, desk.in_flight, &desk.books) != Step::Go {
             now = self.wait(scope, place.device, &mut asked);
         }
         desk.device.launches.fetch_add(1, Relaxed);
         if let Some(slot) = scope.container.slot() {
             slot.heartbeat_ns.store(now, Relaxed);
         }
-        if asked.depart(now, desk.traffic, &desk.books) {
+        if asked.submit(now, desk.in_flight, &desk.books) {
             return self.measure(place, launch, &asked, &desk, call);
         }
         let answer = call();
         if !answer.is_success() {
-            asked.cancel(now, desk.traffic, &desk.books);
+            asked.cancel(now, desk.in_flight, &desk.books);
         }
         answer
     }
@@ -162,13 +164,13 @@ impl Meter {
             let now = sys::monotonic_ns();
             // The limit may have changed.
             let Some(desk) = self.desk(scope, device) else { return now };
-            match asked.step(now, desk.traffic, &desk.books) {
-                Step::Nap { until_ns } => {
-                    match asked.wait.waits_for() {
-                        Some(Cause::Turn) => {
+            match asked.step(now, desk.in_flight, &desk.books) {
+                Step::Sleep { until_ns, cause } => {
+                    match cause {
+                        Cause::Lease(asked_in) => {
                             let bell = desk.turns.bell.load(Acquire);
                             // Unless it was told something else since it asked.
-                            if lease(desk.turns) == desk.books.turns.turn {
+                            if lease(desk.turns) == Some(asked_in) {
                                 sys::sleep_on(&desk.turns.bell, bell, until_ns);
                             }
                         }
@@ -197,35 +199,34 @@ impl Meter {
     ) -> CUresult {
         let now = sys::monotonic_ns();
         let Some(pair) = self.depart(place) else {
-            asked.unmeasured(now, desk.traffic);
+            asked.unmeasured(now, desk.in_flight);
             return call();
         };
         let began = pair.start(launch.stream, launch.per_thread);
         let answer = call();
         if !answer.is_success() {
-            asked.cancel(now, desk.traffic, &desk.books);
+            asked.cancel(now, desk.in_flight, &desk.books);
         } else if let Some(submission) = began.and_then(|at| pair.end(launch.stream, launch.per_thread, at)) {
             // The clock's last bits, spread: which launch is measured next has nothing to do with what it is.
             let random = now.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
-            let mut flight = asked.flight(pair, place.context, now, random, desk.traffic, &desk.books);
-            flight.submission = submission;
-            let short = asked.predicted_ns() <= share::SEGMENT_NS;
-            let entered = self.patiently(|flights, anchors| {
+            let flight = asked.measurement(pair, submission, now, random, desk.in_flight, &desk.books);
+            let short = asked.predicted_ns() <= share::SAMPLE_NS;
+            let entered = self.patiently(|measurements, anchors| {
                 if short {
                     anchors.probe(pair, place.context);
                 }
-                flights.enter(flight, desk.traffic)
+                measurements.insert(flight, desk.in_flight)
             });
             if entered != Some(true) {
                 // Nobody will hear of it again.
-                flight.lose(desk.traffic, &desk.books);
+                flight.abandon(desk.in_flight, &desk.books);
                 pair.destroy();
             }
             return answer;
         } else {
-            asked.unmeasured(now, desk.traffic);
+            asked.unmeasured(now, desk.in_flight);
         }
-        if self.patiently(|flights, _| flights.park(pair, place.context)) != Some(true) {
+        if self.patiently(|measurements, _| measurements.recycle(pair, place.context)) != Some(true) {
             pair.destroy();
         }
         answer
@@ -235,42 +236,39 @@ impl Meter {
     fn depart(&self, place: Place) -> Option<Pair> {
         let _busy = self.busy.try_lock()?;
         // SAFETY: `busy` is held.
-        let flights = unsafe { &mut *self.flights.get() };
-        match flights.place(place.context)? {
-            share::Place::Used(pair) => Some(pair),
-            share::Place::Fresh => Pair::create(place.context),
-        }
+        let measurements = unsafe { &mut *self.measurements.get() };
+        measurements.acquire(place.context, || Pair::create(place.context))
     }
 
-    /// Does something to the table of flights, unless another thread is settling for too long: no launch waits for
+    /// Does something to the table of measurements, unless another thread is settling for too long: no launch waits for
     /// that.
-    fn patiently<T>(&self, change: impl FnOnce(&mut Flights<Pair>, &mut Anchors) -> T) -> Option<T> {
+    fn patiently<T>(&self, change: impl FnOnce(&mut Measurements<Pair>, &mut Anchors) -> T) -> Option<T> {
         let _busy = (0..1000).find_map(|_| {
             core::hint::spin_loop();
             self.busy.try_lock()
         })?;
         // SAFETY: `busy` is held.
-        let (flights, anchors) = unsafe { (&mut *self.flights.get(), &mut *self.anchors.get()) };
-        Some(change(flights, anchors))
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
+        Some(change(measurements, anchors))
     }
 
     /// Settles the launches that are over. Does nothing if another thread is at it.
     fn settle(&self, scope: &Scope) {
         let Some(_busy) = self.busy.try_lock() else { return };
         // SAFETY: `busy` is held.
-        let (flights, anchors) = unsafe { (&mut *self.flights.get(), &mut *self.anchors.get()) };
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
         let _relaxed = RelaxedCapture::enter();
         let current = cuda::current_context();
-        let at = |index| self.desk_of(scope, index).map(|desk| (desk.traffic, desk.books));
-        let look = |flight: &share::Flight<Pair>, whole| {
-            anchors.look(flight.events, flight.context, whole, current == Some(flight.context))
+        let at = |index| self.desk_of(scope, index).map(|desk| (desk.in_flight, desk.books));
+        let look = |flight: &Measurement<Pair>, whole| {
+            anchors.look(flight.events, flight.work.context, whole, current == Some(flight.work.context))
         };
-        flights.settle(sys::monotonic_ns(), &self.predictor, at, look);
+        measurements.complete(sys::monotonic_ns(), &self.predictor, at, look);
     }
 
     /// The program has waited for a device: what it waited for is over.
     pub fn settle_due(&self, scope: &Scope) {
-        if self.traffic.iter().any(|traffic| traffic.next_look().is_some()) {
+        if self.in_flight.iter().any(|in_flight| in_flight.next_check().is_some()) {
             self.settle(scope);
         }
     }
@@ -280,10 +278,10 @@ impl Meter {
         self.settle(scope);
         let _busy = self.busy.lock();
         // SAFETY: `busy` is held.
-        let (flights, anchors) = unsafe { (&mut *self.flights.get(), &mut *self.anchors.get()) };
-        flights.forget(context, |flight| {
-            if let Some(desk) = self.desk_of(scope, flight.device) {
-                flight.lose(desk.traffic, &desk.books);
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
+        measurements.forget_context(context, |flight| {
+            if let Some(desk) = self.desk_of(scope, flight.work.device) {
+                flight.abandon(desk.in_flight, &desk.books);
             }
         });
         anchors.forget(context);
@@ -299,8 +297,8 @@ fn note(desk: &Desk, waited: &Waited) {
     }
     device.waits.fetch_add(1, Relaxed);
     device.waited_ns.fetch_add(waited.share_ns, Relaxed);
-    device.waited_flight_ns.fetch_add(waited.flight_ns, Relaxed);
-    desk.turns.waited_ns.fetch_add(waited.turn_ns, Relaxed);
+    device.waited_flight_ns.fetch_add(waited.room_ns, Relaxed);
+    desk.turns.waited_ns.fetch_add(waited.lease_ns, Relaxed);
     let mut bound = 100_000u64;
     for (class, count) in device.wait_times.iter().enumerate() {
         if total <= bound || class.wrapping_add(1) == layout::WAIT_TIMES {

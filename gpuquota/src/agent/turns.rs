@@ -1,4 +1,4 @@
-//! Gives turns to containers that share a device (`quota::share::turns`).
+//! Gives turns to containers that share a device (`quota::share::scheduler`).
 //!
 //! A thread of its own looks about every millisecond at what each container of a shared device wants, and writes into its
 //! region when it may launch. Regions are read and written with `pread` and `pwrite`, and their page is mapped only to
@@ -9,8 +9,8 @@ mod device;
 
 use crate::regions::{Found, Places};
 use device::{Shared, Watched};
-use gpuquota_quota::share::turn::SILENCE_NS;
-use gpuquota_quota::share::turns::Tenant;
+use gpuquota_quota::share::client::Client;
+use gpuquota_quota::share::lease::AGENT_TIMEOUT_NS;
 use gpuquota_region::lock::AGENT_BYTE;
 use gpuquota_region::sys::{Bells, Descriptor, LockKind, inode_of, monotonic_ns};
 use std::fs::File;
@@ -26,8 +26,8 @@ const SEARCH: Duration = Duration::from_secs(2);
 /// How often it looks while nobody does anything.
 const IDLE_LOOK_NS: u64 = 20_000_000;
 /// What was said is said again after this time, so that it does not count as old, whatever the next look comes to.
-const AGAIN_NS: u64 = SILENCE_NS / 5;
-const _: () = assert!(AGAIN_NS + IDLE_LOOK_NS < SILENCE_NS);
+const AGAIN_NS: u64 = AGENT_TIMEOUT_NS / 5;
+const _: () = assert!(AGAIN_NS + IDLE_LOOK_NS < AGENT_TIMEOUT_NS);
 
 /// A region's file, open to be written, and locked against other agents.
 struct Home {
@@ -76,8 +76,8 @@ fn arrange(found: Vec<Found>, before: Vec<Shared>) -> Vec<Shared> {
         for device in found.region.devices {
             let watched = Watched::new(Arc::clone(&home), &device);
             match devices.iter_mut().find(|shared| shared.uuid == device.uuid) {
-                Some(shared) => shared.add(watched, Tenant::new(device.gpu_time_ns)),
-                None => devices.push(Shared::new(device.uuid, watched, Tenant::new(device.gpu_time_ns))),
+                Some(shared) => shared.add(watched, Client::new(device.gpu_time_ns)),
+                None => devices.push(Shared::new(device.uuid, watched, Client::new(device.gpu_time_ns))),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Where the container's region is: the same rule for every process, so that all of them share one.
 
 use super::knob::{CONTAINER_NAME, HAMI_REGION, POD_UID, REGION, VGPU_MOUNT};
-use super::{Env, KNOBS, Place, Problem, Reason};
+use super::{Env, KNOBS, Origin, Problem, Reason};
 use crate::text::Fixed;
 
 /// Where HAMi's library keeps the region when nobody told it.
@@ -54,7 +54,7 @@ fn absolute(
         Some(b'/') => return Ok(RegionPath { path, may_fall_back }),
         _ => Reason::PathRelative,
     };
-    let place = Place::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
+    let origin = Origin::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
     let instead = KNOBS.iter().find(|knob| knob.name == name).map_or("", |knob| knob.write);
-    Err(Problem::new(place, value, wrong, instead))
+    Err(Problem::new(origin, value, wrong, instead))
 }

@@ -4,7 +4,7 @@ use super::Knob;
 use crate::text::{Fixed, Line};
 
 /// How many problems are kept word for word; more are counted.
-pub const KEPT: usize = 8;
+pub const MAX_PROBLEMS: usize = 8;
 
 /// Bytes of a value that a message repeats.
 const EXCERPT: usize = 48;
@@ -60,7 +60,7 @@ reasons! {
     AboveTheShare => Error, "more is guaranteed than the share of GPU time allows";
     BadSelector => Error, "before '=' belongs a device index or a UUID that starts with GPU- or MIG-";
     IndexTooHigh => Error, "the highest device index is 31";
-    SaidTwice => Error, "the same device is given two values";
+    GivenTwice => Error, "the same device is given two values";
     TooMany => Error, "there are more values than can be kept";
     UnknownWord => Error, "this word is not known here";
     NotKeyValue => Error, "this line is not 'key = value'";
@@ -81,7 +81,7 @@ pub type Name = Fixed<34>;
 
 /// Where a value was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Origin {
     /// In the environment, under this name.
     Env(Name),
     /// In the limits file, on this line (from 1).
@@ -101,7 +101,7 @@ pub enum Consequence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where it was found.
-    pub place: Place,
+    pub origin: Origin,
     /// What was wrong.
     pub reason: Reason,
     /// What to write, as the end of a sentence that starts with "Write".
@@ -110,14 +110,14 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(place: Place, value: &[u8], reason: Reason, instead: &'static str) -> Self {
+    pub(super) fn new(origin: Origin, value: &[u8], reason: Reason, instead: &'static str) -> Self {
         // One byte more than is shown, so that the message can tell that there was more.
         let kept = value.get(..EXCERPT.saturating_add(1)).unwrap_or(value);
-        Self { place, reason, instead, value: Fixed::copy_of(kept).unwrap_or_default() }
+        Self { origin, reason, instead, value: Fixed::copy_of(kept).unwrap_or_default() }
     }
 
-    pub(super) fn of(knob: &'static Knob, place: Place, value: &[u8], reason: Reason) -> Self {
-        Self::new(place, value, reason, knob.write)
+    pub(super) fn of(knob: &'static Knob, origin: Origin, value: &[u8], reason: Reason) -> Self {
+        Self::new(origin, value, reason, knob.write)
     }
 
     /// The beginning of the value that was wrong, at most 49 bytes.
@@ -125,19 +125,19 @@ impl Problem {
         self.value.as_bytes()
     }
 
-    /// Appends what was wrong and what to write instead, without place and consequence.
+    /// Appends what was wrong and what to write instead, without origin and consequence.
     pub fn write_reason<const N: usize>(&self, line: &mut Line<N>) {
         line.push_str(self.reason.words()).push_str(". Write ").push_str(self.instead).push_str(".");
     }
 
-    /// Appends the whole message: place, value, what was wrong, what to write, and what happens now.
+    /// Appends the whole message: origin, value, what was wrong, what to write, and what happens now.
     pub fn write<const N: usize>(&self, line: &mut Line<N>, consequence: Consequence) {
-        match &self.place {
-            Place::Env(name) => {
+        match &self.origin {
+            Origin::Env(name) => {
                 line.push_escaped(name.as_bytes(), 33).push_str("=\"");
                 line.push_escaped(self.value(), EXCERPT).push_str("\" in the environment: ");
             }
-            Place::File(number) => {
+            Origin::File(number) => {
                 line.push_str("limits file, line ").push_u64(u64::from(*number)).push_str(", \"");
                 line.push_escaped(self.value(), EXCERPT).push_str("\": ");
             }
@@ -156,7 +156,7 @@ impl Problem {
 /// What was wrong with everything that was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
-    kept: [Option<Problem>; KEPT],
+    kept: [Option<Problem>; MAX_PROBLEMS],
     errors: u32,
     warnings: u32,
 }
@@ -182,7 +182,7 @@ impl Problems {
         }
     }
 
-    /// The problems that were kept, at most [`KEPT`].
+    /// The problems that were kept, at most [`MAX_PROBLEMS`].
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.kept.iter().flatten()
     }

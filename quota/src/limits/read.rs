@@ -2,7 +2,7 @@
 
 use super::knob::{DEVICE_MAP, KNOBS};
 use super::value::{self, split_once};
-use super::{CorePolicy, Env, Key, Knob, Limits, Mode, OnError, Place, Problem, Problems, Reading, Reason};
+use super::{CorePolicy, Env, Key, Knob, Limits, Mode, OnError, Origin, Problem, Problems, Reading, Reason};
 use super::{Selector, Source, Table, Uuid};
 use crate::text::{Fixed, Line};
 
@@ -58,20 +58,20 @@ impl Reader<'_> {
             if line.is_empty() {
                 continue;
             }
-            let place = Place::File(number);
+            let origin = Origin::File(number);
             let Some((name, text)) = split_once(line, b'=') else {
-                self.wrong_line(place, line, Reason::NotKeyValue);
+                self.wrong_line(origin, line, Reason::NotKeyValue);
                 continue;
             };
             let name = name.trim_ascii();
             let same = |knob: &&Knob| knob.key.file_name().is_some_and(|known| known.as_bytes() == name);
             match KNOBS.iter().find(same) {
-                None => self.wrong_line(place, name, Reason::UnknownKey),
-                Some(knob) if seen & bit(knob.key) != 0 => self.wrong_line(place, name, Reason::KeyTwice),
+                None => self.wrong_line(origin, name, Reason::UnknownKey),
+                Some(knob) if seen & bit(knob.key) != 0 => self.wrong_line(origin, name, Reason::KeyTwice),
                 Some(knob) => {
                     seen |= bit(knob.key);
                     self.line = if knob.key == Key::Request { number } else { self.line };
-                    self.value(knob, place, Source::File, text.trim_ascii(), Selector::All);
+                    self.value(knob, origin, Source::File, text.trim_ascii(), Selector::All);
                 }
             }
         }
@@ -89,19 +89,19 @@ impl Reader<'_> {
             if self.limits.cores_for(index, uuid).is_none_or(|share| entry.value <= share) {
                 continue;
             }
-            let place = match entry.source {
-                Source::File => Place::File(self.line),
-                _ => Place::Env(Fixed::copy_of(knob.name.as_bytes()).unwrap_or_default()),
+            let origin = match entry.source {
+                Source::File => Origin::File(self.line),
+                _ => Origin::Env(Fixed::copy_of(knob.name.as_bytes()).unwrap_or_default()),
             };
             let mut value = Line::<8>::new();
             value.push_u64(entry.value.into()).push_str("%");
-            self.problems.add(Problem::of(knob, place, value.as_str().as_bytes(), Reason::AboveTheShare));
+            self.problems.add(Problem::of(knob, origin, value.as_str().as_bytes(), Reason::AboveTheShare));
         }
     }
 
-    fn wrong_line(&mut self, place: Place, value: &[u8], reason: Reason) {
+    fn wrong_line(&mut self, origin: Origin, value: &[u8], reason: Reason) {
         let instead = "each of memory, memory_physical, oversubscribe, cores, cores_request, mode, on_error, policy, memory_wait and oom_kill at most once, as 'key = value'";
-        self.problems.add(Problem::new(place, value, reason, instead));
+        self.problems.add(Problem::new(origin, value, reason, instead));
     }
 
     fn variable(&mut self, env: Env<'_, '_>, knob: &'static Knob) {
@@ -120,24 +120,31 @@ impl Reader<'_> {
     fn named(&mut self, knob: &'static Knob, name: &str, text: &[u8], selector: Selector) {
         // A value that nothing could come of need not be right either.
         if !self.decided(knob) {
-            let place = Place::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
-            self.value(knob, place, knob.source, text, selector);
+            let origin = Origin::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
+            self.value(knob, origin, knob.source, text, selector);
         }
     }
 
     /// Whether a higher source has spoken for every device, or for the whole key.
     fn decided(&self, knob: &Knob) -> bool {
         match knob.key {
-            Key::Memory => self.limits.memory.spoken_above(knob.source),
-            Key::Physical => self.limits.physical.spoken_above(knob.source),
-            Key::Cores => self.limits.cores.spoken_above(knob.source),
-            Key::Request => self.limits.requests.spoken_above(knob.source),
+            Key::Memory => self.limits.memory.is_outranked(knob.source),
+            Key::Physical => self.limits.physical.is_outranked(knob.source),
+            Key::Cores => self.limits.cores.is_outranked(knob.source),
+            Key::Request => self.limits.requests.is_outranked(knob.source),
             key => self.settled & bit(key) != 0,
         }
     }
 
-    fn value(&mut self, knob: &'static Knob, place: Place, source: Source, text: &[u8], selector: Selector) {
-        let mut wrong = |part: &[u8], reason| self.problems.add(Problem::of(knob, place, part, reason));
+    fn value(
+        &mut self,
+        knob: &'static Knob,
+        origin: Origin,
+        source: Source,
+        text: &[u8],
+        selector: Selector,
+    ) {
+        let mut wrong = |part: &[u8], reason| self.problems.add(Problem::of(knob, origin, part, reason));
         let Limits { memory, physical, cores, requests, .. } = &mut *self.limits;
         let outcome = match (knob.key, source) {
             (Key::Memory, Source::File | Source::Own) => {

@@ -111,7 +111,7 @@ fn a_wrong_entry_of_a_list_is_named_alone() {
         Reason::Empty,
         Reason::BadSelector,
         Reason::IndexTooHigh,
-        Reason::SaidTwice,
+        Reason::GivenTwice,
         Reason::BadSelector,
     ];
     assert_eq!(reasons(&reading), expected);
@@ -233,8 +233,8 @@ fn the_limits_file_is_read_line_by_line() {
 fn a_wrong_line_of_the_file_is_named_by_its_number() {
     let reading =
         reading(&[], Some("memory 2GiB\n\nmemroy = 2GiB\ncores = 30%\ncores = 40%\nmode = maybe\n"));
-    let places: Vec<Place> = reading.problems.iter().map(|problem| problem.place).collect();
-    assert_eq!(places, [1, 3, 5, 6].map(Place::File));
+    let origins: Vec<Origin> = reading.problems.iter().map(|problem| problem.origin).collect();
+    assert_eq!(origins, [1, 3, 5, 6].map(Origin::File));
     let expected = [Reason::NotKeyValue, Reason::UnknownKey, Reason::KeyTwice, Reason::UnknownWord];
     assert_eq!(reasons(&reading), expected);
     assert!(reading.closed());
@@ -326,7 +326,7 @@ fn an_error_is_not_lost_behind_warnings() {
     let env = |name: &str| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes());
     let reading = read(&env, None);
     assert_eq!((reading.problems.errors(), reading.problems.warnings()), (1, 16));
-    assert_eq!(reading.problems.iter().count(), KEPT);
+    assert_eq!(reading.problems.iter().count(), MAX_PROBLEMS);
     assert!(reasons(&reading).contains(&Reason::AboveHundred));
     assert!(reading.closed());
 }
@@ -404,7 +404,7 @@ proptest! {
     #[test]
     fn near_misses_never_panic(memory in "[0-9=.,GPUMIgkmtbiB% -]{0,40}", file in "(memory|cores|mode|#|=|[0-9GiB, \n]){0,20}") {
         let reading = reading(&[("GPUQUOTA_MEMORY", &memory), ("CUDA_DEVICE_SM_LIMIT", &memory)], Some(&file));
-        prop_assert!(reading.problems.iter().count() <= KEPT);
+        prop_assert!(reading.problems.iter().count() <= MAX_PROBLEMS);
         for entry in reading.limits.memory.iter() {
             prop_assert!((1..SIZE_END).contains(&entry.value));
         }

@@ -1,9 +1,9 @@
-//! The virtual time: until when has the container used up what it is entitled to?
+//! The virtual time: the time up to which the container has used its share.
 //!
 //! Admitting a launch of predicted length c moves the word by c/r, in one compare-and-swap; a launch waits until the
 //! word is no further ahead of the clock than the burst allows. There is no refill thread and no control loop: debt
 //! and credit are in the word, and every process of the container uses the same one. When a launch's true length is
-//! known, [`settle`] corrects the word by the difference, so the long-run mean is exact for any predictor.
+//! known, [`correct`] moves the word by the difference, so the long-run mean is exact for any predictor.
 
 use crate::sync::{AtomicU64, Ordering};
 use core::num::NonZeroU64;
@@ -11,11 +11,11 @@ use core::num::NonZeroU64;
 /// GPU time that may be used at once after a pause: 10 ms, so that a 1 s window is off by at most one point.
 pub const BURST_NS: u64 = 10_000_000;
 
-/// Wall time by which a launch that has waited for a second may go before one that has just come: of many that wait
-/// for one share each gets its turn.
-const TURN_NS: u64 = 1_000_000;
+/// Wall time by which a launch that has waited for a second may go before one that has just arrived: of many launches
+/// that wait for one share none starves.
+const AGING_NS: u64 = 1_000_000;
 
-/// A virtual time further ahead than this many of the largest charges seen explains itself by damage, not by debt.
+/// A virtual time further ahead than this many times the largest charge is damage, not debt.
 const CLAMP_CHARGES: u64 = 64;
 
 /// A share of GPU time.
@@ -38,29 +38,29 @@ impl Rate {
     }
 }
 
-/// The words of one device that the share lives in.
+/// The words of one device that hold the share's state.
 #[derive(Clone, Copy)]
 pub struct Clock<'a> {
     /// The virtual time.
     pub virtual_time: &'a AtomicU64,
-    /// When virtual time was last found behind: what was charged before is forgotten.
+    /// When virtual time was last found behind: charges of before are no longer given back.
     pub idle_at: &'a AtomicU64,
-    /// By how much it was behind, all in all, less what has been made up for.
+    /// By how much it was behind, in total, less what late charges have paid with it.
     pub idle_ns: &'a AtomicU64,
-    /// The percentage in which the virtual time's lead was reckoned; 0 at first.
+    /// The percentage in which the virtual time's lead is counted; 0 at first.
     pub rate: &'a AtomicU64,
-    /// Largest single charge.
-    pub longest: &'a AtomicU64,
+    /// Largest single charge, nanoseconds.
+    pub largest_charge_ns: &'a AtomicU64,
     /// Virtual times that were clamped.
     pub clamped: &'a AtomicU64,
 }
 
-/// What a launch is told.
+/// The answer to a launch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
     /// Go; the prediction is charged.
     Go,
-    /// Not before this time; nothing is charged.
+    /// Wait until this time; nothing is charged.
     Wait {
         /// When to ask again.
         until_ns: u64,
@@ -70,13 +70,13 @@ pub enum Admission {
 /// Admits a launch predicted to take `cost_ns` that has waited for `waited_ns`, or says when to ask again.
 #[inline]
 pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64) -> Admission {
-    remember_longest(clock, cost_ns);
+    note_charge(clock, cost_ns);
     if clock.rate.load(Ordering::Relaxed) != rate.0.get() {
-        adopt(clock, now_ns, rate);
+        rescale(clock, now_ns, rate);
     }
-    // By the root, so that it tells apart both who has waited for milliseconds and who has for hundreds of them.
-    let turn = TURN_NS.saturating_sub((waited_ns / 1_000).isqrt().saturating_mul(1_000));
-    let allowance = rate.stretch(BURST_NS).saturating_sub(turn);
+    // By the root, so that both waits of milliseconds and of hundreds of milliseconds are told apart.
+    let penalty = AGING_NS.saturating_sub((waited_ns / 1_000).isqrt().saturating_mul(1_000));
+    let allowance = rate.stretch(BURST_NS).saturating_sub(penalty);
     let mut seen = clock.virtual_time.load(Ordering::Acquire);
     loop {
         let base = seen.max(now_ns);
@@ -84,8 +84,8 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
         let (next, admission) = if ahead <= allowance {
             (base.saturating_add(rate.stretch(cost_ns)), Admission::Go)
         } else {
-            let longest = clock.longest.load(Ordering::Relaxed);
-            let most = allowance.saturating_add(rate.stretch(longest.saturating_mul(CLAMP_CHARGES)));
+            let largest = clock.largest_charge_ns.load(Ordering::Relaxed);
+            let most = allowance.saturating_add(rate.stretch(largest.saturating_mul(CLAMP_CHARGES)));
             if ahead <= most {
                 return Admission::Wait { until_ns: base.saturating_sub(allowance) };
             }
@@ -97,7 +97,7 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
                 if admission != Admission::Go {
                     clock.clamped.fetch_add(1, Ordering::Relaxed);
                 }
-                forget(clock, seen, now_ns);
+                note_idle(clock, seen, now_ns);
                 return admission;
             }
             Err(current) => seen = current,
@@ -112,54 +112,54 @@ pub fn budget_ns(virtual_time_ns: u64, now_ns: u64, rate: Rate) -> i64 {
     BURST_NS.cast_signed().saturating_sub_unsigned(ahead)
 }
 
-/// Charges a launch where somebody else keeps the share: what is behind the burst is not owed.
+/// Charges a launch while the agent enforces the share: advances the virtual time, whose lead before the launch counts as
+/// one and a half bursts at most.
 #[inline]
-pub fn note(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
-    remember_longest(clock, cost_ns);
+pub fn charge_bounded(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
+    note_charge(clock, cost_ns);
     let most = now_ns.saturating_add(rate.stretch(BURST_NS + BURST_NS / 2));
     let seen = change(clock, |seen| seen.max(now_ns).min(most).saturating_add(rate.stretch(cost_ns)));
-    forget(clock, seen, now_ns);
+    note_idle(clock, seen, now_ns);
 }
 
-/// Charges a launch that may not wait: it goes now, and later ones wait for it.
+/// Charges a launch that goes now without waiting; later ones wait for it.
 pub fn charge(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
-    remember_longest(clock, cost_ns);
+    note_charge(clock, cost_ns);
     let seen = change(clock, |seen| seen.max(now_ns).saturating_add(rate.stretch(cost_ns)));
-    forget(clock, seen, now_ns);
+    note_idle(clock, seen, now_ns);
 }
 
-/// Virtual time was found behind, and has been brought up to the clock.
+/// Notes that virtual time was found behind and has been brought up to the clock.
 #[inline]
-fn forget(clock: Clock, seen: u64, now_ns: u64) {
+fn note_idle(clock: Clock, seen: u64, now_ns: u64) {
     if let Some(behind) = now_ns.checked_sub(seen).filter(|behind| *behind != 0) {
         clock.idle_ns.fetch_add(behind, Ordering::Relaxed);
         clock.idle_at.store(now_ns, Ordering::Relaxed);
     }
 }
 
-/// What is to be corrected.
+/// The correction of a charge.
 #[derive(Clone, Copy)]
 pub struct Correction {
-    /// When it was charged.
+    /// When that was charged.
     pub charged_at_ns: u64,
-    /// GPU time that it was charged.
+    /// GPU time that was charged.
     pub charged_ns: u64,
-    /// GPU time that it took.
+    /// GPU time that was used.
     pub actual_ns: u64,
-    /// Wall time of it in which virtual time was found behind although the container was at work.
+    /// By how much virtual time was found behind meanwhile, although the container was at work.
     pub behind_ns: u64,
 }
 
 /// Corrects the virtual time once it is known how long something took.
 ///
-/// What was charged too much and has been forgotten since is not given back: it has cost nobody anything. What was
-/// charged too little has let virtual time fall behind, and whoever came meanwhile has brought it up to the clock: that
+/// A charge that was too high is not given back if virtual time has been behind the clock since: it has delayed no launch. A
+/// charge that was too low has let virtual time fall behind, and launches meanwhile have brought it up to the clock: that
 /// much is paid.
-pub fn settle(clock: Clock, correction: Correction, rate: Rate) {
+pub fn correct(clock: Clock, correction: Correction, rate: Rate) {
     let Correction { charged_at_ns, charged_ns, actual_ns, behind_ns } = correction;
     if let Some(more) = actual_ns.checked_sub(charged_ns) {
-        remember_longest(clock, more);
-        // What one launch has made up for is not there for another one.
+        note_charge(clock, more);
         let owed = rate.stretch(more);
         let paid = behind_ns.min(owed);
         clock.idle_ns.fetch_sub(paid, Ordering::Relaxed);
@@ -170,9 +170,9 @@ pub fn settle(clock: Clock, correction: Correction, rate: Rate) {
     }
 }
 
-/// The limit has changed: the lead is so much GPU time, which takes another wall time now.
+/// The limit has changed: the lead is so much GPU time, and stands for another wall time now.
 #[cold]
-fn adopt(clock: Clock, now_ns: u64, rate: Rate) {
+fn rescale(clock: Clock, now_ns: u64, rate: Rate) {
     let before = clock.rate.swap(rate.0.get(), Ordering::AcqRel);
     if before == 0 || before == rate.0.get() {
         return;
@@ -183,7 +183,7 @@ fn adopt(clock: Clock, now_ns: u64, rate: Rate) {
     });
 }
 
-/// Changes the virtual time; answers what it was.
+/// Changes the virtual time; returns what it was.
 fn change(clock: Clock, next: impl Fn(u64) -> u64) -> u64 {
     let mut seen = clock.virtual_time.load(Ordering::Acquire);
     loop {
@@ -196,9 +196,9 @@ fn change(clock: Clock, next: impl Fn(u64) -> u64) -> u64 {
 }
 
 #[inline]
-fn remember_longest(clock: Clock, cost_ns: u64) {
-    if clock.longest.load(Ordering::Relaxed) < cost_ns {
-        clock.longest.fetch_max(cost_ns, Ordering::Relaxed);
+fn note_charge(clock: Clock, cost_ns: u64) {
+    if clock.largest_charge_ns.load(Ordering::Relaxed) < cost_ns {
+        clock.largest_charge_ns.fetch_max(cost_ns, Ordering::Relaxed);
     }
 }
 

@@ -1,38 +1,40 @@
-//! What of the interval between a launch's events is the launch's own.
+//! Which part of the interval between a launch's events is the launch's own.
 //!
-//! An event on an idle stream is over at once, so the interval behind it contains what the host then takes to launch. Behind
-//! other work it contains what the device takes to go from one launch to the next instead. How much that is, no driver
-//! tells; it is learned from launches that were measured both ways.
+//! An event on an idle stream is over at once, so the interval after it contains the time that the host then takes to
+//! launch. Behind other work it contains the time that the device takes to go from one launch to the next instead. No
+//! driver tells how much that is; it is learned from launches that were measured both ways.
 
-/// Within a call as short as this the kernel may well begin before the call ends, in the middle of it for all that is known.
+use super::words::remainder;
+
+/// In a call as short as this the kernel may well begin before the call ends; on average, in the middle of it.
 const SHORT_CALL_NS: u64 = 1_000;
 
 /// A launch call that takes longer than this was held up.
 const LONG_CALL_NS: u64 = 50_000;
 
-/// However little a kernel does, it has the device for about so long.
+/// The least time for which any kernel has the device.
 const LEAST_NS: u64 = 500;
 
-/// Launches longer than this vary by more than is learned here.
+/// The difference is not learned from launches longer than this: they vary by more.
 const SHORT_NS: u64 = 200_000;
 
-/// The most by which a queued launch seems longer, in nanoseconds; what differs more has another reason.
+/// The largest difference between a queued launch and the same launch alone, in nanoseconds; a larger one has another reason.
 const MOST_MORE_NS: i64 = 4_000;
 
-/// Keys of which it is remembered how long they take alone.
+/// Keys whose length alone is remembered.
 const KEYS: usize = 64;
 
-/// Measurements alone after which a key can be compared.
+/// Number of measurements alone from which on a key can be compared.
 const ENOUGH: u64 = 4;
 
 /// The weight of one comparison, and of one measurement alone, as a shift.
 const COMPARISON: u32 = 6;
 const MEASUREMENT: u32 = 3;
 
-/// How a measured launch came to the device.
+/// How a measured launch reached the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Submission {
-    /// How much of the interval the host took to launch it, at the beginning and at most. 0 where it was queued.
+    /// The part of the interval that the host took to launch it, at the beginning and at most. 0 where it was queued.
     pub host_ns: u64,
     /// Whether the stream had work before it.
     pub queued: bool,
@@ -61,10 +63,10 @@ impl Default for Queueing {
 }
 
 impl Submission {
-    /// The interval without the host's part. A call as short as calls are ends before the kernel begins. Of one that took
-    /// longer nobody knows whether the kernel ran meanwhile (the thread was stopped behind the launch) or not (before
-    /// it): then it took as long as it was expected to (`known_ns`), as far as that is possible. A first launch is long
-    /// because its code is loaded, which comes before.
+    /// The interval without the host's part. A call of usual length ends before the kernel begins. During a longer one the
+    /// kernel may have run (the thread was stopped after the launch) or not (before it): then it took as long as predicted
+    /// (`known_ns`), as far as that is possible. The first launch of a kernel takes long because the driver loads its
+    /// code, which comes before.
     pub fn without_host(self, elapsed_ns: u64, known_ns: Option<u64>) -> u64 {
         let host_ns = if self.host_ns < SHORT_CALL_NS { self.host_ns / 2 } else { self.host_ns };
         let least = elapsed_ns.saturating_sub(host_ns).max(LEAST_NS.min(elapsed_ns));
@@ -76,9 +78,9 @@ impl Submission {
 }
 
 impl Queueing {
-    /// The interval of a launch without what it seems longer because it was queued; learns from it.
+    /// The interval of a launch without the time by which it seems longer because it was queued; learns from the interval.
     pub fn without_queue(&mut self, key: u64, queued: bool, interval_ns: u64) -> u64 {
-        let Some(alone) = self.alone.get_mut(key as usize % KEYS) else { return interval_ns };
+        let Some(alone) = self.alone.get_mut(remainder(key, KEYS)) else { return interval_ns };
         if !queued {
             alone.learn(key, interval_ns);
             return interval_ns;

@@ -1,4 +1,4 @@
-//! One container alone on a device, as one case of many: what its programs do, and how its share came out.
+//! One container alone on a device: a case is what its programs do, an outcome is the share that they had.
 
 use crate::gpu::Gpu;
 use crate::program::{Lengths, Program, ahead, bursts, sync};
@@ -10,7 +10,7 @@ pub const BURST: u64 = 10 * MS;
 
 /// How programs launch.
 #[derive(Clone, Copy, Debug)]
-pub enum Way {
+pub enum Pattern {
     /// One at a time, waiting for each, with so much host work between.
     Sync(u64),
     /// Ahead of the device, into so many streams.
@@ -25,7 +25,7 @@ pub struct Case {
     /// Percent.
     pub cores: u32,
     pub lengths: Lengths,
-    pub way: Way,
+    pub pattern: Pattern,
     pub processes: usize,
     pub threads: usize,
     pub host: Host,
@@ -34,10 +34,10 @@ pub struct Case {
 
 impl Case {
     fn program(&self) -> Program {
-        match self.way {
-            Way::Sync(host_ns) => sync(self.lengths.clone(), host_ns),
-            Way::Ahead(streams) => ahead(self.lengths.clone(), streams, 8 * streams),
-            Way::Bursts(launches, pause) => bursts(self.lengths.clone(), launches, pause),
+        match self.pattern {
+            Pattern::Sync(host_ns) => sync(self.lengths.clone(), host_ns),
+            Pattern::Ahead(streams) => ahead(self.lengths.clone(), streams, 8 * streams),
+            Pattern::Bursts(launches, pause) => bursts(self.lengths.clone(), launches, pause),
         }
     }
 
@@ -52,18 +52,18 @@ impl Case {
             0 => Lengths::Fixed(length(random)),
             1 => Lengths::Around(length(random)),
             2 => Lengths::Mix((0..2 + random.below(4)).map(|_| length(random)).collect()),
-            _ => Lengths::Turns(random.below(2_000), 10 * US, 100 * MS),
+            _ => Lengths::Jump(random.below(2_000), 10 * US, 100 * MS),
         };
-        let way = match random.below(4) {
-            0 => Way::Sync(random.below(200 * US)),
-            1 => Way::Ahead(1),
-            2 => Way::Ahead(2 + random.below(5) as usize),
-            _ => Way::Bursts(1 + random.below(50) as usize, 1 + random.below(200 * MS)),
+        let pattern = match random.below(4) {
+            0 => Pattern::Sync(random.below(200 * US)),
+            1 => Pattern::Ahead(1),
+            2 => Pattern::Ahead(2 + random.below(5) as usize),
+            _ => Pattern::Bursts(1 + random.below(50) as usize, 1 + random.below(200 * MS)),
         };
         Self {
             cores: 1 + random.below(99) as u32,
             lengths,
-            way,
+            pattern,
             processes: 1 + random.below(4) as usize,
             threads: 1 + random.below(2) as usize,
             host: *random.pick(&[Host::CALM, Host::LOADED]),
@@ -71,7 +71,7 @@ impl Case {
         }
     }
 
-    /// Sets the world up; the container has the number 0, processes their own in order.
+    /// Sets the world up; the container is number 0, and processes are numbered in order.
     pub fn set_up(&self, world: &mut World<'_>) {
         let container = world.container(self.cores);
         for _ in 0..self.processes {
@@ -85,7 +85,7 @@ impl Case {
         windows.max(2_000 * self.lengths.longest())
     }
 
-    /// Runs it. What it owes for its first launches, whose lengths nobody knew, is paid before it counts.
+    /// Runs it. The debt for the first launches, whose lengths were unknown, is paid before the time that counts.
     pub fn run(&self) -> Outcome {
         world(self.host, self.seed, |world| {
             self.set_up(world);
@@ -116,7 +116,7 @@ impl Case {
     }
 }
 
-/// How a share came out.
+/// The share that a container had.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// Percent over all.

@@ -1,11 +1,11 @@
-//! A device in virtual time: streams in order and beside each other, contexts one at a time, a slice each. It knows
-//! to the nanosecond what ran when, and shares nothing with the books that are put to the test.
+//! A device in virtual time: streams in order and beside each other, contexts one at a time, a slice each. It
+//! knows to the nanosecond which kernel ran when, and shares nothing with the books under test.
 
 use std::collections::VecDeque;
 
 use crate::program::Kernel;
 
-/// What was launched and when it ran.
+/// When a kernel ran.
 #[derive(Clone, Copy, Default)]
 pub struct Record {
     pub start: Option<u64>,
@@ -75,7 +75,7 @@ impl Gpu {
         id
     }
 
-    /// What was queued and has not ended goes with its process.
+    /// Removes all kernels of a process that have not ended.
     pub fn kill(&mut self, context: usize) {
         self.contexts[context].streams.clear();
         self.contexts[context].waiting = 0;

@@ -1,5 +1,5 @@
-//! The share in virtual time: its promises, put to the test in worlds that are imitated down to the late sleeper, but
-//! run by the code that the library runs. A case that fails names its seed, and the seed repeats it.
+//! The share in virtual time: its promises, tested in simulated worlds that include late sleepers, but run by the code that
+//! the library runs. A case that fails names its seed, and the seed repeats it.
 
 mod case;
 mod gpu;
@@ -8,14 +8,14 @@ mod program;
 mod random;
 mod world;
 
-use case::{BURST, Case, Way};
+use case::{BURST, Case, Pattern};
 use gpu::Gpu;
 use program::{Lengths, Program, ahead, collective, sync};
 use random::Random;
 use world::{Host, MS, SECOND, START, Surprises, US, world};
 
-/// Each way in which programs launch.
-const WAYS: [Way; 3] = [Way::Sync(20 * US), Way::Ahead(1), Way::Ahead(3)];
+/// The patterns in which programs launch.
+const PATTERNS: [Pattern; 3] = [Pattern::Sync(20 * US), Pattern::Ahead(1), Pattern::Ahead(3)];
 
 const SHARES: [u32; 7] = [5, 10, 25, 30, 50, 75, 90];
 
@@ -34,17 +34,17 @@ fn exact_at(shares: &[u32], lengths: &Lengths) {
         _ => case::percent(BURST + longest + lengths.surprise(), SECOND),
     };
     for &cores in shares {
-        for way in WAYS {
+        for pattern in PATTERNS {
             for processes in [1, 2, 8] {
                 let host = Host::CALM;
                 let case =
-                    Case { cores, lengths: lengths.clone(), way, processes, threads: 1, host, seed: 1 };
+                    Case { cores, lengths: lengths.clone(), pattern, processes, threads: 1, host, seed: 1 };
                 if case.uncapped() < f64::from(cores) * 1.1 {
                     continue;
                 }
                 let outcome = case.run();
                 let off = (outcome.mean - f64::from(cores)).abs();
-                // What very many processes tell of late is remembered in part only.
+                // Of very many processes that report late, the busy gaps hold only a part.
                 let most_off = if processes > 2 { 0.4 } else { 0.2 };
                 assert!(off <= most_off && outcome.window <= most, "{case:?}: {outcome:?}");
             }
@@ -83,7 +83,7 @@ fn a_share_of_all_kinds_of_kernels_is_exact() {
     exact(&Lengths::Mix(vec![10 * US, 100 * MS]));
 }
 
-/// Kernels that are preempted for others of their container run past their prediction, and are told of late.
+/// Kernels that are preempted for others of their container overrun their prediction, and complete late.
 #[test]
 fn a_share_of_long_kernels_beside_short_ones_is_exact() {
     for cores in [30, 50, 75, 90] {
@@ -140,15 +140,17 @@ fn no_window_has_more_than_its_bound() {
     }
 }
 
-/// A key that was 10 us and turns 100 ms: what was let in at the old price is paid for to the last.
+/// A key that was 10 us and becomes 100 ms: every launch that was admitted at the old price is paid for.
 #[test]
 fn kernels_that_grow_from_10_us_to_100_ms_are_paid_for() {
     for cores in [10, 30, 75] {
-        for (way, host) in
-            [(Way::Sync(0), Host::CALM), (Way::Ahead(1), Host::LOADED), (Way::Ahead(3), Host::CALM)]
-        {
-            let lengths = Lengths::Turns(5_000, 10 * US, 100 * MS);
-            let case = Case { cores, lengths, way, processes: 1, threads: 1, host, seed: 3 };
+        for (pattern, host) in [
+            (Pattern::Sync(0), Host::CALM),
+            (Pattern::Ahead(1), Host::LOADED),
+            (Pattern::Ahead(3), Host::CALM),
+        ] {
+            let lengths = Lengths::Jump(5_000, 10 * US, 100 * MS);
+            let case = Case { cores, lengths, pattern, processes: 1, threads: 1, host, seed: 3 };
             world(host, case.seed, |world| {
                 case.set_up(world);
                 let to = START + 2_000 * SECOND;
@@ -181,7 +183,7 @@ fn a_kernel_that_waits_for_a_later_launch_of_its_thread_goes_on() {
 }
 
 #[test]
-fn of_many_that_share_one_share_each_gets_its_turn() {
+fn of_many_launches_that_wait_for_one_share_none_starves() {
     for seed in 0..20 {
         world(Host::CALM, seed, |world| {
             let container = world.container(20);
@@ -193,7 +195,7 @@ fn of_many_that_share_one_share_each_gets_its_turn() {
             world.run(START + 60 * SECOND);
             for (process, length) in processes.iter().zip(lengths) {
                 let (launches, longest) = (world.launches(*process), world.longest_wait(*process));
-                // Eight wait for each other; a turn of all of them is some 120 ms of GPU time, 600 ms.
+                // Eight wait for each other; a round of all of them is some 120 ms of GPU time, 600 ms.
                 assert!(longest < 3 * SECOND, "seed {seed}: {length} ns kernels waited {longest} ns");
                 assert!(launches > 60, "seed {seed}: {launches} launches of {length} ns kernels");
             }
@@ -227,7 +229,7 @@ fn a_changed_share_holds_from_the_next_launch_on() {
     }
 }
 
-/// Killed at any moment, what a process had in flight costs the others no more than it used.
+/// A process that is killed at any moment costs the others no more than it used.
 #[test]
 fn a_process_that_dies_leaves_no_debt_and_no_credit() {
     for seed in 0..100 {
@@ -245,7 +247,7 @@ fn a_process_that_dies_leaves_no_debt_and_no_credit() {
             }
             let used = world.gpu.used(0, START, now);
             let mean = case::percent(used, now - START);
-            // Each may die with a kernel under way whose length nobody knew.
+            // Each may die with a kernel in flight whose length was unknown.
             let most = 31.0 + case::percent(20 * length, now - START);
             assert!((28.0..=most).contains(&mean), "seed {seed}: {mean} with kernels of {length} ns");
         });

@@ -1,6 +1,6 @@
 //! Several containers on one device, each with a share of its own.
 
-use gpuquota_quota::share::turns::LONG_QUANTUM_NS;
+use gpuquota_quota::share::scheduler::LONG_QUANTUM_NS;
 
 use crate::case::{BURST, Outcome, percent};
 use crate::program::{Lengths, Program, ahead, bursts, collective, sync};
@@ -24,7 +24,7 @@ fn watched(lengths: &Lengths) -> (u64, u64) {
     }
 }
 
-/// What containers with these shares have, in percent, all with such programs.
+/// The time that containers with these shares have, in percent, all with such programs.
 fn have(shares: &[u32], lengths: &Lengths, prepare: impl FnOnce(&mut World<'_>)) -> Vec<f64> {
     world(Host::CALM, 1, |world| {
         for cores in shares {
@@ -38,7 +38,7 @@ fn have(shares: &[u32], lengths: &Lengths, prepare: impl FnOnce(&mut World<'_>))
     })
 }
 
-/// Without an agent time that others had is charged too, so it is less rather than more.
+/// Without an agent a container is also charged time that others had, so it has less rather than more.
 #[test]
 fn without_an_agent_no_neighbour_makes_a_share_larger() {
     for shares in SHARES {
@@ -52,13 +52,13 @@ fn without_an_agent_no_neighbour_makes_a_share_larger() {
 
 /// Whatever their kernels, and whether the share is a cap or only a weight.
 #[test]
-fn by_turns_each_has_its_share_and_the_device_is_busy() {
+fn by_leases_each_has_its_share_and_the_device_is_busy() {
     for shares in SHARES {
         for length in [20 * US, 100 * US, 500 * US, MS, 2 * MS, 3 * MS, 5 * MS, 20 * MS, 100 * MS] {
             for lengths in [Lengths::Fixed(length), Lengths::Around(length)] {
-                for borrow in [false, true] {
+                for burst in [false, true] {
                     let seen = have(shares, &lengths, |world| {
-                        world.containers.iter_mut().for_each(|container| container.borrows = borrow);
+                        world.containers.iter_mut().for_each(|container| container.may_burst = burst);
                         world.agent();
                     });
                     let off = |(seen, share): (&f64, &u32)| (seen - f64::from(*share)).abs();
@@ -66,7 +66,7 @@ fn by_turns_each_has_its_share_and_the_device_is_busy() {
                     let busy: f64 = seen.iter().sum();
                     assert!(
                         off <= 1.5 && busy >= 98.0,
-                        "{lengths:?} at {shares:?}, {borrow}: {seen:.2?}, {busy:.2}"
+                        "{lengths:?} at {shares:?}, {burst}: {seen:.2?}, {busy:.2}"
                     );
                 }
             }
@@ -74,12 +74,12 @@ fn by_turns_each_has_its_share_and_the_device_is_busy() {
     }
 }
 
-/// What a container has beside a saturating one, and that one, in percent.
-fn beside(shares: [u32; 2], program: Program, neighbour: Lengths, borrow: bool) -> [f64; 2] {
+/// The time that a container has beside a saturating one, and that one, in percent.
+fn beside(shares: [u32; 2], program: Program, neighbour: Lengths, burst: bool) -> [f64; 2] {
     world(Host::CALM, 3, |world| {
         for (cores, program) in shares.into_iter().zip([program, saturating(neighbour)]) {
             let container = world.container(cores);
-            world.containers[container].borrows = borrow;
+            world.containers[container].may_burst = burst;
             world.process(container, [program]);
         }
         world.agent();
@@ -89,9 +89,10 @@ fn beside(shares: [u32; 2], program: Program, neighbour: Lengths, borrow: bool) 
     })
 }
 
-/// What one does not use the other one has, if it may borrow; if not, its share binds it as if it were alone.
+/// A container that may burst has the time that another one leaves; one that may not is bound by its share as if it were
+/// alone.
 #[test]
-fn what_one_leaves_another_may_borrow() {
+fn a_container_may_burst_into_the_time_that_another_leaves() {
     let rarely = || bursts(Lengths::Fixed(MS), 5, 100 * MS);
     for length in [200 * US, 2 * MS, 20 * MS] {
         let [own, others] = beside([50, 50], rarely(), Lengths::Fixed(length), true);
@@ -102,9 +103,9 @@ fn what_one_leaves_another_may_borrow() {
 }
 
 /// Programs that wait for each launch, with so much work on the host between; and what they have at least of the half
-/// that is theirs. A turn is the whole device: what is left idle in it is lost.
+/// that is theirs. A lease is for the whole device: idle time within it is lost.
 #[test]
-fn who_waits_for_each_launch_is_not_pushed_aside() {
+fn a_program_that_waits_for_each_launch_is_not_pushed_aside() {
     for (length, host_ns, least) in [
         (100 * US, 10 * US, 38.0),
         (100 * US, 100 * US, 22.0),
@@ -121,17 +122,17 @@ fn who_waits_for_each_launch_is_not_pushed_aside() {
 
 /// Any containers beside each other, which come and go: none has more than its share, in the long run and in any second.
 #[test]
-fn by_turns_no_container_has_more_than_its_share() {
+fn by_leases_no_container_has_more_than_its_share() {
     for seed in 0..60 {
         world(Host::CALM, seed, |world| {
-            let mut told: Vec<String> = Vec::new();
+            let mut described: Vec<String> = Vec::new();
             let random = &mut Random::new(seed);
             let mut longest = 0;
             for _ in 0..2 + random.below(3) {
                 let magnitude = *random.pick(&[50 * US, 500 * US, 3 * MS, 15 * MS]);
                 let lengths = Lengths::Around(random.around(magnitude));
                 longest = longest.max(lengths.longest());
-                told.push(format!("{lengths:?}"));
+                described.push(format!("{lengths:?}"));
                 let program = match random.below(4) {
                     0 => sync(lengths, random.below(2 * MS)),
                     1 => bursts(lengths, 1 + random.below(50) as usize, 1 + random.below(300 * MS)),
@@ -151,7 +152,7 @@ fn by_turns_no_container_has_more_than_its_share() {
                 let above = outcome.highest - share;
                 assert!(
                     outcome.mean <= share + 0.5 && above <= most,
-                    "seed {seed}, container {at} of {share}%: {:.2}, at most {:.2}: {told:?}",
+                    "seed {seed}, container {at} of {share}%: {:.2}, at most {:.2}: {described:?}",
                     outcome.mean,
                     outcome.highest
                 );
@@ -160,13 +161,13 @@ fn by_turns_no_container_has_more_than_its_share() {
     }
 }
 
-/// Who had the device alone for long is not pushed aside by whoever comes.
+/// A container that had the device alone for long is not pushed aside by one that arrives.
 #[test]
-fn what_one_had_alone_is_not_held_against_it() {
-    for borrow in [false, true] {
+fn use_of_an_idle_device_is_not_counted() {
+    for burst in [false, true] {
         world(Host::CALM, 4, |world| {
             let (early, late) = (world.container(30), world.container(70));
-            world.containers.iter_mut().for_each(|container| container.borrows = borrow);
+            world.containers.iter_mut().for_each(|container| container.may_burst = burst);
             world.process(early, [saturating(Lengths::Fixed(MS))]);
             world.agent();
             let comes = START + 20 * SECOND;
@@ -179,9 +180,9 @@ fn what_one_had_alone_is_not_held_against_it() {
     }
 }
 
-/// Nobody waits for ever: not beside many, nor beside kernels that are longer than any turn.
+/// No launch waits for ever: not beside many containers, nor beside kernels that are longer than any lease.
 #[test]
-fn everybody_has_a_turn() {
+fn every_container_gets_a_lease() {
     for (length, others) in [(MS, 3), (MS, 7), (200 * MS, 1), (200 * MS, 3)] {
         world(Host::LOADED, 7, |world| {
             let small = world.container(5);
@@ -190,7 +191,7 @@ fn everybody_has_a_turn() {
                 let container = world.container(95 / others);
                 world.process(container, [saturating(Lengths::Fixed(length))]);
             }
-            world.containers.iter_mut().for_each(|container| container.borrows = true);
+            world.containers.iter_mut().for_each(|container| container.may_burst = true);
             world.agent();
             world.run(START + 60 * SECOND);
             // A twentieth: twenty times what it may use at once, and all others' longest; and twice that on a busy host.
@@ -203,7 +204,7 @@ fn everybody_has_a_turn() {
 
 /// Two kernels that run until both are there, of one thread, while others want the device too.
 #[test]
-fn by_turns_a_kernel_that_waits_for_a_later_launch_goes_on() {
+fn by_leases_a_kernel_that_waits_for_a_later_launch_goes_on() {
     for length in [10 * US, 3 * MS, 50 * MS] {
         world(Host::CALM, 5, |world| {
             let container = world.container(50);
@@ -218,14 +219,14 @@ fn by_turns_a_kernel_that_waits_for_a_later_launch_goes_on() {
     }
 }
 
-/// An agent that is gone leaves nobody without a turn, and each with its own share.
+/// When the agent stops, no container is left without a lease, and each keeps its own share.
 #[test]
 fn without_the_agent_each_keeps_its_own_share_again() {
     world(Host::CALM, 9, |world| {
         for cores in [30, 30] {
             let container = world.container(cores);
             world.process(container, [saturating(Lengths::Fixed(MS))]);
-            world.containers[container].borrows = true;
+            world.containers[container].may_burst = true;
         }
         world.agent();
         let (gone, to) = (START + 5 * SECOND, START + 15 * SECOND);
@@ -241,7 +242,7 @@ fn without_the_agent_each_keeps_its_own_share_again() {
 }
 
 #[test]
-fn what_one_has_while_others_wait_is_told() {
+fn the_time_that_one_holds_while_others_wait_is_counted() {
     world(Host::CALM, 9, |world| {
         for cores in [30, 70] {
             let container = world.container(cores);
@@ -256,10 +257,10 @@ fn what_one_has_while_others_wait_is_told() {
     });
 }
 
-/// A share that a limits file sets is kept by the container itself, whatever it is told; that costs a part of it where all
-/// shares together are the whole device.
+/// The container itself enforces a share that a limits file sets, whatever its lease is; that costs a part of the share where
+/// all shares together are the whole device.
 #[test]
-fn by_turns_a_share_of_a_limits_file_binds_too() {
+fn by_leases_a_share_of_a_limits_file_binds_too() {
     for shares in SHARES {
         for length in [100 * US, MS, 5 * MS] {
             let seen = have(shares, &Lengths::Fixed(length), |world| {

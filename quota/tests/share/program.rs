@@ -1,4 +1,4 @@
-//! What programs do to a device, one call after the other.
+//! Programs: the calls that they make, one after the other.
 
 use crate::random::Random;
 
@@ -6,10 +6,10 @@ use crate::random::Random;
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
     pub stream: usize,
-    /// What the library knows it by.
+    /// The library's key for it.
     pub key: u64,
     pub length: u64,
-    /// It runs until so many kernels were launched on the whole device.
+    /// It spins until so many kernels have been launched on the whole device.
     pub spins_for: usize,
 }
 
@@ -17,7 +17,7 @@ pub struct Kernel {
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
     Launch(Kernel),
-    /// Waits until everything of this thread's is over.
+    /// Waits until all kernels of this thread are over.
     Synchronize,
     /// Works on the host.
     Host(u64),
@@ -36,7 +36,7 @@ pub enum Lengths {
     /// One of several kernels, each around its own length.
     Mix(Vec<u64>),
     /// Short for so many launches, then long, under one key.
-    Turns(u64, u64, u64),
+    Jump(u64, u64, u64),
 }
 
 impl Lengths {
@@ -52,7 +52,7 @@ impl Lengths {
                     let length = *random.pick(lengths);
                     (length, random.around(length))
                 }
-                Self::Turns(at, short, long) => (1, if launches <= *at { *short } else { *long }),
+                Self::Jump(at, short, long) => (1, if launches <= *at { *short } else { *long }),
             }
         }
     }
@@ -62,12 +62,12 @@ impl Lengths {
         matches!(self, Self::Around(_) | Self::Mix(_))
     }
 
-    /// By how much one can be longer than what is learned of its key.
+    /// By how much one can be longer than the prediction of its key.
     pub fn surprise(&self) -> u64 {
         match self {
             Self::Fixed(_) => 0,
             Self::Around(_) | Self::Mix(_) => self.longest() / 3,
-            Self::Turns(_, short, long) => long.abs_diff(*short),
+            Self::Jump(_, short, long) => long.abs_diff(*short),
         }
     }
 
@@ -77,17 +77,17 @@ impl Lengths {
             Self::Fixed(length) => *length,
             Self::Around(length) => length * 3 / 2,
             Self::Mix(lengths) => lengths.iter().max().map_or(0, |length| length * 3 / 2),
-            Self::Turns(_, short, long) => *short.max(long),
+            Self::Jump(_, short, long) => *short.max(long),
         }
     }
 }
 
 /// Launches and waits, one at a time, with a little work between.
 pub fn sync(lengths: Lengths, host_ns: u64) -> Program {
-    let (mut next, mut turn) = (lengths.source(), 0);
+    let (mut next, mut round) = (lengths.source(), 0);
     Box::new(move |random| {
-        turn += 1;
-        match turn % 3 {
+        round += 1;
+        match round % 3 {
             1 => launch(0, next(random)),
             2 => Call::Synchronize,
             _ => Call::Host(host_ns),
@@ -97,20 +97,20 @@ pub fn sync(lengths: Lengths, host_ns: u64) -> Program {
 
 /// Launches into `streams` streams in turn, and waits for all every `ahead` launches.
 pub fn ahead(lengths: Lengths, streams: usize, ahead: usize) -> Program {
-    let (mut next, mut turn) = (lengths.source(), 0);
+    let (mut next, mut round) = (lengths.source(), 0);
     Box::new(move |random| {
-        turn += 1;
-        if turn % (ahead + 1) == 0 { Call::Synchronize } else { launch(turn % streams, next(random)) }
+        round += 1;
+        if round % (ahead + 1) == 0 { Call::Synchronize } else { launch(round % streams, next(random)) }
     })
 }
 
 /// Two kernels that wait for each other on the device, in two streams, of one thread.
 pub fn collective(length: u64) -> Program {
-    let mut turn = 0usize;
+    let mut round = 0usize;
     Box::new(move |_| {
-        turn += 1;
-        let spins_for = turn / 3 * 2 + 2;
-        match turn % 3 {
+        round += 1;
+        let spins_for = round / 3 * 2 + 2;
+        match round % 3 {
             1 => Call::Launch(Kernel { stream: 0, key: 1, length, spins_for }),
             2 => Call::Launch(Kernel { stream: 1, key: 2, length, spins_for }),
             _ => Call::Synchronize,
@@ -120,10 +120,10 @@ pub fn collective(length: u64) -> Program {
 
 /// Sleeps, then launches a burst, and so on.
 pub fn bursts(lengths: Lengths, launches: usize, pause_ns: u64) -> Program {
-    let (mut next, mut turn) = (lengths.source(), 0);
+    let (mut next, mut round) = (lengths.source(), 0);
     Box::new(move |random| {
-        turn += 1;
-        match turn % (launches + 2) {
+        round += 1;
+        match round % (launches + 2) {
             0 => Call::Host(random.around(pause_ns)),
             at if at == launches + 1 => Call::Synchronize,
             _ => launch(0, next(random)),

@@ -1,17 +1,19 @@
-//! Containers, processes and threads on one device, in virtual time. Launches go through `share::Launch`, landings
-//! through `share::Flights`, on words as they lie in the region: the very code that the library drives on the real
-//! clock. What is imitated is what surrounds it: sleeping, waking up too late, a driver's events.
+//! Containers, processes and threads on one device, in virtual time. Launches go through `share::Launch`, completions
+//! through `share::Measurements`, on words as a region holds them: the very code that the library drives on the real
+//! clock. The harness imitates what surrounds it: sleeping, waking up too late, a driver's events.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gpuquota_quota::share::busy::GAPS;
-use gpuquota_quota::share::turn::{Turn, Words};
-use gpuquota_quota::share::turns::{Tenant, Turns, Wants};
+use gpuquota_quota::share::client::{Client, Demand};
+use gpuquota_quota::share::lease::{AgentWords, Lease};
+use gpuquota_quota::share::scheduler::Scheduler;
 use gpuquota_quota::share::wait::Cause;
 use gpuquota_quota::share::{
-    Books, Busy, Clock, Flight, Flights, Launch, Place, Predictor, Rate, Seen, Step, Traffic, What, clock,
+    Books, Busy, Clock, InFlight, Launch, Measurement, Measurements, Observation, Predictor, Rate, Step,
+    Submission, Work, clock,
 };
 
 use crate::gpu::{Gpu, Record};
@@ -28,81 +30,81 @@ pub const START: u64 = 1_000 * SECOND;
 /// Processes that one world can have.
 const PROCESSES: usize = 32;
 
-/// The words of a container, as they lie in its region.
+/// The words of a container, as its region holds them.
 #[derive(Default)]
 pub struct Container {
     /// Percent; 0 and 100 for no limit.
     pub cores: u32,
-    /// Percent of its turns.
+    /// The percentage of the device's time that it is to have beside others; 0 for the share.
     pub request: u32,
-    /// Whether it may have what others leave.
-    pub borrows: bool,
+    /// Whether it may exceed its share while others leave the device idle.
+    pub may_burst: bool,
     /// Whether a limits file sets its share.
     pub by_file: bool,
     virtual_time: AtomicU64,
     idle_at: AtomicU64,
     idle_ns: AtomicU64,
     rate: AtomicU64,
-    longest: AtomicU64,
+    largest_charge_ns: AtomicU64,
     pub clamped: AtomicU64,
     busy_until: AtomicU64,
     known_from: AtomicU64,
     gaps: [AtomicU64; GAPS],
-    until: AtomicU64,
+    in_flight_until: AtomicU64,
     /// GPU time charged.
     pub gpu_time_ns: AtomicU64,
-    turn: u64,
+    lease: u64,
     asked_at: AtomicU64,
     in_flight_ns: AtomicU64,
-    doubt_ns: AtomicU64,
+    uncertainty_ns: AtomicU64,
     processes: usize,
 }
 
 impl Container {
     fn books<'b>(&'b self, pending_ns: &'b AtomicU64) -> Books<'b> {
-        let Self { virtual_time, idle_at, idle_ns, rate, longest, clamped, .. } = self;
+        let Self { virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped, .. } = self;
         Books {
-            clock: Clock { virtual_time, idle_at, idle_ns, rate, longest, clamped },
+            clock: Clock { virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped },
             busy: Busy { until: &self.busy_until, known_from: &self.known_from, gaps: &self.gaps },
-            until: &self.until,
+            in_flight_until: &self.in_flight_until,
             gpu_time_ns: &self.gpu_time_ns,
             pending_ns,
             rate: Rate::new(self.cores),
-            company: self.processes > 1,
-            turns: Words {
-                turn: Turn::read(self.turn),
-                keeps_share: !self.by_file,
+            has_peers: self.processes > 1,
+            agent: AgentWords {
+                lease: Lease::read(self.lease),
+                enforces_share: !self.by_file,
                 asked_at: &self.asked_at,
                 in_flight_ns: &self.in_flight_ns,
-                doubt_ns: &self.doubt_ns,
+                uncertainty_ns: &self.uncertainty_ns,
             },
         }
     }
 
-    /// What the agent sees of it.
-    fn wants(&self, now: u64) -> Wants {
+    /// What the agent sees of the container.
+    fn demand(&self, now: u64) -> Demand {
         let rate = Rate::new(self.cores);
         let budget = |rate| clock::budget_ns(self.virtual_time.load(Relaxed), now, rate);
-        Wants {
+        Demand {
             weight: self.request,
             total_ns: self.gpu_time_ns.load(Relaxed),
             asked_at_ns: self.asked_at.load(Relaxed),
-            until_ns: self.until.load(Relaxed),
+            until_ns: self.in_flight_until.load(Relaxed),
             in_flight_ns: self.in_flight_ns.load(Relaxed),
-            doubt_ns: self.doubt_ns.load(Relaxed),
-            percent: rate.filter(|_| !self.borrows).map(|_| self.cores),
+            uncertainty_ns: self.uncertainty_ns.load(Relaxed),
+            percent: rate.filter(|_| !self.may_burst).map(|_| self.cores),
             budget_ns: rate.map_or(0, budget),
         }
     }
 }
 
-/// What the library keeps in a process.
+/// The library's state in a process.
 struct Process<'p> {
     container: usize,
     context: usize,
     predictor: &'p Predictor,
-    traffic: Traffic,
-    flights: Flights<usize>,
+    in_flight: InFlight,
+    measurements: Measurements<usize>,
     pending_ns: AtomicU64,
     last_launch: u64,
     alive: bool,
@@ -110,9 +112,10 @@ struct Process<'p> {
 
 enum State<'p> {
     Ready,
-    /// It has waited for the device.
+    /// It waits for the device.
     Synchronized,
-    Launching(Launch<'p>, Kernel),
+    /// It sleeps before a launch, for this cause.
+    Launching(Launch<'p>, Kernel, Cause),
 }
 
 struct Thread<'p> {
@@ -126,14 +129,14 @@ struct Thread<'p> {
     launches: u64,
     asked_at: u64,
     longest_wait: u64,
-    /// When it does something next.
+    /// When it acts next.
     due_at: u64,
 }
 
 /// How the host behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
-    /// A launch call.
+    /// A launch call lasts so long.
     pub launch_ns: u64,
     /// A sleep lasts up to this much longer than asked for,
     pub late_ns: u64,
@@ -150,38 +153,38 @@ impl Host {
 
 /// The node's agent.
 struct Agent {
-    turns: Turns,
-    tenants: Vec<Tenant>,
+    scheduler: Scheduler,
+    clients: Vec<Client>,
     looks_at: u64,
 }
 
-/// All of it.
+/// The simulated node.
 pub struct World<'p> {
     pub gpu: Gpu,
     pub containers: Vec<Container>,
     predictors: std::slice::Iter<'p, Predictor>,
     processes: Vec<Process<'p>>,
     threads: Vec<Thread<'p>>,
-    /// Who does something next.
+    /// Which thread acts next, and when.
     due: BinaryHeap<Reverse<(u64, usize)>>,
     /// Kernels that threads wait for.
     awaited: Vec<(usize, usize)>,
     random: Random,
     host: Host,
-    /// Kept where a test asks for it.
+    /// Recorded if a test asks for it.
     pub surprises: Option<Surprises>,
     /// The node's agent, if there is one.
     agent: Option<Agent>,
 }
 
-/// By how much what is in flight takes longer than it was charged, over time.
+/// By how much the work in flight takes longer than it was charged, over time.
 #[derive(Default)]
 pub struct Surprises {
     open: Vec<Open>,
     now: u64,
     /// The highest of each ten milliseconds.
     pub highest: Vec<u64>,
-    /// The most launches of one process that were in flight or not told of.
+    /// The most launches of one process that were in flight or not covered by a completed measurement.
     pub most_open: usize,
 }
 
@@ -204,11 +207,11 @@ impl Surprises {
         self.most_open = self.most_open.max(of_process);
     }
 
-    /// A measured launch has landed: it tells of itself, and of those of its key before it.
-    fn landed(&mut self, process: usize, kernel: usize, key: u64) {
-        let told = |open: &Open| open.process == process && open.key == key && open.kernel <= kernel;
-        self.now -= self.open.iter().filter(|open| told(open)).map(|open| open.more).sum::<u64>();
-        self.open.retain(|open| !told(open));
+    /// A measured launch is over, and with it those of its key before it.
+    fn completed(&mut self, process: usize, kernel: usize, key: u64) {
+        let covered = |open: &Open| open.process == process && open.key == key && open.kernel <= kernel;
+        self.now -= self.open.iter().filter(|open| covered(open)).map(|open| open.more).sum::<u64>();
+        self.open.retain(|open| !covered(open));
     }
 
     /// The highest within a window.
@@ -252,8 +255,8 @@ impl<'p> World<'p> {
             container,
             context: self.gpu.context(container),
             predictor: self.predictors.next().expect("no more processes than there are predictors"),
-            traffic: Traffic::default(),
-            flights: Flights::default(),
+            in_flight: InFlight::default(),
+            measurements: Measurements::default(),
             pending_ns: AtomicU64::new(0),
             last_launch: 0,
             alive: true,
@@ -277,13 +280,13 @@ impl<'p> World<'p> {
         process
     }
 
-    /// Kills a process at once, and what it has on the device with it; another one finds it dead.
+    /// Kills a process and its work on the device; another process reaps it at once.
     pub fn kill(&mut self, process: usize) {
         let now = self.gpu.now;
         let Process { container, context, pending_ns, alive, last_launch, .. } = &mut self.processes[process];
         self.gpu.kill(*context);
         *alive = false;
-        self.containers[*container].books(pending_ns).bury(now, *last_launch);
+        self.containers[*container].books(pending_ns).reap_pending(now, *last_launch);
     }
 
     /// Launches of a process so far.
@@ -305,7 +308,7 @@ impl<'p> World<'p> {
             let look = self.agent.as_ref().map_or(u64::MAX, |agent| agent.looks_at);
             let next = host.min(device).min(look).min(until);
             self.gpu.advance(next);
-            self.wake();
+            self.wake_synchronized();
             if next == look {
                 self.look();
             }
@@ -327,48 +330,48 @@ impl<'p> World<'p> {
         self.due.push(Reverse((at, thread)));
     }
 
-    /// From now on there is an agent.
+    /// Starts the agent.
     pub fn agent(&mut self) {
-        let tenants = self.containers.iter().map(|one| Tenant::new(one.gpu_time_ns.load(Relaxed)));
-        let (tenants, looks_at) = (tenants.collect(), self.gpu.now);
-        self.agent = Some(Agent { turns: Turns::default(), tenants, looks_at });
+        let clients = self.containers.iter().map(|one| Client::new(one.gpu_time_ns.load(Relaxed)));
+        let (clients, looks_at) = (clients.collect(), self.gpu.now);
+        self.agent = Some(Agent { scheduler: Scheduler::default(), clients, looks_at });
     }
 
-    /// The agent is gone, and nobody believes any more what it said last.
+    /// Stops the agent, and lets its leases time out.
     pub fn no_agent(&mut self) {
         self.agent = None;
-        self.containers.iter_mut().for_each(|container| container.turn = 0);
+        self.containers.iter_mut().for_each(|container| container.lease = 0);
     }
 
-    /// For how long a container had the device while others waited, as the agent has it.
+    /// For how long a container had the device while others waited, as the agent counts it.
     pub fn held_ns(&self, container: usize) -> u64 {
-        self.agent.as_ref().map_or(0, |agent| agent.tenants[container].held_ns)
+        self.agent.as_ref().map_or(0, |agent| agent.clients[container].held_ns)
     }
 
-    /// The agent looks at what the containers want, and tells them whose turn it is.
+    /// The agent looks at the containers' demand, and writes their leases.
     fn look(&mut self) {
         let now = self.gpu.now;
-        let Some(Agent { turns, tenants, looks_at }) = &mut self.agent else { return };
-        for (tenant, container) in tenants.iter_mut().zip(&self.containers) {
-            tenant.see(container.wants(now), now);
+        let Some(Agent { scheduler, clients, looks_at }) = &mut self.agent else { return };
+        for (client, container) in clients.iter_mut().zip(&self.containers) {
+            client.see(container.demand(now), now);
         }
-        *looks_at = turns.look(tenants, now).max(now + 1) + self.random.below(self.host.late_ns);
-        let mut rung = Vec::new();
-        for (number, (tenant, container)) in tenants.iter().zip(&mut self.containers).enumerate() {
-            let word = tenant.turn.map_or(0, Turn::word);
-            if container.turn != word {
-                container.turn = word;
-                rung.push(number);
+        *looks_at = scheduler.look(clients, now).max(now + 1) + self.random.below(self.host.late_ns);
+        let mut changed = Vec::new();
+        for (number, (client, container)) in clients.iter().zip(&mut self.containers).enumerate() {
+            let word = client.lease.map_or(0, Lease::word);
+            if container.lease != word {
+                container.lease = word;
+                changed.push(number);
             }
         }
-        rung.into_iter().for_each(|container| self.ring(container));
+        changed.into_iter().for_each(|container| self.wake_waiting(container));
     }
 
-    /// Wakes the launches that wait for a turn.
-    fn ring(&mut self, container: usize) {
+    /// Wakes the launches that wait for a lease.
+    fn wake_waiting(&mut self, container: usize) {
         for number in 0..self.threads.len() {
             let thread = &self.threads[number];
-            let waits = matches!(&thread.state, State::Launching(launch, _) if launch.wait.waits_for() == Some(Cause::Turn));
+            let waits = matches!(thread.state, State::Launching(_, _, Cause::Lease(_)));
             if waits && self.processes[thread.process].container == container {
                 let at = self.gpu.now + self.random.below(self.host.late_ns);
                 if at < thread.due_at {
@@ -378,8 +381,8 @@ impl<'p> World<'p> {
         }
     }
 
-    /// Wakes the threads that waited for what has ended.
-    fn wake(&mut self) {
+    /// Wakes the threads that waited for kernels that have ended.
+    fn wake_synchronized(&mut self) {
         for kernel in std::mem::take(&mut self.gpu.ended) {
             while let Some(at) = self.awaited.iter().position(|(awaited, _)| *awaited == kernel) {
                 let (_, thread) = self.awaited.swap_remove(at);
@@ -397,11 +400,11 @@ impl<'p> World<'p> {
         let thread = &mut self.threads[number];
         match std::mem::replace(&mut thread.state, State::Ready) {
             State::Synchronized => {
-                self.settle(self.threads[number].process);
+                self.complete(self.threads[number].process);
                 self.plan(now + US, number);
             }
-            State::Launching(launch, kernel) => {
-                self.settle(self.threads[number].process);
+            State::Launching(launch, kernel, _) => {
+                self.complete(self.threads[number].process);
                 self.ask(number, launch, kernel);
             }
             State::Ready => match (thread.program)(&mut self.random) {
@@ -410,13 +413,14 @@ impl<'p> World<'p> {
                 Call::Launch(kernel) => {
                     thread.asked_at = now;
                     let index = thread.process;
-                    if self.processes[index].traffic.is_due(now) {
-                        self.settle(index);
+                    if self.processes[index].in_flight.is_due(now) {
+                        self.complete(index);
                     }
                     let thread = &self.threads[number];
                     let process = &self.processes[thread.process];
-                    let what = What { key: kernel.key, lane: kernel.stream as u64 + 1, device: 0 };
-                    let launch = Launch::new(now, what, process.predictor, &process.traffic);
+                    let context = index as u64 + 1;
+                    let work = Work { key: kernel.key, stream: kernel.stream as u64 + 1, context, device: 0 };
+                    let launch = Launch::new(now, work, process.predictor, &process.in_flight);
                     self.ask(number, launch, kernel);
                 }
             },
@@ -435,21 +439,21 @@ impl<'p> World<'p> {
         }
     }
 
-    /// Asks whether a launch may go, and sleeps or lets it go.
+    /// Asks whether a launch may go; it sleeps or goes.
     fn ask(&mut self, number: usize, mut launch: Launch<'p>, kernel: Kernel) {
         let now = self.gpu.now;
         let index = self.threads[number].process;
         let process = &self.processes[index];
         let books = self.containers[process.container].books(&process.pending_ns);
-        let step = launch.step(now, &process.traffic, &books);
-        if let Step::Nap { until_ns } = step {
+        let step = launch.step(now, &process.in_flight, &books);
+        if let Step::Sleep { until_ns, cause } = step {
             let hiccup = if self.random.below(500) == 0 { self.random.below(self.host.hiccup_ns) } else { 0 };
             let late = self.random.below(self.host.late_ns) + hiccup;
             self.plan(until_ns + late, number);
-            self.threads[number].state = State::Launching(launch, kernel);
+            self.threads[number].state = State::Launching(launch, kernel, cause);
             return;
         }
-        let measured = launch.depart(now, &process.traffic, &books);
+        let measured = launch.submit(now, &process.in_flight, &books);
         self.processes[index].last_launch = now;
         if measured {
             self.measure(index, &launch, kernel);
@@ -471,47 +475,45 @@ impl<'p> World<'p> {
     fn measure(&mut self, index: usize, launch: &Launch<'p>, kernel: Kernel) {
         let now = self.gpu.now;
         let process = &mut self.processes[index];
-        let place = process.flights.place(index as u64 + 1);
+        let events = process.measurements.acquire(index as u64 + 1, || Some(0));
         let id = self.gpu.launch(process.context, kernel);
-        match place {
-            Some(Place::Used(_) | Place::Fresh) => {
-                let books = self.containers[process.container].books(&process.pending_ns);
-                let random = self.random.next() >> 44;
-                let flight = launch.flight(id, index as u64 + 1, now, random, &process.traffic, &books);
-                assert!(process.flights.enter(flight, &process.traffic));
-            }
-            None => launch.unmeasured(now, &process.traffic),
+        if events.is_none() {
+            return launch.unmeasured(now, &process.in_flight);
         }
+        let books = self.containers[process.container].books(&process.pending_ns);
+        let (random, submission) = (self.random.next() >> 44, Submission::default());
+        let measurement = launch.measurement(id, submission, now, random, &process.in_flight, &books);
+        assert!(process.measurements.insert(measurement, &process.in_flight));
     }
 
-    fn settle(&mut self, index: usize) {
+    fn complete(&mut self, index: usize) {
         let Self { gpu, containers, processes, surprises, .. } = self;
-        let Process { container, predictor, traffic, flights, pending_ns, .. } = &mut processes[index];
-        let (traffic, books) = (&*traffic, containers[*container].books(pending_ns));
-        let look = |flight: &Flight<usize>, whole| {
-            let seen = seen(gpu.records[flight.events], flight.events, index, whole);
-            if let (Seen::Over { .. }, Some(surprises)) = (seen, surprises.as_mut()) {
-                surprises.landed(index, flight.events, flight.key);
+        let Process { container, predictor, in_flight, measurements, pending_ns, .. } = &mut processes[index];
+        let (in_flight, books) = (&*in_flight, containers[*container].books(pending_ns));
+        let look = |measurement: &Measurement<usize>, whole| {
+            let seen = seen(gpu.records[measurement.events], measurement.events, index, whole);
+            if let (Observation::Over { .. }, Some(surprises)) = (seen, surprises.as_mut()) {
+                surprises.completed(index, measurement.events, measurement.work.key);
             }
             seen
         };
-        flights.settle(gpu.now, predictor, |_| Some((traffic, books)), look);
+        measurements.complete(gpu.now, predictor, |_| Some((in_flight, books)), look);
     }
 }
 
-/// What a driver's events tell of a kernel: half a microsecond is their grain, and where they lie on the host's clock
-/// is known to a microsecond.
-fn seen(record: Record, kernel: usize, process: usize, whole: bool) -> Seen {
+/// What a driver's events tell of a kernel: their grain is half a microsecond, and their time on the host's clock is known
+/// to a microsecond.
+fn seen(record: Record, kernel: usize, process: usize, whole: bool) -> Observation {
     let chance = |salt: usize, span: u64| Random::new((kernel * 7 + salt) as u64).below(span);
     let quarter = record.start.unwrap_or(0) / (SECOND / 4);
     let clock = Random::new(quarter * 1_000 + process as u64).below(2 * US);
-    let since_ns = record.start.map(|start| start + clock + chance(1, 500) - US - 250);
+    let began_ns = record.start.map(|start| start + clock + chance(1, 500) - US - 250);
     let length = |start: u64, end: u64| (end - start + chance(2, 500)).saturating_sub(250);
-    match (record.end, since_ns.filter(|_| whole)) {
-        (Some(end), since_ns) => {
-            Seen::Over { since_ns, elapsed_ns: record.start.map(|start| length(start, end)) }
+    match (record.end, began_ns.filter(|_| whole)) {
+        (Some(end), began_ns) => {
+            Observation::Over { began_ns, elapsed_ns: record.start.map(|start| length(start, end)) }
         }
-        (None, Some(since_ns)) => Seen::Running { since_ns },
-        (None, None) => Seen::Waiting,
+        (None, Some(began_ns)) => Observation::Running { began_ns },
+        (None, None) => Observation::Waiting,
     }
 }

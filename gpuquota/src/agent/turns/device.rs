@@ -2,8 +2,9 @@
 
 use super::{AGAIN_NS, Home, IDLE_LOOK_NS};
 use crate::regions;
-use gpuquota_quota::share::turn::Turn;
-use gpuquota_quota::share::turns::{Tenant, Turns, Wants};
+use gpuquota_quota::share::client::{Client, Demand};
+use gpuquota_quota::share::lease::Lease;
+use gpuquota_quota::share::scheduler::Scheduler;
 use gpuquota_quota::share::{Rate, clock};
 use gpuquota_region::layout::{self, Device, Header, OURS, TERMS_BORROWS, TERMS_LEAVINGS};
 use gpuquota_region::snapshot::{half, turns_offset, word};
@@ -30,7 +31,7 @@ pub struct Watched {
 /// What the container says of itself.
 #[derive(Clone, Copy)]
 struct Said {
-    wants: Wants,
+    demand: Demand,
     /// Its percentage of the turns, if anything says so.
     request: Option<u32>,
     /// Whether it has a share, and may have more.
@@ -41,8 +42,8 @@ struct Said {
 pub struct Shared {
     pub uuid: String,
     watched: Vec<Watched>,
-    tenants: Vec<Tenant>,
-    turns: Turns,
+    clients: Vec<Client>,
+    scheduler: Scheduler,
     looks_at: u64,
 }
 
@@ -66,13 +67,13 @@ impl Watched {
         let terms = half(&turns, offset_of!(layout::Turns, terms))?;
         let share = Some(limit).filter(|limit| (1..100).contains(limit) && terms & TERMS_LEAVINGS == 0);
         let virtual_time = word(&record, offset_of!(Device, virtual_time))?;
-        let wants = Wants {
+        let demand = Demand {
             weight: 0,
             total_ns: word(&record, offset_of!(Device, gpu_time_ns))?,
             asked_at_ns: word(&turns, offset_of!(layout::Turns, asked_at))?,
             until_ns: word(&record, offset_of!(Device, flight_until))?,
             in_flight_ns: word(&turns, offset_of!(layout::Turns, in_flight_ns))?,
-            doubt_ns: word(&turns, offset_of!(layout::Turns, doubt_ns))?,
+            uncertainty_ns: word(&turns, offset_of!(layout::Turns, doubt_ns))?,
             percent: share.filter(|_| terms & TERMS_BORROWS == 0),
             budget_ns: share.and_then(Rate::new).map_or(0, |rate| clock::budget_ns(virtual_time, now, rate)),
         };
@@ -81,12 +82,12 @@ impl Watched {
             // Next to nothing, so that it gets what nobody else wants.
             _ => Some(1),
         };
-        Some(Said { wants, request, borrows: share.is_some() && terms & TERMS_BORROWS != 0 })
+        Some(Said { demand, request, borrows: share.is_some() && terms & TERMS_BORROWS != 0 })
     }
 
     /// Says what is new, and wakes whoever waits for it.
-    fn tell(&mut self, tenant: &Tenant, now: u64) {
-        let word = tenant.turn.map_or(0, Turn::word);
+    fn tell(&mut self, client: &Client, now: u64) {
+        let word = client.lease.map_or(0, Lease::word);
         let changed = word != self.word;
         if !changed && now.saturating_sub(self.told_at) < AGAIN_NS {
             return;
@@ -97,7 +98,7 @@ impl Watched {
         let write = |field: usize, bytes: &[u8]| _ = self.home.file.write_all_at(bytes, of(field));
         write(offset_of!(layout::Turns, turn), &word.to_le_bytes());
         write(offset_of!(layout::Turns, told_at), &now.to_le_bytes());
-        let held_ns = self.held_ns.wrapping_add(tenant.held_ns);
+        let held_ns = self.held_ns.wrapping_add(client.held_ns);
         write(offset_of!(layout::Turns, held_ns), &held_ns.to_le_bytes());
         if changed {
             self.bell = self.bell.wrapping_add(1);
@@ -109,13 +110,19 @@ impl Watched {
 }
 
 impl Shared {
-    pub fn new(uuid: String, watched: Watched, tenant: Tenant) -> Self {
-        Self { uuid, watched: vec![watched], tenants: vec![tenant], turns: Turns::default(), looks_at: 0 }
+    pub fn new(uuid: String, watched: Watched, client: Client) -> Self {
+        Self {
+            uuid,
+            watched: vec![watched],
+            clients: vec![client],
+            scheduler: Scheduler::default(),
+            looks_at: 0,
+        }
     }
 
-    pub fn add(&mut self, watched: Watched, tenant: Tenant) {
+    pub fn add(&mut self, watched: Watched, client: Client) {
         self.watched.push(watched);
-        self.tenants.push(tenant);
+        self.clients.push(client);
     }
 
     pub fn homes(&self) -> impl Iterator<Item = &Arc<Home>> {
@@ -141,10 +148,10 @@ impl Shared {
             *self = before;
             return;
         }
-        for (before, tenant) in before.watched.into_iter().zip(before.tenants) {
-            let mut places = self.watched.iter_mut().zip(&mut self.tenants);
+        for (before, client) in before.watched.into_iter().zip(before.clients) {
+            let mut places = self.watched.iter_mut().zip(&mut self.clients);
             if let Some((watched, known)) = places.find(|(watched, _)| watched.is(&before)) {
-                (*watched, *known) = (before, tenant);
+                (*watched, *known) = (before, client);
             }
         }
     }
@@ -162,9 +169,9 @@ impl Shared {
 
     /// Files that cannot be read any more are nobody's.
     fn drop_unreadable(&mut self) {
-        let all = self.watched.drain(..).zip(self.tenants.drain(..));
-        let (watched, tenants) = all.filter(|(watched, _)| watched.read(0).is_some()).unzip();
-        (self.watched, self.tenants, self.turns) = (watched, tenants, Turns::default());
+        let all = self.watched.drain(..).zip(self.clients.drain(..));
+        let (watched, clients) = all.filter(|(watched, _)| watched.read(0).is_some()).unzip();
+        (self.watched, self.clients, self.scheduler) = (watched, clients, Scheduler::default());
     }
 
     /// Looks, if it is time, and says when to look again.
@@ -180,15 +187,15 @@ impl Shared {
         let requests: u32 = said.iter().filter_map(|said| said.request).sum();
         let others = said.iter().filter(|said| said.request.is_none()).count().max(1) as u32;
         let rest = 100u32.saturating_sub(requests).max(LEAST_REST) / others;
-        for (tenant, said) in self.tenants.iter_mut().zip(&said) {
-            tenant.see(Wants { weight: said.request.unwrap_or(rest), ..said.wants }, now);
+        for (client, said) in self.clients.iter_mut().zip(&said) {
+            client.see(Demand { weight: said.request.unwrap_or(rest), ..said.demand }, now);
         }
-        self.looks_at = self.turns.look(&mut self.tenants, now);
-        if self.tenants.len() == 1 || self.tenants.iter().all(|tenant| tenant.is_away(now)) {
+        self.looks_at = self.scheduler.look(&mut self.clients, now);
+        if self.clients.len() == 1 || self.clients.iter().all(|client| client.is_away(now)) {
             self.looks_at = now + IDLE_LOOK_NS;
         }
-        for (watched, tenant) in self.watched.iter_mut().zip(&self.tenants) {
-            watched.tell(tenant, now);
+        for (watched, client) in self.watched.iter_mut().zip(&self.clients) {
+            watched.tell(client, now);
         }
         self.looks_at
     }

@@ -12,7 +12,7 @@ mod real {
 
     #[test]
     fn overlapping_work_occupies_the_device_once() {
-        let words = Own::default();
+        let words = BusyWords::default();
         let occupy = |start: u64, end: u64| words.busy().occupy(T + start * US, T + end * US) / US;
         assert_eq!(occupy(100, 200), 100);
         assert_eq!(occupy(150, 260), 60);
@@ -21,8 +21,8 @@ mod real {
     }
 
     #[test]
-    fn work_told_late_is_charged_where_the_device_was_idle() {
-        let words = Own::default();
+    fn work_reported_late_is_charged_where_the_device_was_idle() {
+        let words = BusyWords::default();
         let occupy =
             |start: u64, end: u64| words.busy().occupy(T + start * 64 * US, T + end * 64 * US) / US / 64;
         assert_eq!(occupy(0, 10), 10);
@@ -34,10 +34,10 @@ mod real {
     }
 
     #[test]
-    fn of_many_gaps_a_late_one_gets_all_that_was_idle() {
-        let words = Own::default();
+    fn late_work_is_charged_all_the_idle_time_of_many_gaps() {
+        let words = BusyWords::default();
         words.busy().occupy(T - 2_000_000 * US, T);
-        let work = |turn: u64| words.busy().occupy(T + turn * 128 * US, T + (turn * 128 + 32) * US);
+        let work = |round: u64| words.busy().occupy(T + round * 128 * US, T + (round * 128 + 32) * US);
         assert_eq!((0..200).map(work).sum::<u64>(), 200 * 32 * US);
         let (late, idle) = (words.busy().occupy(T, T + 200 * 128 * US), 200 * 96 * US);
         assert!(late.abs_diff(idle) < idle / 100, "{late} of {idle} ns");
@@ -45,8 +45,8 @@ mod real {
     }
 
     #[test]
-    fn what_is_older_than_memory_is_charged_in_full() {
-        let words = Own::default();
+    fn work_older_than_the_kept_gaps_is_charged_in_full() {
+        let words = BusyWords::default();
         words.busy().occupy(T, T + US);
         words.busy().occupy(T + 5_000_000 * US, T + 5_000_001 * US);
         assert_eq!(words.busy().occupy(T, T + 1_000_000 * US), 1_000_000 * US);
@@ -67,15 +67,15 @@ mod real {
     }
 
     proptest! {
-        /// In whatever order they are told, while no more gaps are open than are remembered.
+        /// In whatever order they are reported, while no more gaps are open than are kept.
         #[test]
-        fn what_is_charged_is_the_union(
-            told in proptest::collection::vec((0..200u64, 1..40u64), 1..13)
+        fn the_charge_is_the_union_of_all_intervals(
+            reported in proptest::collection::vec((0..200u64, 1..40u64), 1..13)
         ) {
-            let words = Own::default();
+            let words = BusyWords::default();
             let grain = 256 * US;
             let all: Vec<_> =
-                told.iter().map(|(at, length)| (T + at * grain, T + (at + length) * grain)).collect();
+                reported.iter().map(|(at, length)| (T + at * grain, T + (at + length) * grain)).collect();
             let charged: u64 = all.iter().map(|(start, end)| words.busy().occupy(*start, *end)).sum();
             prop_assert_eq!(charged, union(&all));
         }
@@ -90,17 +90,17 @@ mod model {
     #[test]
     fn loom_nothing_is_charged_twice() {
         loom::model(|| {
-            let words = Arc::new(Own::default());
+            let words = Arc::new(BusyWords::default());
             words.busy().occupy(T, T + 1_000 * US);
             words.busy().occupy(T + 2_000 * US, T + 3_000 * US);
-            let tell = |from: u64, to: u64| {
+            let report = |from: u64, to: u64| {
                 let words = Arc::clone(&words);
                 loom::thread::spawn(move || words.busy().occupy(T + from * US, T + to * US))
             };
-            let both = [tell(1_200, 3_500), tell(1_100, 1_900)];
+            let both = [report(1_200, 3_500), report(1_100, 1_900)];
             let charged: u64 = both.map(|one| one.join().expect("no panic")).iter().sum();
             assert!(charged <= 1_400 * US, "900 us of the gap and 500 us behind it, not {charged} ns");
-            // The side of a gap that one of them is just filing may escape the other.
+            // One report may miss the part of a gap that the other is just about to keep.
             assert!(charged >= 1_300 * US, "{charged} ns");
         });
     }

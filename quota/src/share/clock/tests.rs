@@ -1,24 +1,24 @@
 use super::*;
 
-struct Words {
+struct ClockWords {
     virtual_time: AtomicU64,
     idle_at: AtomicU64,
     idle_ns: AtomicU64,
     rate: AtomicU64,
-    longest: AtomicU64,
+    largest_charge_ns: AtomicU64,
     clamped: AtomicU64,
 }
 
-impl Words {
+impl ClockWords {
     fn new(virtual_time: u64) -> Self {
         let word = AtomicU64::new;
-        let [idle_at, idle_ns, rate, longest, clamped] = [0; 5].map(word);
-        Self { virtual_time: word(virtual_time), idle_at, idle_ns, rate, longest, clamped }
+        let [idle_at, idle_ns, rate, largest_charge_ns, clamped] = [0; 5].map(word);
+        Self { virtual_time: word(virtual_time), idle_at, idle_ns, rate, largest_charge_ns, clamped }
     }
 
     fn clock(&self) -> Clock<'_> {
-        let Self { virtual_time, idle_at, idle_ns, rate, longest, clamped } = self;
-        Clock { virtual_time, idle_at, idle_ns, rate, longest, clamped }
+        let Self { virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped } = self;
+        Clock { virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped }
     }
 }
 
@@ -42,17 +42,17 @@ mod real {
 
     #[test]
     fn a_burst_after_a_pause_is_at_most_the_burst_and_one_launch() {
-        let words = Words::new(0);
+        let words = ClockWords::new(0);
         let go = || admit(words.clock(), 5_000_000_000, 1_000_000, rate(50), LONG) == Admission::Go;
         assert_eq!((0..1000).take_while(|_| go()).count() as u64, BURST_NS / 1_000_000 + 1);
     }
 
     #[test]
-    fn who_has_waited_longer_goes_first() {
-        let words = Words::new(0);
+    fn a_launch_that_has_waited_longer_goes_first() {
+        let words = ClockWords::new(0);
         let rate = rate(50);
         let now = 1_000_000_000;
-        words.longest.store(1_000_000, Ordering::Relaxed);
+        words.largest_charge_ns.store(1_000_000, Ordering::Relaxed);
         words.virtual_time.store(now + rate.stretch(BURST_NS), Ordering::Relaxed);
         let waits = |waited| match admit(words.clock(), now, 1, rate, waited) {
             Admission::Wait { until_ns } => until_ns - now,
@@ -62,17 +62,17 @@ mod real {
     }
 
     #[test]
-    fn what_idle_time_has_paid_for_is_not_given_back() {
-        let words = Words::new(0);
+    fn a_charge_that_idle_time_has_paid_is_not_given_back() {
+        let words = ClockWords::new(0);
         let (clock, rate, now) = (words.clock(), rate(50), 1_000_000_000);
         assert_eq!(admit(clock, now, 5_000_000, rate, LONG), Admission::Go);
         let took =
             |charged_ns, actual_ns| Correction { charged_at_ns: now, charged_ns, actual_ns, behind_ns: 0 };
-        settle(clock, took(5_000_000, 4_000_000), rate);
+        correct(clock, took(5_000_000, 4_000_000), rate);
         assert_eq!(words.virtual_time.load(Ordering::Relaxed), now + 8_000_000);
         let later = now + 500_000_000;
         assert_eq!(admit(clock, later, 5_000_000, rate, LONG), Admission::Go);
-        settle(clock, took(4_000_000, 1_000_000), rate);
+        correct(clock, took(4_000_000, 1_000_000), rate);
         assert_eq!(words.virtual_time.load(Ordering::Relaxed), later + 10_000_000);
     }
 
@@ -80,7 +80,7 @@ mod real {
     /// 90 ms ahead now at 50%, not 180.
     #[test]
     fn an_overrun_is_not_paid_twice() {
-        let words = Words::new(0);
+        let words = ClockWords::new(0);
         let (clock, rate, start) = (words.clock(), rate(50), 1_000_000_000);
         assert_eq!(admit(clock, start, 10_000_000, rate, LONG), Admission::Go);
         let before = clock.idle_ns.load(Ordering::Relaxed);
@@ -91,14 +91,14 @@ mod real {
         assert!(behind_ns.abs_diff(80_000_000) < 1_000, "{behind_ns}");
         let correction =
             Correction { charged_at_ns: start, charged_ns: 10_000_000, actual_ns: 100_000_000, behind_ns };
-        settle(clock, correction, rate);
+        correct(clock, correction, rate);
         let ahead = words.virtual_time.load(Ordering::Relaxed) - (start + 100_000_000);
         assert!(ahead.abs_diff(100_000_000) < 1_000, "{ahead}");
     }
 
     #[test]
     fn a_damaged_virtual_time_is_clamped_and_counted() {
-        let words = Words::new(u64::MAX);
+        let words = ClockWords::new(u64::MAX);
         let Admission::Wait { until_ns } = admit(words.clock(), 1_000, 1_000_000, rate(10), LONG) else {
             panic!("a virtual time far ahead must wait")
         };
@@ -108,7 +108,7 @@ mod real {
 
     #[test]
     fn a_debt_of_gpu_time_is_paid_at_the_new_rate_from_the_moment_of_the_change_on() {
-        let words = Words::new(0);
+        let words = ClockWords::new(0);
         let now = 1_000_000_000;
         assert_eq!(admit(words.clock(), now, 100_000_000, rate(10), LONG), Admission::Go);
         let wait = |percent| match admit(words.clock(), now, 1, rate(percent), LONG) {
@@ -122,14 +122,14 @@ mod real {
     }
 
     proptest! {
-        /// What is admitted in any window is what the rate gives, the burst and one launch: the theorem of
-        /// the word itself, without predictions.
+        /// Any window admits at most what the rate gives, the burst and one launch: the theorem of the word itself,
+        /// without predictions.
         #[test]
         fn no_window_admits_more_than_its_rate_the_burst_and_one_launch(
             percent in 1..100u32,
             asks in proptest::collection::vec((0..50_000_000u64, 1..200_000_000u64), 1..200),
         ) {
-            let words = Words::new(0);
+            let words = ClockWords::new(0);
             let (mut now, mut admitted) = (1_000_000_000u64, std::vec::Vec::new());
             for (pause, cost) in asks {
                 now += pause;
@@ -164,13 +164,13 @@ mod model {
     #[test]
     fn loom_no_charge_and_no_correction_is_lost() {
         loom::model(|| {
-            let words = Arc::new(Words::new(0));
+            let words = Arc::new(ClockWords::new(0));
             let (one, two) = (Arc::clone(&words), Arc::clone(&words));
             let one = loom::thread::spawn(move || {
                 assert_eq!(admit(one.clock(), NOW, 3_000, rate(50), LONG), Admission::Go);
                 let correction =
                     Correction { charged_at_ns: NOW, charged_ns: 3_000, actual_ns: 1_000, behind_ns: 0 };
-                settle(one.clock(), correction, rate(50));
+                correct(one.clock(), correction, rate(50));
             });
             let two = loom::thread::spawn(move || charge(two.clock(), NOW, 5_000, rate(50)));
             one.join().expect("no panic");
@@ -183,8 +183,8 @@ mod model {
     fn loom_of_two_launches_one_takes_the_last_of_the_burst() {
         loom::model(|| {
             let full = NOW + rate(50).stretch(BURST_NS);
-            let words = Arc::new(Words::new(full));
-            let ask = |words: Arc<Words>| {
+            let words = Arc::new(ClockWords::new(full));
+            let ask = |words: Arc<ClockWords>| {
                 loom::thread::spawn(move || admit(words.clock(), NOW, 1_000, rate(50), LONG) == Admission::Go)
             };
             let both = [ask(Arc::clone(&words)), ask(Arc::clone(&words))];

@@ -1,8 +1,9 @@
 use super::*;
+use crate::share::types::LEAST_CREDIT_NS;
 use std::boxed::Box;
 
 fn mean(predictor: &Predictor, key: u64) -> Option<u64> {
-    predictor.find(key).map(|known| known.cost().ns)
+    predictor.find(key).map(|estimate| estimate.cost().ns)
 }
 
 #[test]
@@ -20,50 +21,50 @@ fn the_first_measurement_is_the_prediction_and_later_ones_move_it() {
 #[test]
 fn a_key_whose_lengths_vary_is_measured_more_often() {
     let predictor = Box::<Predictor>::default();
-    for turn in 0..100 {
-        predictor.learn(1, 50_000 + turn % 2 * 500);
-        predictor.learn(2, 25_000 + turn % 2 * 50_000);
+    for round in 0..100 {
+        predictor.learn(1, 50_000 + round % 2 * 500);
+        predictor.learn(2, 25_000 + round % 2 * 50_000);
     }
-    let way = |key| predictor.find(key).map_or(0, |known| known.cost().way());
-    assert!((50_000..=50_500).contains(&way(1)), "{}", way(1));
-    assert!((700_000..=900_000).contains(&way(2)), "{}", way(2));
+    let credit = |key| predictor.find(key).map_or(0, |estimate| estimate.cost().sampling_credit_ns());
+    assert!((50_000..=50_500).contains(&credit(1)), "{}", credit(1));
+    assert!((700_000..=900_000).contains(&credit(2)), "{}", credit(2));
 }
 
 #[test]
 fn very_short_kernels_are_not_measured_more_often_because_events_are_not_exact() {
     let predictor = Box::<Predictor>::default();
-    for turn in 0..100 {
-        predictor.learn(1, 1_500 + turn % 2 * 900);
-        predictor.learn(2, 5_000 + turn % 2 * 10_000);
+    for round in 0..100 {
+        predictor.learn(1, 1_500 + round % 2 * 900);
+        predictor.learn(2, 5_000 + round % 2 * 10_000);
     }
-    let way = |key| predictor.find(key).map_or(0, |known| known.cost().way());
-    assert_eq!(way(1), LEAST_WAY_NS);
-    assert!(way(2) > 10 * LEAST_WAY_NS, "{}", way(2));
+    let credit = |key| predictor.find(key).map_or(0, |estimate| estimate.cost().sampling_credit_ns());
+    assert_eq!(credit(1), LEAST_CREDIT_NS);
+    assert!(credit(2) > 10 * LEAST_CREDIT_NS, "{}", credit(2));
 }
 
 #[test]
-fn a_measured_launch_speaks_for_those_of_its_key_since_the_last() {
+fn a_measurement_stands_for_the_launches_of_its_key_since_the_last_one() {
     let predictor = Box::<Predictor>::default();
     predictor.learn(7, 1_000);
-    let known = predictor.find(7).expect("just learned");
-    assert_eq!(known.speak().count, 0);
-    [10, 20, 30].iter().for_each(|now| known.skip(*now));
-    assert_eq!(known.speak(), Spoken { count: 3, since_ns: 10 });
-    assert_eq!(known.speak().count, 0);
+    let estimate = predictor.find(7).expect("just learned");
+    assert_eq!(estimate.take_unmeasured().count, 0);
+    [10, 20, 30].iter().for_each(|now| estimate.skip(*now));
+    assert_eq!(estimate.take_unmeasured(), Unmeasured { count: 3, since_ns: 10 });
+    assert_eq!(estimate.take_unmeasured().count, 0);
 }
 
 #[test]
-fn what_runs_longer_than_predicted_is_predicted_longer_before_it_is_over() {
+fn a_launch_that_overruns_raises_the_prediction_before_it_is_over() {
     let predictor = Box::<Predictor>::default();
     predictor.learn(7, 1_000);
-    predictor.raise(7, 500);
+    predictor.set_floor(7, 500);
     assert_eq!(mean(&predictor, 7), Some(1_000));
-    predictor.raise(7, 90_000);
+    predictor.set_floor(7, 90_000);
     assert_eq!(mean(&predictor, 7), Some(90_000));
-    predictor.raise(8, 70_000);
+    predictor.set_floor(8, 70_000);
     predictor.learn(8, 75_000);
     assert_eq!(mean(&predictor, 8), Some(75_000), "a first measurement counts alone");
-    predictor.restore(7, Some(1_000));
+    predictor.clear_floor(7, Some(1_000));
     assert_eq!(mean(&predictor, 7), Some(1_000));
 }
 

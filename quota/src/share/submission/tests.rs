@@ -5,7 +5,7 @@ const fn alone(host_ns: u64) -> Submission {
 }
 
 #[test]
-fn what_the_host_took_to_launch_is_not_the_kernels() {
+fn the_time_that_the_host_took_to_launch_is_not_the_kernels() {
     assert_eq!(alone(4_000).without_host(14_000, Some(10_000)), 10_000);
     assert_eq!(alone(30_000_000).without_host(30_010_000, None), 10_000, "its code was loaded");
     assert_eq!(alone(900).without_host(10_900, Some(10_000)), 10_450, "it began within the call");
@@ -13,7 +13,7 @@ fn what_the_host_took_to_launch_is_not_the_kernels() {
 }
 
 #[test]
-fn of_a_call_that_was_held_up_the_kernel_took_what_it_usually_takes() {
+fn in_a_call_that_was_held_up_the_kernel_took_what_it_usually_takes() {
     // Stopped before the launch, and behind it; and one that can only have been longer, or shorter.
     assert_eq!(alone(10_000_000).without_host(10_200_000, Some(200_000)), 200_000);
     assert_eq!(alone(10_000_000).without_host(10_000_100, Some(5_000_000)), 5_000_000);
@@ -22,7 +22,7 @@ fn of_a_call_that_was_held_up_the_kernel_took_what_it_usually_takes() {
 }
 
 #[test]
-fn no_launch_is_for_nothing() {
+fn no_launch_is_free() {
     assert_eq!(alone(4_000).without_host(4_100, None), LEAST_NS);
     assert_eq!(alone(4_000).without_host(100, None), 100);
 }
@@ -37,7 +37,9 @@ fn after(queueing: &mut Queueing, more_ns: u64, rounds: u64) -> [u64; 3] {
             let queued = round % 3 != 0;
             let interval = length + varies + if queued { more_ns } else { 0 };
             let own = queueing.without_queue(key, queued, interval);
-            if let Some(seen) = seen.get_mut(key as usize - 1).filter(|_| queued) {
+            if let Some(seen) =
+                seen.get_mut(usize::try_from(key).expect("a small number") - 1).filter(|_| queued)
+            {
                 *seen = own.abs_diff(length + varies);
             }
         }
@@ -46,7 +48,7 @@ fn after(queueing: &mut Queueing, more_ns: u64, rounds: u64) -> [u64; 3] {
 }
 
 #[test]
-fn what_queued_launches_seem_longer_is_learned_from_those_that_ran_alone() {
+fn the_difference_of_queued_launches_is_learned_from_launches_that_ran_alone() {
     let mut queueing = Queueing::default();
     let off = after(&mut queueing, 2_140, 3_000);
     assert!(off.iter().all(|off| *off < 250), "{off:?}");
@@ -55,7 +57,7 @@ fn what_queued_launches_seem_longer_is_learned_from_those_that_ran_alone() {
 }
 
 #[test]
-fn what_takes_much_longer_has_another_reason() {
+fn a_much_longer_launch_has_another_reason() {
     let mut queueing = Queueing::default();
     after(&mut queueing, 50_000, 3_000);
     assert_eq!(queueing.without_queue(1, true, 60_000), 60_000);
@@ -65,7 +67,7 @@ fn what_takes_much_longer_has_another_reason() {
 }
 
 #[test]
-fn launches_that_were_always_queued_are_what_they_seem() {
+fn launches_that_were_always_queued_keep_their_interval() {
     let mut queueing = Queueing::default();
     for _ in 0..1_000 {
         assert_eq!(queueing.without_queue(1, true, 12_000), 12_000);

@@ -1,0 +1,301 @@
+//! One container as a client of the agent's scheduler: what the agent sees of it, and what follows for its leases.
+
+use super::clock::BURST_NS;
+use super::lease::{Lease, drains_at};
+
+/// The quantum: the longest lease while others wait, unless a single launch takes longer. Long enough that handing over
+/// costs little, short enough that of four containers none waits longer than a blink.
+pub const QUANTUM_NS: u64 = 10_000_000;
+/// The quantum of a client whose work in flight ends at an uncertain time: handing over costs more then.
+pub const LONG_QUANTUM_NS: u64 = 20_000_000;
+
+/// The rest of a share must suffice for a lease of at least so long.
+const LEAST: i64 = 1_500_000;
+/// The most that a client can save up of its share.
+const BURST: i64 = BURST_NS.cast_signed();
+/// The most of a charge without use that is kept because it may still be corrected.
+const LEFT_OVER: i64 = 3_000_000;
+/// How long a waiting launch counts as waiting: it says so again and again.
+const FRESH_NS: u64 = 5_000_000;
+/// A client that has had nothing in flight for so long loses its lease.
+const IDLE_NS: u64 = 300_000;
+/// A client that has not launched anything within its lease for so long loses it.
+const WAKE_NS: u64 = 2_000_000;
+/// A client that has done nothing for so long is away.
+const AWAY_NS: u64 = 50_000_000;
+/// A client that has wanted no lease for so long has saved up nothing.
+const LAPSE_NS: u64 = 20_000_000;
+/// How long work in flight may take longer than predicted before nobody waits for it: half of the lease, within this.
+const PATIENCE_NS: (u64, u64) = (1_000_000, 100_000_000);
+/// If the uncertainty is at most this, the scheduler waits for the predicted end of the work.
+const UNCERTAINTY_NS: u64 = 500_000;
+/// How long the use of a client is observed before it is judged.
+const OBSERVED_NS: u64 = 100_000_000;
+/// Number of leases from which on it is judged whether they are returned early.
+const LEASES: u64 = 4;
+/// An interactive client that uses this percentage of the time that its share leaves it becomes a batch client.
+const BATCH_PERCENT: u64 = 85;
+
+/// What the agent sees of a container at a device.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Demand {
+    /// The percentage of the device's time that it is to have beside others; 0 counts as 1.
+    pub weight: u32,
+    /// GPU time charged so far.
+    pub total_ns: u64,
+    /// When a launch last waited for a lease, CLOCK_MONOTONIC nanoseconds.
+    pub asked_at_ns: u64,
+    /// When all of its work in flight should be over, likewise.
+    pub until_ns: u64,
+    /// Predicted time of its measured launches in flight.
+    pub in_flight_ns: u64,
+    /// The uncertainty of that prediction.
+    pub uncertainty_ns: u64,
+    /// The share that the agent enforces, in percent.
+    pub percent: Option<u32>,
+    /// GPU time that it may still use at once by its own books; below 0, what it owes.
+    pub budget_ns: i64,
+}
+
+/// How a client uses the time that it has.
+#[derive(Clone, Copy, Default, Debug)]
+struct Usage {
+    /// Since when it is observed.
+    since_ns: u64,
+    /// Since then: GPU time charged, time in which its share let it launch, leases, and those that it returned early.
+    charged_ns: u64,
+    open_ns: u64,
+    leases: u64,
+    returned_early: u64,
+    /// GPU time charged of all time, in percent, smoothed.
+    percent: u64,
+    /// Whether it returns its leases early and uses less than its weight. It may launch at any time: it would wait for
+    /// leases longer than it works.
+    is_interactive: bool,
+}
+
+impl Usage {
+    fn observe(&mut self, now_ns: u64, charged_ns: i64, weight: u64) {
+        self.charged_ns = self.charged_ns.saturating_add_signed(charged_ns);
+        let passed = now_ns.saturating_sub(self.since_ns);
+        if passed < OBSERVED_NS {
+            return;
+        }
+        let percent = |of: u64| self.charged_ns.saturating_mul(100).checked_div(of);
+        self.percent = self.percent.saturating_mul(3).saturating_add(percent(passed).unwrap_or(0)) / 4;
+        if self.is_interactive {
+            let is_batch = percent(self.open_ns).is_some_and(|density| density >= BATCH_PERCENT);
+            self.is_interactive = !is_batch && self.percent < weight;
+        } else if self.leases >= LEASES {
+            self.is_interactive =
+                self.returned_early.saturating_mul(2) > self.leases && self.percent < weight;
+            (self.leases, self.returned_early) = (0, 0);
+        }
+        (self.since_ns, self.charged_ns, self.open_ns) = (now_ns, 0, 0);
+    }
+}
+
+/// One container at a device.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Client {
+    /// The lease that the agent grants it; `None`: it keeps its share by itself.
+    pub lease: Option<Lease>,
+    seen: Demand,
+    /// Whether it has worked, or wanted to, since the last look; and when it last had.
+    works: bool,
+    worked_at_ns: u64,
+    /// When it last held the device or waited for it.
+    wanted_at_ns: u64,
+    /// Whether measured launches were in flight at the last look.
+    had_work: bool,
+    /// Whether the lengths of its launches vary so much that the end of its work cannot be predicted.
+    is_unpredictable: bool,
+    usage: Usage,
+    /// Virtual runtime: for how long it has held the device, divided by its weight.
+    pub(super) vruntime: u64,
+    /// For how long it has waited since its last lease.
+    queued_ns: u64,
+    /// GPU time that it may use before it has had its share.
+    budget_ns: i64,
+    /// GPU time that it was charged and has not had yet.
+    backlog_ns: i64,
+    /// For how long it has held the device while others waited.
+    pub held_ns: u64,
+}
+
+impl Client {
+    /// A container that had been charged so much GPU time when the agent first looked at it.
+    #[must_use]
+    pub fn new(total_ns: u64) -> Self {
+        Self { seen: Demand { total_ns, ..Demand::default() }, ..Self::default() }
+    }
+
+    fn weight(&self) -> u64 {
+        self.seen.weight.max(1).into()
+    }
+
+    /// Takes in what the agent sees of it now.
+    pub fn see(&mut self, seen: Demand, now_ns: u64) {
+        let charged = seen.total_ns.wrapping_sub(self.seen.total_ns).cast_signed();
+        self.had_work = self.seen.in_flight_ns != 0;
+        self.seen = seen;
+        if seen.in_flight_ns != 0 {
+            self.is_unpredictable = seen.uncertainty_ns > UNCERTAINTY_NS;
+        }
+        self.works = charged != 0 || seen.in_flight_ns != 0 || self.asks(now_ns);
+        self.backlog_ns = self.backlog_ns.saturating_add(charged);
+        self.usage.observe(now_ns, charged, self.weight());
+        if self.lease.is_none() {
+            self.budget_ns = seen.budget_ns;
+        }
+    }
+
+    /// Accounts for time that has passed.
+    pub(super) fn pass(&mut self, passed_ns: u64, holds: bool) {
+        let passed = i64::try_from(passed_ns).unwrap_or(i64::MAX);
+        let percent = i64::from(self.seen.percent.unwrap_or(0));
+        self.budget_ns = self.budget_ns.saturating_add(passed.saturating_mul(percent) / 100);
+        let open = passed_ns.saturating_mul(self.seen.percent.unwrap_or(100).into()) / 100;
+        self.usage.open_ns = self.usage.open_ns.saturating_add(open);
+        if holds {
+            let has_work = self.had_work || self.seen.in_flight_ns != 0;
+            let served = if has_work { passed } else { passed.min(self.backlog_ns.max(0)) };
+            self.backlog_ns = self.backlog_ns.saturating_sub(served);
+            self.budget_ns = self.budget_ns.saturating_sub(served);
+            self.vruntime = self.vruntime.saturating_add(self.vruntime_of(passed_ns));
+        }
+    }
+
+    /// Drops the part of its share that it has not used, except the part that accrues while it waits for others' leases.
+    pub(super) fn cap_budget(&mut self) {
+        let percent = self.seen.percent.unwrap_or(0).into();
+        let due_ns = self.queued_ns.saturating_mul(percent) / 100;
+        self.budget_ns = self.budget_ns.min(BURST.saturating_add_unsigned(due_ns));
+    }
+
+    /// Accounts for time in which it waited for another client.
+    pub(super) fn queue(&mut self, passed_ns: u64) {
+        self.queued_ns = self.queued_ns.saturating_add(passed_ns);
+    }
+
+    /// Whether it has neither worked nor waited for a while.
+    #[must_use]
+    pub fn is_away(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.worked_at_ns) >= AWAY_NS
+    }
+
+    /// Lets it launch at any time, within its own share if it has one.
+    pub(super) fn unschedule(&mut self) {
+        self.lease = if self.seen.percent.is_some() { None } else { Some(Lease::ENDLESS) };
+    }
+
+    /// Whether it may launch beside others at any time.
+    pub(super) fn is_interactive(&self) -> bool {
+        self.usage.is_interactive
+    }
+
+    /// Whether the end of its work in flight cannot be predicted.
+    pub(super) fn ends_unpredictably(&self) -> bool {
+        self.seen.in_flight_ns != 0 && self.is_unpredictable
+    }
+
+    /// Whether it wants leases, or has lately.
+    pub(super) fn wants(&self, now_ns: u64) -> bool {
+        self.is_scheduled(now_ns) && now_ns.saturating_sub(self.wanted_at_ns) < LAPSE_NS
+    }
+
+    /// Notes what it does now.
+    pub(super) fn note(&mut self, now_ns: u64, holds: bool) {
+        if holds || self.asks(now_ns) {
+            self.wanted_at_ns = now_ns;
+        }
+        if self.works {
+            self.worked_at_ns = now_ns;
+        }
+    }
+
+    /// Whether it takes part in the schedule.
+    pub(super) fn is_scheduled(&self, now_ns: u64) -> bool {
+        !self.is_away(now_ns) && !self.is_interactive()
+    }
+
+    /// Ends its lease.
+    pub(super) fn end_lease(&mut self, early: bool) {
+        self.lease = Some(Lease::NONE);
+        self.queued_ns = 0;
+        self.usage.leases = self.usage.leases.saturating_add(1);
+        self.usage.returned_early = self.usage.returned_early.saturating_add(early.into());
+    }
+
+    /// Whether its share suffices for a lease: for a whole quantum, with what accrues during it.
+    fn has_budget(&self) -> bool {
+        self.seen.percent.is_none_or(|percent| {
+            let others = i64::from(100u32.saturating_sub(percent));
+            self.budget_ns >= LEAST.max(QUANTUM_NS.cast_signed().saturating_mul(others) / 100)
+        })
+    }
+
+    /// A time on the device as virtual runtime.
+    pub(super) fn vruntime_of(&self, ns: u64) -> u64 {
+        ns.saturating_mul(100).checked_div(self.weight()).unwrap_or(ns)
+    }
+
+    /// The inverse of [`Self::vruntime_of`].
+    pub(super) fn time_of(&self, vruntime: u64) -> u64 {
+        vruntime.saturating_mul(self.weight()) / 100
+    }
+
+    /// When its work in flight should be over.
+    pub(super) fn drains_at(&self, now_ns: u64) -> u64 {
+        drains_at(now_ns, self.seen.until_ns, self.seen.in_flight_ns)
+    }
+
+    /// Whether a launch waits for a lease.
+    pub(super) fn asks(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.seen.asked_at_ns) < FRESH_NS
+    }
+
+    /// Whether it can make use of a lease now.
+    pub(super) fn is_ready(&self, now_ns: u64) -> bool {
+        !self.is_interactive() && self.asks(now_ns) && self.has_budget()
+    }
+
+    /// Whether its share allows more than the work in flight.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.seen.percent.is_none() || self.budget_ns > self.backlog_ns
+    }
+
+    /// How long its lease may be.
+    pub(super) fn quantum_ns(&self) -> u64 {
+        let longest = if self.is_unpredictable { LONG_QUANTUM_NS } else { QUANTUM_NS };
+        let Some(percent) = self.seen.percent else { return longest };
+        let others = 100u64.saturating_sub(percent.into()).max(1);
+        let lasts = self.budget_ns.max(0).unsigned_abs().saturating_mul(100) / others;
+        lasts.clamp(LEAST.unsigned_abs(), longest)
+    }
+
+    /// Whether its work in flight takes longer than predicted, and the scheduler still waits for it.
+    pub(super) fn is_overdue(&self, now_ns: u64, since_ns: u64) -> bool {
+        let Demand { until_ns, in_flight_ns, .. } = self.seen;
+        let patience = (until_ns.saturating_sub(since_ns) / 2).clamp(PATIENCE_NS.0, PATIENCE_NS.1);
+        in_flight_ns != 0 && until_ns <= now_ns && now_ns.saturating_sub(until_ns) < patience
+    }
+
+    /// Clears the backlog once its queue has drained. If the charge exceeds the time for which it held the device, at most
+    /// 3 ms are kept as a coming correction; if the charge is below, the difference was not used and is dropped.
+    pub(super) fn drain(&mut self, now_ns: u64) {
+        if self.seen.in_flight_ns == 0 && self.drains_at(now_ns) <= now_ns {
+            self.budget_ns = self.budget_ns.saturating_sub(self.backlog_ns.min(0));
+            self.backlog_ns = self.backlog_ns.clamp(0, LEFT_OVER);
+        }
+    }
+
+    /// Whether it does not use its lease.
+    pub(super) fn is_idle(&self, now_ns: u64, since_ns: u64) -> bool {
+        let over_ns = self.drains_at(now_ns);
+        // At the beginning of a lease its launch has to wake up first.
+        let patience_ns = if over_ns <= since_ns { WAKE_NS } else { IDLE_NS };
+        let over_ns = over_ns.max(since_ns);
+        over_ns.saturating_add(patience_ns) < now_ns && self.seen.asked_at_ns < over_ns
+    }
+}

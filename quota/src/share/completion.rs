@@ -1,0 +1,133 @@
+//! What a launch that is over has cost.
+
+use super::books::Books;
+use super::busy::Busy;
+use super::clock::Correction;
+use super::in_flight::InFlight;
+use super::measurement::Measurement;
+use super::predict::Predictor;
+use super::submission::Queueing;
+use super::types::Unmeasured;
+use super::words;
+use crate::sync::Ordering;
+
+/// From this many times the prediction on, the charge for unmeasured launches is bounded by the time that has passed.
+const GROSS: u64 = 16;
+
+/// Shorter than any time slice of a driver: a kernel that took less did not share its interval with another process.
+const SHORTER_THAN_A_SLICE_NS: u64 = 100_000;
+
+/// What a launch that was not interrupted may take longer than predicted, besides four times its uncertainty: less than any
+/// time slice.
+const NOISE_NS: u64 = 400_000;
+
+/// By how much clock readings of two processes may differ: a shorter overlap is none.
+const PROCESS_CLOCK_ERROR_NS: u64 = 5_000;
+
+/// The same for two events of one process.
+const EVENT_CLOCK_ERROR_NS: u64 = 300;
+
+/// A launch that is over.
+pub(super) struct Completion<E> {
+    pub measurement: Measurement<E>,
+    pub began_ns: Option<u64>,
+    pub elapsed_ns: Option<u64>,
+    /// Whether other streams or processes may have been at work at the same time.
+    pub shared: bool,
+}
+
+impl<E> Completion<E> {
+    /// Reduces the interval between the events to the launch's own time. The host's part comes first in the interval.
+    pub fn keep_own(&mut self, queueing: &mut Queueing) {
+        let Some(interval_ns) = self.elapsed_ns else { return };
+        let Measurement { work, submission, proven, predicted_ns, .. } = self.measurement;
+        let without_host = submission.without_host(interval_ns, proven.then_some(predicted_ns));
+        let host_ns = interval_ns.saturating_sub(without_host);
+        self.began_ns = self.began_ns.map(|began_ns| began_ns.saturating_add(host_ns));
+        self.elapsed_ns = Some(queueing.without_queue(work.key, submission.queued, without_host));
+    }
+
+    /// Corrects the charge, and returns how long the launch occupied the device beyond what was charged before.
+    pub fn charge(&self, now_ns: u64, predictor: &Predictor, in_flight: &InFlight, books: &Books) -> u64 {
+        let measurement = &self.measurement;
+        let key = measurement.work.key;
+        measurement.abandon(in_flight, books);
+        let Some(elapsed) = self.elapsed_ns.map(|elapsed_ns| self.uninterrupted_ns(elapsed_ns, now_ns))
+        else {
+            return 0;
+        };
+        if measurement.has_floor {
+            predictor.clear_floor(key, measurement.proven.then_some(measurement.predicted_ns));
+        }
+        let end_ns = self.began_ns.map_or(now_ns, |began| began.saturating_add(elapsed));
+        let spun = in_flight.spun_ns(measurement.launched_at_ns, end_ns);
+        // It cannot have spun for longer than it ran.
+        let spun = if spun < elapsed { spun } else { 0 };
+        predictor.learn(key, elapsed.saturating_sub(spun));
+        let due = self.due_ns(elapsed, now_ns, in_flight, books);
+        let (charged, actual) = self.of_unmeasured(now_ns, due);
+        books.correct(Correction {
+            charged_at_ns: measurement.launched_at_ns,
+            charged_ns: measurement.charged_ns.saturating_add(charged),
+            actual_ns: due.saturating_add(actual),
+            behind_ns: self.behind_ns(end_ns, books),
+        });
+        in_flight.shift_end(measurement.predicted_ns, elapsed);
+        words::shift(books.in_flight_until, measurement.predicted_ns, elapsed);
+        due
+    }
+
+    /// How long it took by itself. The driver may have interrupted a launch that ended after its lease for the next
+    /// container, for a time slice or more.
+    fn uninterrupted_ns(&self, elapsed_ns: u64, now_ns: u64) -> u64 {
+        let Measurement { proven, predicted_ns, uncertainty_ns, lease_until_ns, .. } = self.measurement;
+        let most = predicted_ns.saturating_add(uncertainty_ns.saturating_mul(4)).saturating_add(NOISE_NS);
+        let interrupted = proven && now_ns > lease_until_ns && elapsed_ns > most;
+        if interrupted { predicted_ns } else { elapsed_ns }
+    }
+
+    /// How long it occupied the device beyond what was charged before.
+    fn due_ns(&self, elapsed: u64, now_ns: u64, in_flight: &InFlight, books: &Books) -> u64 {
+        let mut due = elapsed.saturating_sub(self.measurement.prepaid_ns);
+        let Some(began) = self.began_ns.filter(|_| self.shared) else { return due };
+        let mut occupy = |busy: Busy, slack| {
+            let new = busy.occupy(began, began.saturating_add(elapsed));
+            if elapsed.saturating_sub(new) > slack {
+                due = due.min(new);
+            }
+        };
+        if in_flight.streams_overlap(now_ns) {
+            occupy(in_flight.busy.busy(), EVENT_CLOCK_ERROR_NS);
+        }
+        if books.has_peers {
+            let alone = elapsed < SHORTER_THAN_A_SLICE_NS;
+            occupy(books.busy, if alone { elapsed } else { PROCESS_CLOCK_ERROR_NS });
+        }
+        due
+    }
+
+    /// For how long virtual time was brought up to the clock while the launch ran beyond what it was charged.
+    fn behind_ns(&self, end_ns: u64, books: &Books) -> u64 {
+        let measurement = &self.measurement;
+        let began_ns = self.began_ns.unwrap_or(measurement.launched_at_ns);
+        let unpaid_from = began_ns.saturating_add(measurement.charged_ns);
+        if books.clock.idle_at.load(Ordering::Relaxed) < unpaid_from {
+            return 0;
+        }
+        let behind = books.clock.idle_ns.load(Ordering::Relaxed).saturating_sub(measurement.idle_ns);
+        behind.min(end_ns.saturating_sub(unpaid_from))
+    }
+
+    /// What the unmeasured launches that it stands for were charged, and what they took.
+    fn of_unmeasured(&self, now_ns: u64, due_ns: u64) -> (u64, u64) {
+        let Unmeasured { count, since_ns } = self.measurement.unmeasured;
+        let charged = count.saturating_mul(self.measurement.predicted_ns);
+        let actual = count.saturating_mul(due_ns);
+        if actual > charged.saturating_mul(GROSS) {
+            // The length has changed since: they cannot have taken longer than the time that has passed.
+            let passed = now_ns.saturating_sub(since_ns).saturating_sub(due_ns);
+            return (charged, actual.min(passed.max(charged)));
+        }
+        (charged, actual)
+    }
+}
