@@ -280,12 +280,9 @@ fn raise<T: Copy + Into<u64>>(ceilings: &[AtomicU64], found: u8, table: &Table<T
 }
 
 /// The lower of the region's limit and of the file's ceiling, as far as there are any.
-#[inline]
-fn lower(shared: u64, ceilings: &[AtomicU64], index: u8) -> Option<u64> {
-    let shared = Some(shared).filter(|limit| *limit != 0);
-    let ceiling = ceilings.get(usize::from(index))?;
-    match (shared, ceiling.load(Relaxed).checked_sub(1)) {
-        (Some(shared), Some(ceiling)) => Some(shared.min(ceiling)),
-        (shared, ceiling) => shared.or(ceiling),
-    }
+#[inline(always)]
+fn lower(shared: u64, ceilings: &[AtomicU64; layout::DEVICES], index: u8) -> Option<u64> {
+    let ceiling = ceilings.get(usize::from(index))?.load(Relaxed).wrapping_sub(1);
+    let lower = if shared == 0 { ceiling } else { ceiling.min(shared) };
+    (lower != u64::MAX).then_some(lower)
 }

@@ -4,12 +4,12 @@
 //! the region's words. A request that does not fit is `reserve`'s matter.
 
 use super::holdings::{Holding, Holdings, Key, Kind};
-use super::journals::{Journals, show_data};
-use crate::container::books::JournalBook;
+use super::journals::Journals;
 use crate::container::{Container, DeviceRef};
 use crate::devices::Scope;
 use core::sync::atomic::Ordering::Relaxed;
 use gpuquota_quota::ledger::{self, Refused};
+use gpuquota_region::layout::Device;
 
 /// Where bytes may lie that are reserved.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,28 +87,34 @@ impl<'p> Books<'p> {
     }
 
     /// One attempt to reserve `bytes`.
-    #[inline(always)]
     pub fn try_reserve(self, device: DeviceRef, bytes: u64, room: Room) -> Result<Reservation, Refused> {
-        let DeviceRef { index, record } = device;
-        let open = self.accounts.journals.free(&self.scope.container, index).ok_or(Refused::Broken)?;
-        let book = JournalBook { region: self.scope.container.region(), device: index, spilled: false };
-        let used = if self.scope.container.spills() {
+        let journal = self.try_take(device, bytes, room)?;
+        Ok(Reservation { device, journal, bytes })
+    }
+
+    /// The same; answers the journal alone, which a processor has in a register.
+    #[inline(always)]
+    pub fn try_take(self, device: DeviceRef, bytes: u64, room: Room) -> Result<u8, Refused> {
+        let container = &self.scope.container;
+        let open = self.accounts.journals.free(container, device.index).ok_or(Refused::Broken)?;
+        let used = if container.spills() {
             // What lies on the host moves meanwhile.
-            ledger::take_below(&book, &record.used, open.number, bytes, || self.ceiling(device, room))?
+            open.take(container, device, bytes, || self.ceiling(device, room))?
         } else {
-            ledger::take(&book, &record.used, open.number, bytes, self.ceiling(device, room))?
+            let cap = self.ceiling(device, room);
+            open.take(container, device, bytes, || cap)?
         };
-        if record.peak.load(Relaxed) < used {
-            record.peak.fetch_max(used, Relaxed);
+        let Device { peak, .. } = device.record;
+        if peak.load(Relaxed) < used {
+            peak.fetch_max(used, Relaxed);
         }
-        show_data(&self.scope.container, index, bytes);
-        Ok(Reservation { device, journal: open.journal, bytes })
+        Ok(open.journal)
     }
 
     /// Gives `bytes` of a journal back.
     #[inline(always)]
     pub fn give_back(self, device: u8, journal: u8, bytes: u64) {
-        if !self.accounts.journals.give(&self.scope.container, device, journal, bytes) {
+        if self.accounts.journals.give(&self.scope.container, device, journal, bytes).is_none() {
             self.scope.container.fell_back();
         }
     }
@@ -121,6 +127,14 @@ impl<'p> Books<'p> {
     /// Notes what is held under a key.
     #[inline(always)]
     pub fn note(self, key: Option<Key>, holding: Holding) {
+        if key.is_none_or(|key| !self.accounts.holdings.insert_fresh(key, holding)) {
+            self.note_slowly(key, holding);
+        }
+    }
+
+    /// The same where there is no room yet for the key, or something was held under it.
+    #[inline(never)]
+    fn note_slowly(self, key: Option<Key>, holding: Holding) {
         match key.map(|key| self.accounts.holdings.insert(key, holding)) {
             Some(Ok(None)) => {}
             // Freed behind our back.

@@ -53,30 +53,26 @@ impl<'p> Memory<'p> {
     /// The same, wherever they may lie.
     #[inline(always)]
     pub fn reserve_in(self, device: DeviceRef, bytes: u64, room: Room) -> Option<Reservation> {
-        match self.books().try_reserve(device, bytes, room) {
-            Ok(reservation) => {
+        let journal = match self.books().try_take(device, bytes, room) {
+            Ok(journal) => {
                 if self.scope.container.observes() {
                     note_excess(self.books(), device);
                 }
-                Some(reservation)
+                journal
             }
-            Err(refused) => self.reserve_slowly(device, bytes, room, refused),
-        }
+            Err(_) => self.take_slowly(device, bytes, room)?,
+        };
+        Some(Reservation { device, journal, bytes })
     }
 
-    /// A refusal is right only if the bytes of the dead are back and no reservation in flight may still shrink.
+    /// A refusal is right only if the bytes of the dead are back and no reservation in flight may still shrink. Answers the
+    /// journal through which the bytes were taken after all.
     #[cold]
-    fn reserve_slowly(
-        self,
-        device: DeviceRef,
-        bytes: u64,
-        room: Room,
-        refused: Refused,
-    ) -> Option<Reservation> {
+    fn take_slowly(self, device: DeviceRef, bytes: u64, room: Room) -> Option<u8> {
         let _errno = sys::KeepErrno::new();
         let container = &self.scope.container;
         let mut request = Request { device, bytes, cap: self.books().ceiling(device, room) };
-        let mut refused = refused;
+        let mut used = ledger::used(&device.record.used);
         let started = sys::monotonic_ns();
         // Code that was unloaded may still be charged, and pools may hold what they do not use.
         self.state.overhead.measure_before_refusal(self.books(), device, SETTLING_NS);
@@ -86,9 +82,10 @@ impl<'p> Memory<'p> {
         while request.cap.is_none_or(|cap| bytes <= cap) {
             container.reap();
             request.cap = self.books().ceiling(device, room);
-            match self.books().try_reserve(device, bytes, room) {
-                Ok(reservation) => return Some(reservation),
-                Err(again) => refused = again,
+            match self.books().try_take(device, bytes, room) {
+                Ok(journal) => return Some(journal),
+                Err(Refused::Cap { used: now }) => used = now,
+                Err(Refused::Broken) => {}
             }
             let now = sys::monotonic_ns();
             let waited = now.saturating_sub(started);
@@ -107,10 +104,6 @@ impl<'p> Memory<'p> {
                 break;
             }
         }
-        let used = match refused {
-            Refused::Cap { used } => used,
-            Refused::Broken => ledger::used(&device.record.used),
-        };
         self.state.refusals.tell(container, &request, used);
         None
     }
