@@ -30,7 +30,7 @@ const SOURCES: &[&str] = &["bench/runs/", "`make ", "quota/tests/", "Measured", 
 const NOT_YET: &[&str] = &[
     "quota/src/share/in_flight.rs is not there",
     "quota/src/share/lease.rs is not there",
-    "quota/src/share/launch.rs has no function submit",
+    "quota/src/share/gate.rs is not there",
     "quota/src/share/measurements.rs is not there",
     "quota/src/share/completion.rs is not there",
     "quota/src/share/clock.rs has no function correct",
