@@ -27,14 +27,7 @@ const PLACEHOLDERS: &[&str] = &["FILE", "PART", "DATE", "NNN", "*"];
 const SOURCES: &[&str] = &["bench/runs/", "`make ", "quota/tests/", "Measured", "**Measured reason.**"];
 
 /// What the pictures name and renames that are under way have yet to bring.
-const NOT_YET: &[&str] = &[
-    "quota/src/share/in_flight.rs is not there",
-    "quota/src/share/lease.rs is not there",
-    "quota/src/share/gate.rs is not there",
-    "quota/src/share/measurements.rs is not there",
-    "quota/src/share/completion.rs is not there",
-    "quota/src/share/clock.rs has no function correct",
-];
+const NOT_YET: &[&str] = &["quota/src/share/gate.rs is not there"];
 
 #[test]
 fn the_readme_and_the_glossary_are_short() {
