@@ -17,6 +17,7 @@ pub struct Slice {
 }
 
 /// The slice of a device, from what the driver says of the whole; `None` where there is no cap to show.
+#[inline(always)]
 pub fn slice(memory: Memory<'_>, device: DeviceRef, real_total: u64, real_free: u64) -> Option<Slice> {
     let container = &memory.scope.container;
     if device.record.memory_total.load(Relaxed) == 0 {
