@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::machine::{ATTRIBUTES, EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_NAME, MAX_PATTERN, MAX_RULES};
+use crate::machine::{EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_PATTERN, MAX_RULES};
+use crate::spec::{ATTRIBUTES, MAX_NAME};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x07");

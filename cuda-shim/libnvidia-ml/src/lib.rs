@@ -5,7 +5,9 @@
 //!   [`fields`], [`events`]: NVML by subject, one entry per function;
 //! - [`unsupported`]: every other function of the header, each answering `NOT_SUPPORTED`;
 //! - [`internal`]: the private table that nvidia-smi asks for;
+//! - [`utilisation`]: samples of how busy a device is;
 //! - [`pids`]: process ids as the caller's namespace has them;
+//! - [`export`]: how a function is declared as an export;
 //! - [`library`]: initialisation, the machine, handles;
 //! - [`types`]: NVML's structures;
 //! - [`abi`]: what C hands in and gets back; the only room that touches the caller's memory.
@@ -13,13 +15,12 @@
 //! What the machine does not simulate (memory traffic, temperatures, fans, links) is a constant or
 //! `NOT_SUPPORTED`, never a guess that changes.
 
-#[macro_use]
 mod abi;
-
 mod accounting;
 mod activity;
 mod device;
 mod events;
+mod export;
 mod fields;
 mod internal;
 mod library;
@@ -34,3 +35,4 @@ mod tests;
 mod topology;
 mod types;
 mod unsupported;
+mod utilisation;
