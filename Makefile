@@ -75,7 +75,7 @@ surface: prerequisites artifacts ## the hook table and the simulated driver agai
 
 .PHONY: artifacts
 artifacts: ## target/release: the library, gpuquota and the simulated GPU
-	$(CARGO) build --workspace --release --quiet
+	$(CARGO) build --workspace --release --quiet --features cuda-shim-libcuda/integrity
 
 .PHONY: programs
 programs: ## target/programs: the small CUDA programs that the tests run

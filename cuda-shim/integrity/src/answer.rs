@@ -1,11 +1,15 @@
 //! The answer to libcudart's integrity question: a keyed hash over what it can see of the driver.
 //!
-//! The hash is HMAC (RFC 2104) over MD2. Key and constants are facts published by ZLUDA; see [`super`].
+//! The hash is HMAC (RFC 2104) over MD2. Key and constants are facts published by ZLUDA; see the crate's head.
+//!
+//! # Safety
+//! Asks the C library for the calling thread's number.
+#![allow(unsafe_code)]
 
 use core::ffi::c_void;
 
-use super::Identity;
-use super::md2::hmac_md2;
+use crate::driver::Identity;
+use crate::md2::hmac_md2;
 
 const KEY: [u8; 16] = 0x146addae_53a9a752_aa084136_0bf55a9f_u128.to_be_bytes();
 

@@ -4,12 +4,16 @@
 //! immutable list behind one pointer: a reader takes no lock, may run in a signal handler, after a fork or
 //! while the process exits, and every change installs a new list. Old lists are kept, since a reader may
 //! still be in one: some 40 bytes per live entry and change.
+//!
+//! # Safety
+//! Called by libcudart with pointers of its own, by the signatures in the comments.
+#![allow(unsafe_code)]
 
 use core::ffi::c_void;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{
+use crate::driver::{
     Context, DRIVER, INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_INITIALIZED, Result, SUCCESS,
 };
 

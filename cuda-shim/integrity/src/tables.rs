@@ -1,72 +1,17 @@
-//! The driver's private tables: what `cuGetExportTable` hands to libcudart and its libraries.
-//!
-//! # Provenance
-//! No header names these tables. That the simulated driver can answer them rests on facts published by the
-//! ZLUDA project (<https://github.com/vosen/ZLUDA>, `dark_api/src/lib.rs`, MIT OR Apache-2.0): names,
-//! identifiers, places and parameters of the entries, and for the integrity answer its message, its key and
-//! two constants. The rest was learned by calling real software against answers of our own. The code here is
-//! ours; nothing of NVIDIA's was disassembled or copied. This room is part of a test instrument and of
-//! nothing that is installed on a node.
-//!
-//! # Rules
-//! A table begins with its size in bytes (only the context-local storage has none); an entry that no known
-//! client needs answers `NOT_SUPPORTED`. Tables that are not listed are refused, which every client known
-//! takes well. What the tables must know of the driver comes through [`DRIVER`], so that this room reads
-//! without the rest of it.
+//! The tables. Each begins with its size in bytes (only the context-local storage has none); an entry that no known client
+//! needs answers `NOT_SUPPORTED`. Tables that are not listed are refused, which every client known takes well.
 //!
 //! # Safety
 //! The entries are called by libcudart with pointers of its own, by the signatures in the comments.
 #![allow(unsafe_code)]
 
-mod integrity;
-mod local_storage;
-mod md2;
-
 use core::ffi::c_void;
-use std::sync::OnceLock;
 
-pub use local_storage::context_gone;
-
-/// `CUresult`.
-type Result = i32;
-const SUCCESS: Result = 0;
-const INVALID_VALUE: Result = 1;
-const NOT_INITIALIZED: Result = 3;
-const INVALID_CONTEXT: Result = 201;
-const INVALID_HANDLE: Result = 400;
-const NOT_SUPPORTED: Result = 801;
-
-/// `CUcontext`, null for none.
-pub type Context = *mut c_void;
-
-/// What the private tables ask of the driver. Set once, in `cuInit`.
-pub struct Driver {
-    /// The handle of a device's primary context, which need not be active, or a `CUresult` if there is no
-    /// such device. It must be the handle that `cuDevicePrimaryCtxRetain` gives out for this device.
-    pub primary_context: fn(device: i32) -> core::result::Result<Context, i32>,
-    /// The calling thread's current context, or null.
-    pub current_context: fn() -> Context,
-    /// Whether a context of this handle exists.
-    pub is_context: fn(context: Context) -> bool,
-    /// Loads a module into the current context as `cuModuleLoadData` does and stores its handle; the image
-    /// is a fatbin wrapper (magic 0x466243b1) or a fatbin (0xba55ed50). Answers a `CUresult`.
-    pub load_module: unsafe fn(module: *mut *mut c_void, image: *const c_void) -> i32,
-    /// As `cuDriverGetVersion`.
-    pub version: fn() -> u32,
-    /// As `cuDeviceGetUuid` and the PCI attributes have it, for every device in the order of `cuDeviceGet`.
-    pub identities: fn() -> Vec<Identity>,
-}
-
-/// By what a device is known to the integrity check; the public functions must say the same.
-pub struct Identity {
-    /// As `cuDeviceGetUuid`.
-    pub uuid: [u8; 16],
-    /// As `PCI_DOMAIN_ID`, `PCI_BUS_ID`, `PCI_DEVICE_ID`.
-    pub pci: [i32; 3],
-}
-
-/// The driver behind the tables.
-pub static DRIVER: OnceLock<Driver> = OnceLock::new();
+use crate::answer;
+use crate::driver::{
+    Context, DRIVER, INVALID_CONTEXT, INVALID_VALUE, NOT_INITIALIZED, NOT_SUPPORTED, Result, SUCCESS,
+};
+use crate::local_storage;
 
 /// The private table of this identifier (its bytes in memory order), or `None` where the driver refuses it.
 pub fn export_table(id: &[u8; 16]) -> Option<*const c_void> {
@@ -278,14 +223,14 @@ unsafe extern "C" fn integrity_check(version: u32, seconds: u64, answer: *mut [u
     if answer.is_null() {
         return INVALID_VALUE;
     }
-    let question = integrity::Question {
+    let question = answer::Question {
         version,
         seconds,
         cudart_interface: CUDART_INTERFACE.address(),
         integrity_check: INTEGRITY_CHECK.address(),
         entry: INTEGRITY_CHECK.0[1],
     };
-    let ours = integrity::answer(&question, (driver.version)(), &(driver.identities)());
+    let ours = answer::answer(&question, (driver.version)(), &(driver.identities)());
     // SAFETY: not null, and the caller passes room for 16 bytes.
     unsafe { answer.write_unaligned(ours) };
     SUCCESS

@@ -1,10 +1,8 @@
 //! Structures of the CUDA API as callers lay them out, where no room has them to itself.
 
-use crate::ffi::In;
-use crate::kernel::Kernel;
-use crate::memory::pool::{AccessDesc, Location};
-use crate::stream::Stream;
-use crate::table::Handle;
+use crate::model::objects::handle::{KernelHandle, StreamHandle};
+use crate::model::objects::location::{AccessDesc, Location};
+use crate::tools::ffi::In;
 
 /// `CUctxCreateParams`.
 #[repr(C)]
@@ -31,28 +29,6 @@ pub struct DeviceProperties {
     pub texture_alignment: i32,
 }
 
-/// `CUipcMemHandle` and `CUipcEventHandle`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct IpcHandle([u8; 64]);
-
-impl IpcHandle {
-    /// A handle that carries these words.
-    pub fn of(words: [u64; 6]) -> IpcHandle {
-        let mut bytes = [0; 64];
-        for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *place = word.to_le_bytes();
-        }
-        IpcHandle(bytes)
-    }
-
-    /// The words of a handle, whoever made it.
-    pub fn words(&self) -> [u64; 6] {
-        let words = self.0.as_chunks::<8>().0;
-        std::array::from_fn(|index| words.get(index).map_or(0, |bytes| u64::from_le_bytes(*bytes)))
-    }
-}
-
 /// `CUlaunchConfig`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -60,7 +36,7 @@ pub struct LaunchConfig {
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub shared: u32,
-    pub stream: Handle<Stream>,
+    pub stream: StreamHandle,
     pub attributes: In<LaunchAttribute>,
     pub attribute_count: u32,
 }
@@ -83,11 +59,11 @@ pub struct AttributeValue(pub [u32; 16]);
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct LaunchParams {
-    pub kernel: Handle<Kernel>,
+    pub kernel: KernelHandle,
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub shared: u32,
-    pub stream: Handle<Stream>,
+    pub stream: StreamHandle,
     pub params: u64,
 }
 
@@ -95,7 +71,7 @@ pub struct LaunchParams {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct KernelParams {
-    pub kernel: Handle<Kernel>,
+    pub kernel: KernelHandle,
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub shared: u32,
@@ -108,7 +84,7 @@ pub struct KernelParams {
 #[derive(Clone, Copy)]
 pub struct KernelParams2 {
     pub first: KernelParams,
-    pub kernel: Handle<Kernel>,
+    pub kernel: KernelHandle,
     pub context: u64,
 }
 
@@ -173,7 +149,7 @@ impl MemAllocParams {
 #[derive(Clone, Copy)]
 pub struct InstantiateParams {
     pub flags: u64,
-    pub stream: Handle<Stream>,
+    pub stream: StreamHandle,
     pub error_node: u64,
     pub result: u32,
 }

@@ -4,11 +4,13 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use crate::abi::DeviceProperties;
-use crate::attributes::attribute;
-use crate::ffi::{Out, Text, export, put_text};
-use crate::status::{INVALID_DEVICE, INVALID_VALUE, NOT_SUPPORTED};
-use crate::world::world;
+use crate::api::abi::DeviceProperties;
+use crate::api::export::export;
+use crate::model::objects::array::format_bytes;
+use crate::model::objects::attributes::attribute;
+use crate::model::world::world;
+use crate::tools::ffi::{Out, Text, put_text};
+use crate::tools::status::{INVALID_DEVICE, INVALID_VALUE, NOT_SUPPORTED};
 
 export! {
     fn cuDeviceGetCount(count: Out<i32>) {
@@ -140,7 +142,7 @@ export! {
     fn cuDeviceGetTexture1DLinearMaxWidth(width: Out<u64>, format: u32, channels: u32, device: i32) {
         let world = world()?;
         world.device(device)?;
-        if crate::array::format_bytes(format).is_none() || !matches!(channels, 1 | 2 | 4) {
+        if format_bytes(format).is_none() || !matches!(channels, 1 | 2 | 4) {
             return Err(INVALID_VALUE);
         }
         width.put(1 << 28)

@@ -6,108 +6,27 @@
 
 use cuda_shim_device::SharedEvent;
 
-use crate::abi::IpcHandle;
-use crate::capture::{self, Capture};
-use crate::context::Context;
-use crate::ffi::{Lane, Out, Outcome, export};
-use crate::graph::Node;
-use crate::latency;
-use crate::status::{CAPTURED_EVENT, INVALID_HANDLE, INVALID_VALUE, NOT_READY, OUT_OF_MEMORY};
-use crate::stream::Stream;
-use crate::table::{Handle, Kind};
-use crate::time::Mark;
-use crate::world::{World, world};
-
-/// What an event stands for.
-pub enum Moment {
-    /// Never recorded: complete, but without a time.
-    Never,
-    /// And whether its stream had nothing to do then: it comes when its process has its turn at the device.
-    Recorded(Mark, bool),
-    /// Recorded while its stream was capturing.
-    Captured(Handle<Capture>, Vec<Handle<Node>>),
-}
-
-/// An event.
-pub struct Event {
-    pub context: Handle<Context>,
-    flags: u32,
-    pub moment: Moment,
-    /// Its place among the events that several processes know, and whether it is of this process.
-    shared: Option<(SharedEvent, bool)>,
-}
-
-impl Kind for Event {
-    const TAG: u64 = 3;
-}
+use crate::api::export::export;
+use crate::model::objects::event::{Event, Moment};
+use crate::model::objects::handle::{EventHandle, StreamHandle};
+use crate::model::objects::ipc_handle::IpcHandle;
+use crate::model::objects::time::Mark;
+use crate::model::operations::events::mark_of;
+use crate::model::operations::marks;
+use crate::model::operations::{captures, latency};
+use crate::model::world::world;
+use crate::tools::ffi::{Lane, Out};
+use crate::tools::status::{INVALID_HANDLE, INVALID_VALUE, NOT_READY, OUT_OF_MEMORY, Outcome};
 
 /// `CU_EVENT_DISABLE_TIMING` and `CU_EVENT_INTERPROCESS`.
 const NO_TIMING: u32 = 2;
 const INTERPROCESS: u32 = 4;
 const ALL_FLAGS: u32 = 7;
+
 /// The first word of an event's handle for other processes.
 const MAGIC: u64 = u64::from_le_bytes(*b"simevt\0\x01");
 
-impl World {
-    /// Records the end of a stream in an event.
-    pub fn record(&mut self, event: Handle<Event>, stream: Handle<Stream>) -> Outcome {
-        if let Some(latency) = self.latency() {
-            let mark = self.lay_out_event(stream, latency)?;
-            let idle = mark.time <= mark.seat.now();
-            return self.set(event, mark, idle);
-        }
-        let mut mark = self.stream_mark(stream)?;
-        let now = mark.seat.now();
-        let idle = mark.time <= now;
-        mark.time = mark.time.max(now);
-        self.set(event, mark, idle)
-    }
-
-    /// Records seat time `time` of a stream in an event.
-    pub fn record_at(&mut self, event: Handle<Event>, stream: Handle<Stream>, time: u64) -> Outcome {
-        let mut mark = self.stream_mark(stream)?;
-        mark.time = time;
-        self.set(event, mark, false)
-    }
-
-    fn set(&mut self, event: Handle<Event>, mark: Mark, idle: bool) -> Outcome {
-        let event = self.events.get_mut(event)?;
-        if let Some((shared, _)) = event.shared {
-            self.state.record_event(shared, mark.seat, mark.time);
-        }
-        event.moment = Moment::Recorded(mark, idle);
-        Ok(())
-    }
-
-    /// Takes an event away, for other processes as well if it is of this one.
-    pub fn remove_event(&mut self, event: Handle<Event>) -> Outcome {
-        if let Some((shared, true)) = self.events.remove(event)?.shared {
-            self.state.end_event(shared);
-        }
-        Ok(())
-    }
-
-    /// When an event was recorded, if it was, outside of captures.
-    pub fn recorded(&self, event: Handle<Event>) -> Option<Mark> {
-        mark_of(self, event).ok().flatten()
-    }
-
-    /// The event as other processes know it, if one of them recorded it last.
-    pub fn recorded_elsewhere(&self, event: Handle<Event>) -> Option<SharedEvent> {
-        let (shared, _) = self.events.get(event).ok()?.shared?;
-        self.state.is_recorded_elsewhere(shared).then_some(shared)
-    }
-}
-
-fn mark_of(world: &World, handle: Handle<Event>) -> Outcome<Option<Mark>> {
-    match &world.events.get(handle)?.moment {
-        Moment::Never => Ok(None),
-        Moment::Recorded(mark, _) => Ok(Some(mark.clone())),
-        Moment::Captured(..) => Err(CAPTURED_EVENT),
-    }
-}
-
-fn record(lane: Lane, event: Handle<Event>, stream: Handle<Stream>, flags: u32) -> Outcome {
+fn record(lane: Lane, event: EventHandle, stream: StreamHandle, flags: u32) -> Outcome {
     if flags > 1 {
         return Err(INVALID_VALUE);
     }
@@ -117,13 +36,13 @@ fn record(lane: Lane, event: Handle<Event>, stream: Handle<Stream>, flags: u32) 
     if world.events.get(event)?.context != world.streams.get(stream)?.context {
         return Err(INVALID_HANDLE);
     }
-    if capture::record_event(&mut world, stream, event, flags == 1)? {
+    if captures::record_event(&mut world, stream, event, flags == 1)? {
         return Ok(());
     }
     world.record(event, stream)
 }
 
-fn elapsed(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) -> Outcome {
+fn elapsed(milliseconds: Out<f32>, start: EventHandle, end: EventHandle) -> Outcome {
     milliseconds.required()?;
     let (from, to) = {
         let world = world()?;
@@ -147,7 +66,7 @@ fn elapsed(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) -> 
 }
 
 export! {
-    fn cuEventCreate(out: Out<Handle<Event>>, flags: u32) {
+    fn cuEventCreate(out: Out<EventHandle>, flags: u32) {
         out.required()?;
         let mut world = world()?;
         let context = world.current()?;
@@ -158,42 +77,42 @@ export! {
         out.put(handle)
     }
 
-    early fn cuEventDestroy = cuEventDestroy_v2(event: Handle<Event>) {
+    early fn cuEventDestroy = cuEventDestroy_v2(event: EventHandle) {
         event.given()?;
         world()?.remove_event(event)
     }
 
-    lane fn |lane| cuEventRecord / cuEventRecord_ptsz (event: Handle<Event>, stream: Handle<Stream>) {
+    lane fn |lane| cuEventRecord / cuEventRecord_ptsz (event: EventHandle, stream: StreamHandle) {
         record(lane, event, stream, 0)
     }
 
     lane fn |lane| cuEventRecordWithFlags / cuEventRecordWithFlags_ptsz (
-        event: Handle<Event>, stream: Handle<Stream>, flags: u32,
+        event: EventHandle, stream: StreamHandle, flags: u32,
     ) {
         record(lane, event, stream, flags)
     }
 
-    early fn cuEventQuery(event: Handle<Event>) {
+    early fn cuEventQuery(event: EventHandle) {
         event.given()?;
         latency::spend(|latency| latency.query_ns);
         let mark = {
             let mut world = world()?;
-            capture::forbid_unsafe_call(&mut world)?;
-            capture::checked_event(&mut world, event)?;
+            captures::forbid_unsafe_call(&mut world)?;
+            captures::checked_event(&mut world, event)?;
             if let Some(shared) = world.recorded_elsewhere(event) {
                 return if world.state.event_due(shared).is_none() { Ok(()) } else { Err(NOT_READY) };
             }
             mark_of(&world, event)?
         };
-        mark.map_or(Ok(()), |mark| mark.ask())
+        mark.map_or(Ok(()), |mark| marks::ask(&mark))
     }
 
-    early fn cuEventSynchronize(event: Handle<Event>) {
+    early fn cuEventSynchronize(event: EventHandle) {
         event.given()?;
         let mark = {
             let mut world = world()?;
-            capture::forbid_unsafe_call(&mut world)?;
-            capture::checked_event(&mut world, event)?;
+            captures::forbid_unsafe_call(&mut world)?;
+            captures::checked_event(&mut world, event)?;
             let context = world.events.get(event)?.context;
             world.trim_pools_of(context);
             if let Some(shared) = world.recorded_elsewhere(event) {
@@ -205,17 +124,17 @@ export! {
             mark_of(&world, event)?
         };
         if let Some(mark) = mark {
-            mark.wait();
+            marks::wait(&mark);
         }
         Ok(())
     }
 
-    early fn cuEventElapsedTime = cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle<Event>, end: Handle<Event>) {
+    early fn cuEventElapsedTime = cuEventElapsedTime_v2(milliseconds: Out<f32>, start: EventHandle, end: EventHandle) {
         start.given()?;
         elapsed(milliseconds, start, end)
     }
 
-    early fn cuIpcGetEventHandle(out: Out<IpcHandle>, event: Handle<Event>) {
+    early fn cuIpcGetEventHandle(out: Out<IpcHandle>, event: EventHandle) {
         out.required()?;
         let mut world = world()?;
         let known = world.events.get(event)?;
@@ -237,7 +156,7 @@ export! {
         out.put(IpcHandle::of([MAGIC, shared.index as u64, shared.row as u64, shared.generation, 0, 0]))
     }
 
-    early fn cuIpcOpenEventHandle(out: Out<Handle<Event>>, handle: IpcHandle) {
+    early fn cuIpcOpenEventHandle(out: Out<EventHandle>, handle: IpcHandle) {
         out.required()?;
         let mut world = world()?;
         let context = world.current()?;

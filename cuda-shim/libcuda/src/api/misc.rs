@@ -6,9 +6,10 @@
 
 use std::ffi::c_void;
 
-use crate::ffi::{In, Out, Text, export};
-use crate::status::{INVALID_VALUE, NOT_SUPPORTED};
-use crate::world::world;
+use crate::api::export::export;
+use crate::model::world::world;
+use crate::tools::ffi::{In, Out, Text};
+use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED};
 
 /// Dimensions that a tensor map may have.
 const RANKS: std::ops::RangeInclusive<u32> = 1..=5;

@@ -4,52 +4,20 @@
 //! Exports symbols; stores one handle where the runtime's private table wants it.
 #![allow(unsafe_code)]
 
-use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
-use crate::context::Context;
-use crate::ffi::{In, Out, Outcome, Text, export};
-use crate::heap::Use;
-use crate::image::{self, Contents};
-use crate::kernel::{Kernel, Kernels, Library, Module};
-use crate::status::{FILE_NOT_FOUND, INVALID_IMAGE, INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED};
-use crate::table::Handle;
-use crate::world::{World, world};
+use crate::api::export::export;
+use crate::model::objects::handle::{KernelHandle, LibraryHandle, ModuleHandle};
+use crate::model::objects::image;
+use crate::model::objects::kernel::{Kernels, Library};
+use crate::model::operations::modules::{load, variable};
+use crate::model::world::{World, driver, world};
+use crate::tools::ffi::{In, Out, Text};
+use crate::tools::status::{FILE_NOT_FOUND, INVALID_IMAGE, INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED, Outcome};
 
-/// Size of a variable that the image does not tell, generous enough for every client seen.
-const UNKNOWN_SIZE: u64 = 64 << 10;
 /// `CU_MODULE_LAZY_LOADING`.
 const LAZY: u32 = 2;
-
-fn load(image: usize) -> Outcome<Handle<Module>> {
-    let mut world = world()?;
-    let context = world.current()?;
-    let contents = Arc::new(image::contents(image)?);
-    Ok(world.modules.add(new_module(context, Handle::NULL, contents)))
-}
-
-fn new_module(context: Handle<Context>, library: Handle<Library>, contents: Arc<Contents>) -> Module {
-    Module { context, library, kernels: Kernels::new(), variables: HashMap::new(), contents }
-}
-
-/// `cuModuleLoadData` as the runtime's private table calls it.
-///
-/// # Safety
-/// `out` is null or valid for writing, `image` null or an image.
-pub unsafe fn load_for_runtime(out: *mut *mut c_void, image: *const c_void) -> i32 {
-    if out.is_null() {
-        return INVALID_VALUE.code();
-    }
-    match load(image.expose_provenance()) {
-        Ok(module) => {
-            // SAFETY: not null; valid by the caller's word.
-            unsafe { out.write(std::ptr::without_provenance_mut(module.raw() as usize)) };
-            0
-        }
-        Err(status) => status.code(),
-    }
-}
 
 /// Reads a file of code; kept for good, as images are.
 fn read_file(name: Text) -> Outcome<usize> {
@@ -61,50 +29,13 @@ fn read_file(name: Text) -> Outcome<usize> {
     Ok(bytes.leak().as_ptr().expose_provenance())
 }
 
-impl World {
-    /// A library's part in a context, loaded on the first demand.
-    pub fn library_module(&mut self, library: Handle<Library>) -> Outcome<Handle<Module>> {
-        let context = self.current()?;
-        let parts = &self.libraries.get(library)?.modules;
-        let known = parts.iter().find(|part| self.modules.get(**part).is_ok_and(|it| it.context == context));
-        if let Some(known) = known {
-            return Ok(*known);
-        }
-        let contents = self.libraries.get(library)?.contents.clone();
-        let module = self.modules.add(new_module(context, library, contents));
-        self.libraries.get_mut(library)?.modules.push(module);
-        Ok(module)
-    }
-
-    /// Address and size of a module's variable. A name that the image is known not to have is not found.
-    fn variable(&mut self, handle: Handle<Module>, name: &str) -> Outcome<(u64, u64)> {
-        let module = self.modules.get(handle)?;
-        if let Some(known) = module.variables.get(name) {
-            return Ok(*known);
-        }
-        let size = module.contents.variable(name).ok_or(NOT_FOUND)?.unwrap_or(UNKNOWN_SIZE).max(1);
-        let context = module.context;
-        let ordinal = self.contexts.get(context)?.device;
-        let address = self.allocate(ordinal, size, context, Use::Internal)?;
-        self.modules.get_mut(handle)?.variables.insert(name.to_owned(), (address, size));
-        Ok((address, size))
-    }
-}
-
-fn load_library(out: Out<Handle<Library>>, image: usize) -> Outcome {
+fn load_library(out: Out<LibraryHandle>, image: usize) -> Outcome {
     out.required()?;
     let mut world = world()?;
     let contents = Arc::new(image::contents(image)?);
     let library = Library { kernels: Kernels::new(), modules: Vec::new(), contents };
     let library = world.libraries.add(library);
     out.put(library)
-}
-
-/// Address and bytes of a module's variable.
-pub fn variable(module: Handle<Module>, name: Text) -> Outcome<(u64, u64)> {
-    let mut world = world()?;
-    world.modules.get(module)?;
-    world.variable(module, &name.lossy()?)
 }
 
 fn put_variable(address: Out<u64>, size: Out<u64>, found: (u64, u64)) -> Outcome {
@@ -124,7 +55,7 @@ fn device_for(world: &World, device: Option<i32>) -> Outcome<usize> {
     }
 }
 
-fn get_attribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device: Option<i32>) -> Outcome {
+fn get_attribute(value: Out<i32>, attribute: i32, kernel: KernelHandle, device: Option<i32>) -> Outcome {
     value.required()?;
     let world = world()?;
     let spec = &world.devices[device_for(&world, device)?].spec;
@@ -142,7 +73,7 @@ fn get_attribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device
     value.put(kernel.set.get(&attribute).copied().unwrap_or(usual))
 }
 
-fn set_attribute(attribute: i32, value: i32, kernel: Handle<Kernel>, device: Option<i32>) -> Outcome {
+fn set_attribute(attribute: i32, value: i32, kernel: KernelHandle, device: Option<i32>) -> Outcome {
     let mut world = world()?;
     let most = world.devices[device_for(&world, device)?].spec.shared_per_block_optin as i32;
     let kernel = world.kernels.get_mut(kernel)?;
@@ -161,30 +92,30 @@ fn set_attribute(attribute: i32, value: i32, kernel: Handle<Kernel>, device: Opt
 
 export! {
     fn cuModuleGetLoadingMode(mode: Out<u32>) {
-        crate::world::driver()?;
+        driver()?;
         mode.put(LAZY)
     }
 
-    fn cuModuleLoad(out: Out<Handle<Module>>, name: Text) {
+    fn cuModuleLoad(out: Out<ModuleHandle>, name: Text) {
         out.required()?;
         world()?.current()?;
         out.put(load(read_file(name)?)?)
     }
 
-    fn cuModuleLoadData = cuModuleLoadFatBinary(out: Out<Handle<Module>>, image: In<u8>) {
+    fn cuModuleLoadData = cuModuleLoadFatBinary(out: Out<ModuleHandle>, image: In<u8>) {
         out.required()?;
         out.put(load(image.exposed())?)
     }
 
     fn cuModuleLoadDataEx(
-        out: Out<Handle<Module>>, image: In<u8>, count: u32, options: In<u32>, values: In<u64>,
+        out: Out<ModuleHandle>, image: In<u8>, count: u32, options: In<u32>, values: In<u64>,
     ) {
         let _ = (count, options, values);
         out.required()?;
         out.put(load(image.exposed())?)
     }
 
-    fn cuModuleUnload(module: Handle<Module>) {
+    fn cuModuleUnload(module: ModuleHandle) {
         let mut world = world()?;
         world.current()?;
         world.modules.get(module)?;
@@ -192,7 +123,7 @@ export! {
         Ok(())
     }
 
-    fn cuModuleGetFunction(out: Out<Handle<Kernel>>, module: Handle<Module>, name: Text) {
+    fn cuModuleGetFunction(out: Out<KernelHandle>, module: ModuleHandle, name: Text) {
         let mut world = world()?;
         world.modules.get(module)?;
         out.required()?;
@@ -200,25 +131,25 @@ export! {
         out.put(world.module_kernel(module, name)?)
     }
 
-    early fn cuModuleGetFunctionCount(count: Out<u32>, module: Handle<Module>) {
+    early fn cuModuleGetFunctionCount(count: Out<u32>, module: ModuleHandle) {
         count.required()?;
         let kernels = world()?.module_kernels(module)?;
         count.put(kernels.len() as u32)
     }
 
-    early fn cuModuleEnumerateFunctions(out: Out<Handle<Kernel>>, count: u32, module: Handle<Module>) {
+    early fn cuModuleEnumerateFunctions(out: Out<KernelHandle>, count: u32, module: ModuleHandle) {
         out.required()?;
         let kernels = world()?.module_kernels(module)?;
         out.put_all(kernels.into_iter().take(count as usize));
         Ok(())
     }
 
-    fn cuModuleGetGlobal_v2(address: Out<u64>, size: Out<u64>, module: Handle<Module>, name: Text) {
+    fn cuModuleGetGlobal_v2(address: Out<u64>, size: Out<u64>, module: ModuleHandle, name: Text) {
         put_variable(address, size, variable(module, name)?)
     }
 
     early fn cuLibraryLoadData(
-        out: Out<Handle<Library>>, image: In<u8>, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
+        out: Out<LibraryHandle>, image: In<u8>, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
         options: In<u32>, values: In<u64>, count: u32,
     ) {
         let _ = (jit_options, jit_values, jit_count, options, values, count);
@@ -226,16 +157,16 @@ export! {
     }
 
     early fn cuLibraryLoadFromFile(
-        out: Out<Handle<Library>>, name: Text, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
+        out: Out<LibraryHandle>, name: Text, jit_options: In<u32>, jit_values: In<u64>, jit_count: u32,
         options: In<u32>, values: In<u64>, count: u32,
     ) {
         out.required()?;
         let _ = (jit_options, jit_values, jit_count, options, values, count);
-        crate::world::driver()?;
+        driver()?;
         load_library(out, read_file(name)?)
     }
 
-    early fn cuLibraryUnload(handle: Handle<Library>) {
+    early fn cuLibraryUnload(handle: LibraryHandle) {
         handle.given()?;
         let mut world = world()?;
         let library = world.libraries.remove(handle)?;
@@ -248,31 +179,31 @@ export! {
         Ok(())
     }
 
-    early fn cuLibraryGetKernel(out: Out<Handle<Kernel>>, library: Handle<Library>, name: Text) {
+    early fn cuLibraryGetKernel(out: Out<KernelHandle>, library: LibraryHandle, name: Text) {
         out.required()?;
         let name = name.get()?.to_owned();
         out.put(world()?.library_kernel(library, name)?)
     }
 
-    early fn cuLibraryGetKernelCount(count: Out<u32>, library: Handle<Library>) {
+    early fn cuLibraryGetKernelCount(count: Out<u32>, library: LibraryHandle) {
         count.required()?;
         let kernels = world()?.library_kernels(library)?;
         count.put(kernels.len() as u32)
     }
 
-    early fn cuLibraryEnumerateKernels(out: Out<Handle<Kernel>>, count: u32, library: Handle<Library>) {
+    early fn cuLibraryEnumerateKernels(out: Out<KernelHandle>, count: u32, library: LibraryHandle) {
         out.required()?;
         let kernels = world()?.library_kernels(library)?;
         out.put_all(kernels.into_iter().take(count as usize));
         Ok(())
     }
 
-    early fn cuLibraryGetModule(out: Out<Handle<Module>>, library: Handle<Library>) {
+    early fn cuLibraryGetModule(out: Out<ModuleHandle>, library: LibraryHandle) {
         out.required()?;
         out.put(world()?.library_module(library)?)
     }
 
-    early fn cuLibraryGetGlobal = cuLibraryGetManaged(address: Out<u64>, size: Out<u64>, library: Handle<Library>, name: Text) {
+    early fn cuLibraryGetGlobal = cuLibraryGetManaged(address: Out<u64>, size: Out<u64>, library: LibraryHandle, name: Text) {
         address.required()?;
         let mut world = world()?;
         let module = world.library_module(library)?;
@@ -280,14 +211,14 @@ export! {
         put_variable(address, size, found)
     }
 
-    fn cuLibraryGetUnifiedFunction(out: Out<*const c_void>, library: Handle<Library>, name: Text) {
+    fn cuLibraryGetUnifiedFunction(out: Out<*const c_void>, library: LibraryHandle, name: Text) {
         let _ = name;
         out.required()?;
         world()?.libraries.get(library)?;
         Err(NOT_FOUND)
     }
 
-    early fn cuKernelGetFunction(out: Out<Handle<Kernel>>, kernel: Handle<Kernel>) {
+    early fn cuKernelGetFunction(out: Out<KernelHandle>, kernel: KernelHandle) {
         out.required()?;
         let world = world()?;
         world.current()?;
@@ -295,13 +226,13 @@ export! {
         out.put(kernel)
     }
 
-    early fn cuKernelGetLibrary(out: Out<Handle<Library>>, kernel: Handle<Kernel>) {
+    early fn cuKernelGetLibrary(out: Out<LibraryHandle>, kernel: KernelHandle) {
         out.required()?;
         let world = world()?;
         out.put(world.kernels.get(kernel)?.library)
     }
 
-    fn cuFuncGetModule(out: Out<Handle<Module>>, kernel: Handle<Kernel>) {
+    fn cuFuncGetModule(out: Out<ModuleHandle>, kernel: KernelHandle) {
         out.required()?;
         let mut world = world()?;
         let kernel = world.kernels.get(kernel)?;
@@ -309,48 +240,48 @@ export! {
         out.put(if module.is_null() { world.library_module(library)? } else { module })
     }
 
-    early fn cuKernelGetName = cuFuncGetName(out: Out<*const c_char>, kernel: Handle<Kernel>) {
+    early fn cuKernelGetName = cuFuncGetName(out: Out<*const c_char>, kernel: KernelHandle) {
         out.required()?;
         let world = world()?;
         out.put(world.kernels.get(kernel)?.name.as_ptr())
     }
 
-    early fn cuFuncLoad(kernel: Handle<Kernel>) {
+    early fn cuFuncLoad(kernel: KernelHandle) {
         kernel.given()?;
         world()?.kernels.get(kernel).map(|_| ())
     }
 
-    early fn cuFuncIsLoaded(state: Out<u32>, kernel: Handle<Kernel>) {
+    early fn cuFuncIsLoaded(state: Out<u32>, kernel: KernelHandle) {
         state.required()?;
         let world = world()?;
         world.kernels.get(kernel)?;
         state.put(1)
     }
 
-    early fn cuFuncGetAttribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>) {
+    early fn cuFuncGetAttribute(value: Out<i32>, attribute: i32, kernel: KernelHandle) {
         get_attribute(value, attribute, kernel, None)
     }
 
-    early fn cuKernelGetAttribute(value: Out<i32>, attribute: i32, kernel: Handle<Kernel>, device: i32) {
+    early fn cuKernelGetAttribute(value: Out<i32>, attribute: i32, kernel: KernelHandle, device: i32) {
         kernel.given()?;
         get_attribute(value, attribute, kernel, Some(device))
     }
 
-    fn cuFuncSetAttribute(kernel: Handle<Kernel>, attribute: i32, value: i32) {
+    fn cuFuncSetAttribute(kernel: KernelHandle, attribute: i32, value: i32) {
         set_attribute(attribute, value, kernel, None)
     }
 
-    early fn cuKernelSetAttribute(attribute: i32, value: i32, kernel: Handle<Kernel>, device: i32) {
+    early fn cuKernelSetAttribute(attribute: i32, value: i32, kernel: KernelHandle, device: i32) {
         kernel.given()?;
         set_attribute(attribute, value, kernel, Some(device))
     }
 
-    fn cuFuncSetCacheConfig = cuFuncSetSharedMemConfig(kernel: Handle<Kernel>, config: u32) {
+    fn cuFuncSetCacheConfig = cuFuncSetSharedMemConfig(kernel: KernelHandle, config: u32) {
         let _ = config;
         world()?.kernels.get(kernel).map(|_| ())
     }
 
-    early fn cuKernelSetCacheConfig(kernel: Handle<Kernel>, config: u32, device: i32) {
+    early fn cuKernelSetCacheConfig(kernel: KernelHandle, config: u32, device: i32) {
         kernel.given()?;
         let _ = config;
         let world = world()?;
@@ -359,7 +290,7 @@ export! {
     }
 
     early fn cuKernelGetParamInfo = cuFuncGetParamInfo(
-        kernel: Handle<Kernel>, index: u64, offset: Out<u64>, size: Out<u64>,
+        kernel: KernelHandle, index: u64, offset: Out<u64>, size: Out<u64>,
     ) {
         offset.required()?;
         // Parameters are not read from images.
@@ -368,7 +299,7 @@ export! {
         Err(NOT_SUPPORTED)
     }
 
-    fn cuModuleGetTexRef = cuModuleGetSurfRef(out: Out<u64>, module: Handle<Module>, name: Text) {
+    fn cuModuleGetTexRef = cuModuleGetSurfRef(out: Out<u64>, module: ModuleHandle, name: Text) {
         world()?.modules.get(module)?;
         out.required()?;
         name.get()?;

@@ -7,13 +7,13 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use crate::array::{self, Array, Extent};
-use crate::ffi::{In, Out, Outcome, Text, export};
-use crate::kernel::Module;
-use crate::module;
-use crate::status::{INVALID_CONTEXT, OUT_OF_MEMORY};
-use crate::table::Handle;
-use crate::world::world;
+use crate::api::export::export;
+use crate::model::objects::array::Extent;
+use crate::model::objects::handle::{ArrayHandle, ModuleHandle};
+use crate::model::operations::{arrays, modules};
+use crate::model::world::{driver, world};
+use crate::tools::ffi::{In, Out, Text};
+use crate::tools::status::{INVALID_CONTEXT, OUT_OF_MEMORY, Outcome};
 
 /// `CUDA_ARRAY_DESCRIPTOR_v1`.
 #[repr(C)]
@@ -70,7 +70,7 @@ export! {
         if base.is_null() && size.is_null() {
             return Ok(());
         }
-        crate::world::driver()?;
+        driver()?;
         OTHER_CONTEXT
     }
 
@@ -82,8 +82,8 @@ export! {
         OTHER_CONTEXT
     }
 
-    fn cuModuleGetGlobal(address: Out<u32>, size: Out<u32>, module: Handle<Module>, name: Text) {
-        let (start, length) = module::variable(module, name)?;
+    fn cuModuleGetGlobal(address: Out<u32>, size: Out<u32>, module: ModuleHandle, name: Text) {
+        let (start, length) = modules::variable(module, name)?;
         if !address.is_null() {
             address.put(u32::try_from(start).map_err(|_| OUT_OF_MEMORY)?)?;
         }
@@ -91,21 +91,21 @@ export! {
         Ok(())
     }
 
-    fn cuArrayCreate(_out: Out<Handle<Array>>, _flat: In<Flat>) {
+    fn cuArrayCreate(_out: Out<ArrayHandle>, _flat: In<Flat>) {
         OTHER_CONTEXT
     }
 
-    fn cuArray3DCreate(_out: Out<Handle<Array>>, _extent: In<Box>) {
+    fn cuArray3DCreate(_out: Out<ArrayHandle>, _extent: In<Box>) {
         OTHER_CONTEXT
     }
 
-    early fn cuArrayGetDescriptor(out: Out<Flat>, handle: Handle<Array>) {
-        let Extent { width, height, format, channels, .. } = array::extent(handle)?;
+    early fn cuArrayGetDescriptor(out: Out<Flat>, handle: ArrayHandle) {
+        let Extent { width, height, format, channels, .. } = arrays::extent(handle)?;
         out.put(Flat { width: clamped(width), height: clamped(height), format, channels })
     }
 
-    early fn cuArray3DGetDescriptor(out: Out<Box>, handle: Handle<Array>) {
-        let Extent { width, height, depth, format, channels, flags } = array::extent(handle)?;
+    early fn cuArray3DGetDescriptor(out: Out<Box>, handle: ArrayHandle) {
+        let Extent { width, height, depth, format, channels, flags } = arrays::extent(handle)?;
         out.put(Box { width: clamped(width), height: clamped(height), depth: clamped(depth), format, channels, flags })
     }
 }

@@ -6,46 +6,32 @@
 
 use cuda_shim_device::DeviceSpec;
 
-use crate::abi::LaunchConfig;
-use crate::ffi::{In, Out, Outcome, export};
-use crate::kernel::Kernel;
-use crate::status::INVALID_VALUE;
-use crate::table::Handle;
-use crate::world::world;
+use crate::api::abi::LaunchConfig;
+use crate::api::export::export;
+use crate::model::objects::handle::KernelHandle;
+use crate::model::objects::occupancy::{RESERVED, WARP, blocks_per_sm, threads_of};
+use crate::model::world::world;
+use crate::tools::ffi::{In, Out};
+use crate::tools::status::{INVALID_VALUE, Outcome};
 
-const WARP: u64 = 32;
 /// Most threads of a block.
 const MOST: i32 = 1024;
-/// Shared memory that the driver keeps of every block.
-const RESERVED: u64 = 1024;
+
 /// Blocks of a cluster that any kernel may have.
 const PORTABLE_CLUSTER: i32 = 8;
 
 /// Shared memory of a block as a function of its size: `CUoccupancyB2DSize`.
 type SharedOf = Option<extern "C" fn(i32) -> usize>;
 
-/// Threads of a block.
-pub fn threads_of(block: [u32; 3]) -> u64 {
-    block.iter().map(|side| u64::from(*side)).product()
-}
-
-/// Blocks of this size that one multiprocessor holds.
-pub fn blocks_per_sm(spec: &DeviceSpec, threads: u64, shared: u64) -> u64 {
-    let by_threads = u64::from(spec.threads_per_sm) / threads.max(1).next_multiple_of(WARP);
-    let by_shared = u64::from(spec.shared_per_sm) / shared.saturating_add(RESERVED);
-    let fits = shared <= u64::from(spec.shared_per_block_optin);
-    if fits { by_threads.min(by_shared).min(spec.blocks_per_sm.into()) } else { 0 }
-}
-
 /// The spec of the current device, for a question about `kernel`.
-fn spec_for(kernel: Handle<Kernel>) -> Outcome<DeviceSpec> {
+fn spec_for(kernel: KernelHandle) -> Outcome<DeviceSpec> {
     let world = world()?;
     let ordinal = world.current_device()?;
     world.kernels.get(kernel)?;
     Ok(world.devices[ordinal].spec.clone())
 }
 
-fn max_active(blocks: Out<i32>, kernel: Handle<Kernel>, threads: i32, shared: u64, flags: u32) -> Outcome {
+fn max_active(blocks: Out<i32>, kernel: KernelHandle, threads: i32, shared: u64, flags: u32) -> Outcome {
     blocks.required()?;
     let spec = spec_for(kernel)?;
     if threads <= 0 || flags > 1 {
@@ -58,7 +44,7 @@ fn max_active(blocks: Out<i32>, kernel: Handle<Kernel>, threads: i32, shared: u6
 fn best(
     grid: Out<i32>,
     block: Out<i32>,
-    kernel: Handle<Kernel>,
+    kernel: KernelHandle,
     shared_of: SharedOf,
     shared: u64,
     limit: i32,
@@ -78,25 +64,25 @@ fn best(
 
 export! {
     fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
-        blocks: Out<i32>, kernel: Handle<Kernel>, threads: i32, shared: u64,
+        blocks: Out<i32>, kernel: KernelHandle, threads: i32, shared: u64,
     ) {
         max_active(blocks, kernel, threads, shared, 0)
     }
 
     fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
-        blocks: Out<i32>, kernel: Handle<Kernel>, threads: i32, shared: u64, flags: u32,
+        blocks: Out<i32>, kernel: KernelHandle, threads: i32, shared: u64, flags: u32,
     ) {
         max_active(blocks, kernel, threads, shared, flags)
     }
 
     fn cuOccupancyMaxPotentialBlockSize(
-        grid: Out<i32>, block: Out<i32>, kernel: Handle<Kernel>, shared_of: SharedOf, shared: u64, limit: i32,
+        grid: Out<i32>, block: Out<i32>, kernel: KernelHandle, shared_of: SharedOf, shared: u64, limit: i32,
     ) {
         best(grid, block, kernel, shared_of, shared, limit)
     }
 
     fn cuOccupancyMaxPotentialBlockSizeWithFlags(
-        grid: Out<i32>, block: Out<i32>, kernel: Handle<Kernel>, shared_of: SharedOf, shared: u64, limit: i32,
+        grid: Out<i32>, block: Out<i32>, kernel: KernelHandle, shared_of: SharedOf, shared: u64, limit: i32,
         flags: u32,
     ) {
         if flags > 1 {
@@ -105,7 +91,7 @@ export! {
         best(grid, block, kernel, shared_of, shared, limit)
     }
 
-    fn cuOccupancyAvailableDynamicSMemPerBlock(shared: Out<u64>, kernel: Handle<Kernel>, blocks: i32, threads: i32) {
+    fn cuOccupancyAvailableDynamicSMemPerBlock(shared: Out<u64>, kernel: KernelHandle, blocks: i32, threads: i32) {
         shared.required()?;
         let spec = spec_for(kernel)?;
         if blocks <= 0 || threads <= 0 || blocks as u64 > blocks_per_sm(&spec, threads as u64, 0) {
@@ -115,14 +101,14 @@ export! {
         shared.put(share.saturating_sub(RESERVED).min(spec.shared_per_block_optin.into()))
     }
 
-    early fn cuOccupancyMaxPotentialClusterSize(size: Out<i32>, kernel: Handle<Kernel>, config: In<LaunchConfig>) {
+    early fn cuOccupancyMaxPotentialClusterSize(size: Out<i32>, kernel: KernelHandle, config: In<LaunchConfig>) {
         size.required()?;
         spec_for(kernel)?;
         config.get()?;
         size.put(PORTABLE_CLUSTER)
     }
 
-    early fn cuOccupancyMaxActiveClusters(clusters: Out<i32>, kernel: Handle<Kernel>, config: In<LaunchConfig>) {
+    early fn cuOccupancyMaxActiveClusters(clusters: Out<i32>, kernel: KernelHandle, config: In<LaunchConfig>) {
         const CLUSTER_DIMENSION: u32 = 4;
         clusters.required()?;
         let spec = spec_for(kernel)?;

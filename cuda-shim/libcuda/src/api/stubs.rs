@@ -6,8 +6,10 @@
 //! Exports symbols. A stub ignores its arguments, so it may be declared without them.
 #![allow(unsafe_code, non_snake_case)]
 
-use crate::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_INITIALIZED, NOT_SUPPORTED, Status};
-use crate::world::driver;
+use crate::api::export::result;
+use crate::model::world::driver;
+use crate::tools::status::NOT_SUPPORTED;
+use crate::tools::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_INITIALIZED, Status};
 
 fn answer(early: Status, later: Status) -> Result<(), Status> {
     driver().map_err(|_| early).and(Err(later))
@@ -17,7 +19,7 @@ macro_rules! stubs {
     ($($early:ident $later:ident: $($name:ident)*;)*) => {
         $($(#[unsafe(no_mangle)]
         extern "C" fn $name() -> i32 {
-            crate::ffi::result(stringify!($name), answer($early, $later))
+            result(stringify!($name), answer($early, $later))
         })*)*
     };
 }

@@ -10,11 +10,9 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_void};
-
-use std::sync::OnceLock;
-
 use cuda_shim_device::open_from_env;
 use cuda_shim_symbols::{Found, ROWS, Row, find, symbols};
+use std::sync::OnceLock;
 
 macro_rules! addresses {
     ($($name:ident $version:literal $stream:ident $export:ident;)*) => {
@@ -25,6 +23,7 @@ macro_rules! addresses {
         static ADDRESSES: [unsafe extern "C" fn(); ROWS.len()] = [$($export),*];
     };
 }
+
 symbols!(addresses);
 
 type Addresses = [unsafe extern "C" fn()];

@@ -4,11 +4,13 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use crate::array::{Array, Mipmap, format_bytes};
-use crate::ffi::{In, Out, Outcome, export};
-use crate::status::{INVALID_VALUE, Status};
-use crate::table::{Handle, Kind};
-use crate::world::{World, world};
+use crate::api::export::export;
+use crate::model::objects::array::format_bytes;
+use crate::model::objects::handle::{ArrayHandle, MipmapHandle, SurfaceHandle, TextureHandle};
+use crate::model::objects::texture::{Linear, Resource, Surface, Texture, Texturing, View};
+use crate::model::world::{World, world};
+use crate::tools::ffi::{In, Out};
+use crate::tools::status::{INVALID_VALUE, Outcome};
 
 /// `CUresourcetype`.
 const ARRAY: u32 = 0;
@@ -16,117 +18,63 @@ const MIPMAP: u32 = 1;
 const LINEAR: u32 = 2;
 const PITCHED: u32 = 3;
 
-/// `CUDA_RESOURCE_DESC`: its kind, the words of its union, flags.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Resource {
-    kind: u32,
-    resource: [u64; 16],
-    flags: u32,
-}
-
-/// The union for linear and for pitched memory.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Linear {
-    address: u64,
-    format: u32,
-    channels: u32,
-    /// Bytes; for pitched memory the width in elements, then height and pitch.
-    extent: [u64; 3],
-}
-
-/// `CUDA_TEXTURE_DESC` and `CUDA_RESOURCE_VIEW_DESC`, which are kept as they come.
-type Texturing = [u32; 26];
-type View = [u64; 14];
-
-/// A texture object.
-pub struct Texture {
-    resource: Resource,
-    texturing: Texturing,
-    view: Option<View>,
-}
-
-/// A surface object.
-pub struct Surface {
-    resource: Resource,
-}
-
-impl Kind for Texture {
-    const TAG: u64 = 24;
-    const WRONG: Status = INVALID_VALUE;
-}
-
-impl Kind for Surface {
-    const TAG: u64 = 25;
-    const WRONG: Status = INVALID_VALUE;
-}
-
-impl Resource {
-    fn linear(&self) -> Linear {
-        let [address, form, extent @ ..] = self.resource;
-        let extent = [extent[0], extent[1], extent[2]];
-        Linear { address, format: form as u32, channels: (form >> 32) as u32, extent }
-    }
-
-    /// Whether what it names is there, and the device's.
-    fn check(&self, world: &mut World) -> Outcome {
-        let [first, ..] = self.resource;
-        match self.kind {
-            ARRAY => world.arrays.get(Handle::<Array>::of(first)).map(|_| ()).map_err(|_| INVALID_VALUE),
-            MIPMAP => world.mipmaps.get(Handle::<Mipmap>::of(first)).map(|_| ()).map_err(|_| INVALID_VALUE),
-            LINEAR | PITCHED => {
-                let Linear { address, format, channels, extent: [size, height, pitch] } = self.linear();
-                let element = format_bytes(format).filter(|_| matches!(channels, 1 | 2 | 4));
-                let element = element.ok_or(INVALID_VALUE)? * u64::from(channels);
-                let bytes = if self.kind == LINEAR {
-                    Some(size)
-                } else {
-                    let row = size.checked_mul(element).filter(|row| *row <= pitch);
-                    row.and_then(|row| pitch.checked_mul(height.checked_sub(1)?)?.checked_add(row))
-                };
-                let bytes = bytes.filter(|bytes| *bytes > 0).ok_or(INVALID_VALUE)?;
-                if world.reaches(address, bytes, false) { Ok(()) } else { Err(INVALID_VALUE) }
-            }
-            _ => Err(INVALID_VALUE),
+/// Whether what it names is there, and the device's.
+fn check(resource: &Resource, world: &mut World) -> Outcome {
+    let [first, ..] = resource.resource;
+    match resource.kind {
+        ARRAY => world.arrays.get(ArrayHandle::of(first)).map(|_| ()).map_err(|_| INVALID_VALUE),
+        MIPMAP => world.mipmaps.get(MipmapHandle::of(first)).map(|_| ()).map_err(|_| INVALID_VALUE),
+        LINEAR | PITCHED => {
+            let Linear { address, format, channels, extent: [size, height, pitch] } = resource.linear();
+            let element = format_bytes(format).filter(|_| matches!(channels, 1 | 2 | 4));
+            let element = element.ok_or(INVALID_VALUE)? * u64::from(channels);
+            let bytes = if resource.kind == LINEAR {
+                Some(size)
+            } else {
+                let row = size.checked_mul(element).filter(|row| *row <= pitch);
+                row.and_then(|row| pitch.checked_mul(height.checked_sub(1)?)?.checked_add(row))
+            };
+            let bytes = bytes.filter(|bytes| *bytes > 0).ok_or(INVALID_VALUE)?;
+            if world.reaches(address, bytes, false) { Ok(()) } else { Err(INVALID_VALUE) }
         }
+        _ => Err(INVALID_VALUE),
     }
 }
 
 export! {
     fn cuTexObjectCreate(
-        out: Out<Handle<Texture>>, resource: In<Resource>, texturing: In<Texturing>, view: In<View>,
+        out: Out<TextureHandle>, resource: In<Resource>, texturing: In<Texturing>, view: In<View>,
     ) {
         out.required()?;
         let mut world = world()?;
         world.current()?;
         let (resource, texturing) = (resource.get()?, texturing.get()?);
-        resource.check(&mut world)?;
+        check(&resource, &mut world)?;
         let view = if view.is_null() { None } else { Some(view.get()?) };
         out.put(world.textures.add(Texture { resource, texturing, view }))
     }
 
-    fn cuTexObjectDestroy(texture: Handle<Texture>) {
+    fn cuTexObjectDestroy(texture: TextureHandle) {
         let mut world = world()?;
         if texture.is_null() { Ok(()) } else { world.textures.remove(texture).map(|_| ()) }
     }
 
-    fn cuTexObjectGetResourceDesc(out: Out<Resource>, texture: Handle<Texture>) {
+    fn cuTexObjectGetResourceDesc(out: Out<Resource>, texture: TextureHandle) {
         let world = world()?;
         out.put(world.textures.get(texture)?.resource)
     }
 
-    fn cuTexObjectGetTextureDesc(out: Out<Texturing>, texture: Handle<Texture>) {
+    fn cuTexObjectGetTextureDesc(out: Out<Texturing>, texture: TextureHandle) {
         let world = world()?;
         out.put(world.textures.get(texture)?.texturing)
     }
 
-    fn cuTexObjectGetResourceViewDesc(out: Out<View>, texture: Handle<Texture>) {
+    fn cuTexObjectGetResourceViewDesc(out: Out<View>, texture: TextureHandle) {
         let world = world()?;
         out.put(world.textures.get(texture)?.view.ok_or(INVALID_VALUE)?)
     }
 
-    fn cuSurfObjectCreate(out: Out<Handle<Surface>>, resource: In<Resource>) {
+    fn cuSurfObjectCreate(out: Out<SurfaceHandle>, resource: In<Resource>) {
         out.required()?;
         let mut world = world()?;
         world.current()?;
@@ -134,16 +82,16 @@ export! {
         if resource.kind != ARRAY {
             return Err(INVALID_VALUE);
         }
-        resource.check(&mut world)?;
+        check(&resource, &mut world)?;
         out.put(world.surfaces.add(Surface { resource }))
     }
 
-    fn cuSurfObjectDestroy(surface: Handle<Surface>) {
+    fn cuSurfObjectDestroy(surface: SurfaceHandle) {
         let mut world = world()?;
         if surface.is_null() { Ok(()) } else { world.surfaces.remove(surface).map(|_| ()) }
     }
 
-    fn cuSurfObjectGetResourceDesc(out: Out<Resource>, surface: Handle<Surface>) {
+    fn cuSurfObjectGetResourceDesc(out: Out<Resource>, surface: SurfaceHandle) {
         let world = world()?;
         out.put(world.surfaces.get(surface)?.resource)
     }

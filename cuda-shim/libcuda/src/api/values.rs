@@ -6,91 +6,55 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use crate::bytes;
-use crate::ffi::{In, Lane, Outcome, export};
-use crate::hostfn::{Function, HostCall};
-use crate::op::Op;
-use crate::status::INVALID_VALUE;
-use crate::stream::{Stream, submit};
-use crate::table::Handle;
-use crate::world::world;
+use crate::api::export::export;
+use crate::model::objects::handle::StreamHandle;
+use crate::model::objects::op::{Function, HostCall, Op};
+use crate::model::objects::value::{ANY_ZERO_BIT, Value};
+use crate::model::operations::submit::submit;
+use crate::model::world::world;
+use crate::tools::ffi::{In, Lane};
+use crate::tools::status::{INVALID_VALUE, Outcome};
 
 /// `CU_STREAM_WAIT_VALUE_FLUSH`, which asks for nothing here, and the four comparisons.
 const FLUSH: u32 = 1 << 30;
-const AT_LEAST: u32 = 0;
-const EQUAL: u32 = 1;
-const ANY_BIT: u32 = 2;
-const ANY_ZERO_BIT: u32 = 3;
+
 /// `CU_STREAM_WRITE_VALUE_NO_MEMORY_BARRIER`.
 const NO_BARRIER: u32 = 1;
+
 /// Most operations of one batch.
 const MOST: u32 = 256;
 
-/// A value at an address, of 32 or 64 bits.
-#[derive(Clone, Copy)]
-pub struct Value {
-    address: u64,
-    value: u64,
-    wide: bool,
-}
-
-impl Value {
-    fn bytes(&self) -> u64 {
-        if self.wide { 8 } else { 4 }
+/// Refuses a value that the device does not reach.
+fn check(value: &Value, write: bool) -> Outcome {
+    let mut world = world()?;
+    let aligned = value.address.is_multiple_of(value.bytes());
+    if !aligned || !world.reaches(value.address, value.bytes(), write) {
+        return Err(INVALID_VALUE);
     }
-
-    /// Stores it.
-    pub fn write(&self) {
-        bytes::copy(self.address, (&raw const self.value).expose_provenance() as u64, self.bytes());
+    if write {
+        world.touch(value.address, value.bytes());
     }
-
-    /// Whether the memory compares to it in this way.
-    pub fn holds(&self, how: u32) -> bool {
-        let mut found = 0u64;
-        bytes::copy((&raw mut found).expose_provenance() as u64, self.address, self.bytes());
-        let (found, mask) = if self.wide { (found, u64::MAX) } else { (found, u64::from(u32::MAX)) };
-        match how {
-            // Cyclic: a counter may run over.
-            AT_LEAST if self.wide => (found.wrapping_sub(self.value) as i64) >= 0,
-            AT_LEAST => (found.wrapping_sub(self.value) as u32 as i32) >= 0,
-            EQUAL => found == self.value & mask,
-            ANY_BIT => found & self.value & mask != 0,
-            _ => !(found | self.value) & mask != 0,
-        }
-    }
-
-    /// Whether the device reaches it.
-    fn check(&self, write: bool) -> Outcome {
-        let mut world = world()?;
-        let aligned = self.address.is_multiple_of(self.bytes());
-        if !aligned || !world.reaches(self.address, self.bytes(), write) {
-            return Err(INVALID_VALUE);
-        }
-        if write {
-            world.touch(self.address, self.bytes());
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// What there is to do, checked.
 fn to_write(value: Value, flags: u32) -> Outcome<Function> {
-    value.check(true)?;
+    check(&value, true)?;
     if flags & !NO_BARRIER == 0 { Ok(Function::Write(value)) } else { Err(INVALID_VALUE) }
 }
 
 fn to_wait(value: Value, flags: u32) -> Outcome<Function> {
-    value.check(false)?;
+    check(&value, false)?;
     let how = flags & !FLUSH;
     if how <= ANY_ZERO_BIT { Ok(Function::Await(value, how)) } else { Err(INVALID_VALUE) }
 }
 
-fn give(lane: Lane, stream: Handle<Stream>, function: Function) -> Outcome {
+fn give(lane: Lane, stream: StreamHandle, function: Function) -> Outcome {
     submit(lane, stream, Op::Host(HostCall { function, data: 0 })).map(|_| ())
 }
 
 /// Items are `CUstreamBatchMemOpParams`: the operation, address, value and flags, each in a word of its own.
-fn batch(lane: Lane, stream: Handle<Stream>, count: u32, items: In<[u64; 6]>, flags: u32) -> Outcome {
+fn batch(lane: Lane, stream: StreamHandle, count: u32, items: In<[u64; 6]>, flags: u32) -> Outcome {
     if flags != 0 || count > MOST {
         return Err(INVALID_VALUE);
     }
@@ -112,31 +76,31 @@ fn batch(lane: Lane, stream: Handle<Stream>, count: u32, items: In<[u64; 6]>, fl
 
 export! {
     lane fn |lane| cuStreamWaitValue32_v2 / cuStreamWaitValue32_v2_ptsz (
-        stream: Handle<Stream>, address: u64, value: u32, flags: u32,
+        stream: StreamHandle, address: u64, value: u32, flags: u32,
     ) {
         give(lane, stream, to_wait(Value { address, value: value.into(), wide: false }, flags)?)
     }
 
     lane fn |lane| cuStreamWaitValue64_v2 / cuStreamWaitValue64_v2_ptsz (
-        stream: Handle<Stream>, address: u64, value: u64, flags: u32,
+        stream: StreamHandle, address: u64, value: u64, flags: u32,
     ) {
         give(lane, stream, to_wait(Value { address, value, wide: true }, flags)?)
     }
 
     lane fn |lane| cuStreamWriteValue32_v2 / cuStreamWriteValue32_v2_ptsz (
-        stream: Handle<Stream>, address: u64, value: u32, flags: u32,
+        stream: StreamHandle, address: u64, value: u32, flags: u32,
     ) {
         give(lane, stream, to_write(Value { address, value: value.into(), wide: false }, flags)?)
     }
 
     lane fn |lane| cuStreamWriteValue64_v2 / cuStreamWriteValue64_v2_ptsz (
-        stream: Handle<Stream>, address: u64, value: u64, flags: u32,
+        stream: StreamHandle, address: u64, value: u64, flags: u32,
     ) {
         give(lane, stream, to_write(Value { address, value, wide: true }, flags)?)
     }
 
     lane fn |lane| cuStreamBatchMemOp_v2 / cuStreamBatchMemOp_v2_ptsz (
-        stream: Handle<Stream>, count: u32, items: In<[u64; 6]>, flags: u32,
+        stream: StreamHandle, count: u32, items: In<[u64; 6]>, flags: u32,
     ) {
         batch(lane, stream, count, items, flags)
     }

@@ -1,30 +1,105 @@
 //! All objects of this process, behind one lock, and the machine that they live on.
 
+use cuda_shim_device::{Clock, DeviceSpec, Latency, Seat, State};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use cuda_shim_device::{Clock, DeviceSpec, Latency, Seat, State};
+use crate::model::objects::array::{Array, Mipmap};
+use crate::model::objects::capture::Capture;
+use crate::model::objects::context::Context;
+use crate::model::objects::event::Event;
+use crate::model::objects::exec::GraphExec;
+use crate::model::objects::graph::{Graph, Node};
+use crate::model::objects::graph_memory::{Block, Usage};
+use crate::model::objects::handle::{ContextHandle, PoolHandle};
+use crate::model::objects::heap::Heap;
+use crate::model::objects::kernel::{Kernel, Library, Module};
+use crate::model::objects::physical::Physical;
+use crate::model::objects::pool::Pool;
+use crate::model::objects::region::Regions;
+use crate::model::objects::space::Space;
+use crate::model::objects::stamps::Stamps;
+use crate::model::objects::stream::Stream;
+use crate::model::objects::table::Table;
+use crate::model::objects::texture::{Surface, Texture};
+use crate::model::objects::thread;
+use crate::model::objects::user_object::UserObject;
+use crate::tools::spin::{Guard, Spin};
+use crate::tools::status::{
+    CONTEXT_IS_DESTROYED, INVALID_CONTEXT, INVALID_DEVICE, NOT_INITIALIZED, OUT_OF_MEMORY, Outcome,
+};
 
-use crate::array::{Array, Mipmap};
-use crate::capture::Capture;
-use crate::context::Context;
-use crate::event::Event;
-use crate::ffi::Outcome;
-use crate::graph::memory::{Block, Usage};
-use crate::graph::{Graph, GraphExec, Node, UserObject};
-use crate::heap::Heap;
-use crate::kernel::{Kernel, Library, Module};
-use crate::memory::physical::Physical;
-use crate::memory::pool::Pool;
-use crate::memory::region::Regions;
-use crate::memory::space::Space;
-use crate::spin::{Guard, Spin};
-use crate::stamps::Stamps;
-use crate::status::{INVALID_CONTEXT, INVALID_DEVICE, NOT_INITIALIZED};
-use crate::stream::Stream;
-use crate::table::{Handle, Table};
-use crate::texture::{Surface, Texture};
-use crate::thread;
+impl World {
+    /// What the machine's front ends take, if they take anything.
+    #[inline]
+    pub fn latency(&self) -> Option<&'static Latency> {
+        self.state.machine().latency.as_ref()
+    }
+
+    /// The calling thread's current context, which is active.
+    #[inline]
+    pub fn current_context(&self) -> Outcome<(ContextHandle, &Context)> {
+        let handle = thread::current();
+        if handle.is_null() {
+            return Err(INVALID_CONTEXT);
+        }
+        Ok((handle, self.active(handle)?))
+    }
+
+    /// The handle of the same.
+    #[inline]
+    pub fn current(&self) -> Outcome<ContextHandle> {
+        Ok(self.current_context()?.0)
+    }
+
+    /// The context of this handle, if it is active.
+    #[inline]
+    pub fn active(&self, handle: ContextHandle) -> Outcome<&Context> {
+        let context = self.contexts.get(handle)?;
+        if context.active { Ok(context) } else { Err(CONTEXT_IS_DESTROYED) }
+    }
+
+    /// The ordinal of the current context's device.
+    #[inline]
+    pub fn current_device(&self) -> Outcome<usize> {
+        Ok(self.current_context()?.1.device)
+    }
+
+    /// The device of a `CUdevice`.
+    pub fn device(&self, ordinal: i32) -> Outcome<(usize, &Device)> {
+        let ordinal = usize::try_from(ordinal).map_err(|_| INVALID_DEVICE)?;
+        Ok((ordinal, self.devices.get(ordinal).ok_or(INVALID_DEVICE)?))
+    }
+
+    /// The seat at a device with an active context.
+    #[inline]
+    pub fn seat(&self, ordinal: usize) -> Outcome<&'static Seat> {
+        self.devices.get(ordinal).and_then(|device| device.seat).ok_or(INVALID_CONTEXT)
+    }
+
+    /// A number that was never given before.
+    pub fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Charges memory of a device; once more after giving back what the dead held.
+    #[inline(always)]
+    pub fn charge(&self, ordinal: usize, requested: u64, physical: u64) -> Outcome {
+        let index = self.devices[ordinal].index;
+        if self.state.memory(index).charge(requested, physical).is_ok() {
+            return Ok(());
+        }
+        self.state.reap();
+        self.state.memory(index).charge(requested, physical).map_err(|_| OUT_OF_MEMORY)
+    }
+
+    /// Gives charged memory back.
+    #[inline(always)]
+    pub fn release(&self, ordinal: usize, requested: u64, physical: u64) {
+        self.state.memory(self.devices[ordinal].index).release(requested, physical);
+    }
+}
 
 /// The initialised driver.
 pub struct Driver {
@@ -73,11 +148,11 @@ pub struct Device {
     pub heap: Heap,
     /// Held while the process has a context here.
     pub seat: Option<&'static Seat>,
-    pub primary: Handle<Context>,
+    pub primary: ContextHandle,
     pub retained: u32,
     pub primary_flags: u32,
-    pub default_pool: Handle<Pool>,
-    pub current_pool: Handle<Pool>,
+    pub default_pool: PoolHandle,
+    pub current_pool: PoolHandle,
     /// What graphs use and hold.
     pub graph_memory: Usage,
     /// Ends of the last launches in seat time, a ring: the hardware queue.
@@ -161,70 +236,4 @@ pub fn driver() -> Outcome<&'static Driver> {
 #[inline]
 pub fn world() -> Outcome<Guard<'static, World>> {
     Ok(driver()?.world())
-}
-
-impl World {
-    /// The calling thread's current context, which is active.
-    #[inline]
-    pub fn current_context(&self) -> Outcome<(Handle<Context>, &Context)> {
-        let handle = thread::current();
-        if handle.is_null() {
-            return Err(INVALID_CONTEXT);
-        }
-        Ok((handle, self.active(handle)?))
-    }
-
-    /// The handle of the same.
-    #[inline]
-    pub fn current(&self) -> Outcome<Handle<Context>> {
-        Ok(self.current_context()?.0)
-    }
-
-    /// The context of this handle, if it is active.
-    #[inline]
-    pub fn active(&self, handle: Handle<Context>) -> Outcome<&Context> {
-        let context = self.contexts.get(handle)?;
-        if context.active { Ok(context) } else { Err(crate::status::CONTEXT_IS_DESTROYED) }
-    }
-
-    /// The ordinal of the current context's device.
-    #[inline]
-    pub fn current_device(&self) -> Outcome<usize> {
-        Ok(self.current_context()?.1.device)
-    }
-
-    /// The device of a `CUdevice`.
-    pub fn device(&self, ordinal: i32) -> Outcome<(usize, &Device)> {
-        let ordinal = usize::try_from(ordinal).map_err(|_| INVALID_DEVICE)?;
-        Ok((ordinal, self.devices.get(ordinal).ok_or(INVALID_DEVICE)?))
-    }
-
-    /// The seat at a device with an active context.
-    #[inline]
-    pub fn seat(&self, ordinal: usize) -> Outcome<&'static Seat> {
-        self.devices.get(ordinal).and_then(|device| device.seat).ok_or(INVALID_CONTEXT)
-    }
-
-    /// A number that was never given before.
-    pub fn new_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
-    }
-
-    /// Charges memory of a device; once more after giving back what the dead held.
-    #[inline(always)]
-    pub fn charge(&self, ordinal: usize, requested: u64, physical: u64) -> Outcome {
-        let index = self.devices[ordinal].index;
-        if self.state.memory(index).charge(requested, physical).is_ok() {
-            return Ok(());
-        }
-        self.state.reap();
-        self.state.memory(index).charge(requested, physical).map_err(|_| crate::status::OUT_OF_MEMORY)
-    }
-
-    /// Gives charged memory back.
-    #[inline(always)]
-    pub fn release(&self, ordinal: usize, requested: u64, physical: u64) {
-        self.state.memory(self.devices[ordinal].index).release(requested, physical);
-    }
 }

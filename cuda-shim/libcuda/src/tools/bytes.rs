@@ -13,12 +13,15 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::heap::BLOCK;
+/// The driver's block, and the granularity of everything large.
+pub const BLOCK: u64 = 2 << 20;
 
 /// Below this many bytes zeroing in place is cheaper than giving the pages back.
 const SMALL: u64 = 128 << 10;
+
 /// Page size of the host.
 pub const PAGE: u64 = 4096;
 

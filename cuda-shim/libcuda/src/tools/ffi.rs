@@ -8,11 +8,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use crate::logs;
-use crate::status::{INVALID_VALUE, Status};
-
-/// What a call comes to.
-pub type Outcome<T = ()> = Result<T, Status>;
+use crate::tools::status::{INVALID_VALUE, Outcome};
 
 /// Where a caller wants a result.
 #[repr(transparent)]
@@ -23,6 +19,7 @@ impl<T> Clone for Out<T> {
         *self
     }
 }
+
 impl<T> Copy for Out<T> {}
 
 impl<T> Out<T> {
@@ -166,105 +163,3 @@ pub enum Lane {
     /// The calling thread's own.
     PerThread,
 }
-
-/// `CUresult` of what `call` came to.
-#[inline]
-pub fn result(call: &'static str, outcome: Outcome) -> i32 {
-    match outcome {
-        Ok(()) => 0,
-        Err(status) => {
-            logs::failed(call, status);
-            status.code()
-        }
-    }
-}
-
-/// Declares exports. The body comes to an [`Outcome`].
-///
-/// - `fn name(...) {}`: one export, which answers `NOT_INITIALIZED` before `cuInit`, whatever it is given;
-/// - `early fn ...`: the same, but what it is given is looked at first, as drivers do in these calls, or the body
-///   asks for the driver before all else by itself;
-/// - `fn name = alias, alias (...) {}`: one behaviour under several names;
-/// - `lane fn |lane| name / per_thread (...) {}`: the export and its `_ptsz` or `_ptds` twin; `lane` tells
-///   the body which default stream is meant.
-macro_rules! export {
-    () => {};
-    (lane fn $($rest:tt)*) => {
-        $crate::ffi::export!(@lane { $crate::world::driver()?; } $($rest)*);
-    };
-    (early lane fn $($rest:tt)*) => {
-        $crate::ffi::export!(@lane {} $($rest)*);
-    };
-    (fn $($rest:tt)*) => {
-        $crate::ffi::export!(@plain { $crate::world::driver()?; } $($rest)*);
-    };
-    (early fn $($rest:tt)*) => {
-        $crate::ffi::export!(@plain {} $($rest)*);
-    };
-    (@lane { $($first:tt)* }
-        |$lane:ident| $name:ident / $twin:ident ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*
-    ) => {
-        const _: () = {
-            #[inline]
-            #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
-            fn body($lane: $crate::ffi::Lane $(, $arg: $ty)*) -> $crate::ffi::Outcome {
-                $($first)*
-                $body
-            }
-            #[unsafe(no_mangle)]
-            extern "C" fn $name($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(
-                    stringify!($name),
-                    $crate::faults::meet(stringify!($name)).and_then(|()| body($crate::ffi::Lane::Legacy $(, $arg)*)),
-                )
-            }
-            #[unsafe(no_mangle)]
-            extern "C" fn $twin($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(
-                    stringify!($twin),
-                    $crate::faults::meet(stringify!($twin))
-                        .and_then(|()| body($crate::ffi::Lane::PerThread $(, $arg)*)),
-                )
-            }
-        };
-        $crate::ffi::export!($($rest)*);
-    };
-    (@plain { $($first:tt)* }
-        $name:ident $(= $($alias:ident),+)? ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*
-    ) => {
-        const _: () = {
-            #[inline]
-            #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
-            fn body($($arg: $ty),*) -> $crate::ffi::Outcome {
-                $($first)*
-                $body
-            }
-            #[unsafe(no_mangle)]
-            extern "C" fn $name($($arg: $ty),*) -> i32 {
-                $crate::ffi::result(
-                stringify!($name),
-                $crate::faults::meet(stringify!($name)).and_then(|()| body($($arg),*)),
-            )
-            }
-            $crate::ffi::alias!([$($($alias)+)?] $($arg: $ty),*);
-        };
-        $crate::ffi::export!($($rest)*);
-    };
-}
-pub(crate) use export;
-
-/// Further names of one behaviour; see [`export!`].
-macro_rules! alias {
-    ([] $($arg:ident: $ty:ty),*) => {};
-    ([$name:ident $($more:ident)*] $($arg:ident: $ty:ty),*) => {
-        #[unsafe(no_mangle)]
-        extern "C" fn $name($($arg: $ty),*) -> i32 {
-            $crate::ffi::result(
-                stringify!($name),
-                $crate::faults::meet(stringify!($name)).and_then(|()| body($($arg),*)),
-            )
-        }
-        $crate::ffi::alias!([$($more)*] $($arg: $ty),*);
-    };
-}
-pub(crate) use alias;

@@ -2,6 +2,9 @@
 
 use std::ffi::CStr;
 
+/// What a call comes to.
+pub type Outcome<T = ()> = Result<T, Status>;
+
 /// A `CUresult` other than success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(i32);

@@ -6,21 +6,21 @@
 
 use std::ffi::c_void;
 
-use crate::abi::{
+use crate::api::abi::{
     CopyParams, HostParams, KernelParams, KernelParams2, MemAllocParams, MemsetParams, NodeParams,
 };
-use crate::context::Context;
-use crate::event::Event;
-use crate::ffi::{In, Out, Outcome, export};
-use crate::graph::{Graph, GraphExec, Node};
-use crate::hostfn::{Function, HostCall};
-use crate::launch::Request;
-use crate::memory::copy::{self, Cuboid};
-use crate::memory::fill;
-use crate::op::Op;
-use crate::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_SUPPORTED, Status};
-use crate::table::Handle;
-use crate::world::{World, world};
+use crate::api::export::export;
+use crate::model::objects::handle::{
+    ContextHandle, EventHandle, GraphExecHandle, GraphHandle, Handle, NodeHandle,
+};
+use crate::model::objects::moves::Fill;
+use crate::model::objects::op::{Function, HostCall, Launch, Op};
+use crate::model::objects::request::Request;
+use crate::model::operations::copies::Cuboid;
+use crate::model::operations::{copies, fills};
+use crate::model::world::{World, world};
+use crate::tools::ffi::{In, Out};
+use crate::tools::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_SUPPORTED, Outcome, Status};
 
 /// The device that a node's work is for: the current one.
 fn ordinal(world: &World) -> usize {
@@ -39,7 +39,7 @@ fn kernel_op2(world: &World, params: &KernelParams2) -> Outcome<Op> {
 }
 
 fn copy_op(world: &mut World, params: &Cuboid) -> Outcome<Op> {
-    Ok(Op::Copy(copy::resolve(world, params)?.ok_or(INVALID_VALUE)?))
+    Ok(Op::Copy(copies::resolve(world, params)?.ok_or(INVALID_VALUE)?))
 }
 
 fn fill_op(world: &mut World, params: &MemsetParams) -> Outcome<Op> {
@@ -47,7 +47,7 @@ fn fill_op(world: &mut World, params: &MemsetParams) -> Outcome<Op> {
     if !matches!(element, 1 | 2 | 4) {
         return Err(INVALID_VALUE);
     }
-    Ok(Op::Fill(fill::resolve(world, (to, pitch, width, height), value, element)?.ok_or(INVALID_VALUE)?))
+    Ok(Op::Fill(fills::resolve(world, (to, pitch, width, height), value, element)?.ok_or(INVALID_VALUE)?))
 }
 
 fn host_op(params: &HostParams) -> Outcome<Op> {
@@ -64,11 +64,11 @@ fn alloc_op(world: &mut World, params: Out<MemAllocParams>) -> Outcome<Op> {
     Ok(Op::Alloc(address, asked.size))
 }
 
-fn event_op(world: &World, event: Handle<Event>, op: fn(Handle<Event>) -> Op) -> Outcome<Op> {
+fn event_op(world: &World, event: EventHandle, op: fn(EventHandle) -> Op) -> Outcome<Op> {
     world.events.get(event).map(|_| op(event))
 }
 
-fn child_op(world: &mut World, child: Handle<Graph>) -> Outcome<Op> {
+fn child_op(world: &mut World, child: GraphHandle) -> Outcome<Op> {
     Ok(Op::Child(world.clone_graph(child)?))
 }
 
@@ -81,12 +81,12 @@ fn described(world: &mut World, params: Out<u8>) -> Outcome<Op> {
         2 => fill_op(world, &params.cast::<NodeParams<MemsetParams>>().get()?.params),
         3 => host_op(&params.cast::<NodeParams<HostParams>>().get()?.params),
         4 => {
-            let child = params.cast::<NodeParams<Handle<Graph>>>().get()?.params;
+            let child = params.cast::<NodeParams<GraphHandle>>().get()?.params;
             child_op(world, child)
         }
         5 => Ok(Op::Empty),
-        6 => event_op(world, params.cast::<NodeParams<Handle<Event>>>().get()?.params, Op::Wait),
-        7 => event_op(world, params.cast::<NodeParams<Handle<Event>>>().get()?.params, Op::Record),
+        6 => event_op(world, params.cast::<NodeParams<EventHandle>>().get()?.params, Op::Wait),
+        7 => event_op(world, params.cast::<NodeParams<EventHandle>>().get()?.params, Op::Record),
         10 => alloc_op(world, params.skip(size_of::<NodeParams<()>>()).cast()),
         11 => Ok(Op::Free(params.cast::<NodeParams<u64>>().get()?.params)),
         8 | 9 | 12 | 13 => Err(NOT_SUPPORTED),
@@ -118,9 +118,9 @@ fn as_parameter(status: Status) -> Status {
 
 /// Where a node goes and what comes before it.
 struct Place {
-    out: Out<Handle<Node>>,
-    graph: Handle<Graph>,
-    after: In<Handle<Node>>,
+    out: Out<NodeHandle>,
+    graph: GraphHandle,
+    after: In<NodeHandle>,
     count: u64,
 }
 
@@ -139,7 +139,7 @@ fn add(place: &Place, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome {
     }
 }
 
-fn set(node: Handle<Node>, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome {
+fn set(node: NodeHandle, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome {
     let mut world = world()?;
     world.nodes.get(node)?;
     let op = op(&mut world).map_err(as_parameter)?;
@@ -154,18 +154,14 @@ fn set(node: Handle<Node>, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcom
     Ok(())
 }
 
-fn set_exec(
-    exec: Handle<GraphExec>,
-    node: Handle<Node>,
-    op: impl FnOnce(&mut World) -> Outcome<Op>,
-) -> Outcome {
+fn set_exec(exec: GraphExecHandle, node: NodeHandle, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome {
     let mut world = world()?;
     world.execs.get(exec)?;
     let op = op(&mut world).map_err(as_parameter)?;
     world.set_step(exec, node, op)
 }
 
-fn get<T>(node: Handle<Node>, out: Out<T>, read: impl FnOnce(&Op) -> Option<T>) -> Outcome {
+fn get<T>(node: NodeHandle, out: Out<T>, read: impl FnOnce(&Op) -> Option<T>) -> Outcome {
     out.required()?;
     let world = world()?;
     out.put(read(&world.nodes.get(node)?.op).ok_or(INVALID_VALUE)?)
@@ -173,26 +169,26 @@ fn get<T>(node: Handle<Node>, out: Out<T>, read: impl FnOnce(&Op) -> Option<T>) 
 
 fn kernel_params(op: &Op) -> Option<KernelParams> {
     let Op::Kernel(launch) = *op else { return None };
-    let crate::op::Launch { kernel, grid, block, shared, params, extra, .. } = launch;
+    let Launch { kernel, grid, block, shared, params, extra, .. } = launch;
     Some(KernelParams { kernel, grid, block, shared, params, extra })
 }
 
 export! {
     fn cuGraphAddKernelNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: In<KernelParams>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, params: In<KernelParams>,
     ) {
         add(&Place { out, graph, after, count }, |world| kernel_op(world, &params.get()?))
     }
 
     fn cuGraphAddKernelNode_v2(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: In<KernelParams2>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, params: In<KernelParams2>,
     ) {
         add(&Place { out, graph, after, count }, |world| kernel_op2(world, &params.get()?))
     }
 
     fn cuGraphAddMemcpyNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: In<Cuboid>,
-        context: Handle<Context>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, params: In<Cuboid>,
+        context: ContextHandle,
     ) {
         add(&Place { out, graph, after, count }, |world| {
             world.active(context)?;
@@ -201,8 +197,8 @@ export! {
     }
 
     fn cuGraphAddMemsetNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: In<MemsetParams>,
-        context: Handle<Context>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, params: In<MemsetParams>,
+        context: ContextHandle,
     ) {
         add(&Place { out, graph, after, count }, |world| {
             world.active(context)?;
@@ -211,104 +207,104 @@ export! {
     }
 
     early fn cuGraphAddHostNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: In<HostParams>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, params: In<HostParams>,
     ) {
         add(&Place { out, graph, after, count }, |_| host_op(&params.get()?))
     }
 
     fn cuGraphAddChildGraphNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, child: Handle<Graph>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, child: GraphHandle,
     ) {
         add(&Place { out, graph, after, count }, |world| child_op(world, child))
     }
 
-    early fn cuGraphAddEmptyNode(out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64) {
+    early fn cuGraphAddEmptyNode(out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64) {
         add(&Place { out, graph, after, count }, |_| Ok(Op::Empty))
     }
 
     early fn cuGraphAddEventRecordNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, event: Handle<Event>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, event: EventHandle,
     ) {
         add(&Place { out, graph, after, count }, |world| event_op(world, event, Op::Record))
     }
 
     early fn cuGraphAddEventWaitNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, event: Handle<Event>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, event: EventHandle,
     ) {
         add(&Place { out, graph, after, count }, |world| event_op(world, event, Op::Wait))
     }
 
     fn cuGraphAddMemAllocNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: Out<MemAllocParams>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, params: Out<MemAllocParams>,
     ) {
         add(&Place { out, graph, after, count }, |world| alloc_op(world, params))
     }
 
     fn cuGraphAddMemFreeNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, address: u64,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, address: u64,
     ) {
         add(&Place { out, graph, after, count }, |_| Ok(Op::Free(address)))
     }
 
     early fn cuGraphAddNode(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, count: u64, params: Out<u8>,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, count: u64, params: Out<u8>,
     ) {
         add(&Place { out, graph, after, count }, |world| described(world, params))
     }
 
     early fn cuGraphAddNode_v2(
-        out: Out<Handle<Node>>, graph: Handle<Graph>, after: In<Handle<Node>>, edges: In<u64>, count: u64,
+        out: Out<NodeHandle>, graph: GraphHandle, after: In<NodeHandle>, edges: In<u64>, count: u64,
         params: Out<u8>,
     ) {
         let _ = edges;
         add(&Place { out, graph, after, count }, |world| described(world, params))
     }
 
-    early fn cuGraphNodeSetParams(node: Handle<Node>, params: Out<u8>) {
+    early fn cuGraphNodeSetParams(node: NodeHandle, params: Out<u8>) {
         params.required()?;
         set(node, |world| described(world, params))
     }
 
-    early fn cuGraphExecNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: Out<u8>) {
+    early fn cuGraphExecNodeSetParams(exec: GraphExecHandle, node: NodeHandle, params: Out<u8>) {
         params.required()?;
         set_exec(exec, node, |world| described(world, params))
     }
 
-    early fn cuGraphKernelNodeSetParams(node: Handle<Node>, params: In<KernelParams>) {
+    early fn cuGraphKernelNodeSetParams(node: NodeHandle, params: In<KernelParams>) {
         node.given()?;
         set(node, |world| kernel_op(world, &params.get()?))
     }
 
-    early fn cuGraphKernelNodeSetParams_v2(node: Handle<Node>, params: In<KernelParams2>) {
+    early fn cuGraphKernelNodeSetParams_v2(node: NodeHandle, params: In<KernelParams2>) {
         node.given()?;
         set(node, |world| kernel_op2(world, &params.get()?))
     }
 
-    early fn cuGraphExecKernelNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: In<KernelParams>) {
+    early fn cuGraphExecKernelNodeSetParams(exec: GraphExecHandle, node: NodeHandle, params: In<KernelParams>) {
         exec.given()?;
         set_exec(exec, node, |world| kernel_op(world, &params.get()?))
     }
 
-    early fn cuGraphExecKernelNodeSetParams_v2(exec: Handle<GraphExec>, node: Handle<Node>, params: In<KernelParams2>) {
+    early fn cuGraphExecKernelNodeSetParams_v2(exec: GraphExecHandle, node: NodeHandle, params: In<KernelParams2>) {
         exec.given()?;
         set_exec(exec, node, |world| kernel_op2(world, &params.get()?))
     }
 
-    early fn cuGraphKernelNodeGetParams(node: Handle<Node>, params: Out<KernelParams>) {
+    early fn cuGraphKernelNodeGetParams(node: NodeHandle, params: Out<KernelParams>) {
         get(node, params, kernel_params)
     }
 
-    early fn cuGraphKernelNodeGetParams_v2(node: Handle<Node>, params: Out<KernelParams2>) {
+    early fn cuGraphKernelNodeGetParams_v2(node: NodeHandle, params: Out<KernelParams2>) {
         get(node, params, |op| kernel_params(op).map(|first| KernelParams2 { first, kernel: Handle::NULL, context: 0 }))
     }
 
-    early fn cuGraphMemcpyNodeSetParams(node: Handle<Node>, params: In<Cuboid>) {
+    early fn cuGraphMemcpyNodeSetParams(node: NodeHandle, params: In<Cuboid>) {
         node.given()?;
         set(node, |world| copy_op(world, &params.get()?))
     }
 
     early fn cuGraphExecMemcpyNodeSetParams(
-        exec: Handle<GraphExec>, node: Handle<Node>, params: In<Cuboid>, context: Handle<Context>,
+        exec: GraphExecHandle, node: NodeHandle, params: In<Cuboid>, context: ContextHandle,
     ) {
         exec.given()?;
         set_exec(exec, node, |world| {
@@ -317,17 +313,17 @@ export! {
         })
     }
 
-    fn cuGraphMemcpyNodeGetParams(node: Handle<Node>, params: Out<Cuboid>) {
+    fn cuGraphMemcpyNodeGetParams(node: NodeHandle, params: Out<Cuboid>) {
         get(node, params, |op| if let Op::Copy(copy) = op { Some(Cuboid::of(copy)) } else { None })
     }
 
-    early fn cuGraphMemsetNodeSetParams(node: Handle<Node>, params: In<MemsetParams>) {
+    early fn cuGraphMemsetNodeSetParams(node: NodeHandle, params: In<MemsetParams>) {
         node.given()?;
         set(node, |world| fill_op(world, &params.get()?))
     }
 
     early fn cuGraphExecMemsetNodeSetParams(
-        exec: Handle<GraphExec>, node: Handle<Node>, params: In<MemsetParams>, context: Handle<Context>,
+        exec: GraphExecHandle, node: NodeHandle, params: In<MemsetParams>, context: ContextHandle,
     ) {
         exec.given()?;
         set_exec(exec, node, |world| {
@@ -336,24 +332,24 @@ export! {
         })
     }
 
-    fn cuGraphMemsetNodeGetParams(node: Handle<Node>, params: Out<MemsetParams>) {
+    fn cuGraphMemsetNodeGetParams(node: NodeHandle, params: Out<MemsetParams>) {
         get(node, params, |op| {
-            let Op::Fill(crate::op::Fill { to, pitch, value, element, width, height }) = *op else { return None };
+            let Op::Fill(Fill { to, pitch, value, element, width, height }) = *op else { return None };
             Some(MemsetParams { to, pitch, value, element, width: width / u64::from(element), height })
         })
     }
 
-    early fn cuGraphHostNodeSetParams(node: Handle<Node>, params: In<HostParams>) {
+    early fn cuGraphHostNodeSetParams(node: NodeHandle, params: In<HostParams>) {
         node.given()?;
         set(node, |_| host_op(&params.get()?))
     }
 
-    early fn cuGraphExecHostNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, params: In<HostParams>) {
+    early fn cuGraphExecHostNodeSetParams(exec: GraphExecHandle, node: NodeHandle, params: In<HostParams>) {
         exec.given()?;
         set_exec(exec, node, |_| host_op(&params.get()?))
     }
 
-    early fn cuGraphHostNodeGetParams(node: Handle<Node>, params: Out<HostParams>) {
+    early fn cuGraphHostNodeGetParams(node: NodeHandle, params: Out<HostParams>) {
         get(node, params, |op| match *op {
             Op::Host(HostCall { function: Function::Plain(function), data }) => {
                 Some(HostParams { function: Some(function), data: data as u64 })
@@ -362,7 +358,7 @@ export! {
         })
     }
 
-    early fn cuGraphExecChildGraphNodeSetParams(exec: Handle<GraphExec>, node: Handle<Node>, child: Handle<Graph>) {
+    early fn cuGraphExecChildGraphNodeSetParams(exec: GraphExecHandle, node: NodeHandle, child: GraphHandle) {
         exec.given()?;
         // The steps of a graph within an instantiated graph are laid open: its own nodes can be set, or the
         // whole be updated.
@@ -373,62 +369,62 @@ export! {
         Err(NOT_SUPPORTED)
     }
 
-    fn cuGraphChildGraphNodeGetGraph(node: Handle<Node>, graph: Out<Handle<Graph>>) {
+    fn cuGraphChildGraphNodeGetGraph(node: NodeHandle, graph: Out<GraphHandle>) {
         get(node, graph, |op| if let Op::Child(child) = op { Some(*child) } else { None })
     }
 
-    early fn cuGraphEventRecordNodeGetEvent(node: Handle<Node>, event: Out<Handle<Event>>) {
+    early fn cuGraphEventRecordNodeGetEvent(node: NodeHandle, event: Out<EventHandle>) {
         get(node, event, |op| if let Op::Record(event) = op { Some(*event) } else { None })
     }
 
-    early fn cuGraphEventRecordNodeSetEvent(node: Handle<Node>, event: Handle<Event>) {
+    early fn cuGraphEventRecordNodeSetEvent(node: NodeHandle, event: EventHandle) {
         node.given()?;
         set(node, |world| event_op(world, event, Op::Record))
     }
 
-    early fn cuGraphExecEventRecordNodeSetEvent(exec: Handle<GraphExec>, node: Handle<Node>, event: Handle<Event>) {
+    early fn cuGraphExecEventRecordNodeSetEvent(exec: GraphExecHandle, node: NodeHandle, event: EventHandle) {
         exec.given()?;
         set_exec(exec, node, |world| event_op(world, event, Op::Record))
     }
 
-    early fn cuGraphEventWaitNodeGetEvent(node: Handle<Node>, event: Out<Handle<Event>>) {
+    early fn cuGraphEventWaitNodeGetEvent(node: NodeHandle, event: Out<EventHandle>) {
         get(node, event, |op| if let Op::Wait(event) = op { Some(*event) } else { None })
     }
 
-    early fn cuGraphEventWaitNodeSetEvent(node: Handle<Node>, event: Handle<Event>) {
+    early fn cuGraphEventWaitNodeSetEvent(node: NodeHandle, event: EventHandle) {
         node.given()?;
         set(node, |world| event_op(world, event, Op::Wait))
     }
 
-    early fn cuGraphExecEventWaitNodeSetEvent(exec: Handle<GraphExec>, node: Handle<Node>, event: Handle<Event>) {
+    early fn cuGraphExecEventWaitNodeSetEvent(exec: GraphExecHandle, node: NodeHandle, event: EventHandle) {
         exec.given()?;
         set_exec(exec, node, |world| event_op(world, event, Op::Wait))
     }
 
-    early fn cuGraphMemAllocNodeGetParams(node: Handle<Node>, params: Out<MemAllocParams>) {
+    early fn cuGraphMemAllocNodeGetParams(node: NodeHandle, params: Out<MemAllocParams>) {
         get(node, params, |op| if let Op::Alloc(address, size) = op { Some(MemAllocParams::of(*address, *size)) } else { None })
     }
 
-    early fn cuGraphMemFreeNodeGetParams(node: Handle<Node>, address: Out<u64>) {
+    early fn cuGraphMemFreeNodeGetParams(node: NodeHandle, address: Out<u64>) {
         get(node, address, |op| if let Op::Free(address) = op { Some(*address) } else { None })
     }
 
-    fn cuGraphNodeGetType(node: Handle<Node>, kind: Out<u32>) {
+    fn cuGraphNodeGetType(node: NodeHandle, kind: Out<u32>) {
         get(node, kind, |op| Some(kind_of(op)))
     }
 
-    fn cuGraphKernelNodeCopyAttributes(to: Handle<Node>, from: Handle<Node>) {
+    fn cuGraphKernelNodeCopyAttributes(to: NodeHandle, from: NodeHandle) {
         let world = world()?;
         world.nodes.get(to)?;
         world.nodes.get(from).map(|_| ())
     }
 
-    fn cuGraphKernelNodeSetAttribute(node: Handle<Node>, attribute: u32, value: *const c_void) {
+    fn cuGraphKernelNodeSetAttribute(node: NodeHandle, attribute: u32, value: *const c_void) {
         let _ = (attribute, value);
         world()?.nodes.get(node).map(|_| ())
     }
 
-    fn cuGraphKernelNodeGetAttribute(node: Handle<Node>, attribute: u32, value: Out<[u64; 8]>) {
+    fn cuGraphKernelNodeGetAttribute(node: NodeHandle, attribute: u32, value: Out<[u64; 8]>) {
         let _ = attribute;
         get(node, value, |op| matches!(op, Op::Kernel(_)).then_some([0; 8]))
     }

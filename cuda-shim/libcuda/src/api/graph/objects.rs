@@ -6,82 +6,20 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use crate::ffi::{Out, Outcome, export};
-use crate::graph::Graph;
-use crate::status::{INVALID_VALUE, Status};
-use crate::table::{Handle, Kind};
-use crate::world::{World, world};
+use crate::api::export::export;
+use crate::model::objects::handle::{GraphHandle, UserObjectHandle};
+use crate::model::objects::user_object::{Kept, Owned, UserObject};
+use crate::model::world::world;
+use crate::tools::ffi::Out;
+use crate::tools::status::{INVALID_VALUE, Outcome};
 
 /// `CU_USER_OBJECT_NO_DESTRUCTOR_SYNC`, which has to be given.
 const NO_SYNC: u32 = 1;
+
 /// `CU_GRAPH_USER_OBJECT_MOVE`: the caller's references become the graph's.
 const MOVE: u32 = 1;
-
-/// What is destroyed in the end.
-struct Owned {
-    destroy: extern "C" fn(*mut c_void),
-    data: usize,
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let (destroy, data) = (self.destroy, self.data);
-        // Without a thread it is never destroyed; a process that cannot start one has worse troubles.
-        let name = std::thread::Builder::new().name("cuda-sim-destroy".into());
-        let _ = name.spawn(move || destroy(std::ptr::with_exposed_provenance_mut(data)));
-    }
-}
-
-/// An object as callers know it.
-pub struct UserObject {
-    known: Weak<Owned>,
-    /// What callers hold, and how often.
-    held: Option<Arc<Owned>>,
-    count: u32,
-}
-
-impl Kind for UserObject {
-    const TAG: u64 = 26;
-    const WRONG: Status = INVALID_VALUE;
-}
-
-/// What a graph keeps: an object and how often.
-#[derive(Clone)]
-pub struct Kept {
-    handle: Handle<UserObject>,
-    count: u32,
-    _object: Arc<Owned>,
-}
-
-impl World {
-    /// Takes references of callers away.
-    fn release_object(&mut self, handle: Handle<UserObject>, count: u32) -> Outcome {
-        let object = self.user_objects.get_mut(handle)?;
-        object.count = object.count.checked_sub(count).ok_or(INVALID_VALUE)?;
-        if object.count == 0 {
-            object.held = None;
-            // Graphs may still hold it, and callers take it back from them.
-            if object.known.strong_count() == 0 {
-                self.user_objects.remove(handle)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What a graph and the graphs within it keep.
-    pub(super) fn kept_by(&self, graph: Handle<Graph>) -> Outcome<Vec<Kept>> {
-        let graph = self.graphs.get(graph)?;
-        let mut kept = graph.objects.clone();
-        for node in &graph.nodes {
-            if let crate::op::Op::Child(child) = self.nodes.get(*node)?.op {
-                kept.extend(self.kept_by(child)?);
-            }
-        }
-        Ok(kept)
-    }
-}
 
 fn at_least_one(count: u32) -> Outcome {
     if (1..=i32::MAX as u32).contains(&count) { Ok(()) } else { Err(INVALID_VALUE) }
@@ -89,7 +27,7 @@ fn at_least_one(count: u32) -> Outcome {
 
 export! {
     early fn cuUserObjectCreate(
-        out: Out<Handle<UserObject>>, data: *mut c_void, destroy: Option<extern "C" fn(*mut c_void)>, count: u32,
+        out: Out<UserObjectHandle>, data: *mut c_void, destroy: Option<extern "C" fn(*mut c_void)>, count: u32,
         flags: u32,
     ) {
         out.required()?;
@@ -101,7 +39,7 @@ export! {
         out.put(world.user_objects.add(object))
     }
 
-    early fn cuUserObjectRetain(handle: Handle<UserObject>, count: u32) {
+    early fn cuUserObjectRetain(handle: UserObjectHandle, count: u32) {
         handle.given()?;
         at_least_one(count)?;
         let mut world = world()?;
@@ -111,13 +49,13 @@ export! {
         Ok(())
     }
 
-    early fn cuUserObjectRelease(handle: Handle<UserObject>, count: u32) {
+    early fn cuUserObjectRelease(handle: UserObjectHandle, count: u32) {
         handle.given()?;
         at_least_one(count)?;
         world()?.release_object(handle, count)
     }
 
-    early fn cuGraphRetainUserObject(graph: Handle<Graph>, handle: Handle<UserObject>, count: u32, flags: u32) {
+    early fn cuGraphRetainUserObject(graph: GraphHandle, handle: UserObjectHandle, count: u32, flags: u32) {
         graph.given()?;
         handle.given()?;
         at_least_one(count)?;
@@ -135,7 +73,7 @@ export! {
         if flags == MOVE { world.release_object(handle, count) } else { Ok(()) }
     }
 
-    early fn cuGraphReleaseUserObject(graph: Handle<Graph>, handle: Handle<UserObject>, count: u32) {
+    early fn cuGraphReleaseUserObject(graph: GraphHandle, handle: UserObjectHandle, count: u32) {
         graph.given()?;
         handle.given()?;
         at_least_one(count)?;

@@ -6,14 +6,14 @@
 
 use std::fmt::Write as _;
 
-use crate::ffi::{In, Out, Outcome, Text, export};
-use crate::graph::{Graph, Node};
-use crate::status::{INVALID_VALUE, NOT_SUPPORTED, OPERATING_SYSTEM};
-use crate::table::Handle;
-use crate::world::{World, world};
+use crate::api::export::export;
+use crate::model::objects::handle::{GraphHandle, NodeHandle};
+use crate::model::world::{World, world};
+use crate::tools::ffi::{In, Out, Text};
+use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, OPERATING_SYSTEM, Outcome};
 
 /// Edges as two lists, from and to.
-type Edges = (Vec<Handle<Node>>, Vec<Handle<Node>>);
+type Edges = (Vec<NodeHandle>, Vec<NodeHandle>);
 
 /// Where a list goes: without a place for it, only its length is told.
 fn put_list<T: Copy>(all: &[T], out: Out<T>, count: Out<u64>) -> Outcome {
@@ -25,8 +25,8 @@ fn put_list<T: Copy>(all: &[T], out: Out<T>, count: Out<u64>) -> Outcome {
 /// Likewise for edges; their data is that of a plain dependency.
 fn put_edges(
     edges: &Edges,
-    from: Out<Handle<Node>>,
-    to: Out<Handle<Node>>,
+    from: Out<NodeHandle>,
+    to: Out<NodeHandle>,
     data: Out<u64>,
     count: Out<u64>,
 ) -> Outcome {
@@ -36,7 +36,7 @@ fn put_edges(
     put_list(&edges.0, from, count)
 }
 
-fn edges(world: &World, graph: Handle<Graph>) -> Outcome<Edges> {
+fn edges(world: &World, graph: GraphHandle) -> Outcome<Edges> {
     let mut edges = Edges::default();
     for node in &world.graphs.get(graph)?.nodes {
         for before in &world.nodes.get(*node)?.dependencies {
@@ -47,17 +47,17 @@ fn edges(world: &World, graph: Handle<Graph>) -> Outcome<Edges> {
     Ok(edges)
 }
 
-fn dependents(world: &World, node: Handle<Node>) -> Outcome<Vec<Handle<Node>>> {
+fn dependents(world: &World, node: NodeHandle) -> Outcome<Vec<NodeHandle>> {
     let siblings = &world.graphs.get(world.nodes.get(node)?.graph)?.nodes;
     let depends =
-        |other: &Handle<Node>| world.nodes.get(*other).is_ok_and(|it| it.dependencies.contains(&node));
+        |other: &NodeHandle| world.nodes.get(*other).is_ok_and(|it| it.dependencies.contains(&node));
     Ok(siblings.iter().copied().filter(depends).collect())
 }
 
 fn change_edges(
-    graph: Handle<Graph>,
-    from: In<Handle<Node>>,
-    to: In<Handle<Node>>,
+    graph: GraphHandle,
+    from: In<NodeHandle>,
+    to: In<NodeHandle>,
     count: u64,
     add: bool,
 ) -> Outcome {
@@ -83,7 +83,7 @@ fn change_edges(
 }
 
 export! {
-    fn cuGraphCreate(out: Out<Handle<Graph>>, flags: u32) {
+    fn cuGraphCreate(out: Out<GraphHandle>, flags: u32) {
         out.required()?;
         if flags != 0 {
             return Err(INVALID_VALUE);
@@ -91,23 +91,23 @@ export! {
         out.put(world()?.new_graph())
     }
 
-    fn cuGraphDestroy(graph: Handle<Graph>) {
+    fn cuGraphDestroy(graph: GraphHandle) {
         world()?.destroy_graph(graph)
     }
 
-    fn cuGraphClone(out: Out<Handle<Graph>>, graph: Handle<Graph>) {
+    fn cuGraphClone(out: Out<GraphHandle>, graph: GraphHandle) {
         out.required()?;
         out.put(world()?.clone_graph(graph)?)
     }
 
-    fn cuGraphNodeFindInClone(out: Out<Handle<Node>>, original: Handle<Node>, clone: Handle<Graph>) {
+    fn cuGraphNodeFindInClone(out: Out<NodeHandle>, original: NodeHandle, clone: GraphHandle) {
         out.required()?;
         let world = world()?;
-        let is_it = |node: &&Handle<Node>| world.nodes.get(**node).is_ok_and(|node| node.origin == original);
+        let is_it = |node: &&NodeHandle| world.nodes.get(**node).is_ok_and(|node| node.origin == original);
         out.put(*world.graphs.get(clone)?.nodes.iter().find(is_it).ok_or(INVALID_VALUE)?)
     }
 
-    fn cuGraphDestroyNode(node: Handle<Node>) {
+    fn cuGraphDestroyNode(node: NodeHandle) {
         let mut world = world()?;
         // Where a graph has memory nothing can be taken out of it.
         let graph = world.nodes.get(node)?.graph;
@@ -124,86 +124,86 @@ export! {
         Ok(())
     }
 
-    fn cuGraphGetNodes(graph: Handle<Graph>, nodes: Out<Handle<Node>>, count: Out<u64>) {
+    fn cuGraphGetNodes(graph: GraphHandle, nodes: Out<NodeHandle>, count: Out<u64>) {
         count.required()?;
         let world = world()?;
         put_list(&world.graphs.get(graph)?.nodes, nodes, count)
     }
 
-    fn cuGraphGetRootNodes(graph: Handle<Graph>, nodes: Out<Handle<Node>>, count: Out<u64>) {
+    fn cuGraphGetRootNodes(graph: GraphHandle, nodes: Out<NodeHandle>, count: Out<u64>) {
         count.required()?;
         let world = world()?;
-        let is_root = |node: &Handle<Node>| world.nodes.get(*node).is_ok_and(|node| node.dependencies.is_empty());
+        let is_root = |node: &NodeHandle| world.nodes.get(*node).is_ok_and(|node| node.dependencies.is_empty());
         let roots: Vec<_> = world.graphs.get(graph)?.nodes.iter().copied().filter(is_root).collect();
         put_list(&roots, nodes, count)
     }
 
-    fn cuGraphGetEdges(graph: Handle<Graph>, from: Out<Handle<Node>>, to: Out<Handle<Node>>, count: Out<u64>) {
+    fn cuGraphGetEdges(graph: GraphHandle, from: Out<NodeHandle>, to: Out<NodeHandle>, count: Out<u64>) {
         count.required()?;
         put_edges(&edges(&*world()?, graph)?, from, to, Out::none(), count)
     }
 
     fn cuGraphGetEdges_v2(
-        graph: Handle<Graph>, from: Out<Handle<Node>>, to: Out<Handle<Node>>, data: Out<u64>, count: Out<u64>,
+        graph: GraphHandle, from: Out<NodeHandle>, to: Out<NodeHandle>, data: Out<u64>, count: Out<u64>,
     ) {
         count.required()?;
         put_edges(&edges(&*world()?, graph)?, from, to, data, count)
     }
 
-    fn cuGraphNodeGetDependencies(node: Handle<Node>, nodes: Out<Handle<Node>>, count: Out<u64>) {
+    fn cuGraphNodeGetDependencies(node: NodeHandle, nodes: Out<NodeHandle>, count: Out<u64>) {
         count.required()?;
         let world = world()?;
         put_list(&world.nodes.get(node)?.dependencies, nodes, count)
     }
 
     fn cuGraphNodeGetDependencies_v2(
-        node: Handle<Node>, nodes: Out<Handle<Node>>, data: Out<u64>, count: Out<u64>,
+        node: NodeHandle, nodes: Out<NodeHandle>, data: Out<u64>, count: Out<u64>,
     ) {
         count.required()?;
         let found = world()?.nodes.get(node)?.dependencies.clone();
         put_edges(&(found, Vec::new()), nodes, Out::none(), data, count)
     }
 
-    fn cuGraphNodeGetDependentNodes(node: Handle<Node>, nodes: Out<Handle<Node>>, count: Out<u64>) {
+    fn cuGraphNodeGetDependentNodes(node: NodeHandle, nodes: Out<NodeHandle>, count: Out<u64>) {
         count.required()?;
         put_list(&dependents(&*world()?, node)?, nodes, count)
     }
 
     fn cuGraphNodeGetDependentNodes_v2(
-        node: Handle<Node>, nodes: Out<Handle<Node>>, data: Out<u64>, count: Out<u64>,
+        node: NodeHandle, nodes: Out<NodeHandle>, data: Out<u64>, count: Out<u64>,
     ) {
         count.required()?;
         let found = dependents(&*world()?, node)?;
         put_edges(&(found, Vec::new()), nodes, Out::none(), data, count)
     }
 
-    early fn cuGraphAddDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+    early fn cuGraphAddDependencies(graph: GraphHandle, from: In<NodeHandle>, to: In<NodeHandle>, count: u64) {
         graph.given()?;
         change_edges(graph, from, to, count, true)
     }
 
     early fn cuGraphAddDependencies_v2(
-        graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, data: In<u64>, count: u64,
+        graph: GraphHandle, from: In<NodeHandle>, to: In<NodeHandle>, data: In<u64>, count: u64,
     ) {
         graph.given()?;
         let _ = data;
         change_edges(graph, from, to, count, true)
     }
 
-    early fn cuGraphRemoveDependencies(graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, count: u64) {
+    early fn cuGraphRemoveDependencies(graph: GraphHandle, from: In<NodeHandle>, to: In<NodeHandle>, count: u64) {
         graph.given()?;
         change_edges(graph, from, to, count, false)
     }
 
     early fn cuGraphRemoveDependencies_v2(
-        graph: Handle<Graph>, from: In<Handle<Node>>, to: In<Handle<Node>>, data: In<u64>, count: u64,
+        graph: GraphHandle, from: In<NodeHandle>, to: In<NodeHandle>, data: In<u64>, count: u64,
     ) {
         graph.given()?;
         let _ = data;
         change_edges(graph, from, to, count, false)
     }
 
-    early fn cuGraphDebugDotPrint(graph: Handle<Graph>, path: Text, flags: u32) {
+    early fn cuGraphDebugDotPrint(graph: GraphHandle, path: Text, flags: u32) {
         let _ = flags;
         let path = path.lossy()?;
         let edges = edges(&*world()?, graph)?;

@@ -4,44 +4,34 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use crate::bytes::{self, PAGE};
-use crate::capture;
-use crate::context::Context;
-use crate::ffi::{Out, Outcome, export};
-use crate::memory::region::{Backing, Region};
-use crate::status::{
-    HOST_MEMORY_ALREADY_REGISTERED, HOST_MEMORY_NOT_REGISTERED, INVALID_VALUE, OUT_OF_MEMORY,
+use crate::api::export::export;
+use crate::model::objects::region::{Backing, Region};
+use crate::model::operations::captures;
+use crate::model::operations::marks;
+use crate::model::world::world;
+use crate::tools::bytes;
+use crate::tools::bytes::PAGE;
+use crate::tools::ffi::Out;
+use crate::tools::status::{
+    HOST_MEMORY_ALREADY_REGISTERED, HOST_MEMORY_NOT_REGISTERED, INVALID_VALUE, OUT_OF_MEMORY, Outcome,
 };
-use crate::table::Handle;
-use crate::world::{World, world};
 
 /// `CU_MEMHOSTALLOC_PORTABLE`, `_DEVICEMAP` and `_WRITECOMBINED`.
 const ALLOC_FLAGS: u32 = 7;
+
 /// `CU_MEMHOSTREGISTER_PORTABLE`, `_DEVICEMAP`, `_IOMEMORY` and `_READ_ONLY`.
 const REGISTER_FLAGS: u32 = 15;
 pub const DEVICE_MAP: u32 = 2;
 
-impl World {
-    /// Gives back the host memory of a context.
-    pub fn free_host_of(&mut self, context: Handle<Context>) {
-        for region in self.regions.of(context) {
-            self.regions.remove(region.start);
-            if let Backing::Pinned { .. } = region.backing {
-                bytes::unmap(region.start, region.length.next_multiple_of(PAGE));
-            }
-        }
-    }
-}
-
 /// Pins fresh memory.
-pub fn allocate(out: Out<u64>, length: u64, flags: u32) -> Outcome {
+fn allocate(out: Out<u64>, length: u64, flags: u32) -> Outcome {
     out.required()?;
     let mut world = world()?;
     let context = world.current()?;
     if length == 0 || flags & !ALLOC_FLAGS != 0 {
         return Err(INVALID_VALUE);
     }
-    capture::forbid_unsafe_call(&mut world)?;
+    captures::forbid_unsafe_call(&mut world)?;
     let whole = length.checked_next_multiple_of(PAGE).ok_or(OUT_OF_MEMORY)?;
     let start = bytes::map(whole).ok_or(OUT_OF_MEMORY)?;
     world.regions.add(Region { start, length, context, backing: Backing::Pinned { flags } });
@@ -93,10 +83,10 @@ export! {
             }
             let region = *world.regions.at(start).ok_or(INVALID_VALUE)?;
             let Backing::Pinned { .. } = region.backing else { return Err(INVALID_VALUE) };
-            capture::forbid_unsafe_call(&mut world)?;
+            captures::forbid_unsafe_call(&mut world)?;
             world.end_of(region.context).or_else(|_| world.end_of(current))?
         };
-        mark.wait();
+        marks::wait(&mark);
         let mut world = world()?;
         let region = world.regions.remove(start).ok_or(INVALID_VALUE)?;
         bytes::unmap(region.start, region.length.next_multiple_of(PAGE));

@@ -1,20 +1,24 @@
 //! Managed memory: the host reaches it too, and its pages are where they were sent. A real driver moves them one by one,
 //! when they are touched; here an allocation moves as a whole, when it is made and when a caller asks.
 
-use crate::bytes;
-use crate::capture;
-use crate::ffi::{In, Lane, Out, Outcome, export};
-use crate::heap::Use;
-use crate::memory::region::{Advice, Backing, NOWHERE, Region};
-use crate::status::{INVALID_VALUE, OUT_OF_MEMORY};
-use crate::stream::Stream;
-use crate::table::Handle;
-use crate::world::{World, world};
+use crate::api::export::export;
+use crate::model::objects::handle::StreamHandle;
+use crate::model::objects::heap::Use;
+use crate::model::objects::op::Op;
+use crate::model::objects::region::{Advice, Backing, NOWHERE, Region};
+use crate::model::operations::captures;
+use crate::model::operations::submit::submit;
+use crate::model::world::{World, world};
+use crate::tools::bytes;
+use crate::tools::ffi::{In, Lane, Out};
+use crate::tools::status::{INVALID_VALUE, OUT_OF_MEMORY, Outcome};
 
 /// `CU_MEM_ATTACH_GLOBAL` and `CU_MEM_ATTACH_HOST`.
 const ATTACH: std::ops::RangeInclusive<u32> = 1..=2;
+
 /// `CU_DEVICE_CPU`.
 const CPU: i32 = -1;
+
 /// `CU_MEM_LOCATION_TYPE_DEVICE`.
 const ON_DEVICE: u64 = 1;
 
@@ -30,7 +34,7 @@ fn allocate(out: Out<u64>, size: u64, flags: u32) -> Outcome {
     if size == 0 || !ATTACH.contains(&flags) {
         return Err(INVALID_VALUE);
     }
-    capture::forbid_unsafe_call(&mut world)?;
+    captures::forbid_unsafe_call(&mut world)?;
     let ordinal = world.contexts.get(context)?.device;
     // Where the device has no room the pages are the host's.
     let (start, on_host) = match world.allocate(ordinal, size, context, Use::Managed) {
@@ -58,27 +62,6 @@ fn check(world: &mut World, address: u64, count: u64) -> Outcome {
     world.current()?;
     let known = count > 0 && world.regions.find(address).is_some() && world.reaches(address, count, false);
     if known { Ok(()) } else { Err(INVALID_VALUE) }
-}
-
-impl World {
-    /// Moves the managed memory that begins at `address` as a whole, if the range covers it and there is room.
-    fn move_pages(&mut self, address: u64, count: u64, to_host: bool) {
-        let Some(Region { start, length, backing: Backing::Managed { on_host, .. }, .. }) =
-            self.regions.at(address).copied()
-        else {
-            return;
-        };
-        let Some(ordinal) = self.heap_of(start).filter(|_| on_host != to_host && length <= count) else {
-            return;
-        };
-        let physical = length.next_multiple_of(crate::heap::BLOCK);
-        if to_host {
-            self.release(ordinal, length, physical);
-        } else if self.charge_or_trim(ordinal, length, physical).is_err() {
-            return;
-        }
-        self.regions.move_managed(start, to_host);
-    }
 }
 
 /// `CU_MEM_ADVISE_*`: each is set by an odd number and taken back by the next.
@@ -142,7 +125,7 @@ fn range_attribute(out: Out<i32>, size: u64, attribute: u32, address: u64, count
     if size == 4 { out.put(value) } else { Err(INVALID_VALUE) }
 }
 
-fn prefetch(lane: Lane, address: u64, count: u64, device: i32, stream: Handle<Stream>) -> Outcome {
+fn prefetch(lane: Lane, address: u64, count: u64, device: i32, stream: StreamHandle) -> Outcome {
     {
         let mut world = world()?;
         check(&mut world, address, count)?;
@@ -151,7 +134,7 @@ fn prefetch(lane: Lane, address: u64, count: u64, device: i32, stream: Handle<St
         }
         world.move_pages(address, count, device == CPU);
     }
-    crate::stream::submit(lane, stream, crate::op::Op::Empty).map(|_| ())
+    submit(lane, stream, Op::Empty).map(|_| ())
 }
 
 export! {
@@ -184,7 +167,7 @@ export! {
     }
 
     lane fn |lane| cuMemPrefetchAsync / cuMemPrefetchAsync_ptsz (
-        address: u64, count: u64, device: i32, stream: Handle<Stream>,
+        address: u64, count: u64, device: i32, stream: StreamHandle,
     ) {
         if device != CPU {
             world()?.device(device)?;
@@ -193,7 +176,7 @@ export! {
     }
 
     early lane fn |lane| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
-        address: u64, count: u64, location: u64, flags: u32, stream: Handle<Stream>,
+        address: u64, count: u64, location: u64, flags: u32, stream: StreamHandle,
     ) {
         stream.given().map_err(|_| INVALID_VALUE)?;
         if flags != 0 {

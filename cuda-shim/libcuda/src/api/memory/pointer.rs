@@ -4,83 +4,19 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use crate::ffi::{In, Out, Outcome, export};
-use crate::heap::Use;
-use crate::memory::region::Backing;
-use crate::status::{INVALID_VALUE, NOT_SUPPORTED};
-use crate::world::{World, world};
+use crate::api::export::export;
+use crate::model::operations::pointers::{DEVICE, Known};
+use crate::model::world::world;
+use crate::tools::ffi::{In, Out};
+use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, Outcome};
 
 /// `CU_POINTER_ATTRIBUTE_SYNC_MEMOPS`, the one that can be set.
 const SYNC_MEMOPS: u32 = 6;
-/// `CU_MEMORYTYPE_HOST` and `_DEVICE`.
-const HOST: u32 = 1;
-const DEVICE: u32 = 2;
 
 /// An attribute's value, by its size.
 enum Value {
     Short(u32),
     Long(u64),
-}
-
-/// All that is known of an address.
-#[derive(Default)]
-struct Known {
-    context: u64,
-    memory: u32,
-    ordinal: i32,
-    id: u64,
-    start: u64,
-    length: u64,
-    host: bool,
-    managed: bool,
-    pool: u64,
-    /// Whether `cuIpcGetMemHandle` takes it, and what a handle to it may be exported as.
-    legacy_ipc: bool,
-    handle_types: u32,
-}
-
-impl World {
-    fn describe(&mut self, address: u64) -> Option<Known> {
-        let region = self.regions.find(address).copied();
-        if let Some(ordinal) = self.heap_of(address) {
-            let (start, allocation) = self.devices[ordinal].heap.find(address)?;
-            let pool = if let Use::Pool(pool) = allocation.purpose { pool.raw() } else { 0 };
-            return Some(Known {
-                context: allocation.context.raw(),
-                memory: DEVICE,
-                ordinal: ordinal as i32,
-                // Unique across the devices of the process.
-                id: (ordinal as u64 + 1) << 48 | allocation.id,
-                start,
-                length: allocation.size,
-                host: region.is_some(),
-                managed: region.is_some(),
-                pool,
-                legacy_ipc: allocation.purpose == Use::Plain,
-                handle_types: 0,
-            });
-        }
-        let region = region?;
-        let (mapped, ordinal, handle_types) = match region.backing {
-            Backing::Mapped { physical, .. } => {
-                let physical = self.physicals.get(physical).ok()?;
-                (physical.device.is_some(), physical.device.unwrap_or(0), physical.handle_types())
-            }
-            Backing::Opened { ordinal, .. } => (true, ordinal, 0),
-            _ => (false, self.contexts.get(region.context).ok()?.device, 0),
-        };
-        Some(Known {
-            context: region.context.raw(),
-            memory: if mapped { DEVICE } else { HOST },
-            ordinal: ordinal as i32,
-            id: region.start,
-            start: region.start,
-            length: region.length,
-            host: !mapped,
-            handle_types,
-            ..Known::default()
-        })
-    }
 }
 
 fn attribute(known: &Known, attribute: u32, address: u64) -> Outcome<Value> {

@@ -4,18 +4,19 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use crate::bytes;
-use crate::ffi::{In, Out, Outcome, export};
-use crate::heap::BLOCK;
-use crate::memory::physical::Physical;
-use crate::memory::pool::{AccessDesc, Location};
-use crate::memory::region::{Backing, Region};
-use crate::status::{INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY};
-use crate::table::Handle;
-use crate::world::{World, world};
+use crate::api::export::export;
+use crate::model::objects::handle::{Handle, PhysicalHandle};
+use crate::model::objects::location::{AccessDesc, Location};
+use crate::model::objects::region::{Backing, Region};
+use crate::model::world::{World, world};
+use crate::tools::bytes;
+use crate::tools::bytes::BLOCK;
+use crate::tools::ffi::{In, Out};
+use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, Outcome};
 
 /// `CU_MEM_LOCATION_TYPE_DEVICE`.
 const DEVICE: u32 = 1;
+
 /// `CU_MEM_ACCESS_FLAGS_PROT_READ` and `_READWRITE`.
 const READ: u32 = 1;
 const READ_WRITE: u32 = 3;
@@ -26,7 +27,7 @@ fn granular(numbers: &[u64]) -> Outcome {
     if whole && numbers.last().is_some_and(|length| *length > 0) { Ok(()) } else { Err(INVALID_VALUE) }
 }
 
-fn map(start: u64, length: u64, offset: u64, handle: Handle<Physical>, flags: u64) -> Outcome {
+fn map(start: u64, length: u64, offset: u64, handle: PhysicalHandle, flags: u64) -> Outcome {
     let mut world = world()?;
     granular(&[start])?;
     let whole = world.held(handle)?.length;
@@ -130,7 +131,7 @@ export! {
         Ok(())
     }
 
-    fn cuMemMap(start: u64, length: u64, offset: u64, handle: Handle<Physical>, flags: u64) {
+    fn cuMemMap(start: u64, length: u64, offset: u64, handle: PhysicalHandle, flags: u64) {
         map(start, length, offset, handle, flags)
     }
 

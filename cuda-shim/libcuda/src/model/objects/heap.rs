@@ -7,30 +7,28 @@
 
 mod runs;
 
+use runs::Runs;
 use std::fs::File;
 
-use crate::bytes;
-use crate::context::Context;
-use crate::memory::pool::Pool;
-use crate::table::Handle;
+use crate::model::objects::handle::{ContextHandle, PoolHandle};
+use crate::tools::bytes;
+use crate::tools::bytes::BLOCK;
 
-use runs::Runs;
-
-/// The driver's block, and the granularity of everything large.
-pub const BLOCK: u64 = 2 << 20;
 /// Addresses per device: more than any device has bytes, so that holes never make an allocation fail.
 pub const REACH: u64 = 1 << 40;
+
 /// The driver's unit for small allocations.
 pub const UNIT: u64 = 512;
 const LARGEST_SHARED: u64 = 1 << 20;
 const CLASSES: usize = 40;
+
 /// What an allocation is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Asked for by itself, and given back by `cuMemFree`.
     Plain,
     /// Out of a pool.
-    Pool(Handle<Pool>),
+    Pool(PoolHandle),
     /// Managed: the host reaches it too, so that it has its pages to itself.
     Managed,
     /// Behind an array or a module's variable: not a caller's to free.
@@ -54,7 +52,7 @@ pub struct Allocation {
     /// Bytes asked for.
     pub size: u64,
     /// The context that it lives and dies with.
-    pub context: Handle<Context>,
+    pub context: ContextHandle,
     /// What it is.
     pub purpose: Use,
     /// A number that no other allocation of the process has.
@@ -220,13 +218,7 @@ impl Heap {
 
     /// Places `size` bytes. `None` if no address is left.
     #[inline(always)]
-    pub fn place(
-        &mut self,
-        size: u64,
-        context: Handle<Context>,
-        purpose: Use,
-        purse: usize,
-    ) -> Option<Placed> {
+    pub fn place(&mut self, size: u64, context: ContextHandle, purpose: Use, purse: usize) -> Option<Placed> {
         let id = self.next_id;
         self.next_id += 1;
         if is_whole(size, purpose) {

@@ -6,45 +6,19 @@
 //! they lead to lies in the image if they are right.
 #![allow(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 
-use crate::ffi::Outcome;
-use crate::ptx;
-use crate::status::{INVALID_IMAGE, INVALID_VALUE};
+use crate::model::objects::contents::Contents;
+use crate::model::objects::ptx;
+use crate::tools::status::{INVALID_IMAGE, INVALID_VALUE, Outcome};
 
 const WRAPPER: u32 = 0x466243b1;
 const FATBIN: u32 = 0xba55_ed50;
 const ELF: u32 = u32::from_le_bytes(*b"\x7fELF");
+
 /// Kinds of entries of a fat binary.
 const PTX_ENTRY: u16 = 1;
 const ELF_ENTRY: u16 = 2;
-
-/// What is in an image.
-#[derive(Clone, Default)]
-pub struct Contents {
-    /// Sizes of variables, by name.
-    pub variables: HashMap<String, u64>,
-    /// Names of kernels.
-    pub kernels: HashSet<String>,
-    /// Some of it could not be read: it is compressed, or of no known kind. Then there may be more.
-    pub partial: bool,
-}
-
-impl Contents {
-    /// Whether there may be a kernel of this name.
-    pub fn may_have_kernel(&self, name: &str) -> bool {
-        self.partial || self.kernels.contains(name)
-    }
-
-    /// The size of a variable: `Some(None)` if there may be one of this name.
-    pub fn variable(&self, name: &str) -> Option<Option<u64>> {
-        match self.variables.get(name) {
-            Some(size) => Some(Some(*size)),
-            None => self.partial.then_some(None),
-        }
-    }
-}
 
 fn read<T: Copy>(address: usize) -> T {
     // SAFETY: see the room's head.

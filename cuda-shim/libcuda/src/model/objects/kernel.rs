@@ -5,53 +5,64 @@
 //! its own name (`step_250us`, `spin_5ms`), and otherwise the model: 3 us and 2 us for every full load of
 //! the device that its threads make.
 
-use std::collections::HashMap;
-use std::ffi::{CStr, CString};
-use std::sync::{Arc, OnceLock};
-
 use cuda_shim_device::machine::matches;
 use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::{Arc, OnceLock};
 
-use crate::context::Context;
-use crate::ffi::Outcome;
-use crate::image::Contents;
-use crate::status::{INVALID_HANDLE, NOT_FOUND};
-use crate::table::{Handle, Kind};
-use crate::world::World;
+use crate::model::objects::contents::Contents;
+use crate::model::objects::handle::{
+    ContextHandle, Handle, KernelHandle, KernelKind, LibraryHandle, LibraryKind, ModuleHandle, ModuleKind,
+};
+use crate::model::objects::table::Item;
+use crate::tools::status::{INVALID_HANDLE, Outcome};
 
 /// Kernels by name.
-pub type Kernels = HashMap<CString, Handle<Kernel>>;
+pub type Kernels = HashMap<CString, KernelHandle>;
 
 /// A module: code loaded into one context.
 pub struct Module {
-    pub context: Handle<Context>,
+    pub context: ContextHandle,
     /// The library that it is a part of, null for none.
-    pub library: Handle<Library>,
+    pub library: LibraryHandle,
     pub kernels: Kernels,
     /// Variables that were asked for: address and size.
     pub variables: HashMap<String, (u64, u64)>,
     pub contents: Arc<Contents>,
 }
 
+impl Item for Module {
+    type Kind = ModuleKind;
+}
+
 /// A library: code for every context.
 pub struct Library {
     pub kernels: Kernels,
-    pub modules: Vec<Handle<Module>>,
+    pub modules: Vec<ModuleHandle>,
     pub contents: Arc<Contents>,
+}
+
+impl Item for Library {
+    type Kind = LibraryKind;
 }
 
 /// A kernel; also a function of a module: callers may pass one for the other.
 pub struct Kernel {
     pub name: CString,
-    pub module: Handle<Module>,
-    pub library: Handle<Library>,
+    pub module: ModuleHandle,
+    pub library: LibraryHandle,
     /// The only context in which it can be launched, null for every one.
-    pub context: Handle<Context>,
+    pub context: ContextHandle,
     pub duration: Duration,
     /// `CUfunction_attribute` values that were set.
     pub set: HashMap<i32, i32>,
     /// The shape of the launch interface of before CUDA 4: block, shared bytes.
     pub shape: ([u32; 3], u32),
+}
+
+impl Item for Kernel {
+    type Kind = KernelKind;
 }
 
 /// How long a kernel takes: what a rule or its name says.
@@ -65,19 +76,9 @@ pub enum Duration {
     ByParameters(Box<KernelRule>),
 }
 
-impl Kind for Module {
-    const TAG: u64 = 5;
-}
-impl Kind for Library {
-    const TAG: u64 = 6;
-}
-impl Kind for Kernel {
-    const TAG: u64 = 7;
-}
-
 impl Kernel {
     /// A kernel by name.
-    pub fn new(name: CString, machine: &Machine, module: Handle<Module>, library: Handle<Library>) -> Kernel {
+    pub fn new(name: CString, machine: &Machine, module: ModuleHandle, library: LibraryHandle) -> Kernel {
         let symbol = name.to_string_lossy();
         let rule = rules_of_environment()
             .iter()
@@ -104,7 +105,7 @@ impl Kernel {
 
     /// `INVALID_HANDLE` in another context than its own.
     #[inline]
-    pub fn belongs_in(&self, context: Handle<Context>) -> Outcome {
+    pub fn belongs_in(&self, context: ContextHandle) -> Outcome {
         if self.context.is_null() || self.context == context { Ok(()) } else { Err(INVALID_HANDLE) }
     }
 }
@@ -179,81 +180,6 @@ fn duration_in_name(symbol: &str) -> Option<u64> {
         };
         part[..digits].parse::<u64>().ok()?.checked_mul(unit)
     })
-}
-
-/// `NOT_FOUND` for a name that the code is known not to have.
-fn check(contents: &Contents, name: &CStr) -> Outcome {
-    let found = !name.is_empty() && contents.may_have_kernel(&name.to_string_lossy());
-    if found { Ok(()) } else { Err(NOT_FOUND) }
-}
-
-/// All names that code is known to have, in order.
-fn names(contents: &Contents) -> Vec<CString> {
-    let mut names: Vec<_> =
-        contents.kernels.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
-    names.sort();
-    names
-}
-
-impl World {
-    /// All kernels of a module that are known.
-    pub fn module_kernels(&mut self, handle: Handle<Module>) -> Outcome<Vec<Handle<Kernel>>> {
-        let contents = self.modules.get(handle)?.contents.clone();
-        names(&contents).into_iter().map(|name| self.module_kernel(handle, name)).collect()
-    }
-
-    /// All kernels of a library that are known.
-    pub fn library_kernels(&mut self, handle: Handle<Library>) -> Outcome<Vec<Handle<Kernel>>> {
-        let contents = self.libraries.get(handle)?.contents.clone();
-        names(&contents).into_iter().map(|name| self.library_kernel(handle, name)).collect()
-    }
-
-    /// The kernel of this name in a module, made on the first demand.
-    pub fn module_kernel(&mut self, handle: Handle<Module>, name: CString) -> Outcome<Handle<Kernel>> {
-        let module = self.modules.get(handle)?;
-        if !module.library.is_null() {
-            return self.library_kernel(module.library, name);
-        }
-        if let Some(known) = module.kernels.get(&name) {
-            return Ok(*known);
-        }
-        check(&module.contents, &name)?;
-        let mut kernel = Kernel::new(name.clone(), self.state.machine(), handle, Handle::NULL);
-        let module = self.modules.get(handle)?;
-        if module.library.is_null() {
-            kernel.context = module.context;
-        }
-        let kernel = self.kernels.add(kernel);
-        self.modules.get_mut(handle)?.kernels.insert(name, kernel);
-        Ok(kernel)
-    }
-
-    /// The kernel of this name in a library, made on the first demand.
-    pub fn library_kernel(&mut self, handle: Handle<Library>, name: CString) -> Outcome<Handle<Kernel>> {
-        let library = self.libraries.get(handle)?;
-        if let Some(known) = library.kernels.get(&name) {
-            return Ok(*known);
-        }
-        check(&library.contents, &name)?;
-        let kernel = Kernel::new(name.clone(), self.state.machine(), Handle::NULL, handle);
-        let kernel = self.kernels.add(kernel);
-        self.libraries.get_mut(handle)?.kernels.insert(name, kernel);
-        Ok(kernel)
-    }
-
-    /// Takes a module away with its kernels and variables.
-    pub fn unload_module(&mut self, handle: Handle<Module>) {
-        let Ok(module) = self.modules.remove(handle) else { return };
-        for kernel in module.kernels.into_values() {
-            let _ = self.kernels.remove(kernel);
-        }
-        for (address, _) in module.variables.into_values() {
-            let _ = self.free(address);
-        }
-        if let Ok(library) = self.libraries.get_mut(module.library) {
-            library.modules.retain(|known| *known != handle);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,52 +1,23 @@
 //! What a stream can be given to do, and what each such thing costs in time.
 
-use crate::bytes;
-use crate::event::Event;
-use crate::graph::Graph;
-use crate::hostfn::{Function, HostCall};
-use crate::kernel::Kernel;
-use crate::launch::Timing;
-use crate::table::Handle;
-use crate::world::World;
+use std::ffi::c_void;
+
+use crate::model::objects::handle::{EventHandle, GraphHandle, KernelHandle};
+use crate::model::objects::moves;
+use crate::model::objects::moves::{BUS, Copy, Fill, LATENCY, MEMORY};
+use crate::model::objects::value::Value;
+use crate::tools::bytes;
 
 /// A kernel and how it is launched.
 #[derive(Clone, Copy)]
 pub struct Launch {
-    pub kernel: Handle<Kernel>,
+    pub kernel: KernelHandle,
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub shared: u32,
     pub params: u64,
     pub extra: u64,
     pub timing: Timing,
-}
-
-/// A box of bytes moved from one place to another; addresses are resolved and checked.
-#[derive(Clone, Copy, Default)]
-pub struct Copy {
-    pub to: u64,
-    pub to_pitch: u64,
-    pub to_slice: u64,
-    pub from: u64,
-    pub from_pitch: u64,
-    pub from_slice: u64,
-    pub width: u64,
-    pub height: u64,
-    pub depth: u64,
-    /// Whether the bytes cross the bus to the host.
-    pub by_bus: bool,
-}
-
-/// A pattern repeated over rows of device memory.
-#[derive(Clone, Copy)]
-pub struct Fill {
-    pub to: u64,
-    pub pitch: u64,
-    pub value: u32,
-    /// Bytes of `value`: 1, 2 or 4.
-    pub element: u32,
-    pub width: u64,
-    pub height: u64,
 }
 
 /// One piece of work.
@@ -56,51 +27,14 @@ pub enum Op {
     Copy(Copy),
     Fill(Fill),
     Host(HostCall),
-    Record(Handle<Event>),
-    Wait(Handle<Event>),
+    Record(EventHandle),
+    Wait(EventHandle),
     /// Memory that a graph allocates: its address and size.
     Alloc(u64, u64),
     Free(u64),
     Empty,
     /// A graph within a graph.
-    Child(Handle<Graph>),
-}
-
-/// Nanoseconds that any copy or fill takes, and bytes per microsecond of bus and memory.
-const LATENCY: u64 = 1500;
-const BUS: u64 = 25_000;
-const MEMORY: u64 = 1_500_000;
-
-impl Copy {
-    /// A plain run of bytes.
-    pub fn line(to: u64, from: u64, width: u64, by_bus: bool) -> Copy {
-        Copy { to, from, width, height: 1, depth: 1, by_bus, ..Copy::default() }
-    }
-
-    fn bytes(&self) -> u64 {
-        self.width.saturating_mul(self.height).saturating_mul(self.depth)
-    }
-
-    /// Bytes from the first to the last that are read.
-    pub fn extent(&self) -> u64 {
-        self.from_slice * self.depth.saturating_sub(1)
-            + self.from_pitch * self.height.saturating_sub(1)
-            + self.width
-    }
-
-    /// Bytes from the first to the last that are written.
-    pub fn reach(&self) -> u64 {
-        self.to_slice * self.depth.saturating_sub(1)
-            + self.to_pitch * self.height.saturating_sub(1)
-            + self.width
-    }
-}
-
-impl Fill {
-    /// Bytes from the first to the last that are written.
-    pub fn reach(&self) -> u64 {
-        self.pitch * self.height.saturating_sub(1) + self.width
-    }
+    Child(GraphHandle),
 }
 
 impl Op {
@@ -111,16 +45,6 @@ impl Op {
             Op::Copy(copy) => LATENCY + copy.bytes() * 1000 / if copy.by_bus { BUS } else { MEMORY },
             Op::Fill(fill) => LATENCY + fill.width * fill.height * 1000 / MEMORY,
             _ => 0,
-        }
-    }
-
-    /// Notes which device memory it writes, so that it reads zero when it is dealt out again.
-    pub fn touch(&self, world: &mut World) {
-        match self {
-            Op::Copy(copy) => world.touch(copy.to, copy.reach()),
-            Op::Fill(fill) => world.touch(fill.to, fill.reach()),
-            Op::Alloc(address, bytes) => world.touch(*address, *bytes),
-            _ => {}
         }
     }
 
@@ -158,4 +82,41 @@ impl Op {
             _ => {}
         }
     }
+}
+
+/// What is called. `CUstreamCallback` also hears of the stream and of a status.
+#[derive(Clone, Copy)]
+pub enum Function {
+    /// `CUhostFn`.
+    Plain(extern "C" fn(*mut c_void)),
+    /// `CUstreamCallback`, with the stream's handle.
+    Callback(extern "C" fn(u64, i32, *mut c_void), u64),
+    /// A value that a stream writes.
+    Write(Value),
+    /// One that it waits for, and by which comparison.
+    Await(Value, u32),
+    /// Bytes that are moved behind one of these.
+    Copy(moves::Copy),
+    Fill(moves::Fill),
+}
+
+/// A call that a client asked for, with its argument.
+#[derive(Clone, Copy)]
+pub struct HostCall {
+    pub function: Function,
+    pub data: usize,
+}
+
+impl HostCall {
+    /// Whether it is about a value in memory, or stands behind such a one.
+    pub fn holds_bytes_up(&self) -> bool {
+        !matches!(self.function, Function::Plain(_) | Function::Callback(..))
+    }
+}
+
+/// How long a launch takes, and where it writes down when that was; 0 for nowhere.
+#[derive(Clone, Copy)]
+pub struct Timing {
+    pub duration: u64,
+    pub log: u64,
 }

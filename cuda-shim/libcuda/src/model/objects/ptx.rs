@@ -1,6 +1,6 @@
 //! PTX, read for names: the kernels of a module and the sizes of its variables.
 
-use crate::image::Contents;
+use crate::model::objects::contents::Contents;
 
 /// Notes what a module declares. What cannot be read makes the contents partial, never wrong.
 pub fn read(text: &str, found: &mut Contents) {

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::context::Context;
-use crate::memory::physical::Physical;
-use crate::table::Handle;
+use crate::model::objects::handle::{ContextHandle, PhysicalHandle};
 
 /// What lies behind a region.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,7 +15,7 @@ pub enum Backing {
     /// Managed memory, and whether its pages are the host's: they were sent there, or the device had no room.
     Managed { flags: u32, on_host: bool, advice: Advice },
     /// Physical memory, from an offset, mapped at a reservation, and what devices may do there.
-    Mapped { physical: Handle<Physical>, offset: u64, read: bool, write: bool },
+    Mapped { physical: PhysicalHandle, offset: u64, read: bool, write: bool },
     /// Memory of another process: the ordinal of its device, where it lies, and how often it was opened.
     Opened { ordinal: usize, inode: u64, offset: u64, times: u32, lent: bool },
 }
@@ -47,7 +45,7 @@ pub struct Region {
     pub start: u64,
     pub length: u64,
     /// The context that it belongs to; null for mapped memory.
-    pub context: Handle<Context>,
+    pub context: ContextHandle,
     pub backing: Backing,
 }
 
@@ -123,7 +121,7 @@ impl Regions {
     }
 
     /// All regions of a context.
-    pub fn of(&self, context: Handle<Context>) -> Vec<Region> {
+    pub fn of(&self, context: ContextHandle) -> Vec<Region> {
         self.known.values().filter(|region| region.context == context).copied().collect()
     }
 
@@ -139,7 +137,7 @@ impl Regions {
     }
 
     /// Where physical memory is mapped: the regions, each with its offset in the memory.
-    pub fn mappings_of(&self, wanted: Handle<Physical>) -> Vec<(Region, u64)> {
+    pub fn mappings_of(&self, wanted: PhysicalHandle) -> Vec<(Region, u64)> {
         let mapping = |region: &Region| match region.backing {
             Backing::Mapped { physical, offset, .. } if physical == wanted => Some((*region, offset)),
             _ => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::heap::BLOCK;
+use crate::tools::bytes::BLOCK;
 
 /// The free addresses: start and length of each run, apart from each other.
 pub struct Space(BTreeMap<u64, u64>);

@@ -2,12 +2,11 @@
 //! handlers, after destructors of thread-local values have run.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::context::Context;
-use crate::ffi::Outcome;
-use crate::status::{INVALID_CONTEXT, INVALID_VALUE};
-use crate::table::Handle;
+use crate::model::objects::handle::{ContextHandle, Handle};
+use crate::tools::status::{INVALID_CONTEXT, INVALID_VALUE, Outcome};
 
 /// Contexts that one thread can stack.
 const DEPTH: usize = 64;
@@ -43,7 +42,7 @@ pub fn id() -> u64 {
 
 /// The current context, null for none.
 #[inline]
-pub fn current() -> Handle<Context> {
+pub fn current() -> ContextHandle {
     THREAD.with(|thread| match thread.depth.get() {
         0 => Handle::NULL,
         depth => Handle::of(thread.stack[depth - 1].get()),
@@ -51,7 +50,7 @@ pub fn current() -> Handle<Context> {
 }
 
 /// Makes `context` current in place of what was; null leaves none.
-pub fn set_current(context: Handle<Context>) {
+pub fn set_current(context: ContextHandle) {
     THREAD.with(|thread| {
         let depth = thread.depth.get();
         if context.is_null() {
@@ -64,7 +63,7 @@ pub fn set_current(context: Handle<Context>) {
 }
 
 /// Stacks `context` on what is current.
-pub fn push(context: Handle<Context>) -> Outcome {
+pub fn push(context: ContextHandle) -> Outcome {
     THREAD.with(|thread| {
         let depth = thread.depth.get();
         thread.stack.get(depth).ok_or(INVALID_VALUE)?.set(context.raw());
@@ -74,7 +73,7 @@ pub fn push(context: Handle<Context>) -> Outcome {
 }
 
 /// Takes the current context off.
-pub fn pop() -> Outcome<Handle<Context>> {
+pub fn pop() -> Outcome<ContextHandle> {
     THREAD.with(|thread| {
         let depth = thread.depth.get().checked_sub(1).ok_or(INVALID_CONTEXT)?;
         thread.depth.set(depth);

@@ -1,13 +1,11 @@
 //! When work completes: a moment in a seat's time together with the host functions that must have run.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 
 use cuda_shim_device::Seat;
 
-use crate::ffi::Outcome;
-use crate::hostfn::HostOp;
-use crate::stamps;
-use crate::status::NOT_READY;
+use crate::model::objects::op::{Function, HostCall};
 
 /// Everything that was enqueued up to some point.
 #[derive(Clone)]
@@ -23,26 +21,6 @@ impl Mark {
     /// Whether it is reached.
     pub fn is_done(&self) -> bool {
         self.hosts.iter().all(|host| host.is_done()) && self.seat.now() >= self.time
-    }
-
-    /// Tells a caller whether it is reached.
-    ///
-    /// # Errors
-    /// `NOT_READY` if not.
-    pub fn ask(&self) -> Outcome {
-        if !self.is_done() {
-            return Err(NOT_READY);
-        }
-        stamps::settle();
-        Ok(())
-    }
-
-    /// Waits until it is reached.
-    pub fn wait(&self) {
-        stamps::wait(self.seat, self.time);
-        for host in &self.hosts {
-            host.wait();
-        }
     }
 }
 
@@ -67,5 +45,45 @@ impl Timeline {
     /// The end of everything enqueued so far.
     pub fn mark(&self, seat: &'static Seat) -> Mark {
         Mark { seat, time: self.tail, hosts: self.hosts.clone() }
+    }
+}
+
+/// A call in a stream.
+pub struct HostOp {
+    call: HostCall,
+    due: Mark,
+    done: AtomicBool,
+}
+
+impl HostOp {
+    /// A call that is made once `due` is reached.
+    pub fn new(call: HostCall, due: Mark) -> HostOp {
+        HostOp { call, due, done: AtomicBool::new(false) }
+    }
+
+    /// What is called.
+    pub fn call(&self) -> HostCall {
+        self.call
+    }
+
+    /// Whether bytes behind it have to wait for it.
+    pub fn holds_bytes_up(&self) -> bool {
+        !self.is_done() && self.call.holds_bytes_up()
+    }
+
+    /// Whether its time has come.
+    pub fn is_ready(&self) -> bool {
+        let holds = |function| !matches!(function, Function::Await(value, how) if !value.holds(how));
+        self.due.is_done() && holds(self.call.function)
+    }
+
+    /// Whether it has returned.
+    pub fn is_done(&self) -> bool {
+        self.done.load(Acquire)
+    }
+
+    /// Notes that it has returned.
+    pub fn finish(&self) {
+        self.done.store(true, Release);
     }
 }

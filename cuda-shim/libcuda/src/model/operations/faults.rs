@@ -1,15 +1,15 @@
 //! Faults by script, as calls of the driver meet them. Without a script a call pays for one look at a flag.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
 use cuda_shim_device::{Faults, State};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::ffi::Outcome;
-use crate::status::{Status, UNKNOWN};
-use crate::world::driver;
+use crate::model::world::driver;
+use crate::tools::status::{Outcome, Status, UNKNOWN};
 
 static ARMED: AtomicBool = AtomicBool::new(false);
+
 static FAULTS: OnceLock<Option<(Faults, &'static State)>> = OnceLock::new();
 
 /// From now on calls meet the faults of the machine.

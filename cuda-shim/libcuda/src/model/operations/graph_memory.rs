@@ -2,49 +2,15 @@
 //! charges it anew, every free gives the request back. The device keeps the physical memory for the graphs
 //! until it is trimmed.
 
-use crate::context::Context;
-use crate::ffi::Outcome;
-use crate::heap::Use;
-use crate::status::{INVALID_VALUE, OUT_OF_MEMORY};
-use crate::table::Handle;
-use crate::world::World;
-
-/// The memory of one allocation node.
-pub struct Block {
-    ordinal: usize,
-    size: u64,
-    physical: u64,
-    /// Between a launch of its node and a free.
-    live: bool,
-    /// From a launch of its node until it is trimmed.
-    mapped: bool,
-    /// Its node, and the executable graph made of it. Without either the next free is the last.
-    owners: u32,
-}
-
-/// Bytes that the graphs of a device use and hold.
-#[derive(Clone, Copy, Default)]
-pub struct Usage {
-    /// Of memory that was not freed.
-    live: u64,
-    /// Of memory that is mapped, freed or not, of graphs that are gone too: a trim takes it, and nothing else. Graphs whose
-    /// memory is freed may share what is behind it.
-    mapped: u64,
-    pub used_high: u64,
-    pub reserved: u64,
-    pub reserved_high: u64,
-}
-
-impl Usage {
-    /// What a driver calls used: physical memory that at least one graph has mapped, freed or not.
-    pub fn used(&self) -> u64 {
-        self.mapped.min(self.reserved)
-    }
-}
+use crate::model::objects::graph_memory::Block;
+use crate::model::objects::handle::ContextHandle;
+use crate::model::objects::heap::Use;
+use crate::model::world::World;
+use crate::tools::status::{INVALID_VALUE, OUT_OF_MEMORY, Outcome};
 
 impl World {
     /// An address for an allocation node. Nothing is charged yet.
-    pub fn place_for_graph(&mut self, ordinal: usize, size: u64, context: Handle<Context>) -> Outcome<u64> {
+    pub fn place_for_graph(&mut self, ordinal: usize, size: u64, context: ContextHandle) -> Outcome<u64> {
         if size == 0 {
             return Err(INVALID_VALUE);
         }

@@ -3,63 +3,17 @@
 //! Rooms: [`nodes`] adds nodes and reads and changes their parameters, [`exec`] instantiates, launches and
 //! updates, [`objects`] keeps what callers want alive, [`topology`] tells and changes what hangs together, [`memory`] is the memory that graphs allocate.
 
-mod exec;
-pub mod memory;
-mod nodes;
-mod objects;
-mod topology;
-
 use std::collections::HashMap;
 
-use crate::ffi::Outcome;
-use crate::op::Op;
-use crate::status::{INVALID_VALUE, NOT_SUPPORTED, Status};
-use crate::table::{Handle, Kind};
-use crate::world::World;
-
-pub use exec::GraphExec;
-pub(crate) use objects::Kept;
-pub use objects::UserObject;
-
-/// A graph that can be changed.
-#[derive(Default)]
-pub struct Graph {
-    /// In the order in which they were added.
-    pub nodes: Vec<Handle<Node>>,
-    /// Objects of callers that it keeps alive.
-    objects: Vec<Kept>,
-}
-
-/// One piece of work of a graph, and what must be over before it begins.
-pub struct Node {
-    pub graph: Handle<Graph>,
-    pub op: Op,
-    pub dependencies: Vec<Handle<Node>>,
-    /// The node that it was cloned from, null for none.
-    origin: Handle<Node>,
-}
-
-/// Whether memory of the graph begins or ends here.
-fn owns_memory(op: &Op) -> bool {
-    matches!(op, Op::Alloc(..) | Op::Free(_))
-}
-
-impl Kind for Graph {
-    const TAG: u64 = 9;
-    const WRONG: Status = INVALID_VALUE;
-}
-impl Kind for GraphExec {
-    const TAG: u64 = 10;
-    const WRONG: Status = INVALID_VALUE;
-}
-impl Kind for Node {
-    const TAG: u64 = 11;
-    const WRONG: Status = INVALID_VALUE;
-}
+use crate::model::objects::graph::{Graph, Node, owns_memory};
+use crate::model::objects::handle::{GraphHandle, Handle, NodeHandle};
+use crate::model::objects::op::Op;
+use crate::model::world::World;
+use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, Outcome};
 
 impl World {
     /// An empty graph.
-    pub fn new_graph(&mut self) -> Handle<Graph> {
+    pub fn new_graph(&mut self) -> GraphHandle {
         self.graphs.add(Graph::default())
     }
 
@@ -67,12 +21,7 @@ impl World {
     ///
     /// # Errors
     /// `INVALID_VALUE` if one of them is not of this graph.
-    pub fn add_node(
-        &mut self,
-        graph: Handle<Graph>,
-        op: Op,
-        after: &[Handle<Node>],
-    ) -> Outcome<Handle<Node>> {
+    pub fn add_node(&mut self, graph: GraphHandle, op: Op, after: &[NodeHandle]) -> Outcome<NodeHandle> {
         self.graphs.get(graph)?;
         let mut dependencies = Vec::with_capacity(after.len());
         for node in after {
@@ -92,7 +41,7 @@ impl World {
     ///
     /// # Errors
     /// `NOT_SUPPORTED` if it allocates or frees memory, which has one owner.
-    pub fn clone_graph(&mut self, graph: Handle<Graph>) -> Outcome<Handle<Graph>> {
+    pub fn clone_graph(&mut self, graph: GraphHandle) -> Outcome<GraphHandle> {
         let originals = self.graphs.get(graph)?.nodes.clone();
         if self.graph_owns_memory(graph)? {
             return Err(NOT_SUPPORTED);
@@ -120,13 +69,13 @@ impl World {
     }
 
     /// Whether some node of a graph allocates or frees memory.
-    fn graph_owns_memory(&self, graph: Handle<Graph>) -> Outcome<bool> {
+    pub fn graph_owns_memory(&self, graph: GraphHandle) -> Outcome<bool> {
         let mut nodes = self.graphs.get(graph)?.nodes.iter();
         Ok(nodes.any(|node| self.nodes.get(*node).is_ok_and(|node| owns_memory(&node.op))))
     }
 
     /// Takes a graph away with its nodes, and the graphs and idle memory that are theirs.
-    pub fn destroy_graph(&mut self, graph: Handle<Graph>) -> Outcome {
+    pub fn destroy_graph(&mut self, graph: GraphHandle) -> Outcome {
         for node in self.graphs.remove(graph)?.nodes {
             if let Ok(node) = self.nodes.remove(node) {
                 self.drop_belongings(node.op);
@@ -136,7 +85,7 @@ impl World {
     }
 
     /// Takes away what belongs to a node that is gone.
-    fn drop_belongings(&mut self, op: Op) {
+    pub fn drop_belongings(&mut self, op: Op) {
         match op {
             Op::Child(child) => drop(self.destroy_graph(child)),
             Op::Alloc(address, _) => self.disown_graph_memory(address),

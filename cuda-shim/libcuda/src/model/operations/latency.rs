@@ -2,7 +2,7 @@
 
 use cuda_shim_device::{Latency, clock_ns};
 
-use crate::world::{World, driver};
+use crate::model::world::driver;
 
 /// Has a call take its part of the host's time, if calls take any.
 #[inline]
@@ -20,13 +20,5 @@ pub fn be_busy(ns: u64) {
     let until = clock_ns().saturating_add(ns);
     while clock_ns() < until {
         std::hint::spin_loop();
-    }
-}
-
-impl World {
-    /// What the machine's front ends take, if they take anything.
-    #[inline]
-    pub fn latency(&self) -> Option<&'static Latency> {
-        self.state.machine().latency.as_ref()
     }
 }

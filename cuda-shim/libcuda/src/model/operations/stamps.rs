@@ -6,46 +6,18 @@
 //!
 //! A process that does not look while it loses the device 512 times loses the exact times of what was before.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
 use cuda_shim_device::Seat;
+use std::cmp::Reverse;
+use std::sync::atomic::Ordering::Relaxed;
 
-use crate::bytes;
-use crate::op::Op;
-use crate::world::{World, world};
+use crate::model::objects::op::Op;
+use crate::model::objects::stamps::{PENDING, Stamp};
+use crate::model::world::{World, world};
+use crate::tools::bytes;
 
 /// Bytes of a log before its entries, and of one entry.
 const HEAD: u64 = 16;
 const ENTRY: u64 = 16;
-
-/// A launch that is to be written down. In the order of their ends; those of one stream then are in theirs.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Stamp {
-    /// Seat time.
-    end: u64,
-    number: u64,
-    begin: u64,
-    log: u64,
-}
-
-/// What is still to be written of a device's kernels.
-#[derive(Default)]
-pub struct Stamps {
-    pending: BinaryHeap<Reverse<Stamp>>,
-    /// How many there were.
-    number: u64,
-}
-
-impl Drop for Stamps {
-    fn drop(&mut self) {
-        PENDING.fetch_sub(self.pending.len(), Relaxed);
-    }
-}
-
-/// How many are to be written on all devices: whoever has none passes by.
-static PENDING: AtomicUsize = AtomicUsize::new(0);
 
 /// Writes down what is over.
 pub fn settle() {
