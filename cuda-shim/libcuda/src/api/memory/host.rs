@@ -23,13 +23,16 @@ const ALLOC_FLAGS: u32 = 7;
 const REGISTER_FLAGS: u32 = 15;
 pub const DEVICE_MAP: u32 = 2;
 
-/// Pins fresh memory.
+/// Pins fresh memory. Nothing is no error, as with driver 580, and null can be freed.
 fn allocate(out: Out<u64>, length: u64, flags: u32) -> Outcome {
     out.required()?;
     let mut world = world()?;
     let context = world.current()?;
-    if length == 0 || flags & !ALLOC_FLAGS != 0 {
+    if flags & !ALLOC_FLAGS != 0 {
         return Err(INVALID_VALUE);
+    }
+    if length == 0 {
+        return out.put(0);
     }
     captures::forbid_unsafe_call(&mut world)?;
     let whole = length.checked_next_multiple_of(PAGE).ok_or(OUT_OF_MEMORY)?;
