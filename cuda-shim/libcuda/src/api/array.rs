@@ -8,7 +8,7 @@
 use crate::api::export::export;
 use crate::model::objects::array::{Array, Extent, Mipmap};
 use crate::model::objects::handle::{ArrayHandle, Handle, MipmapHandle};
-use crate::model::operations::arrays::extent;
+use crate::model::operations::arrays::{self, extent};
 use crate::model::world::world;
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{INVALID_VALUE, OUT_OF_MEMORY, Outcome};
@@ -28,7 +28,7 @@ pub fn create(out: Out<ArrayHandle>, extent: Extent) -> Outcome {
     out.required()?;
     let mut world = world()?;
     world.current()?;
-    let (context, address) = world.array_memory(extent.bytes()?)?;
+    let (context, address) = arrays::array_memory(&mut world, extent.bytes()?)?;
     let array = world.arrays.add(Array { context, address, extent, owner: Handle::NULL });
     out.put(array)
 }
@@ -44,7 +44,7 @@ fn create_mipmap(out: Out<MipmapHandle>, extent: Extent, levels: u32) -> Outcome
     let extents: Vec<_> = (0..levels.min(extent.most_levels())).map(|level| extent.level(level)).collect();
     let size =
         extents.iter().try_fold(0u64, |sum, extent| sum.checked_add(extent.bytes()?).ok_or(OUT_OF_MEMORY))?;
-    let (context, address) = world.array_memory(size)?;
+    let (context, address) = arrays::array_memory(&mut world, size)?;
     let owner = world.mipmaps.add(Mipmap { context, address, levels: Vec::new() });
     let mut next = address;
     for extent in extents {
@@ -79,7 +79,7 @@ export! {
         if !world.arrays.get(handle)?.owner.is_null() {
             return Err(INVALID_VALUE);
         }
-        world.destroy_array(handle)
+        arrays::destroy_array(&mut world, handle)
     }
 
     fn cuMipmappedArrayCreate(out: Out<MipmapHandle>, extent: In<Extent>, levels: u32) {
@@ -87,7 +87,7 @@ export! {
     }
 
     fn cuMipmappedArrayDestroy(handle: MipmapHandle) {
-        world()?.destroy_mipmap(handle)
+        arrays::destroy_mipmap(&mut *world()?, handle)
     }
 
     early fn cuMipmappedArrayGetLevel(out: Out<ArrayHandle>, handle: MipmapHandle, level: u32) {

@@ -8,6 +8,7 @@ use crate::api::export::export;
 use crate::model::objects::handle::{GraphHandle, Handle, NodeHandle, StreamHandle};
 use crate::model::objects::thread;
 use crate::model::operations::captures::{GLOBAL, RELAXED, begin, capture_of, end, forbid_implicit};
+use crate::model::operations::streams;
 use crate::model::world::{driver, world};
 use crate::tools::ffi::{In, Lane, Out};
 use crate::tools::status::{ILLEGAL_STATE, INVALID_VALUE, Outcome};
@@ -29,7 +30,7 @@ struct Info {
 fn info(lane: Lane, stream: StreamHandle, out: &Info) -> Outcome {
     out.status.required()?;
     let mut world = world()?;
-    let stream = world.stream(lane, stream)?;
+    let stream = streams::stream(&mut world, lane, stream)?;
     forbid_implicit(&mut world, stream)?;
     let stream = world.streams.get(stream)?;
     let Some(capture) = stream.capture else { return out.status.put(0) };
@@ -49,7 +50,7 @@ fn info(lane: Lane, stream: StreamHandle, out: &Info) -> Outcome {
 
 fn update(lane: Lane, stream: StreamHandle, nodes: In<NodeHandle>, count: u64, flags: u32) -> Outcome {
     let mut world = world()?;
-    let stream = world.stream(lane, stream)?;
+    let stream = streams::stream(&mut world, lane, stream)?;
     if capture_of(&world, stream)?.is_none() {
         return Err(ILLEGAL_STATE);
     }
@@ -69,13 +70,13 @@ fn update(lane: Lane, stream: StreamHandle, nodes: In<NodeHandle>, count: u64, f
 export! {
     lane fn |lane| cuStreamBeginCapture / cuStreamBeginCapture_ptsz (stream: StreamHandle) {
         let mut world = world()?;
-        let stream = world.stream(lane, stream)?;
+        let stream = streams::stream(&mut world, lane, stream)?;
         begin(&mut world, stream, GLOBAL, None)
     }
 
     lane fn |lane| cuStreamBeginCapture_v2 / cuStreamBeginCapture_v2_ptsz (stream: StreamHandle, mode: u32) {
         let mut world = world()?;
-        let stream = world.stream(lane, stream)?;
+        let stream = streams::stream(&mut world, lane, stream)?;
         begin(&mut world, stream, mode, None)
     }
 
@@ -85,7 +86,7 @@ export! {
         stream.given().map_err(|_| INVALID_VALUE)?;
         let _ = edges;
         let mut world = world()?;
-        let stream = world.stream(lane, stream)?;
+        let stream = streams::stream(&mut world, lane, stream)?;
         world.graphs.get(graph)?;
         let nodes = nodes.list(count as usize)?;
         begin(&mut world, stream, mode, Some((graph, nodes)))
@@ -93,7 +94,7 @@ export! {
 
     lane fn |lane| cuStreamEndCapture / cuStreamEndCapture_ptsz (stream: StreamHandle, graph: Out<GraphHandle>) {
         let mut world = world()?;
-        let stream = world.stream(lane, stream)?;
+        let stream = streams::stream(&mut world, lane, stream)?;
         forbid_implicit(&mut world, stream)?;
         if capture_of(&world, stream).is_ok() {
             graph.required()?;
@@ -110,7 +111,7 @@ export! {
     early lane fn |lane| cuStreamIsCapturing / cuStreamIsCapturing_ptsz (stream: StreamHandle, status: Out<u32>) {
         status.required()?;
         let mut world = world()?;
-        let stream = world.stream(lane, stream)?;
+        let stream = streams::stream(&mut world, lane, stream)?;
         forbid_implicit(&mut world, stream)?;
         let capture = world.streams.get(stream)?.capture;
         status.put(match capture.map(|capture| world.captures.get(capture)) {

@@ -9,8 +9,7 @@ use crate::api::export::export;
 use crate::model::objects::context::Context;
 use crate::model::objects::handle::ContextHandle;
 use crate::model::objects::thread;
-use crate::model::operations::marks;
-use crate::model::operations::{captures, private_tables};
+use crate::model::operations::{captures, contexts, marks, pools, private_tables};
 use crate::model::world::{World, driver, world};
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{
@@ -26,16 +25,16 @@ const GREATEST_PRIORITY: i32 = -5;
 
 /// Waits for a context's work, then ends it. Its private data goes first, while the handle still means it.
 fn end(handle: ContextHandle) -> Outcome {
-    let mark = world()?.end_of(handle)?;
+    let mark = contexts::end_of(&*world()?, handle)?;
     marks::wait(&mark);
     private_tables::context_gone(handle);
-    world()?.deactivate(handle)
+    contexts::deactivate(&mut *world()?, handle)
 }
 
 fn release_primary(device: i32) -> Outcome {
     let handle = {
         let mut world = world()?;
-        let (ordinal, handle) = world.primary_of(device)?;
+        let (ordinal, handle) = contexts::primary_of(&world, device)?;
         let retained = &mut world.devices[ordinal].retained;
         *retained = retained.checked_sub(1).ok_or(INVALID_CONTEXT)?;
         if *retained > 0 {
@@ -48,7 +47,7 @@ fn release_primary(device: i32) -> Outcome {
 
 fn set_primary_flags(device: i32, flags: u32) -> Outcome {
     let mut world = world()?;
-    let (ordinal, handle) = world.primary_of(device)?;
+    let (ordinal, handle) = contexts::primary_of(&world, device)?;
     if flags & !FLAGS_MASK != 0 {
         return Err(INVALID_VALUE);
     }
@@ -65,7 +64,7 @@ fn create(out: Out<ContextHandle>, flags: u32, device: i32) -> Outcome {
         return Err(INVALID_VALUE);
     }
     let handle = world.contexts.add(Context::new(ordinal, false, flags));
-    if let Err(status) = world.activate(handle) {
+    if let Err(status) = contexts::activate(&mut world, handle) {
         let _ = world.contexts.remove(handle);
         return Err(status);
     }
@@ -77,12 +76,12 @@ fn synchronize(handle: ContextHandle) -> Outcome {
     let mark = {
         let mut world = world()?;
         captures::forbid_context_wait(&mut world, handle)?;
-        let mark = world.end_of(handle)?;
-        world.trim_pools_of(handle);
+        let mark = contexts::end_of(&world, handle)?;
+        pools::trim_pools_of(&mut world, handle);
         mark
     };
     marks::wait(&mark);
-    world()?.note_over(handle, &mark);
+    contexts::note_over(&mut *world()?, handle, &mark);
     Ok(())
 }
 
@@ -94,10 +93,10 @@ export! {
     fn cuDevicePrimaryCtxRetain(out: Out<ContextHandle>, device: i32) {
         out.required()?;
         let mut world = world()?;
-        let (ordinal, handle) = world.primary_of(device)?;
+        let (ordinal, handle) = contexts::primary_of(&world, device)?;
         if world.devices[ordinal].retained == 0 {
             world.contexts.get_mut(handle)?.flags = world.devices[ordinal].primary_flags;
-            world.activate(handle)?;
+            contexts::activate(&mut world, handle)?;
         }
         world.devices[ordinal].retained += 1;
         out.put(handle)
@@ -110,7 +109,7 @@ export! {
     fn cuDevicePrimaryCtxReset = cuDevicePrimaryCtxReset_v2(device: i32) {
         let handle = {
             let mut world = world()?;
-            let (ordinal, handle) = world.primary_of(device)?;
+            let (ordinal, handle) = contexts::primary_of(&world, device)?;
             if !world.contexts.get(handle)?.active {
                 return Ok(());
             }
@@ -124,7 +123,7 @@ export! {
         // Before CUDA 11 the flags of a context that is there could not be changed.
         let active = {
             let world = world()?;
-            let (_, handle) = world.primary_of(device)?;
+            let (_, handle) = contexts::primary_of(&world, device)?;
             world.contexts.get(handle)?.active
         };
         if active { Err(PRIMARY_CONTEXT_ACTIVE) } else { set_primary_flags(device, flags) }
@@ -137,7 +136,7 @@ export! {
     early fn cuDevicePrimaryCtxGetState(device: i32, flags: Out<u32>, active: Out<i32>) {
         flags.required()?;
         let world = world()?;
-        let (ordinal, handle) = world.primary_of(device)?;
+        let (ordinal, handle) = contexts::primary_of(&world, device)?;
         flags.put(world.devices[ordinal].primary_flags)?;
         active.put(i32::from(world.contexts.get(handle)?.active))
     }

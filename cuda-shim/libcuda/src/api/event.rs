@@ -11,9 +11,8 @@ use crate::model::objects::event::{Event, Moment};
 use crate::model::objects::handle::{EventHandle, StreamHandle};
 use crate::model::objects::ipc_handle::IpcHandle;
 use crate::model::objects::time::Mark;
-use crate::model::operations::events::mark_of;
-use crate::model::operations::marks;
-use crate::model::operations::{captures, latency};
+use crate::model::operations::events::{self, mark_of};
+use crate::model::operations::{captures, latency, marks, pools, streams};
 use crate::model::world::world;
 use crate::tools::ffi::{Lane, Out};
 use crate::tools::status::{INVALID_HANDLE, INVALID_VALUE, NOT_READY, OUT_OF_MEMORY, Outcome};
@@ -32,14 +31,14 @@ fn record(lane: Lane, event: EventHandle, stream: StreamHandle, flags: u32) -> O
     }
     latency::spend(|latency| latency.record_ns);
     let mut world = world()?;
-    let stream = world.stream(lane, stream)?;
+    let stream = streams::stream(&mut world, lane, stream)?;
     if world.events.get(event)?.context != world.streams.get(stream)?.context {
         return Err(INVALID_HANDLE);
     }
     if captures::record_event(&mut world, stream, event, flags == 1)? {
         return Ok(());
     }
-    world.record(event, stream)
+    events::record(&mut world, event, stream)
 }
 
 fn elapsed(milliseconds: Out<f32>, start: EventHandle, end: EventHandle) -> Outcome {
@@ -79,7 +78,7 @@ export! {
 
     early fn cuEventDestroy = cuEventDestroy_v2(event: EventHandle) {
         event.given()?;
-        world()?.remove_event(event)
+        events::remove_event(&mut *world()?, event)
     }
 
     lane fn |lane| cuEventRecord / cuEventRecord_ptsz (event: EventHandle, stream: StreamHandle) {
@@ -99,7 +98,7 @@ export! {
             let mut world = world()?;
             captures::forbid_unsafe_call(&mut world)?;
             captures::checked_event(&mut world, event)?;
-            if let Some(shared) = world.recorded_elsewhere(event) {
+            if let Some(shared) = events::recorded_elsewhere(&world, event) {
                 return if world.state.event_due(shared).is_none() { Ok(()) } else { Err(NOT_READY) };
             }
             mark_of(&world, event)?
@@ -114,8 +113,8 @@ export! {
             captures::forbid_unsafe_call(&mut world)?;
             captures::checked_event(&mut world, event)?;
             let context = world.events.get(event)?.context;
-            world.trim_pools_of(context);
-            if let Some(shared) = world.recorded_elsewhere(event) {
+            pools::trim_pools_of(&mut world, context);
+            if let Some(shared) = events::recorded_elsewhere(&world, event) {
                 let state = world.state;
                 drop(world);
                 state.wait_event(shared);

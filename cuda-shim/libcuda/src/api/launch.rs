@@ -10,8 +10,7 @@ use crate::api::abi::{LaunchConfig, LaunchParams};
 use crate::api::export::export;
 use crate::model::objects::handle::{Handle, KernelHandle, StreamHandle};
 use crate::model::objects::request::Request;
-use crate::model::operations::captures;
-use crate::model::operations::latency;
+use crate::model::operations::{captures, latency, modules, streams};
 use crate::model::world::{Driver, World, driver, world};
 use crate::tools::ffi::{In, Lane};
 use crate::tools::status::{INVALID_VALUE, Outcome};
@@ -53,11 +52,13 @@ fn enqueue(
 ) -> Outcome {
     loop {
         let mut world = driver.world();
-        let stream = world.stream(lane, stream)?;
+        let stream = streams::stream(&mut world, lane, stream)?;
         if !world.captures.is_empty() && capture(&mut world, stream, request)? {
             return Ok(());
         }
-        let Some((seat, full_until)) = world.lay_out_launch(stream, request, latency)? else { return Ok(()) };
+        let Some((seat, full_until)) = streams::lay_out_launch(&mut world, stream, request, latency)? else {
+            return Ok(());
+        };
         drop(world);
         seat.wait(full_until);
     }
@@ -69,7 +70,7 @@ fn capture(world: &mut World, stream: StreamHandle, request: &Request) -> Outcom
     let context = world.streams.get(stream)?.context;
     let ordinal = world.contexts.get(context)?.device;
     world.kernels.get(request.kernel)?.belongs_in(context)?;
-    let op = world.kernel_op(ordinal, request)?;
+    let op = modules::kernel_op(world, ordinal, request)?;
     captures::intercept(world, stream, op)
 }
 

@@ -21,8 +21,7 @@ mod vmm;
 
 use crate::api::export::export;
 use crate::model::objects::heap::{UNIT, Use};
-use crate::model::operations::captures;
-use crate::model::operations::marks;
+use crate::model::operations::{access, captures, contexts, lending, marks, memory};
 use crate::model::world::world;
 use crate::tools::ffi::Out;
 use crate::tools::status::{INVALID_VALUE, NOT_FOUND, OUT_OF_MEMORY, Outcome};
@@ -36,7 +35,7 @@ fn allocate(out: Out<u64>, size: u64) -> Outcome {
         return Err(INVALID_VALUE);
     }
     captures::forbid_unsafe_call(&mut world)?;
-    let address = world.allocate(ordinal, size, context, Use::Plain)?;
+    let address = memory::allocate(&mut world, ordinal, size, context, Use::Plain)?;
     out.put(address)
 }
 
@@ -65,9 +64,9 @@ pub fn free(address: u64) -> Outcome {
         if address == 0 {
             return Ok(());
         }
-        let own = match world.callers_own(address) {
+        let own = match memory::callers_own(&mut world, address) {
             Ok(own) => own,
-            Err(status) => return world.give_back_lent(address).unwrap_or(Err(status)),
+            Err(status) => return lending::give_back_lent(&mut world, address).unwrap_or(Err(status)),
         };
         captures::forbid_unsafe_call(&mut world)?;
         // Memory tells where it belongs, so it can be freed where no context is current.
@@ -75,22 +74,22 @@ pub fn free(address: u64) -> Outcome {
         let context = match current {
             Ok((current, quiet)) if own.context == current || world.active(own.context).is_err() => {
                 if quiet {
-                    return world.free_at(&own);
+                    return memory::free_at(&mut world, &own);
                 }
                 current
             }
             _ => own.context,
         };
-        match world.end_of(context) {
+        match contexts::end_of(&world, context) {
             Ok(mark) => (context, mark),
-            Err(_) => return world.free_at(&own),
+            Err(_) => return memory::free_at(&mut world, &own),
         }
     };
     marks::wait(&mark);
     let mut world = world()?;
-    world.note_over(context, &mark);
-    let own = world.callers_own(address)?;
-    world.free_at(&own)
+    contexts::note_over(&mut world, context, &mark);
+    let own = memory::callers_own(&mut world, address)?;
+    memory::free_at(&mut world, &own)
 }
 
 export! {
@@ -123,7 +122,7 @@ export! {
         }
         let mut world = world()?;
         world.current()?;
-        let (begin, length) = world.range_of(address).ok_or(NOT_FOUND)?;
+        let (begin, length) = access::range_of(&mut world, address).ok_or(NOT_FOUND)?;
         base.put_if(begin);
         size.put_if(length);
         Ok(())

@@ -11,7 +11,7 @@ use crate::api::export::export;
 use crate::model::objects::handle::{KernelHandle, LibraryHandle, ModuleHandle};
 use crate::model::objects::image;
 use crate::model::objects::kernel::{Kernels, Library};
-use crate::model::operations::modules::{load, variable};
+use crate::model::operations::modules::{self, load};
 use crate::model::world::{World, driver, world};
 use crate::tools::ffi::{In, Out, Text};
 use crate::tools::status::{FILE_NOT_FOUND, INVALID_IMAGE, INVALID_VALUE, NOT_FOUND, NOT_SUPPORTED, Outcome};
@@ -119,7 +119,7 @@ export! {
         let mut world = world()?;
         world.current()?;
         world.modules.get(module)?;
-        world.unload_module(module);
+        modules::unload_module(&mut world, module);
         Ok(())
     }
 
@@ -128,24 +128,24 @@ export! {
         world.modules.get(module)?;
         out.required()?;
         let name = name.get()?.to_owned();
-        out.put(world.module_kernel(module, name)?)
+        out.put(modules::module_kernel(&mut world, module, name)?)
     }
 
     early fn cuModuleGetFunctionCount(count: Out<u32>, module: ModuleHandle) {
         count.required()?;
-        let kernels = world()?.module_kernels(module)?;
+        let kernels = modules::module_kernels(&mut *world()?, module)?;
         count.put(kernels.len() as u32)
     }
 
     early fn cuModuleEnumerateFunctions(out: Out<KernelHandle>, count: u32, module: ModuleHandle) {
         out.required()?;
-        let kernels = world()?.module_kernels(module)?;
+        let kernels = modules::module_kernels(&mut *world()?, module)?;
         out.put_all(kernels.into_iter().take(count as usize));
         Ok(())
     }
 
     fn cuModuleGetGlobal_v2(address: Out<u64>, size: Out<u64>, module: ModuleHandle, name: Text) {
-        put_variable(address, size, variable(module, name)?)
+        put_variable(address, size, modules::named_variable(module, name)?)
     }
 
     early fn cuLibraryLoadData(
@@ -171,7 +171,7 @@ export! {
         let mut world = world()?;
         let library = world.libraries.remove(handle)?;
         for module in library.modules {
-            world.unload_module(module);
+            modules::unload_module(&mut world, module);
         }
         for kernel in library.kernels.into_values() {
             let _ = world.kernels.remove(kernel);
@@ -182,32 +182,32 @@ export! {
     early fn cuLibraryGetKernel(out: Out<KernelHandle>, library: LibraryHandle, name: Text) {
         out.required()?;
         let name = name.get()?.to_owned();
-        out.put(world()?.library_kernel(library, name)?)
+        out.put(modules::library_kernel(&mut *world()?, library, name)?)
     }
 
     early fn cuLibraryGetKernelCount(count: Out<u32>, library: LibraryHandle) {
         count.required()?;
-        let kernels = world()?.library_kernels(library)?;
+        let kernels = modules::library_kernels(&mut *world()?, library)?;
         count.put(kernels.len() as u32)
     }
 
     early fn cuLibraryEnumerateKernels(out: Out<KernelHandle>, count: u32, library: LibraryHandle) {
         out.required()?;
-        let kernels = world()?.library_kernels(library)?;
+        let kernels = modules::library_kernels(&mut *world()?, library)?;
         out.put_all(kernels.into_iter().take(count as usize));
         Ok(())
     }
 
     early fn cuLibraryGetModule(out: Out<ModuleHandle>, library: LibraryHandle) {
         out.required()?;
-        out.put(world()?.library_module(library)?)
+        out.put(modules::library_module(&mut *world()?, library)?)
     }
 
     early fn cuLibraryGetGlobal = cuLibraryGetManaged(address: Out<u64>, size: Out<u64>, library: LibraryHandle, name: Text) {
         address.required()?;
         let mut world = world()?;
-        let module = world.library_module(library)?;
-        let found = world.variable(module, &name.lossy()?)?;
+        let module = modules::library_module(&mut world, library)?;
+        let found = modules::variable(&mut world, module, &name.lossy()?)?;
         put_variable(address, size, found)
     }
 
@@ -237,7 +237,7 @@ export! {
         let mut world = world()?;
         let kernel = world.kernels.get(kernel)?;
         let (module, library) = (kernel.module, kernel.library);
-        out.put(if module.is_null() { world.library_module(library)? } else { module })
+        out.put(if module.is_null() { modules::library_module(&mut world, library)? } else { module })
     }
 
     early fn cuKernelGetName = cuFuncGetName(out: Out<*const c_char>, kernel: KernelHandle) {

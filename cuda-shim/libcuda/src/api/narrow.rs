@@ -83,7 +83,7 @@ export! {
     }
 
     fn cuModuleGetGlobal(address: Out<u32>, size: Out<u32>, module: ModuleHandle, name: Text) {
-        let (start, length) = modules::variable(module, name)?;
+        let (start, length) = modules::named_variable(module, name)?;
         if !address.is_null() {
             address.put(u32::try_from(start).map_err(|_| OUT_OF_MEMORY)?)?;
         }

@@ -10,9 +10,8 @@ use crate::api::export::export;
 use crate::model::objects::handle::{ContextHandle, EventHandle, StreamHandle};
 use crate::model::objects::op::{Function, HostCall, Op};
 use crate::model::objects::stream::{Order, PER_THREAD, Stream};
-use crate::model::operations::marks;
 use crate::model::operations::submit::submit;
-use crate::model::operations::{captures, latency};
+use crate::model::operations::{captures, latency, marks, pools, streams};
 use crate::model::world::world;
 use crate::tools::ffi::{In, Lane, Out};
 use crate::tools::status::{INVALID_HANDLE, INVALID_VALUE, Outcome};
@@ -57,28 +56,28 @@ export! {
     early lane fn |lane| cuStreamGetPriority / cuStreamGetPriority_ptsz (handle: StreamHandle, priority: Out<i32>) {
         priority.required()?;
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         priority.put(world.streams.get(handle)?.priority)
     }
 
     early lane fn |lane| cuStreamGetFlags / cuStreamGetFlags_ptsz (handle: StreamHandle, flags: Out<u32>) {
         flags.required()?;
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         flags.put(if world.streams.get(handle)?.order == Order::Free { NON_BLOCKING } else { 0 })
     }
 
     early lane fn |lane| cuStreamGetId / cuStreamGetId_ptsz (handle: StreamHandle, id: Out<u64>) {
         id.required()?;
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         id.put(world.streams.get(handle)?.id)
     }
 
     early lane fn |lane| cuStreamGetCtx / cuStreamGetCtx_ptsz (handle: StreamHandle, context: Out<ContextHandle>) {
         context.required()?;
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         context.put(world.streams.get(handle)?.context)
     }
 
@@ -87,21 +86,21 @@ export! {
     ) {
         context.required()?;
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         green.put_if(0);
         context.put(world.streams.get(handle)?.context)
     }
 
     early fn cuStreamGetGreenCtx(handle: StreamHandle, green: Out<u64>) {
         green.required()?;
-        world()?.stream(Lane::Legacy, handle)?;
+        streams::stream(&mut *world()?, Lane::Legacy, handle)?;
         green.put(0)
     }
 
     early lane fn |lane| cuStreamGetDevice / cuStreamGetDevice_ptsz (handle: StreamHandle, device: Out<i32>) {
         device.required()?;
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         let context = world.streams.get(handle)?.context;
         device.put(world.contexts.get(context)?.device as i32)
     }
@@ -110,9 +109,9 @@ export! {
         latency::spend(|latency| latency.query_ns);
         let mark = {
             let mut world = world()?;
-            let handle = world.stream(lane, handle)?;
+            let handle = streams::stream(&mut world, lane, handle)?;
             captures::forbid_wait(&mut world, handle)?;
-            world.stream_mark(handle)?
+            streams::stream_mark(&world, handle)?
         };
         marks::ask(&mark)
     }
@@ -120,11 +119,11 @@ export! {
     lane fn |lane| cuStreamSynchronize / cuStreamSynchronize_ptsz (handle: StreamHandle) {
         let mark = {
             let mut world = world()?;
-            let handle = world.stream(lane, handle)?;
+            let handle = streams::stream(&mut world, lane, handle)?;
             captures::forbid_wait(&mut world, handle)?;
-            let mark = world.stream_mark(handle)?;
+            let mark = streams::stream_mark(&world, handle)?;
             let context = world.streams.get(handle)?.context;
-            world.trim_pools_of(context);
+            pools::trim_pools_of(&mut world, context);
             mark
         };
         marks::wait(&mark);
@@ -138,7 +137,7 @@ export! {
             return Err(INVALID_VALUE);
         }
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         captures::wait_event(&mut world, handle, event)
     }
 
@@ -158,7 +157,7 @@ export! {
         let function = Function::Callback(function.ok_or(INVALID_VALUE)?, handle.raw());
         {
             let mut world = world()?;
-            let handle = world.stream(lane, handle)?;
+            let handle = streams::stream(&mut world, lane, handle)?;
             captures::forbid_wait(&mut world, handle)?;
         }
         submit(lane, handle, Op::Host(HostCall { function, data: data.expose_provenance() })).map(|_| ())
@@ -169,21 +168,21 @@ export! {
     ) {
         let _ = (length, flags);
         let mut world = world()?;
-        world.stream(lane, handle)?;
+        streams::stream(&mut world, lane, handle)?;
         world.regions.managed(address).map(|_| ()).ok_or(INVALID_VALUE)
     }
 
     lane fn |lane| cuStreamCopyAttributes / cuStreamCopyAttributes_ptsz (to: StreamHandle, from: StreamHandle) {
         let mut world = world()?;
-        world.stream(lane, to)?;
-        world.stream(lane, from).map(|_| ())
+        streams::stream(&mut world, lane, to)?;
+        streams::stream(&mut world, lane, from).map(|_| ())
     }
 
     lane fn |lane| cuStreamGetAttribute / cuStreamGetAttribute_ptsz (
         handle: StreamHandle, attribute: u32, value: Out<[u64; 8]>,
     ) {
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         let mut answer = [0; 8];
         // Access policy window, synchronization policy, priority, memory synchronization domains.
         match attribute {
@@ -198,7 +197,7 @@ export! {
         handle: StreamHandle, attribute: u32, value: In<i32>,
     ) {
         let mut world = world()?;
-        let handle = world.stream(lane, handle)?;
+        let handle = streams::stream(&mut world, lane, handle)?;
         let value = value.get()?;
         match attribute {
             1 | 3 | 9 | 10 => Ok(()),

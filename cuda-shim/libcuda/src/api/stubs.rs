@@ -8,8 +8,9 @@
 
 use crate::api::export::result;
 use crate::model::world::driver;
-use crate::tools::status::NOT_SUPPORTED;
-use crate::tools::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_INITIALIZED, Status};
+use crate::tools::status::{
+    INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_INITIALIZED, NOT_SUPPORTED, Status,
+};
 
 fn answer(early: Status, later: Status) -> Result<(), Status> {
     driver().map_err(|_| early).and(Err(later))

@@ -8,6 +8,7 @@ use crate::api::export::export;
 use crate::model::objects::array::format_bytes;
 use crate::model::objects::handle::{ArrayHandle, MipmapHandle, SurfaceHandle, TextureHandle};
 use crate::model::objects::texture::{Linear, Resource, Surface, Texture, Texturing, View};
+use crate::model::operations::access;
 use crate::model::world::{World, world};
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{INVALID_VALUE, Outcome};
@@ -35,7 +36,7 @@ fn check(resource: &Resource, world: &mut World) -> Outcome {
                 row.and_then(|row| pitch.checked_mul(height.checked_sub(1)?)?.checked_add(row))
             };
             let bytes = bytes.filter(|bytes| *bytes > 0).ok_or(INVALID_VALUE)?;
-            if world.reaches(address, bytes, false) { Ok(()) } else { Err(INVALID_VALUE) }
+            if access::reaches(world, address, bytes, false) { Ok(()) } else { Err(INVALID_VALUE) }
         }
         _ => Err(INVALID_VALUE),
     }

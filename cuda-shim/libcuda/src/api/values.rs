@@ -10,6 +10,7 @@ use crate::api::export::export;
 use crate::model::objects::handle::StreamHandle;
 use crate::model::objects::op::{Function, HostCall, Op};
 use crate::model::objects::value::{ANY_ZERO_BIT, Value};
+use crate::model::operations::access;
 use crate::model::operations::submit::submit;
 use crate::model::world::world;
 use crate::tools::ffi::{In, Lane};
@@ -28,11 +29,11 @@ const MOST: u32 = 256;
 fn check(value: &Value, write: bool) -> Outcome {
     let mut world = world()?;
     let aligned = value.address.is_multiple_of(value.bytes());
-    if !aligned || !world.reaches(value.address, value.bytes(), write) {
+    if !aligned || !access::reaches(&mut world, value.address, value.bytes(), write) {
         return Err(INVALID_VALUE);
     }
     if write {
-        world.touch(value.address, value.bytes());
+        access::touch(&mut world, value.address, value.bytes());
     }
     Ok(())
 }

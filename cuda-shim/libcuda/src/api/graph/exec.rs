@@ -10,10 +10,9 @@ use crate::model::objects::exec::Plan;
 use crate::model::objects::graph::owns_memory;
 use crate::model::objects::handle::{GraphExecHandle, GraphHandle, Handle, NodeHandle, StreamHandle};
 use crate::model::objects::op::Op;
-use crate::model::operations::execs::Launched;
-use crate::model::operations::{captures, latency, stamps};
-use crate::model::world;
-use crate::model::world::world;
+use crate::model::operations::execs::{self, Launched};
+use crate::model::operations::{captures, graph_memory, graphs, latency, stamps, streams};
+use crate::model::world::{self, world};
 use crate::tools::ffi::{In, Lane, Out};
 use crate::tools::status::{GRAPH_EXEC_UPDATE_FAILURE, INVALID_VALUE, Outcome};
 
@@ -25,11 +24,11 @@ const NOT_SUPPORTED_THERE: u32 = 6;
 fn instantiate(out: Out<GraphExecHandle>, graph: GraphHandle, flags: u64) -> Outcome {
     out.required()?;
     let mut world = world()?;
-    let exec = world.compile(graph, flags)?;
+    let exec = execs::compile(&world, graph, flags)?;
     let memory = exec.memory();
     for (index, address) in memory.iter().enumerate() {
-        if let Err(status) = world.share_graph_memory(*address) {
-            memory[..index].iter().for_each(|shared| world.disown_graph_memory(*shared));
+        if let Err(status) = graph_memory::share_graph_memory(&mut world, *address) {
+            memory[..index].iter().for_each(|shared| graph_memory::disown_graph_memory(&mut world, *shared));
             return Err(status);
         }
     }
@@ -39,31 +38,31 @@ fn instantiate(out: Out<GraphExecHandle>, graph: GraphHandle, flags: u64) -> Out
 pub fn launch(lane: Lane, exec: GraphExecHandle, stream: StreamHandle) -> Outcome {
     latency::spend(|latency| latency.launch_ns);
     let mut world = world()?;
-    let stream = world.stream(lane, stream)?;
+    let stream = streams::stream(&mut world, lane, stream)?;
     world.execs.get(exec)?;
     if world.streams.get(stream)?.capture.is_some() {
-        let graph = world.graph_of(exec)?;
+        let graph = execs::graph_of(&mut world, exec)?;
         let captured = captures::intercept(&mut world, stream, Op::Child(graph));
         if captured.is_err() {
-            world.destroy_graph(graph)?;
+            graphs::destroy_graph(&mut world, graph)?;
         }
         return captured.map(|_| ());
     }
     captures::intercept(&mut world, stream, Op::Empty)?;
-    let Launched { ops, calls } = world.run(exec, stream)?;
+    let Launched { ops, calls } = execs::run(&mut world, exec, stream)?;
     drop(world);
     stamps::settle();
     ops.iter().for_each(Op::perform);
     // A function of the host finds the bytes that were moved before it.
     let mut world = if calls.is_empty() { return Ok(()) } else { world::world()? };
-    calls.into_iter().try_for_each(|(call, time)| world.call_host(stream, call, Some(time)))
+    calls.into_iter().try_for_each(|(call, time)| streams::call_host(&mut world, stream, call, Some(time)))
 }
 
 /// Takes a graph's work over into an instantiated one of the same shape; else tells why not.
 fn update(exec: GraphExecHandle, graph: GraphHandle) -> Outcome<Option<(u32, NodeHandle)>> {
     let mut world = world()?;
     let old = world.execs.get(exec)?;
-    let new = world.compile(graph, old.flags)?;
+    let new = execs::compile(&world, graph, old.flags)?;
     if new.steps.len() != old.steps.len() {
         return Ok(Some((TOPOLOGY_CHANGED, Handle::NULL)));
     }
@@ -79,7 +78,7 @@ fn update(exec: GraphExecHandle, graph: GraphHandle) -> Outcome<Option<(u32, Nod
             return Ok(Some((NOT_SUPPORTED_THERE, new.node)));
         }
     }
-    let gap = world.gap();
+    let gap = execs::gap(&world);
     let exec = world.execs.get_mut(exec)?;
     for (old, new) in exec.steps.iter_mut().zip(new.steps) {
         old.op = new.op;
@@ -116,7 +115,7 @@ export! {
     fn cuGraphExecDestroy(exec: GraphExecHandle) {
         let mut world = world()?;
         for address in world.execs.remove(exec)?.memory() {
-            world.disown_graph_memory(address);
+            graph_memory::disown_graph_memory(&mut world, address);
         }
         Ok(())
     }
@@ -128,7 +127,7 @@ export! {
 
     lane fn |lane| cuGraphUpload / cuGraphUpload_ptsz (exec: GraphExecHandle, stream: StreamHandle) {
         let mut world = world()?;
-        world.stream(lane, stream)?;
+        streams::stream(&mut world, lane, stream)?;
         world.execs.get(exec).map(|_| ())
     }
 
@@ -157,7 +156,7 @@ export! {
     early fn cuGraphNodeSetEnabled(exec: GraphExecHandle, node: NodeHandle, enabled: u32) {
         exec.given()?;
         let mut world = world()?;
-        let gap = world.gap();
+        let gap = execs::gap(&world);
         let exec = world.execs.get_mut(exec)?;
         let step = exec.steps.iter_mut().find(|step| step.node == node).ok_or(INVALID_VALUE)?;
         if !matches!(step.op, Op::Kernel(_) | Op::Copy(_) | Op::Fill(_)) {
@@ -179,7 +178,7 @@ export! {
     fn cuDeviceGraphMemTrim(device: i32) {
         let mut world = world()?;
         let (ordinal, _) = world.device(device)?;
-        world.trim_graph_memory(ordinal);
+        graph_memory::trim_graph_memory(&mut world, ordinal);
         Ok(())
     }
 

@@ -16,8 +16,8 @@ use crate::model::objects::handle::{
 use crate::model::objects::moves::Fill;
 use crate::model::objects::op::{Function, HostCall, Launch, Op};
 use crate::model::objects::request::Request;
-use crate::model::operations::copies::Cuboid;
-use crate::model::operations::{copies, fills};
+use crate::model::operations::copies::{self, Cuboid};
+use crate::model::operations::{execs, fills, graph_memory, graphs, modules, pools};
 use crate::model::world::{World, world};
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{INVALID_CONTEXT, INVALID_HANDLE, INVALID_VALUE, NOT_SUPPORTED, Outcome, Status};
@@ -30,7 +30,7 @@ fn ordinal(world: &World) -> usize {
 fn kernel_op(world: &World, params: &KernelParams) -> Outcome<Op> {
     let KernelParams { kernel, grid, block, shared, params, extra } = *params;
     let request = Request { kernel, grid, block, shared, params, extra, cooperative: false };
-    world.kernel_op(ordinal(world), &request)
+    modules::kernel_op(world, ordinal(world), &request)
 }
 
 fn kernel_op2(world: &World, params: &KernelParams2) -> Outcome<Op> {
@@ -57,9 +57,9 @@ fn host_op(params: &HostParams) -> Outcome<Op> {
 
 fn alloc_op(world: &mut World, params: Out<MemAllocParams>) -> Outcome<Op> {
     let asked = params.get()?;
-    let ordinal = world.located(asked.location)?;
+    let ordinal = pools::located(world, asked.location)?;
     let context = world.current()?;
-    let address = world.place_for_graph(ordinal, asked.size, context)?;
+    let address = graph_memory::place_for_graph(world, ordinal, asked.size, context)?;
     params.put(MemAllocParams { address, ..asked })?;
     Ok(Op::Alloc(address, asked.size))
 }
@@ -69,7 +69,7 @@ fn event_op(world: &World, event: EventHandle, op: fn(EventHandle) -> Op) -> Out
 }
 
 fn child_op(world: &mut World, child: GraphHandle) -> Outcome<Op> {
-    Ok(Op::Child(world.clone_graph(child)?))
+    Ok(Op::Child(graphs::clone_graph(world, child)?))
 }
 
 /// What a `CUgraphNodeParams` describes.
@@ -130,10 +130,10 @@ fn add(place: &Place, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome {
     world.graphs.get(place.graph)?;
     let after = place.after.list(place.count as usize)?;
     let op = op(&mut world).map_err(as_parameter)?;
-    match world.add_node(place.graph, op, &after) {
+    match graphs::add_node(&mut world, place.graph, op, &after) {
         Ok(node) => place.out.put(node),
         Err(status) => {
-            world.drop_belongings(op);
+            graphs::drop_belongings(&mut world, op);
             Err(status)
         }
     }
@@ -149,7 +149,7 @@ fn set(node: NodeHandle, op: impl FnOnce(&mut World) -> Outcome<Op>) -> Outcome 
     }
     let old = std::mem::replace(&mut node.op, op);
     if let Op::Child(_) = old {
-        world.drop_belongings(old);
+        graphs::drop_belongings(&mut world, old);
     }
     Ok(())
 }
@@ -158,7 +158,7 @@ fn set_exec(exec: GraphExecHandle, node: NodeHandle, op: impl FnOnce(&mut World)
     let mut world = world()?;
     world.execs.get(exec)?;
     let op = op(&mut world).map_err(as_parameter)?;
-    world.set_step(exec, node, op)
+    execs::set_step(&mut world, exec, node, op)
 }
 
 fn get<T>(node: NodeHandle, out: Out<T>, read: impl FnOnce(&Op) -> Option<T>) -> Outcome {

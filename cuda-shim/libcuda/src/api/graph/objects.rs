@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::api::export::export;
 use crate::model::objects::handle::{GraphHandle, UserObjectHandle};
 use crate::model::objects::user_object::{Kept, Owned, UserObject};
+use crate::model::operations::user_objects;
 use crate::model::world::world;
 use crate::tools::ffi::Out;
 use crate::tools::status::{INVALID_VALUE, Outcome};
@@ -52,7 +53,7 @@ export! {
     early fn cuUserObjectRelease(handle: UserObjectHandle, count: u32) {
         handle.given()?;
         at_least_one(count)?;
-        world()?.release_object(handle, count)
+        user_objects::release_object(&mut *world()?, handle, count)
     }
 
     early fn cuGraphRetainUserObject(graph: GraphHandle, handle: UserObjectHandle, count: u32, flags: u32) {
@@ -70,7 +71,7 @@ export! {
             Some(kept) => kept.count = kept.count.saturating_add(count),
             None => objects.push(Kept { handle, count, _object: owned }),
         }
-        if flags == MOVE { world.release_object(handle, count) } else { Ok(()) }
+        if flags == MOVE { user_objects::release_object(&mut world, handle, count) } else { Ok(()) }
     }
 
     early fn cuGraphReleaseUserObject(graph: GraphHandle, handle: UserObjectHandle, count: u32) {

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use crate::api::export::export;
 use crate::model::objects::handle::{GraphHandle, NodeHandle};
+use crate::model::operations::graphs;
 use crate::model::world::{World, world};
 use crate::tools::ffi::{In, Out, Text};
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, OPERATING_SYSTEM, Outcome};
@@ -62,7 +63,7 @@ fn change_edges(
     add: bool,
 ) -> Outcome {
     let mut world = world()?;
-    if world.graph_owns_memory(graph)? && !add {
+    if graphs::graph_owns_memory(&world, graph)? && !add {
         return Err(NOT_SUPPORTED);
     }
     let count = count as usize;
@@ -88,16 +89,16 @@ export! {
         if flags != 0 {
             return Err(INVALID_VALUE);
         }
-        out.put(world()?.new_graph())
+        out.put(graphs::new_graph(&mut *world()?))
     }
 
     fn cuGraphDestroy(graph: GraphHandle) {
-        world()?.destroy_graph(graph)
+        graphs::destroy_graph(&mut *world()?, graph)
     }
 
     fn cuGraphClone(out: Out<GraphHandle>, graph: GraphHandle) {
         out.required()?;
-        out.put(world()?.clone_graph(graph)?)
+        out.put(graphs::clone_graph(&mut *world()?, graph)?)
     }
 
     fn cuGraphNodeFindInClone(out: Out<NodeHandle>, original: NodeHandle, clone: GraphHandle) {
@@ -111,7 +112,7 @@ export! {
         let mut world = world()?;
         // Where a graph has memory nothing can be taken out of it.
         let graph = world.nodes.get(node)?.graph;
-        if world.graph_owns_memory(graph)? {
+        if graphs::graph_owns_memory(&world, graph)? {
             return Err(NOT_SUPPORTED);
         }
         let followers = dependents(&world, node)?;
@@ -120,7 +121,7 @@ export! {
             world.nodes.get_mut(follower)?.dependencies.retain(|other| *other != node);
         }
         world.graphs.get_mut(removed.graph)?.nodes.retain(|other| *other != node);
-        world.drop_belongings(removed.op);
+        graphs::drop_belongings(&mut world, removed.op);
         Ok(())
     }
 

@@ -12,8 +12,7 @@ use crate::model::objects::handle::{ArrayHandle, ContextHandle, Handle, StreamHa
 use crate::model::objects::moves;
 use crate::model::objects::op::Op;
 use crate::model::operations::copies::{Cuboid, Rect, resolve};
-use crate::model::operations::marks;
-use crate::model::operations::{captures, submit};
+use crate::model::operations::{access, captures, marks, streams, submit};
 use crate::model::world::{World, world};
 use crate::tools::ffi::{In, Lane};
 use crate::tools::status::{INVALID_VALUE, Outcome};
@@ -41,20 +40,23 @@ enum Finish {
 /// Checks one side of a plain copy; tells whether it is host memory.
 #[inline]
 fn check(world: &mut World, side: Side, address: u64, length: u64, write: bool) -> Outcome<bool> {
-    if side != Side::Host && world.heap_of(address).is_some() {
-        return if world.reaches(address, length, write) { Ok(false) } else { Err(INVALID_VALUE) };
+    if side != Side::Host && access::heap_of(world, address).is_some() {
+        return if access::reaches(world, address, length, write) { Ok(false) } else { Err(INVALID_VALUE) };
     }
-    let known = world.knows(address);
-    let valid =
-        if known { world.reaches(address, length, write) } else { side != Side::Device && address != 0 };
-    if valid { Ok(!world.on_device(address)) } else { Err(INVALID_VALUE) }
+    let known = access::knows(world, address);
+    let valid = if known {
+        access::reaches(world, address, length, write)
+    } else {
+        side != Side::Device && address != 0
+    };
+    if valid { Ok(!access::on_device(world, address)) } else { Err(INVALID_VALUE) }
 }
 
 /// Gives a copy to a stream and ends the call as it promises.
 fn give(lane: Lane, stream: StreamHandle, finish: Finish, copy: Option<moves::Copy>) -> Outcome {
     if finish != Finish::Async {
         let mut world = world()?;
-        let target = world.stream(lane, stream)?;
+        let target = streams::stream(&mut world, lane, stream)?;
         captures::forbid_wait(&mut world, target)?;
     }
     let Some(copy) = copy else { return Ok(()) };
@@ -77,7 +79,7 @@ fn line(
 ) -> Outcome {
     let copy = {
         let mut world = world()?;
-        world.stream(lane, stream)?;
+        streams::stream(&mut world, lane, stream)?;
         if length == 0 {
             None
         } else {
@@ -94,7 +96,7 @@ fn line(
 fn boxed(lane: Lane, stream: StreamHandle, finish: Finish, cuboid: &Cuboid) -> Outcome {
     let copy = {
         let mut world = world()?;
-        world.stream(lane, stream)?;
+        streams::stream(&mut world, lane, stream)?;
         resolve(&mut world, cuboid)?
     };
     give(lane, stream, finish, copy)

@@ -8,7 +8,7 @@ use crate::api::export::export;
 use crate::model::objects::handle::{Handle, StreamHandle};
 use crate::model::objects::op::Op;
 use crate::model::operations::fills::{Rows, resolve};
-use crate::model::operations::{captures, submit};
+use crate::model::operations::{captures, streams, submit};
 use crate::model::world::world;
 use crate::tools::ffi::Lane;
 use crate::tools::status::Outcome;
@@ -17,7 +17,7 @@ fn fill(lane: Lane, stream: Option<StreamHandle>, rows: Rows, value: u32, elemen
     let target = stream.unwrap_or(Handle::NULL);
     let fill = {
         let mut world = world()?;
-        let target = world.stream(lane, target)?;
+        let target = streams::stream(&mut world, lane, target)?;
         if stream.is_none() {
             captures::forbid_wait(&mut world, target)?;
         }

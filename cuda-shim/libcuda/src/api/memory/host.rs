@@ -6,11 +6,9 @@
 
 use crate::api::export::export;
 use crate::model::objects::region::{Backing, Region};
-use crate::model::operations::captures;
-use crate::model::operations::marks;
+use crate::model::operations::{access, captures, contexts, marks};
 use crate::model::world::world;
-use crate::tools::bytes;
-use crate::tools::bytes::PAGE;
+use crate::tools::bytes::{self, PAGE};
 use crate::tools::ffi::Out;
 use crate::tools::status::{
     HOST_MEMORY_ALREADY_REGISTERED, HOST_MEMORY_NOT_REGISTERED, INVALID_VALUE, OUT_OF_MEMORY, Outcome,
@@ -45,7 +43,8 @@ fn register(start: u64, length: u64, flags: u32) -> Outcome {
     let mut world = world()?;
     let context = world.current()?;
     let end = start.checked_add(length).ok_or(INVALID_VALUE)?;
-    if start == 0 || start == end || flags & !REGISTER_FLAGS != 0 || world.heap_of(start).is_some() {
+    if start == 0 || start == end || flags & !REGISTER_FLAGS != 0 || access::heap_of(&world, start).is_some()
+    {
         return Err(INVALID_VALUE);
     }
     if world.regions.overlaps(start, length) {
@@ -87,7 +86,7 @@ export! {
             let region = *world.regions.at(start).ok_or(INVALID_VALUE)?;
             let Backing::Pinned { .. } = region.backing else { return Err(INVALID_VALUE) };
             captures::forbid_unsafe_call(&mut world)?;
-            world.end_of(region.context).or_else(|_| world.end_of(current))?
+            contexts::end_of(&world, region.context).or_else(|_| contexts::end_of(&world, current))?
         };
         marks::wait(&mark);
         let mut world = world()?;

@@ -9,7 +9,7 @@
 use crate::api::export::export;
 use crate::model::objects::ipc_handle::IpcHandle;
 use crate::model::objects::region::Backing;
-use crate::model::operations::sharing::Place;
+use crate::model::operations::sharing::{self, Place};
 use crate::model::world::world;
 use crate::tools::ffi::Out;
 use crate::tools::status::{INVALID_VALUE, Outcome};
@@ -24,7 +24,7 @@ fn open(out: Out<u64>, handle: &IpcHandle, flags: u32) -> Outcome {
     if flags != LAZY_PEER_ACCESS {
         return Err(INVALID_VALUE);
     }
-    out.put(world.open(&Place::of(handle)?)?)
+    out.put(sharing::open(&mut world, &Place::of(handle)?)?)
 }
 
 export! {
@@ -32,7 +32,7 @@ export! {
         out.required()?;
         let mut world = world()?;
         world.current()?;
-        out.put(world.offer(address)?)
+        out.put(sharing::offer(&mut world, address)?)
     }
 
     early fn cuIpcOpenMemHandle = cuIpcOpenMemHandle_v2(out: Out<u64>, handle: IpcHandle, flags: u32) {
@@ -43,7 +43,7 @@ export! {
         let mut world = world()?;
         world.current()?;
         match world.regions.at(address).map(|region| region.backing) {
-            Some(Backing::Opened { lent: false, .. }) => world.close(address),
+            Some(Backing::Opened { lent: false, .. }) => sharing::close(&mut world, address),
             _ => Err(INVALID_VALUE),
         }
     }

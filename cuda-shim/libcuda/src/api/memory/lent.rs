@@ -14,6 +14,7 @@ use crate::model::objects::handle::PoolHandle;
 use crate::model::objects::heap::index_in;
 use crate::model::objects::ipc_handle::IpcHandle;
 use crate::model::objects::pool::Pool;
+use crate::model::operations::lending;
 use crate::model::operations::physicals::FILE_DESCRIPTOR;
 use crate::model::world::world;
 use crate::tools::ffi::{In, Out};
@@ -58,12 +59,12 @@ export! {
 
     fn cuMemPoolExportPointer(out: Out<IpcHandle>, address: u64) {
         out.required()?;
-        out.put(world()?.export_allocation(address)?)
+        out.put(lending::export_allocation(&mut *world()?, address)?)
     }
 
     fn cuMemPoolImportPointer(out: Out<u64>, pool: PoolHandle, data: In<IpcHandle>) {
         out.required()?;
         let data = data.get()?;
-        out.put(world()?.import_allocation(pool, &data)?)
+        out.put(lending::import_allocation(&mut *world()?, pool, &data)?)
     }
 }

@@ -6,8 +6,8 @@ use crate::model::objects::handle::StreamHandle;
 use crate::model::objects::heap::Use;
 use crate::model::objects::op::Op;
 use crate::model::objects::region::{Advice, Backing, NOWHERE, Region};
-use crate::model::operations::captures;
 use crate::model::operations::submit::submit;
+use crate::model::operations::{access, captures, managed, memory};
 use crate::model::world::{World, world};
 use crate::tools::bytes;
 use crate::tools::ffi::{In, Lane, Out};
@@ -37,7 +37,7 @@ fn allocate(out: Out<u64>, size: u64, flags: u32) -> Outcome {
     captures::forbid_unsafe_call(&mut world)?;
     let ordinal = world.contexts.get(context)?.device;
     // Where the device has no room the pages are the host's.
-    let (start, on_host) = match world.allocate(ordinal, size, context, Use::Managed) {
+    let (start, on_host) = match memory::allocate(&mut world, ordinal, size, context, Use::Managed) {
         Ok(start) => (start, false),
         Err(_) => {
             let heap = &mut world.devices[ordinal].heap;
@@ -50,17 +50,18 @@ fn allocate(out: Out<u64>, size: u64, flags: u32) -> Outcome {
     let heap = &world.devices[ordinal].heap;
     let shown = heap.content(start).is_some_and(|(file, offset)| bytes::show(start, size, file, offset));
     if !shown {
-        world.free(start)?;
+        memory::free(&mut world, start)?;
         return Err(OUT_OF_MEMORY);
     }
     // The host writes there without telling.
-    world.touch(start, size);
+    access::touch(&mut world, start, size);
     out.put(start)
 }
 
 fn check(world: &mut World, address: u64, count: u64) -> Outcome {
     world.current()?;
-    let known = count > 0 && world.regions.find(address).is_some() && world.reaches(address, count, false);
+    let known =
+        count > 0 && world.regions.find(address).is_some() && access::reaches(world, address, count, false);
     if known { Ok(()) } else { Err(INVALID_VALUE) }
 }
 
@@ -84,7 +85,7 @@ fn advise(address: u64, count: u64, advice: u32, device: i32) -> Outcome {
         }
     }
     if advice == 3 {
-        world.move_pages(address, count, device == CPU);
+        managed::move_pages(&mut world, address, count, device == CPU);
     }
     Ok(())
 }
@@ -132,7 +133,7 @@ fn prefetch(lane: Lane, address: u64, count: u64, device: i32, stream: StreamHan
         if let Some(advice) = world.regions.advice_of(address) {
             advice.prefetched = device;
         }
-        world.move_pages(address, count, device == CPU);
+        managed::move_pages(&mut world, address, count, device == CPU);
     }
     submit(lane, stream, Op::Empty).map(|_| ())
 }

@@ -14,27 +14,26 @@ use std::os::fd::IntoRawFd;
 use crate::api::export::export;
 use crate::model::objects::handle::{Handle, PhysicalHandle};
 use crate::model::objects::heap::Use;
-use crate::model::objects::physical::LABEL;
-use crate::model::objects::physical::{AllocationProp, Content, Physical};
+use crate::model::objects::physical::{AllocationProp, Content, LABEL, Physical};
 use crate::model::objects::region::Backing;
-use crate::model::operations::physicals::{FILE_DESCRIPTOR, key_of};
+use crate::model::operations::memory;
+use crate::model::operations::physicals::{self, FILE_DESCRIPTOR, key_of};
 use crate::model::world::world;
-use crate::tools::bytes;
-use crate::tools::bytes::BLOCK;
+use crate::tools::bytes::{self, BLOCK};
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, Outcome};
 
 fn create(out: Out<PhysicalHandle>, length: u64, prop: In<AllocationProp>, flags: u64) -> Outcome {
     out.required()?;
     let mut world = world()?;
-    let (device, prop) = world.checked_prop(prop)?;
+    let (device, prop) = physicals::checked_prop(&world, prop)?;
     if length == 0 || !length.is_multiple_of(BLOCK) || flags != 0 {
         return Err(INVALID_VALUE);
     }
     let content = match device {
         Some(ordinal) => {
             world.devices[ordinal].heap.open().ok_or(OUT_OF_MEMORY)?;
-            Content::Heap(world.allocate(ordinal, length, Handle::NULL, Use::Handle)?)
+            Content::Heap(memory::allocate(&mut world, ordinal, length, Handle::NULL, Use::Handle)?)
         }
         None => Content::File(bytes::memory_file(&format!("{LABEL}host"), length).ok_or(OUT_OF_MEMORY)?),
     };
@@ -53,20 +52,20 @@ export! {
 
     fn cuMemRelease(handle: PhysicalHandle) {
         let mut world = world()?;
-        world.held(handle)?.handles -= 1;
-        world.settle(handle)
+        physicals::held(&mut world, handle)?.handles -= 1;
+        physicals::settle(&mut world, handle)
     }
 
     fn cuMemGetAllocationGranularity(out: Out<u64>, prop: In<AllocationProp>, option: u32) {
         out.required()?;
-        world()?.checked_prop(prop)?;
+        physicals::checked_prop(&*world()?, prop)?;
         // Minimum and recommended.
         if option > 1 { Err(INVALID_VALUE) } else { out.put(BLOCK) }
     }
 
     fn cuMemGetAllocationPropertiesFromHandle(out: Out<AllocationProp>, handle: PhysicalHandle) {
         out.required()?;
-        out.put(world()?.held(handle)?.prop)
+        out.put(physicals::held(&mut *world()?, handle)?.prop)
     }
 
     fn cuMemRetainAllocationHandle(out: Out<PhysicalHandle>, address: u64) {
@@ -85,10 +84,10 @@ export! {
         out.required()?;
         let mut world = world()?;
         // Sharing has to be asked for when the memory is made.
-        if world.held(handle)?.prop.handle_types & kind == 0 || !kind.is_power_of_two() || flags != 0 {
+        if physicals::held(&mut world, handle)?.prop.handle_types & kind == 0 || !kind.is_power_of_two() || flags != 0 {
             return Err(INVALID_VALUE);
         }
-        world.share(handle)?;
+        physicals::share(&mut world, handle)?;
         let Content::File(file) = &world.physicals.get(handle)?.content else { return Err(INVALID_VALUE) };
         // The descriptor is the caller's, who closes it.
         let theirs = file.try_clone().map_err(|_| OUT_OF_MEMORY)?;
@@ -105,6 +104,6 @@ export! {
         // SAFETY: borrowed for the copy only; a number that is no descriptor makes the copy fail.
         let theirs = unsafe { BorrowedFd::borrow_raw(descriptor) };
         let file = File::from(theirs.try_clone_to_owned().map_err(|_| INVALID_VALUE)?);
-        out.put(world.import(cuda_shim_device::out_of_the_way(file))?)
+        out.put(physicals::import(&mut world, cuda_shim_device::out_of_the_way(file))?)
     }
 }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::api::export::export;
-use crate::model::operations::pointers::{DEVICE, Known};
+use crate::model::operations::pointers::{self, DEVICE, Known};
 use crate::model::world::world;
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, Outcome};
@@ -70,7 +70,7 @@ export! {
         out.required()?;
         let mut world = world()?;
         world.current()?;
-        let known = world.describe(address).ok_or(INVALID_VALUE)?;
+        let known = pointers::describe(&mut world, address).ok_or(INVALID_VALUE)?;
         put(out, attribute(&known, which, address)?)
     }
 
@@ -80,7 +80,7 @@ export! {
         if count == 0 {
             return Err(INVALID_VALUE);
         }
-        let known = world.describe(address);
+        let known = pointers::describe(&mut world, address);
         for index in 0..count as usize {
             let which = which.at(index)?;
             // What does not apply to a pointer is answered with nothing, not with an error.
@@ -97,7 +97,7 @@ export! {
         let mut world = world()?;
         world.current()?;
         value.get()?;
-        if which != SYNC_MEMOPS || world.describe(address).is_none() {
+        if which != SYNC_MEMOPS || pointers::describe(&mut world, address).is_none() {
             return Err(INVALID_VALUE);
         }
         Ok(())

@@ -12,8 +12,8 @@ use crate::model::objects::handle::{PoolHandle, StreamHandle};
 use crate::model::objects::location::{AccessDesc, Location};
 use crate::model::objects::op::Op;
 use crate::model::objects::pool::Pool;
-use crate::model::operations::captures;
 use crate::model::operations::physicals::FILE_DESCRIPTOR;
+use crate::model::operations::{captures, graph_memory, lending, memory, pools, streams};
 use crate::model::world::{Device, world};
 use crate::tools::ffi::{In, Lane, Out};
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, Outcome};
@@ -37,7 +37,7 @@ struct PoolProps {
 fn allocate(lane: Lane, out: Out<u64>, size: u64, pool: Option<PoolHandle>, stream: StreamHandle) -> Outcome {
     out.required()?;
     let mut world = world()?;
-    let stream = world.stream(lane, stream)?;
+    let stream = streams::stream(&mut world, lane, stream)?;
     let context = world.streams.get(stream)?.context;
     let ordinal = world.contexts.get(context)?.device;
     let pool = pool.unwrap_or(world.devices[ordinal].current_pool);
@@ -51,13 +51,13 @@ fn allocate(lane: Lane, out: Out<u64>, size: u64, pool: Option<PoolHandle>, stre
         return out.put(0);
     }
     if !captured {
-        let address = world.allocate_from(pool, size, context)?;
+        let address = pools::allocate_from(&mut world, pool, size, context)?;
         return out.put(address);
     }
     // A graph's memory has its address from the beginning, and is a graph's to free.
-    let address = world.place_for_graph(ordinal, size, context)?;
+    let address = graph_memory::place_for_graph(&mut world, ordinal, size, context)?;
     if let Err(status) = captures::intercept(&mut world, stream, Op::Alloc(address, size)) {
-        world.disown_graph_memory(address);
+        graph_memory::disown_graph_memory(&mut world, address);
         return Err(status);
     }
     out.put(address)
@@ -65,18 +65,18 @@ fn allocate(lane: Lane, out: Out<u64>, size: u64, pool: Option<PoolHandle>, stre
 
 fn free(lane: Lane, address: u64, stream: StreamHandle) -> Outcome {
     let mut world = world()?;
-    let stream = world.stream(lane, stream)?;
+    let stream = streams::stream(&mut world, lane, stream)?;
     if address == 0 {
         return Ok(());
     }
-    if let Some(given_back) = world.give_back_lent(address) {
+    if let Some(given_back) = lending::give_back_lent(&mut world, address) {
         return given_back;
     }
-    let own = world.callers_own(address)?;
+    let own = memory::callers_own(&mut world, address)?;
     if captures::intercept(&mut world, stream, Op::Free(address))? {
         return Ok(());
     }
-    world.free_at(&own)
+    memory::free_at(&mut world, &own)
 }
 
 fn device_pool(out: Out<PoolHandle>, device: i32, pick: impl Fn(&Device) -> PoolHandle) -> Outcome {
@@ -107,7 +107,7 @@ export! {
         if props.allocation != PINNED {
             return Err(INVALID_VALUE);
         }
-        let ordinal = world.located(props.location)?;
+        let ordinal = pools::located(&world, props.location)?;
         if props.handle_types & !FILE_DESCRIPTOR != 0 {
             return Err(NOT_SUPPORTED);
         }
@@ -122,7 +122,7 @@ export! {
             return Err(INVALID_VALUE);
         }
         let ordinal = pool.device;
-        world.trim(handle, 0);
+        pools::trim(&mut world, handle, 0);
         let device = &mut world.devices[ordinal];
         if device.current_pool == handle {
             device.current_pool = device.default_pool;
@@ -134,7 +134,7 @@ export! {
     fn cuMemPoolTrimTo(handle: PoolHandle, keep: u64) {
         let mut world = world()?;
         world.pools.get(handle)?;
-        world.trim(handle, keep);
+        pools::trim(&mut world, handle, keep);
         Ok(())
     }
 
@@ -172,7 +172,7 @@ export! {
         let home = world.pools.get(handle)?.device;
         for index in 0..count {
             let desc = list.at(index as usize)?;
-            let ordinal = world.located(desc.location)?;
+            let ordinal = pools::located(&world, desc.location)?;
             if !matches!(desc.flags, 0 | 1 | READ_WRITE) || (ordinal == home && desc.flags == 0) {
                 return Err(INVALID_VALUE);
             }
@@ -185,7 +185,7 @@ export! {
 
     fn cuMemPoolGetAccess(flags: Out<u32>, handle: PoolHandle, location: In<Location>) {
         let world = world()?;
-        let ordinal = world.located(location.get()?)?;
+        let ordinal = pools::located(&world, location.get()?)?;
         let pool = world.pools.get(handle)?;
         let known = pool.access.iter().find(|(known, _)| *known == ordinal);
         let usual = if ordinal == pool.device { READ_WRITE } else { 0 };

@@ -8,9 +8,9 @@ use crate::api::export::export;
 use crate::model::objects::handle::{Handle, PhysicalHandle};
 use crate::model::objects::location::{AccessDesc, Location};
 use crate::model::objects::region::{Backing, Region};
+use crate::model::operations::{physicals, pools};
 use crate::model::world::{World, world};
-use crate::tools::bytes;
-use crate::tools::bytes::BLOCK;
+use crate::tools::bytes::{self, BLOCK};
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, Outcome};
 
@@ -30,7 +30,7 @@ fn granular(numbers: &[u64]) -> Outcome {
 fn map(start: u64, length: u64, offset: u64, handle: PhysicalHandle, flags: u64) -> Outcome {
     let mut world = world()?;
     granular(&[start])?;
-    let whole = world.held(handle)?.length;
+    let whole = physicals::held(&mut world, handle)?.length;
     // cuda.h says of the offset that it must be zero for now; other lengths than the handle's are answered likewise.
     if length > 0 && (offset != 0 || length != whole) {
         return Err(NOT_SUPPORTED);
@@ -40,7 +40,7 @@ fn map(start: u64, length: u64, offset: u64, handle: PhysicalHandle, flags: u64)
     if flags != 0 || !free || length == 0 {
         return Err(INVALID_VALUE);
     }
-    if !world.back(world.physicals.get(handle)?, start, length, offset) {
+    if !physicals::back(&world, world.physicals.get(handle)?, start, length, offset) {
         return Err(OUT_OF_MEMORY);
     }
     world.physicals.get_mut(handle)?.mappings += 1;
@@ -57,7 +57,7 @@ fn unmap(start: u64, length: u64) -> Outcome {
         bytes::unback(region.start, region.length);
         if let Backing::Mapped { physical, .. } = region.backing {
             world.physicals.get_mut(physical)?.mappings -= 1;
-            world.settle(physical)?;
+            physicals::settle(&mut world, physical)?;
         }
     }
     Ok(())
@@ -86,7 +86,7 @@ fn set_access(start: u64, length: u64, list: In<AccessDesc>, count: u64) -> Outc
     for index in 0..count {
         let desc = list.at(index as usize)?;
         if desc.location.kind == DEVICE {
-            world.located(desc.location)?;
+            pools::located(&world, desc.location)?;
         } else if !on_host(&world, &regions)? {
             // The host reaches no memory of a device.
             return Err(NOT_SUPPORTED);
@@ -145,7 +145,7 @@ export! {
 
     fn cuMemGetAccess(flags: Out<u64>, location: In<Location>, address: u64) {
         let world = world()?;
-        world.located(location.get()?)?;
+        pools::located(&world, location.get()?)?;
         match world.regions.find(address).map(|region| region.backing) {
             Some(Backing::Mapped { read, write, .. }) => {
                 flags.put(u64::from(if write { READ_WRITE } else { u32::from(read) }))

@@ -11,8 +11,7 @@ use runs::Runs;
 use std::fs::File;
 
 use crate::model::objects::handle::{ContextHandle, PoolHandle};
-use crate::tools::bytes;
-use crate::tools::bytes::BLOCK;
+use crate::tools::bytes::{self, BLOCK};
 
 /// Addresses per device: more than any device has bytes, so that holes never make an allocation fail.
 pub const REACH: u64 = 1 << 40;

@@ -3,8 +3,7 @@
 use std::ffi::c_void;
 
 use crate::model::objects::handle::{EventHandle, GraphHandle, KernelHandle};
-use crate::model::objects::moves;
-use crate::model::objects::moves::{BUS, Copy, Fill, LATENCY, MEMORY};
+use crate::model::objects::moves::{self, BUS, Copy, Fill, LATENCY, MEMORY};
 use crate::model::objects::value::Value;
 use crate::tools::bytes;
 

@@ -8,6 +8,7 @@ use crate::model::objects::handle::{
 use crate::model::objects::op::Op;
 use crate::model::objects::stream::Order;
 use crate::model::objects::thread;
+use crate::model::operations::{events, graphs, streams};
 use crate::model::world::World;
 use crate::tools::status::{
     CAPTURED_EVENT, ILLEGAL_STATE, INVALID_VALUE, Outcome, STREAM_CAPTURE_IMPLICIT,
@@ -23,7 +24,7 @@ pub const RELAXED: u32 = 2;
 impl Capture {
     /// The graph of a capture that came to nothing goes, unless it is the caller's own.
     fn discard(&self, world: &mut World) -> Outcome {
-        if self.given { Ok(()) } else { world.destroy_graph(self.graph) }
+        if self.given { Ok(()) } else { graphs::destroy_graph(world, self.graph) }
     }
 }
 
@@ -70,7 +71,7 @@ pub fn intercept(world: &mut World, stream: StreamHandle, op: Op) -> Outcome<boo
     let Some(capture) = capture_of(world, stream)? else { return Ok(false) };
     let graph = world.captures.get(capture)?.graph;
     let dependencies = world.streams.get(stream)?.leaves.clone();
-    let node = world.add_node(graph, op, &dependencies)?;
+    let node = graphs::add_node(world, graph, op, &dependencies)?;
     world.streams.get_mut(stream)?.leaves = vec![node];
     Ok(true)
 }
@@ -157,17 +158,17 @@ pub fn record_event(
 pub fn wait_event(world: &mut World, stream: StreamHandle, event: EventHandle) -> Outcome {
     forbid_implicit(world, stream)?;
     let own = capture_of(world, stream)?;
-    if let Some(shared) = world.recorded_elsewhere(event) {
+    if let Some(shared) = events::recorded_elsewhere(world, event) {
         return match own {
             Some(capture) => invalidate(world, capture, STREAM_CAPTURE_ISOLATION),
-            None => world.follow_elsewhere(stream, shared),
+            None => streams::follow_elsewhere(world, stream, shared),
         };
     }
     match (&world.events.get(event)?.moment, own) {
         (Moment::Never, _) => Ok(()),
         (Moment::Recorded(mark, _), None) => {
             let mark = mark.clone();
-            world.follow(stream, &mark)
+            streams::follow(world, stream, &mark)
         }
         (Moment::Recorded(..), Some(capture)) => invalidate(world, capture, STREAM_CAPTURE_ISOLATION),
         (Moment::Captured(capture, nodes), own) => {
@@ -238,7 +239,7 @@ pub fn begin(
     let context = target.context;
     let (graph, leaves, given) = match graph {
         Some((graph, leaves)) => (graph, leaves, true),
-        None => (world.new_graph(), Vec::new(), false),
+        None => (graphs::new_graph(world), Vec::new(), false),
     };
     let id = world.new_id();
     let first = world.graphs.get(graph)?.nodes.len();

@@ -2,6 +2,7 @@
 
 use crate::model::objects::handle::{ArrayHandle, Handle};
 use crate::model::objects::moves;
+use crate::model::operations::access;
 use crate::model::world::World;
 use crate::tools::status::{INVALID_VALUE, Outcome};
 
@@ -165,10 +166,10 @@ fn place(world: &mut World, end: &End, extent: [u64; 3], write: bool) -> Option<
     let address = base.checked_add(offset)?;
     let reach =
         slice.checked_mul(depth - 1)?.checked_add(pitch.checked_mul(height - 1)?)?.checked_add(width)?;
-    let known = world.knows(address);
+    let known = access::knows(world, address);
     let host = end.kind == HOST || (end.kind == UNIFIED && !known);
-    let valid = if known { world.reaches(address, reach, write) } else { host && base != 0 };
-    let on_bus = host || !world.on_device(address);
+    let valid = if known { access::reaches(world, address, reach, write) } else { host && base != 0 };
+    let on_bus = host || !access::on_device(world, address);
     valid.then_some((address, pitch, slice, on_bus))
 }
 

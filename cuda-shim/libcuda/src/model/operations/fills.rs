@@ -1,6 +1,7 @@
 //! Fills: every form comes to one [`Fill`] with checked addresses.
 
 use crate::model::objects::moves::Fill;
+use crate::model::operations::access;
 use crate::model::world::World;
 use crate::tools::status::{INVALID_VALUE, Outcome};
 
@@ -25,7 +26,7 @@ pub fn resolve(world: &mut World, rows: Rows, value: u32, element: u32) -> Outco
     let pitch = if height == 1 { width } else { pitch };
     let reach =
         pitch.checked_mul(height - 1).and_then(|rows| rows.checked_add(width)).ok_or(INVALID_VALUE)?;
-    if !world.reaches(to, reach, true) {
+    if !access::reaches(world, to, reach, true) {
         return Err(INVALID_VALUE);
     }
     Ok(Some(Fill { to, pitch, value, element, width, height }))

@@ -11,6 +11,7 @@ use crate::model::objects::image;
 use crate::model::objects::kernel::{Kernel, Kernels, Module};
 use crate::model::objects::op::{Launch, Op};
 use crate::model::objects::request::Request;
+use crate::model::operations::memory;
 use crate::model::world::{World, world};
 use crate::tools::ffi::Text;
 use crate::tools::status::{NOT_FOUND, Outcome};
@@ -32,100 +33,98 @@ fn names(contents: &Contents) -> Vec<CString> {
     names
 }
 
-impl World {
-    /// All kernels of a module that are known.
-    pub fn module_kernels(&mut self, handle: ModuleHandle) -> Outcome<Vec<KernelHandle>> {
-        let contents = self.modules.get(handle)?.contents.clone();
-        names(&contents).into_iter().map(|name| self.module_kernel(handle, name)).collect()
-    }
+/// All kernels of a module that are known.
+pub fn module_kernels(world: &mut World, handle: ModuleHandle) -> Outcome<Vec<KernelHandle>> {
+    let contents = world.modules.get(handle)?.contents.clone();
+    names(&contents).into_iter().map(|name| module_kernel(world, handle, name)).collect()
+}
 
-    /// All kernels of a library that are known.
-    pub fn library_kernels(&mut self, handle: LibraryHandle) -> Outcome<Vec<KernelHandle>> {
-        let contents = self.libraries.get(handle)?.contents.clone();
-        names(&contents).into_iter().map(|name| self.library_kernel(handle, name)).collect()
-    }
+/// All kernels of a library that are known.
+pub fn library_kernels(world: &mut World, handle: LibraryHandle) -> Outcome<Vec<KernelHandle>> {
+    let contents = world.libraries.get(handle)?.contents.clone();
+    names(&contents).into_iter().map(|name| library_kernel(world, handle, name)).collect()
+}
 
-    /// The kernel of this name in a module, made on the first demand.
-    pub fn module_kernel(&mut self, handle: ModuleHandle, name: CString) -> Outcome<KernelHandle> {
-        let module = self.modules.get(handle)?;
-        if !module.library.is_null() {
-            return self.library_kernel(module.library, name);
-        }
-        if let Some(known) = module.kernels.get(&name) {
-            return Ok(*known);
-        }
-        check(&module.contents, &name)?;
-        let mut kernel = Kernel::new(name.clone(), self.state.machine(), handle, Handle::NULL);
-        let module = self.modules.get(handle)?;
-        if module.library.is_null() {
-            kernel.context = module.context;
-        }
-        let kernel = self.kernels.add(kernel);
-        self.modules.get_mut(handle)?.kernels.insert(name, kernel);
-        Ok(kernel)
+/// The kernel of this name in a module, made on the first demand.
+pub fn module_kernel(world: &mut World, handle: ModuleHandle, name: CString) -> Outcome<KernelHandle> {
+    let module = world.modules.get(handle)?;
+    if !module.library.is_null() {
+        return library_kernel(world, module.library, name);
     }
+    if let Some(known) = module.kernels.get(&name) {
+        return Ok(*known);
+    }
+    check(&module.contents, &name)?;
+    let mut kernel = Kernel::new(name.clone(), world.state.machine(), handle, Handle::NULL);
+    let module = world.modules.get(handle)?;
+    if module.library.is_null() {
+        kernel.context = module.context;
+    }
+    let kernel = world.kernels.add(kernel);
+    world.modules.get_mut(handle)?.kernels.insert(name, kernel);
+    Ok(kernel)
+}
 
-    /// The kernel of this name in a library, made on the first demand.
-    pub fn library_kernel(&mut self, handle: LibraryHandle, name: CString) -> Outcome<KernelHandle> {
-        let library = self.libraries.get(handle)?;
-        if let Some(known) = library.kernels.get(&name) {
-            return Ok(*known);
-        }
-        check(&library.contents, &name)?;
-        let kernel = Kernel::new(name.clone(), self.state.machine(), Handle::NULL, handle);
-        let kernel = self.kernels.add(kernel);
-        self.libraries.get_mut(handle)?.kernels.insert(name, kernel);
-        Ok(kernel)
+/// The kernel of this name in a library, made on the first demand.
+pub fn library_kernel(world: &mut World, handle: LibraryHandle, name: CString) -> Outcome<KernelHandle> {
+    let library = world.libraries.get(handle)?;
+    if let Some(known) = library.kernels.get(&name) {
+        return Ok(*known);
     }
+    check(&library.contents, &name)?;
+    let kernel = Kernel::new(name.clone(), world.state.machine(), Handle::NULL, handle);
+    let kernel = world.kernels.add(kernel);
+    world.libraries.get_mut(handle)?.kernels.insert(name, kernel);
+    Ok(kernel)
+}
 
-    /// Takes a module away with its kernels and variables.
-    pub fn unload_module(&mut self, handle: ModuleHandle) {
-        let Ok(module) = self.modules.remove(handle) else { return };
-        for kernel in module.kernels.into_values() {
-            let _ = self.kernels.remove(kernel);
-        }
-        for (address, _) in module.variables.into_values() {
-            let _ = self.free(address);
-        }
-        if let Ok(library) = self.libraries.get_mut(module.library) {
-            library.modules.retain(|known| *known != handle);
-        }
+/// Takes a module away with its kernels and variables.
+pub fn unload_module(world: &mut World, handle: ModuleHandle) {
+    let Ok(module) = world.modules.remove(handle) else { return };
+    for kernel in module.kernels.into_values() {
+        let _ = world.kernels.remove(kernel);
     }
+    for (address, _) in module.variables.into_values() {
+        let _ = memory::free(world, address);
+    }
+    if let Ok(library) = world.libraries.get_mut(module.library) {
+        library.modules.retain(|known| *known != handle);
+    }
+}
 
-    /// The work that a request comes to on a device.
-    pub fn kernel_op(&self, ordinal: usize, request: &Request) -> Outcome<Op> {
-        let timing = request.timing(self.kernels.get(request.kernel)?, &self.devices[ordinal].spec)?;
-        let Request { kernel, grid, block, shared, params, extra, .. } = *request;
-        Ok(Op::Kernel(Launch { kernel, grid, block, shared, params, extra, timing }))
-    }
+/// The work that a request comes to on a device.
+pub fn kernel_op(world: &World, ordinal: usize, request: &Request) -> Outcome<Op> {
+    let timing = request.timing(world.kernels.get(request.kernel)?, &world.devices[ordinal].spec)?;
+    let Request { kernel, grid, block, shared, params, extra, .. } = *request;
+    Ok(Op::Kernel(Launch { kernel, grid, block, shared, params, extra, timing }))
+}
 
-    /// A library's part in a context, loaded on the first demand.
-    pub fn library_module(&mut self, library: LibraryHandle) -> Outcome<ModuleHandle> {
-        let context = self.current()?;
-        let parts = &self.libraries.get(library)?.modules;
-        let known = parts.iter().find(|part| self.modules.get(**part).is_ok_and(|it| it.context == context));
-        if let Some(known) = known {
-            return Ok(*known);
-        }
-        let contents = self.libraries.get(library)?.contents.clone();
-        let module = self.modules.add(new_module(context, library, contents));
-        self.libraries.get_mut(library)?.modules.push(module);
-        Ok(module)
+/// A library's part in a context, loaded on the first demand.
+pub fn library_module(world: &mut World, library: LibraryHandle) -> Outcome<ModuleHandle> {
+    let context = world.current()?;
+    let parts = &world.libraries.get(library)?.modules;
+    let known = parts.iter().find(|part| world.modules.get(**part).is_ok_and(|it| it.context == context));
+    if let Some(known) = known {
+        return Ok(*known);
     }
+    let contents = world.libraries.get(library)?.contents.clone();
+    let module = world.modules.add(new_module(context, library, contents));
+    world.libraries.get_mut(library)?.modules.push(module);
+    Ok(module)
+}
 
-    /// Address and size of a module's variable. A name that the image is known not to have is not found.
-    pub fn variable(&mut self, handle: ModuleHandle, name: &str) -> Outcome<(u64, u64)> {
-        let module = self.modules.get(handle)?;
-        if let Some(known) = module.variables.get(name) {
-            return Ok(*known);
-        }
-        let size = module.contents.variable(name).ok_or(NOT_FOUND)?.unwrap_or(UNKNOWN_SIZE).max(1);
-        let context = module.context;
-        let ordinal = self.contexts.get(context)?.device;
-        let address = self.allocate(ordinal, size, context, Use::Internal)?;
-        self.modules.get_mut(handle)?.variables.insert(name.to_owned(), (address, size));
-        Ok((address, size))
+/// Address and size of a module's variable. A name that the image is known not to have is not found.
+pub fn variable(world: &mut World, handle: ModuleHandle, name: &str) -> Outcome<(u64, u64)> {
+    let module = world.modules.get(handle)?;
+    if let Some(known) = module.variables.get(name) {
+        return Ok(*known);
     }
+    let size = module.contents.variable(name).ok_or(NOT_FOUND)?.unwrap_or(UNKNOWN_SIZE).max(1);
+    let context = module.context;
+    let ordinal = world.contexts.get(context)?.device;
+    let address = memory::allocate(world, ordinal, size, context, Use::Internal)?;
+    world.modules.get_mut(handle)?.variables.insert(name.to_owned(), (address, size));
+    Ok((address, size))
 }
 
 pub fn load(image: usize) -> Outcome<ModuleHandle> {
@@ -139,9 +138,9 @@ fn new_module(context: ContextHandle, library: LibraryHandle, contents: Arc<Cont
     Module { context, library, kernels: Kernels::new(), variables: HashMap::new(), contents }
 }
 
-/// Address and bytes of a module's variable.
-pub fn variable(module: ModuleHandle, name: Text) -> Outcome<(u64, u64)> {
+/// The same by the name as a caller passes it; the module is looked at first.
+pub fn named_variable(module: ModuleHandle, name: Text) -> Outcome<(u64, u64)> {
     let mut world = world()?;
     world.modules.get(module)?;
-    world.variable(module, &name.lossy()?)
+    variable(&mut world, module, &name.lossy()?)
 }

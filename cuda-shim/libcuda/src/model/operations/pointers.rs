@@ -2,6 +2,7 @@
 
 use crate::model::objects::heap::Use;
 use crate::model::objects::region::Backing;
+use crate::model::operations::access;
 use crate::model::world::World;
 
 /// `CU_MEMORYTYPE_HOST` and `_DEVICE`.
@@ -25,46 +26,44 @@ pub struct Known {
     pub handle_types: u32,
 }
 
-impl World {
-    pub fn describe(&mut self, address: u64) -> Option<Known> {
-        let region = self.regions.find(address).copied();
-        if let Some(ordinal) = self.heap_of(address) {
-            let (start, allocation) = self.devices[ordinal].heap.find(address)?;
-            let pool = if let Use::Pool(pool) = allocation.purpose { pool.raw() } else { 0 };
-            return Some(Known {
-                context: allocation.context.raw(),
-                memory: DEVICE,
-                ordinal: ordinal as i32,
-                // Unique across the devices of the process.
-                id: (ordinal as u64 + 1) << 48 | allocation.id,
-                start,
-                length: allocation.size,
-                host: region.is_some(),
-                managed: region.is_some(),
-                pool,
-                legacy_ipc: allocation.purpose == Use::Plain,
-                handle_types: 0,
-            });
-        }
-        let region = region?;
-        let (mapped, ordinal, handle_types) = match region.backing {
-            Backing::Mapped { physical, .. } => {
-                let physical = self.physicals.get(physical).ok()?;
-                (physical.device.is_some(), physical.device.unwrap_or(0), physical.handle_types())
-            }
-            Backing::Opened { ordinal, .. } => (true, ordinal, 0),
-            _ => (false, self.contexts.get(region.context).ok()?.device, 0),
-        };
-        Some(Known {
-            context: region.context.raw(),
-            memory: if mapped { DEVICE } else { HOST },
+pub fn describe(world: &mut World, address: u64) -> Option<Known> {
+    let region = world.regions.find(address).copied();
+    if let Some(ordinal) = access::heap_of(world, address) {
+        let (start, allocation) = world.devices[ordinal].heap.find(address)?;
+        let pool = if let Use::Pool(pool) = allocation.purpose { pool.raw() } else { 0 };
+        return Some(Known {
+            context: allocation.context.raw(),
+            memory: DEVICE,
             ordinal: ordinal as i32,
-            id: region.start,
-            start: region.start,
-            length: region.length,
-            host: !mapped,
-            handle_types,
-            ..Known::default()
-        })
+            // Unique across the devices of the process.
+            id: (ordinal as u64 + 1) << 48 | allocation.id,
+            start,
+            length: allocation.size,
+            host: region.is_some(),
+            managed: region.is_some(),
+            pool,
+            legacy_ipc: allocation.purpose == Use::Plain,
+            handle_types: 0,
+        });
     }
+    let region = region?;
+    let (mapped, ordinal, handle_types) = match region.backing {
+        Backing::Mapped { physical, .. } => {
+            let physical = world.physicals.get(physical).ok()?;
+            (physical.device.is_some(), physical.device.unwrap_or(0), physical.handle_types())
+        }
+        Backing::Opened { ordinal, .. } => (true, ordinal, 0),
+        _ => (false, world.contexts.get(region.context).ok()?.device, 0),
+    };
+    Some(Known {
+        context: region.context.raw(),
+        memory: if mapped { DEVICE } else { HOST },
+        ordinal: ordinal as i32,
+        id: region.start,
+        start: region.start,
+        length: region.length,
+        host: !mapped,
+        handle_types,
+        ..Known::default()
+    })
 }

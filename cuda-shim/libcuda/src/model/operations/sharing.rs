@@ -11,9 +11,9 @@ use crate::model::objects::handle::ContextHandle;
 use crate::model::objects::heap::Use;
 use crate::model::objects::ipc_handle::IpcHandle;
 use crate::model::objects::region::{Backing, Region};
+use crate::model::operations::access;
 use crate::model::world::World;
-use crate::tools::bytes;
-use crate::tools::bytes::BLOCK;
+use crate::tools::bytes::{self, BLOCK};
 use crate::tools::status::{INVALID_CONTEXT, INVALID_VALUE, MAP_FAILED, OUT_OF_MEMORY, Outcome};
 
 /// The first word of a handle.
@@ -58,116 +58,114 @@ impl Place {
     }
 }
 
-impl World {
-    /// The handle of the allocation that covers `address`; from now on it may be shared.
-    pub fn offer(&mut self, address: u64) -> Outcome<IpcHandle> {
-        let ordinal = self.heap_of(address).ok_or(INVALID_VALUE)?;
-        let device = &mut self.devices[ordinal];
-        let (begin, allocation) = device.heap.find(address).ok_or(INVALID_VALUE)?;
-        if allocation.purpose != Use::Plain {
-            return Err(INVALID_VALUE);
-        }
-        let (size, offered) = (allocation.size, std::mem::replace(&mut allocation.shared, true));
-        // A small allocation shares its block with others: only its request moves to the shared account.
-        let physical = if allocation.is_whole() { size.next_multiple_of(BLOCK) } else { 0 };
-        let (file, offset) = device.heap.content(begin).ok_or(INVALID_VALUE)?;
-        let place = Place {
-            process: std::process::id(),
-            descriptor: file.as_raw_fd() as u32,
-            index: device.index as u64,
-            inode: file.metadata().map_err(|_| INVALID_VALUE)?.ino(),
-            offset,
-            length: size,
-        };
-        if !offered && !self.state.memory(device.index).offer(place.key(), size, physical) {
-            return Err(OUT_OF_MEMORY);
-        }
-        Ok(place.handle())
+/// The handle of the allocation that covers `address`; from now on it may be shared.
+pub fn offer(world: &mut World, address: u64) -> Outcome<IpcHandle> {
+    let ordinal = access::heap_of(world, address).ok_or(INVALID_VALUE)?;
+    let device = &mut world.devices[ordinal];
+    let (begin, allocation) = device.heap.find(address).ok_or(INVALID_VALUE)?;
+    if allocation.purpose != Use::Plain {
+        return Err(INVALID_VALUE);
     }
-
-    /// Lets go of an allocation of this process that others may hold.
-    pub fn part(&self, ordinal: usize, address: u64) {
-        let device = &self.devices[ordinal];
-        if let Some((file, offset)) = device.heap.content(address)
-            && let Ok(metadata) = file.metadata()
-        {
-            self.state.memory(device.index).part(SharedKey { inode: metadata.ino(), offset });
-        }
+    let (size, offered) = (allocation.size, std::mem::replace(&mut allocation.shared, true));
+    // A small allocation shares its block with others: only its request moves to the shared account.
+    let physical = if allocation.is_whole() { size.next_multiple_of(BLOCK) } else { 0 };
+    let (file, offset) = device.heap.content(begin).ok_or(INVALID_VALUE)?;
+    let place = Place {
+        process: std::process::id(),
+        descriptor: file.as_raw_fd() as u32,
+        index: device.index as u64,
+        inode: file.metadata().map_err(|_| INVALID_VALUE)?.ino(),
+        offset,
+        length: size,
+    };
+    if !offered && !world.state.memory(device.index).offer(place.key(), size, physical) {
+        return Err(OUT_OF_MEMORY);
     }
+    Ok(place.handle())
+}
 
-    pub fn open(&mut self, place: &Place) -> Outcome<u64> {
-        let context = self.current()?;
-        if place.process == std::process::id() {
-            return Err(INVALID_CONTEXT);
-        }
-        if let Some(start) = self.regions.open_again((place.inode, place.offset)) {
-            return Ok(start);
-        }
-        let found = self.devices.iter().position(|device| device.index as u64 == place.index);
-        let ordinal = found.ok_or(INVALID_VALUE)?;
-        let file = place.file()?;
-        if !self.state.memory(self.devices[ordinal].index).join(place.key()) {
-            return Err(INVALID_VALUE);
-        }
-        let backing =
-            Backing::Opened { ordinal, inode: place.inode, offset: place.offset, times: 1, lent: false };
-        let attached = self.attach(&file, place.length, context, backing);
-        if attached.is_err() {
-            self.state.memory(self.devices[ordinal].index).part(place.key());
-        }
-        attached
+/// Lets go of an allocation of this process that others may hold.
+pub fn part(world: &World, ordinal: usize, address: u64) {
+    let device = &world.devices[ordinal];
+    if let Some((file, offset)) = device.heap.content(address)
+        && let Ok(metadata) = file.metadata()
+    {
+        world.state.memory(device.index).part(SharedKey { inode: metadata.ino(), offset });
     }
+}
 
-    /// Puts memory of another process, `length` bytes of a file from the offset that `backing` says, behind addresses.
-    pub fn attach(
-        &mut self,
-        file: &File,
-        length: u64,
-        context: ContextHandle,
-        backing: Backing,
-    ) -> Outcome<u64> {
-        let Backing::Opened { offset, .. } = backing else { return Err(INVALID_VALUE) };
-        // What is mapped begins and ends with pages; what is answered is the allocation.
-        let lead = offset % BLOCK;
-        let whole = (lead + length).next_multiple_of(BLOCK);
-        let base = self.space.take(whole, BLOCK).ok_or(OUT_OF_MEMORY)?;
-        if !bytes::back(base, whole, file, offset - lead) {
-            self.space.give(base, whole);
-            return Err(MAP_FAILED);
-        }
-        let start = base + lead;
-        self.regions.add(Region { start, length, context, backing });
-        Ok(start)
+pub fn open(world: &mut World, place: &Place) -> Outcome<u64> {
+    let context = world.current()?;
+    if place.process == std::process::id() {
+        return Err(INVALID_CONTEXT);
     }
-
-    /// Lets go of memory of another process once, for good after the last time that it was opened.
-    pub fn close(&mut self, address: u64) -> Outcome {
-        let region = *self.regions.at(address).ok_or(INVALID_VALUE)?;
-        let Backing::Opened { ordinal, inode, offset, times, lent } = region.backing else {
-            return Err(INVALID_VALUE);
-        };
-        if times > 1 {
-            let backing = Backing::Opened { ordinal, inode, offset, times: times - 1, lent };
-            self.regions.add(Region { backing, ..region });
-            return Ok(());
-        }
-        self.regions.remove(address);
-        let base = address - address % BLOCK;
-        let whole = (address - base + region.length).next_multiple_of(BLOCK);
-        bytes::unback(base, whole);
-        self.space.give(base, whole);
-        self.state.memory(self.devices[ordinal].index).part(SharedKey { inode, offset });
-        Ok(())
+    if let Some(start) = world.regions.open_again((place.inode, place.offset)) {
+        return Ok(start);
     }
+    let found = world.devices.iter().position(|device| device.index as u64 == place.index);
+    let ordinal = found.ok_or(INVALID_VALUE)?;
+    let file = place.file()?;
+    if !world.state.memory(world.devices[ordinal].index).join(place.key()) {
+        return Err(INVALID_VALUE);
+    }
+    let backing =
+        Backing::Opened { ordinal, inode: place.inode, offset: place.offset, times: 1, lent: false };
+    let attached = attach(world, &file, place.length, context, backing);
+    if attached.is_err() {
+        world.state.memory(world.devices[ordinal].index).part(place.key());
+    }
+    attached
+}
 
-    /// Closes what was opened in a context.
-    pub fn close_all(&mut self, context: ContextHandle) {
-        for region in self.regions.of(context) {
-            if let Backing::Opened { ordinal, inode, offset, lent, .. } = region.backing {
-                let backing = Backing::Opened { ordinal, inode, offset, times: 1, lent };
-                self.regions.add(Region { backing, ..region });
-                let _ = self.close(region.start);
-            }
+/// Puts memory of another process, `length` bytes of a file from the offset that `backing` says, behind addresses.
+pub fn attach(
+    world: &mut World,
+    file: &File,
+    length: u64,
+    context: ContextHandle,
+    backing: Backing,
+) -> Outcome<u64> {
+    let Backing::Opened { offset, .. } = backing else { return Err(INVALID_VALUE) };
+    // What is mapped begins and ends with pages; what is answered is the allocation.
+    let lead = offset % BLOCK;
+    let whole = (lead + length).next_multiple_of(BLOCK);
+    let base = world.space.take(whole, BLOCK).ok_or(OUT_OF_MEMORY)?;
+    if !bytes::back(base, whole, file, offset - lead) {
+        world.space.give(base, whole);
+        return Err(MAP_FAILED);
+    }
+    let start = base + lead;
+    world.regions.add(Region { start, length, context, backing });
+    Ok(start)
+}
+
+/// Lets go of memory of another process once, for good after the last time that it was opened.
+pub fn close(world: &mut World, address: u64) -> Outcome {
+    let region = *world.regions.at(address).ok_or(INVALID_VALUE)?;
+    let Backing::Opened { ordinal, inode, offset, times, lent } = region.backing else {
+        return Err(INVALID_VALUE);
+    };
+    if times > 1 {
+        let backing = Backing::Opened { ordinal, inode, offset, times: times - 1, lent };
+        world.regions.add(Region { backing, ..region });
+        return Ok(());
+    }
+    world.regions.remove(address);
+    let base = address - address % BLOCK;
+    let whole = (address - base + region.length).next_multiple_of(BLOCK);
+    bytes::unback(base, whole);
+    world.space.give(base, whole);
+    world.state.memory(world.devices[ordinal].index).part(SharedKey { inode, offset });
+    Ok(())
+}
+
+/// Closes what was opened in a context.
+pub fn close_all(world: &mut World, context: ContextHandle) {
+    for region in world.regions.of(context) {
+        if let Backing::Opened { ordinal, inode, offset, lent, .. } = region.backing {
+            let backing = Backing::Opened { ordinal, inode, offset, times: 1, lent };
+            world.regions.add(Region { backing, ..region });
+            let _ = close(world, region.start);
         }
     }
 }

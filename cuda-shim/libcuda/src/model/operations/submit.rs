@@ -3,7 +3,7 @@
 use crate::model::objects::handle::StreamHandle;
 use crate::model::objects::op::Op;
 use crate::model::objects::time::Mark;
-use crate::model::operations::{captures, stamps};
+use crate::model::operations::{captures, stamps, streams};
 use crate::model::world::world;
 use crate::tools::ffi::Lane;
 use crate::tools::status::Outcome;
@@ -12,27 +12,27 @@ use crate::tools::status::Outcome;
 /// are concerned, done. Answers when it will be over; `None` if it was captured.
 pub fn submit(lane: Lane, handle: StreamHandle, op: Op) -> Outcome<Option<Mark>> {
     let mut world = world()?;
-    let stream = world.stream(lane, handle)?;
+    let stream = streams::stream(&mut world, lane, handle)?;
     if captures::intercept(&mut world, stream, op)? {
         return Ok(None);
     }
     match op {
-        Op::Host(call) => world.call_host(stream, call, None)?,
+        Op::Host(call) => streams::call_host(&mut world, stream, call, None)?,
         _ => {
-            world.lay_out(stream, op.duration(), 0)?;
+            streams::lay_out(&mut world, stream, op.duration(), 0)?;
             op.touch(&mut world);
         }
     }
     // Behind values that are still to come, bytes move in their turn.
     let later = match op.as_call() {
-        Some(call) if world.holds_bytes_up(stream)? => Some(call),
+        Some(call) if streams::holds_bytes_up(&world, stream)? => Some(call),
         _ => None,
     };
     if let Some(call) = later {
-        world.call_host(stream, call, None)?;
+        streams::call_host(&mut world, stream, call, None)?;
     }
-    let mark = world.stream_mark(stream)?;
-    let meets_stamps = later.is_none() && world.meets_stamps(&op);
+    let mark = streams::stream_mark(&world, stream)?;
+    let meets_stamps = later.is_none() && stamps::meets_stamps(&mut world, &op);
     drop(world);
     if meets_stamps {
         // Kernels before it are still to write there. Host functions are not waited for: they may wait for the caller.
