@@ -163,9 +163,9 @@ pub struct Slot {
     _spare: Word,
 }
 
-/// One lane of a [`Round`].
+/// How far one seat lags behind, in a [`Round`].
 #[repr(C)]
-pub struct LaneCells {
+pub struct LagCells {
     pub lag: Word,
     pub stalls: Word,
 }
@@ -177,7 +177,7 @@ pub struct Round {
     pub current: Word,
     pub slice_end: Word,
     _spare: Word,
-    pub lanes: [LaneCells; SEATS],
+    pub lags: [LagCells; SEATS],
 }
 
 /// A stall: after seat time `at`, the seat lags `lag` behind the wall clock.

@@ -34,7 +34,7 @@ impl SharedCells {
     }
 
     /// Has another holder pay if `slot` does not hold it any more; empties the row if there is none.
-    fn settle(&self, slot: usize) {
+    fn pass_on(&self, slot: usize) {
         if self.payer.get() == slot as u64 + 1 {
             self.payer.set(self.holder().map_or(0, |slot| slot as u64 + 1));
         }
@@ -78,7 +78,7 @@ impl MemoryGuard<'_> {
     pub fn part(&mut self, key: SharedKey) {
         if let Some(row) = rows(self.device).find(|row| row.is(key)) {
             row.hold(self.slot, false);
-            row.settle(self.slot);
+            row.pass_on(self.slot);
             self.recount();
         }
     }
@@ -95,7 +95,7 @@ impl State {
         let device = &self.layout().devices[index];
         for row in rows(device) {
             row.hold(slot, false);
-            row.settle(slot);
+            row.pass_on(slot);
         }
         self.recount(index);
     }

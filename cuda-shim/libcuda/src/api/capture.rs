@@ -10,7 +10,7 @@ use crate::model::objects::thread;
 use crate::model::operations::captures::{GLOBAL, RELAXED, begin, capture_of, end, forbid_implicit};
 use crate::model::operations::streams;
 use crate::model::world::{driver, world};
-use crate::tools::ffi::{In, Lane, Out};
+use crate::tools::ffi::{In, NullStream, Out};
 use crate::tools::status::{ILLEGAL_STATE, INVALID_VALUE, Outcome};
 
 /// `CUstreamCaptureStatus`.
@@ -27,10 +27,10 @@ struct Info {
     count: Out<u64>,
 }
 
-fn info(lane: Lane, stream: StreamHandle, out: &Info) -> Outcome {
+fn info(null: NullStream, stream: StreamHandle, out: &Info) -> Outcome {
     out.status.required()?;
     let mut world = world()?;
-    let stream = streams::stream(&mut world, lane, stream)?;
+    let stream = streams::stream(&mut world, null, stream)?;
     forbid_implicit(&mut world, stream)?;
     let stream = world.streams.get(stream)?;
     let Some(capture) = stream.capture else { return out.status.put(0) };
@@ -48,9 +48,9 @@ fn info(lane: Lane, stream: StreamHandle, out: &Info) -> Outcome {
     Ok(())
 }
 
-fn update(lane: Lane, stream: StreamHandle, nodes: In<NodeHandle>, count: u64, flags: u32) -> Outcome {
+fn update(null: NullStream, stream: StreamHandle, nodes: In<NodeHandle>, count: u64, flags: u32) -> Outcome {
     let mut world = world()?;
-    let stream = streams::stream(&mut world, lane, stream)?;
+    let stream = streams::stream(&mut world, null, stream)?;
     if capture_of(&world, stream)?.is_none() {
         return Err(ILLEGAL_STATE);
     }
@@ -68,33 +68,33 @@ fn update(lane: Lane, stream: StreamHandle, nodes: In<NodeHandle>, count: u64, f
 }
 
 export! {
-    lane fn |lane| cuStreamBeginCapture / cuStreamBeginCapture_ptsz (stream: StreamHandle) {
+    twin fn |null| cuStreamBeginCapture / cuStreamBeginCapture_ptsz (stream: StreamHandle) {
         let mut world = world()?;
-        let stream = streams::stream(&mut world, lane, stream)?;
+        let stream = streams::stream(&mut world, null, stream)?;
         begin(&mut world, stream, GLOBAL, None)
     }
 
-    lane fn |lane| cuStreamBeginCapture_v2 / cuStreamBeginCapture_v2_ptsz (stream: StreamHandle, mode: u32) {
+    twin fn |null| cuStreamBeginCapture_v2 / cuStreamBeginCapture_v2_ptsz (stream: StreamHandle, mode: u32) {
         let mut world = world()?;
-        let stream = streams::stream(&mut world, lane, stream)?;
+        let stream = streams::stream(&mut world, null, stream)?;
         begin(&mut world, stream, mode, None)
     }
 
-    early lane fn |lane| cuStreamBeginCaptureToGraph / cuStreamBeginCaptureToGraph_ptsz (
+    early twin fn |null| cuStreamBeginCaptureToGraph / cuStreamBeginCaptureToGraph_ptsz (
         stream: StreamHandle, graph: GraphHandle, nodes: In<NodeHandle>, edges: In<u64>, count: u64, mode: u32,
     ) {
         stream.given().map_err(|_| INVALID_VALUE)?;
         let _ = edges;
         let mut world = world()?;
-        let stream = streams::stream(&mut world, lane, stream)?;
+        let stream = streams::stream(&mut world, null, stream)?;
         world.graphs.get(graph)?;
         let nodes = nodes.list(count as usize)?;
         begin(&mut world, stream, mode, Some((graph, nodes)))
     }
 
-    lane fn |lane| cuStreamEndCapture / cuStreamEndCapture_ptsz (stream: StreamHandle, graph: Out<GraphHandle>) {
+    twin fn |null| cuStreamEndCapture / cuStreamEndCapture_ptsz (stream: StreamHandle, graph: Out<GraphHandle>) {
         let mut world = world()?;
-        let stream = streams::stream(&mut world, lane, stream)?;
+        let stream = streams::stream(&mut world, null, stream)?;
         forbid_implicit(&mut world, stream)?;
         if capture_of(&world, stream).is_ok() {
             graph.required()?;
@@ -108,10 +108,10 @@ export! {
         }
     }
 
-    early lane fn |lane| cuStreamIsCapturing / cuStreamIsCapturing_ptsz (stream: StreamHandle, status: Out<u32>) {
+    early twin fn |null| cuStreamIsCapturing / cuStreamIsCapturing_ptsz (stream: StreamHandle, status: Out<u32>) {
         status.required()?;
         let mut world = world()?;
-        let stream = streams::stream(&mut world, lane, stream)?;
+        let stream = streams::stream(&mut world, null, stream)?;
         forbid_implicit(&mut world, stream)?;
         let capture = world.streams.get(stream)?.capture;
         status.put(match capture.map(|capture| world.captures.get(capture)) {
@@ -121,38 +121,38 @@ export! {
         })
     }
 
-    early lane fn |lane| cuStreamGetCaptureInfo / cuStreamGetCaptureInfo_ptsz (
+    early twin fn |null| cuStreamGetCaptureInfo / cuStreamGetCaptureInfo_ptsz (
         stream: StreamHandle, status: Out<u32>, id: Out<u64>,
     ) {
         let none = Out::none();
-        info(lane, stream, &Info { status, id, graph: Out::none(), dependencies: Out::none(), edges: Out::none(), count: none })
+        info(null, stream, &Info { status, id, graph: Out::none(), dependencies: Out::none(), edges: Out::none(), count: none })
     }
 
-    early lane fn |lane| cuStreamGetCaptureInfo_v2 / cuStreamGetCaptureInfo_v2_ptsz (
+    early twin fn |null| cuStreamGetCaptureInfo_v2 / cuStreamGetCaptureInfo_v2_ptsz (
         stream: StreamHandle, status: Out<u32>, id: Out<u64>, graph: Out<GraphHandle>,
         dependencies: Out<*const NodeHandle>, count: Out<u64>,
     ) {
-        info(lane, stream, &Info { status, id, graph, dependencies, edges: Out::none(), count })
+        info(null, stream, &Info { status, id, graph, dependencies, edges: Out::none(), count })
     }
 
-    early lane fn |lane| cuStreamGetCaptureInfo_v3 / cuStreamGetCaptureInfo_v3_ptsz (
+    early twin fn |null| cuStreamGetCaptureInfo_v3 / cuStreamGetCaptureInfo_v3_ptsz (
         stream: StreamHandle, status: Out<u32>, id: Out<u64>, graph: Out<GraphHandle>,
         dependencies: Out<*const NodeHandle>, edges: Out<*const u64>, count: Out<u64>,
     ) {
-        info(lane, stream, &Info { status, id, graph, dependencies, edges, count })
+        info(null, stream, &Info { status, id, graph, dependencies, edges, count })
     }
 
-    lane fn |lane| cuStreamUpdateCaptureDependencies / cuStreamUpdateCaptureDependencies_ptsz (
+    twin fn |null| cuStreamUpdateCaptureDependencies / cuStreamUpdateCaptureDependencies_ptsz (
         stream: StreamHandle, nodes: In<NodeHandle>, count: u64, flags: u32,
     ) {
-        update(lane, stream, nodes, count, flags)
+        update(null, stream, nodes, count, flags)
     }
 
-    lane fn |lane| cuStreamUpdateCaptureDependencies_v2 / cuStreamUpdateCaptureDependencies_v2_ptsz (
+    twin fn |null| cuStreamUpdateCaptureDependencies_v2 / cuStreamUpdateCaptureDependencies_v2_ptsz (
         stream: StreamHandle, nodes: In<NodeHandle>, edges: In<u64>, count: u64, flags: u32,
     ) {
         let _ = edges;
-        update(lane, stream, nodes, count, flags)
+        update(null, stream, nodes, count, flags)
     }
 
     fn cuThreadExchangeStreamCaptureMode(mode: Out<u32>) {

@@ -14,7 +14,7 @@ use crate::model::objects::time::Mark;
 use crate::model::operations::events::{self, mark_of};
 use crate::model::operations::{captures, latency, marks, pools, streams};
 use crate::model::world::world;
-use crate::tools::ffi::{Lane, Out};
+use crate::tools::ffi::{NullStream, Out};
 use crate::tools::status::{INVALID_HANDLE, INVALID_VALUE, NOT_READY, OUT_OF_MEMORY, Outcome};
 
 /// `CU_EVENT_DISABLE_TIMING` and `CU_EVENT_INTERPROCESS`.
@@ -25,13 +25,13 @@ const ALL_FLAGS: u32 = 7;
 /// The first word of an event's handle for other processes.
 const MAGIC: u64 = u64::from_le_bytes(*b"simevt\0\x01");
 
-fn record(lane: Lane, event: EventHandle, stream: StreamHandle, flags: u32) -> Outcome {
+fn record(null: NullStream, event: EventHandle, stream: StreamHandle, flags: u32) -> Outcome {
     if flags > 1 {
         return Err(INVALID_VALUE);
     }
     latency::spend(|latency| latency.record_ns);
     let mut world = world()?;
-    let stream = streams::stream(&mut world, lane, stream)?;
+    let stream = streams::stream(&mut world, null, stream)?;
     if world.events.get(event)?.context != world.streams.get(stream)?.context {
         return Err(INVALID_HANDLE);
     }
@@ -81,14 +81,14 @@ export! {
         events::remove_event(&mut *world()?, event)
     }
 
-    lane fn |lane| cuEventRecord / cuEventRecord_ptsz (event: EventHandle, stream: StreamHandle) {
-        record(lane, event, stream, 0)
+    twin fn |null| cuEventRecord / cuEventRecord_ptsz (event: EventHandle, stream: StreamHandle) {
+        record(null, event, stream, 0)
     }
 
-    lane fn |lane| cuEventRecordWithFlags / cuEventRecordWithFlags_ptsz (
+    twin fn |null| cuEventRecordWithFlags / cuEventRecordWithFlags_ptsz (
         event: EventHandle, stream: StreamHandle, flags: u32,
     ) {
-        record(lane, event, stream, flags)
+        record(null, event, stream, flags)
     }
 
     early fn cuEventQuery(event: EventHandle) {

@@ -21,15 +21,15 @@ pub fn result(call: &'static str, outcome: Outcome) -> i32 {
 /// - `early fn ...`: the same, but what it is given is looked at first, as drivers do in these calls, or the body
 ///   asks for the driver before all else by itself;
 /// - `fn name = alias, alias (...) {}`: one behaviour under several names;
-/// - `lane fn |lane| name / per_thread (...) {}`: the export and its `_ptsz` or `_ptds` twin; `lane` tells
+/// - `twin fn |null| name / per_thread (...) {}`: the export and its `_ptsz` or `_ptds` twin; `null` tells
 ///   the body which default stream is meant.
 macro_rules! export {
     () => {};
-    (lane fn $($rest:tt)*) => {
-        $crate::api::export::export!(@lane { $crate::model::world::driver()?; } $($rest)*);
+    (twin fn $($rest:tt)*) => {
+        $crate::api::export::export!(@twin { $crate::model::world::driver()?; } $($rest)*);
     };
-    (early lane fn $($rest:tt)*) => {
-        $crate::api::export::export!(@lane {} $($rest)*);
+    (early twin fn $($rest:tt)*) => {
+        $crate::api::export::export!(@twin {} $($rest)*);
     };
     (fn $($rest:tt)*) => {
         $crate::api::export::export!(@plain { $crate::model::world::driver()?; } $($rest)*);
@@ -37,13 +37,13 @@ macro_rules! export {
     (early fn $($rest:tt)*) => {
         $crate::api::export::export!(@plain {} $($rest)*);
     };
-    (@lane { $($first:tt)* }
-        |$lane:ident| $name:ident / $twin:ident ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*
+    (@twin { $($first:tt)* }
+        |$null:ident| $name:ident / $twin:ident ($($arg:ident: $ty:ty),* $(,)?) $body:block $($rest:tt)*
     ) => {
         const _: () = {
             #[inline]
             #[allow(clippy::too_many_arguments, reason = "NVIDIA's signatures")]
-            fn body($lane: $crate::tools::ffi::Lane $(, $arg: $ty)*) -> $crate::tools::status::Outcome {
+            fn body($null: $crate::tools::ffi::NullStream $(, $arg: $ty)*) -> $crate::tools::status::Outcome {
                 $($first)*
                 $body
             }
@@ -51,7 +51,7 @@ macro_rules! export {
             extern "C" fn $name($($arg: $ty),*) -> i32 {
                 $crate::api::export::result(
                     stringify!($name),
-                    $crate::model::operations::faults::meet(stringify!($name)).and_then(|()| body($crate::tools::ffi::Lane::Legacy $(, $arg)*)),
+                    $crate::model::operations::faults::meet(stringify!($name)).and_then(|()| body($crate::tools::ffi::NullStream::Legacy $(, $arg)*)),
                 )
             }
             #[unsafe(no_mangle)]
@@ -59,7 +59,7 @@ macro_rules! export {
                 $crate::api::export::result(
                     stringify!($twin),
                     $crate::model::operations::faults::meet(stringify!($twin))
-                        .and_then(|()| body($crate::tools::ffi::Lane::PerThread $(, $arg)*)),
+                        .and_then(|()| body($crate::tools::ffi::NullStream::PerThread $(, $arg)*)),
                 )
             }
         };

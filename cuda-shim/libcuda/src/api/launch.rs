@@ -12,7 +12,7 @@ use crate::model::objects::handle::{Handle, KernelHandle, StreamHandle};
 use crate::model::objects::request::Request;
 use crate::model::operations::{captures, latency, modules, streams};
 use crate::model::world::{Driver, World, driver, world};
-use crate::tools::ffi::{In, Lane};
+use crate::tools::ffi::{In, NullStream};
 use crate::tools::status::{INVALID_VALUE, Outcome};
 
 /// `CU_LAUNCH_ATTRIBUTE_COOPERATIVE`.
@@ -20,11 +20,11 @@ const COOPERATIVE: u32 = 2;
 
 /// Launches a kernel.
 #[inline]
-fn launch(lane: Lane, stream: StreamHandle, request: &Request) -> Outcome {
+fn launch(null: NullStream, stream: StreamHandle, request: &Request) -> Outcome {
     let driver = driver()?;
     match driver.latency() {
-        None => enqueue(driver, lane, stream, request, None),
-        Some(latency) => launch_late(driver, lane, stream, request, latency),
+        None => enqueue(driver, null, stream, request, None),
+        Some(latency) => launch_late(driver, null, stream, request, latency),
     }
 }
 
@@ -32,27 +32,27 @@ fn launch(lane: Lane, stream: StreamHandle, request: &Request) -> Outcome {
 #[cold]
 fn launch_late(
     driver: &Driver,
-    lane: Lane,
+    null: NullStream,
     stream: StreamHandle,
     request: &Request,
     latency: &Latency,
 ) -> Outcome {
     latency::be_busy(latency.launch_ns);
-    enqueue(driver, lane, stream, request, Some(latency))
+    enqueue(driver, null, stream, request, Some(latency))
 }
 
 /// Waits while the hardware queue is full, until its oldest launch has ended.
 #[inline(always)]
 fn enqueue(
     driver: &Driver,
-    lane: Lane,
+    null: NullStream,
     stream: StreamHandle,
     request: &Request,
     latency: Option<&Latency>,
 ) -> Outcome {
     loop {
         let mut world = driver.world();
-        let stream = streams::stream(&mut world, lane, stream)?;
+        let stream = streams::stream(&mut world, null, stream)?;
         if !world.captures.is_empty() && capture(&mut world, stream, request)? {
             return Ok(());
         }
@@ -75,30 +75,30 @@ fn capture(world: &mut World, stream: StreamHandle, request: &Request) -> Outcom
 }
 
 export! {
-    early lane fn |lane| cuLaunchKernel / cuLaunchKernel_ptsz (
+    early twin fn |null| cuLaunchKernel / cuLaunchKernel_ptsz (
         kernel: KernelHandle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
         stream: StreamHandle, params: u64, extra: u64,
     ) {
         let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
-        launch(lane, stream, &Request { kernel, grid, block, shared, params, extra, cooperative: false })
+        launch(null, stream, &Request { kernel, grid, block, shared, params, extra, cooperative: false })
     }
 
-    lane fn |lane| cuLaunchCooperativeKernel / cuLaunchCooperativeKernel_ptsz (
+    twin fn |null| cuLaunchCooperativeKernel / cuLaunchCooperativeKernel_ptsz (
         kernel: KernelHandle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
         stream: StreamHandle, params: u64,
     ) {
         let (grid, block) = ([gx, gy, gz], [bx, by, bz]);
-        launch(lane, stream, &Request { kernel, grid, block, shared, params, extra: 0, cooperative: true })
+        launch(null, stream, &Request { kernel, grid, block, shared, params, extra: 0, cooperative: true })
     }
 
-    early lane fn |lane| cuLaunchKernelEx / cuLaunchKernelEx_ptsz (
+    early twin fn |null| cuLaunchKernelEx / cuLaunchKernelEx_ptsz (
         config: In<LaunchConfig>, kernel: KernelHandle, params: u64, extra: u64,
     ) {
         kernel.given().map_err(|_| INVALID_VALUE)?;
         let LaunchConfig { grid, block, shared, stream, attributes, attribute_count } = config.get()?;
         let attributes = attributes.list(attribute_count as usize)?;
         let cooperative = attributes.iter().any(|it| it.id == COOPERATIVE && it.value.0[0] != 0);
-        launch(lane, stream, &Request { kernel, grid, block, shared, params, extra, cooperative })
+        launch(null, stream, &Request { kernel, grid, block, shared, params, extra, cooperative })
     }
 
     fn cuLaunchCooperativeKernelMultiDevice(list: In<LaunchParams>, count: u32, flags: u32) {
@@ -107,7 +107,7 @@ export! {
         }
         for LaunchParams { kernel, grid, block, shared, stream, params } in list.list(count as usize)? {
             let request = Request { kernel, grid, block, shared, params, extra: 0, cooperative: true };
-            launch(Lane::Legacy, stream, &request)?;
+            launch(NullStream::Legacy, stream, &request)?;
         }
         Ok(())
     }
@@ -161,5 +161,5 @@ fn launch_grid(kernel: KernelHandle, width: i32, height: i32, stream: StreamHand
     let (block, shared) = world()?.kernels.get(kernel)?.shape;
     let grid = [u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0), 1];
     let request = Request { kernel, grid, block, shared, params: 0, extra: 0, cooperative: false };
-    launch(Lane::Legacy, stream, &request)
+    launch(NullStream::Legacy, stream, &request)
 }

@@ -44,7 +44,7 @@ fn allocate(out: Out<u64>, size: u64) -> Outcome {
 pub fn info() -> Outcome<(u64, u64)> {
     let world = world()?;
     let device = &world.devices[world.current_device()?];
-    world.state.reap_in_company();
+    world.state.reap_among_peers();
     Ok((world.state.free_bytes(device.index), device.spec.total_bytes))
 }
 

@@ -13,7 +13,7 @@ use crate::model::objects::stream::{Order, PER_THREAD, Stream};
 use crate::model::operations::submit::submit;
 use crate::model::operations::{captures, latency, marks, pools, streams};
 use crate::model::world::world;
-use crate::tools::ffi::{In, Lane, Out};
+use crate::tools::ffi::{In, NullStream, Out};
 use crate::tools::status::{INVALID_HANDLE, INVALID_VALUE, Outcome};
 
 /// `CU_STREAM_NON_BLOCKING`.
@@ -53,73 +53,73 @@ export! {
         Ok(())
     }
 
-    early lane fn |lane| cuStreamGetPriority / cuStreamGetPriority_ptsz (handle: StreamHandle, priority: Out<i32>) {
+    early twin fn |null| cuStreamGetPriority / cuStreamGetPriority_ptsz (handle: StreamHandle, priority: Out<i32>) {
         priority.required()?;
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         priority.put(world.streams.get(handle)?.priority)
     }
 
-    early lane fn |lane| cuStreamGetFlags / cuStreamGetFlags_ptsz (handle: StreamHandle, flags: Out<u32>) {
+    early twin fn |null| cuStreamGetFlags / cuStreamGetFlags_ptsz (handle: StreamHandle, flags: Out<u32>) {
         flags.required()?;
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         flags.put(if world.streams.get(handle)?.order == Order::Free { NON_BLOCKING } else { 0 })
     }
 
-    early lane fn |lane| cuStreamGetId / cuStreamGetId_ptsz (handle: StreamHandle, id: Out<u64>) {
+    early twin fn |null| cuStreamGetId / cuStreamGetId_ptsz (handle: StreamHandle, id: Out<u64>) {
         id.required()?;
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         id.put(world.streams.get(handle)?.id)
     }
 
-    early lane fn |lane| cuStreamGetCtx / cuStreamGetCtx_ptsz (handle: StreamHandle, context: Out<ContextHandle>) {
+    early twin fn |null| cuStreamGetCtx / cuStreamGetCtx_ptsz (handle: StreamHandle, context: Out<ContextHandle>) {
         context.required()?;
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         context.put(world.streams.get(handle)?.context)
     }
 
-    early lane fn |lane| cuStreamGetCtx_v2 / cuStreamGetCtx_v2_ptsz (
+    early twin fn |null| cuStreamGetCtx_v2 / cuStreamGetCtx_v2_ptsz (
         handle: StreamHandle, context: Out<ContextHandle>, green: Out<u64>,
     ) {
         context.required()?;
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         green.put_if(0);
         context.put(world.streams.get(handle)?.context)
     }
 
     early fn cuStreamGetGreenCtx(handle: StreamHandle, green: Out<u64>) {
         green.required()?;
-        streams::stream(&mut *world()?, Lane::Legacy, handle)?;
+        streams::stream(&mut *world()?, NullStream::Legacy, handle)?;
         green.put(0)
     }
 
-    early lane fn |lane| cuStreamGetDevice / cuStreamGetDevice_ptsz (handle: StreamHandle, device: Out<i32>) {
+    early twin fn |null| cuStreamGetDevice / cuStreamGetDevice_ptsz (handle: StreamHandle, device: Out<i32>) {
         device.required()?;
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         let context = world.streams.get(handle)?.context;
         device.put(world.contexts.get(context)?.device as i32)
     }
 
-    lane fn |lane| cuStreamQuery / cuStreamQuery_ptsz (handle: StreamHandle) {
+    twin fn |null| cuStreamQuery / cuStreamQuery_ptsz (handle: StreamHandle) {
         latency::spend(|latency| latency.query_ns);
         let mark = {
             let mut world = world()?;
-            let handle = streams::stream(&mut world, lane, handle)?;
+            let handle = streams::stream(&mut world, null, handle)?;
             captures::forbid_wait(&mut world, handle)?;
             streams::stream_mark(&world, handle)?
         };
         marks::ask(&mark)
     }
 
-    lane fn |lane| cuStreamSynchronize / cuStreamSynchronize_ptsz (handle: StreamHandle) {
+    twin fn |null| cuStreamSynchronize / cuStreamSynchronize_ptsz (handle: StreamHandle) {
         let mark = {
             let mut world = world()?;
-            let handle = streams::stream(&mut world, lane, handle)?;
+            let handle = streams::stream(&mut world, null, handle)?;
             captures::forbid_wait(&mut world, handle)?;
             let mark = streams::stream_mark(&world, handle)?;
             let context = world.streams.get(handle)?.context;
@@ -130,25 +130,25 @@ export! {
         Ok(())
     }
 
-    lane fn |lane| cuStreamWaitEvent / cuStreamWaitEvent_ptsz (
+    twin fn |null| cuStreamWaitEvent / cuStreamWaitEvent_ptsz (
         handle: StreamHandle, event: EventHandle, flags: u32,
     ) {
         if flags > 1 {
             return Err(INVALID_VALUE);
         }
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         captures::wait_event(&mut world, handle, event)
     }
 
-    early lane fn |lane| cuLaunchHostFunc / cuLaunchHostFunc_ptsz (
+    early twin fn |null| cuLaunchHostFunc / cuLaunchHostFunc_ptsz (
         handle: StreamHandle, function: Option<extern "C" fn(*mut c_void)>, data: *mut c_void,
     ) {
         let function = Function::Plain(function.ok_or(INVALID_VALUE)?);
-        submit(lane, handle, Op::Host(HostCall { function, data: data.expose_provenance() })).map(|_| ())
+        submit(null, handle, Op::Host(HostCall { function, data: data.expose_provenance() })).map(|_| ())
     }
 
-    early lane fn |lane| cuStreamAddCallback / cuStreamAddCallback_ptsz (
+    early twin fn |null| cuStreamAddCallback / cuStreamAddCallback_ptsz (
         handle: StreamHandle, function: Option<extern "C" fn(u64, i32, *mut c_void)>, data: *mut c_void, flags: u32,
     ) {
         if flags != 0 {
@@ -157,32 +157,32 @@ export! {
         let function = Function::Callback(function.ok_or(INVALID_VALUE)?, handle.raw());
         {
             let mut world = world()?;
-            let handle = streams::stream(&mut world, lane, handle)?;
+            let handle = streams::stream(&mut world, null, handle)?;
             captures::forbid_wait(&mut world, handle)?;
         }
-        submit(lane, handle, Op::Host(HostCall { function, data: data.expose_provenance() })).map(|_| ())
+        submit(null, handle, Op::Host(HostCall { function, data: data.expose_provenance() })).map(|_| ())
     }
 
-    lane fn |lane| cuStreamAttachMemAsync / cuStreamAttachMemAsync_ptsz (
+    twin fn |null| cuStreamAttachMemAsync / cuStreamAttachMemAsync_ptsz (
         handle: StreamHandle, address: u64, length: u64, flags: u32,
     ) {
         let _ = (length, flags);
         let mut world = world()?;
-        streams::stream(&mut world, lane, handle)?;
+        streams::stream(&mut world, null, handle)?;
         world.regions.managed(address).map(|_| ()).ok_or(INVALID_VALUE)
     }
 
-    lane fn |lane| cuStreamCopyAttributes / cuStreamCopyAttributes_ptsz (to: StreamHandle, from: StreamHandle) {
+    twin fn |null| cuStreamCopyAttributes / cuStreamCopyAttributes_ptsz (to: StreamHandle, from: StreamHandle) {
         let mut world = world()?;
-        streams::stream(&mut world, lane, to)?;
-        streams::stream(&mut world, lane, from).map(|_| ())
+        streams::stream(&mut world, null, to)?;
+        streams::stream(&mut world, null, from).map(|_| ())
     }
 
-    lane fn |lane| cuStreamGetAttribute / cuStreamGetAttribute_ptsz (
+    twin fn |null| cuStreamGetAttribute / cuStreamGetAttribute_ptsz (
         handle: StreamHandle, attribute: u32, value: Out<[u64; 8]>,
     ) {
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         let mut answer = [0; 8];
         // Access policy window, synchronization policy, priority, memory synchronization domains.
         match attribute {
@@ -193,11 +193,11 @@ export! {
         value.put(answer)
     }
 
-    lane fn |lane| cuStreamSetAttribute / cuStreamSetAttribute_ptsz (
+    twin fn |null| cuStreamSetAttribute / cuStreamSetAttribute_ptsz (
         handle: StreamHandle, attribute: u32, value: In<i32>,
     ) {
         let mut world = world()?;
-        let handle = streams::stream(&mut world, lane, handle)?;
+        let handle = streams::stream(&mut world, null, handle)?;
         let value = value.get()?;
         match attribute {
             1 | 3 | 9 | 10 => Ok(()),

@@ -13,7 +13,7 @@ use crate::model::objects::value::{ANY_ZERO_BIT, Value};
 use crate::model::operations::access;
 use crate::model::operations::submit::submit;
 use crate::model::world::world;
-use crate::tools::ffi::{In, Lane};
+use crate::tools::ffi::{In, NullStream};
 use crate::tools::status::{INVALID_VALUE, Outcome};
 
 /// `CU_STREAM_WAIT_VALUE_FLUSH`, which asks for nothing here, and the four comparisons.
@@ -50,12 +50,12 @@ fn to_wait(value: Value, flags: u32) -> Outcome<Function> {
     if how <= ANY_ZERO_BIT { Ok(Function::Await(value, how)) } else { Err(INVALID_VALUE) }
 }
 
-fn give(lane: Lane, stream: StreamHandle, function: Function) -> Outcome {
-    submit(lane, stream, Op::Host(HostCall { function, data: 0 })).map(|_| ())
+fn give(null: NullStream, stream: StreamHandle, function: Function) -> Outcome {
+    submit(null, stream, Op::Host(HostCall { function, data: 0 })).map(|_| ())
 }
 
 /// Items are `CUstreamBatchMemOpParams`: the operation, address, value and flags, each in a word of its own.
-fn batch(lane: Lane, stream: StreamHandle, count: u32, items: In<[u64; 6]>, flags: u32) -> Outcome {
+fn batch(null: NullStream, stream: StreamHandle, count: u32, items: In<[u64; 6]>, flags: u32) -> Outcome {
     if flags != 0 || count > MOST {
         return Err(INVALID_VALUE);
     }
@@ -72,37 +72,37 @@ fn batch(lane: Lane, stream: StreamHandle, count: u32, items: In<[u64; 6]>, flag
             _ => return Err(INVALID_VALUE),
         }
     }
-    functions.into_iter().try_for_each(|function| give(lane, stream, function))
+    functions.into_iter().try_for_each(|function| give(null, stream, function))
 }
 
 export! {
-    lane fn |lane| cuStreamWaitValue32_v2 / cuStreamWaitValue32_v2_ptsz (
+    twin fn |null| cuStreamWaitValue32_v2 / cuStreamWaitValue32_v2_ptsz (
         stream: StreamHandle, address: u64, value: u32, flags: u32,
     ) {
-        give(lane, stream, to_wait(Value { address, value: value.into(), wide: false }, flags)?)
+        give(null, stream, to_wait(Value { address, value: value.into(), wide: false }, flags)?)
     }
 
-    lane fn |lane| cuStreamWaitValue64_v2 / cuStreamWaitValue64_v2_ptsz (
+    twin fn |null| cuStreamWaitValue64_v2 / cuStreamWaitValue64_v2_ptsz (
         stream: StreamHandle, address: u64, value: u64, flags: u32,
     ) {
-        give(lane, stream, to_wait(Value { address, value, wide: true }, flags)?)
+        give(null, stream, to_wait(Value { address, value, wide: true }, flags)?)
     }
 
-    lane fn |lane| cuStreamWriteValue32_v2 / cuStreamWriteValue32_v2_ptsz (
+    twin fn |null| cuStreamWriteValue32_v2 / cuStreamWriteValue32_v2_ptsz (
         stream: StreamHandle, address: u64, value: u32, flags: u32,
     ) {
-        give(lane, stream, to_write(Value { address, value: value.into(), wide: false }, flags)?)
+        give(null, stream, to_write(Value { address, value: value.into(), wide: false }, flags)?)
     }
 
-    lane fn |lane| cuStreamWriteValue64_v2 / cuStreamWriteValue64_v2_ptsz (
+    twin fn |null| cuStreamWriteValue64_v2 / cuStreamWriteValue64_v2_ptsz (
         stream: StreamHandle, address: u64, value: u64, flags: u32,
     ) {
-        give(lane, stream, to_write(Value { address, value, wide: true }, flags)?)
+        give(null, stream, to_write(Value { address, value, wide: true }, flags)?)
     }
 
-    lane fn |lane| cuStreamBatchMemOp_v2 / cuStreamBatchMemOp_v2_ptsz (
+    twin fn |null| cuStreamBatchMemOp_v2 / cuStreamBatchMemOp_v2_ptsz (
         stream: StreamHandle, count: u32, items: In<[u64; 6]>, flags: u32,
     ) {
-        batch(lane, stream, count, items, flags)
+        batch(null, stream, count, items, flags)
     }
 }

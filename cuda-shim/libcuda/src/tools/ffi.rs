@@ -157,7 +157,7 @@ pub fn put_text(out: Out<u8>, length: i32, text: &str) -> Outcome {
 
 /// Which default stream an export means by a null stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
+pub enum NullStream {
     /// The one that all threads of a context share.
     Legacy,
     /// The calling thread's own.

@@ -13,7 +13,7 @@ use crate::model::objects::op::Op;
 use crate::model::operations::execs::{self, Launched};
 use crate::model::operations::{captures, graph_memory, graphs, latency, stamps, streams};
 use crate::model::world::{self, world};
-use crate::tools::ffi::{In, Lane, Out};
+use crate::tools::ffi::{In, NullStream, Out};
 use crate::tools::status::{GRAPH_EXEC_UPDATE_FAILURE, INVALID_VALUE, Outcome};
 
 /// `CUgraphExecUpdateResult`.
@@ -35,10 +35,10 @@ fn instantiate(out: Out<GraphExecHandle>, graph: GraphHandle, flags: u64) -> Out
     out.put(world.execs.add(exec))
 }
 
-pub fn launch(lane: Lane, exec: GraphExecHandle, stream: StreamHandle) -> Outcome {
+pub fn launch(null: NullStream, exec: GraphExecHandle, stream: StreamHandle) -> Outcome {
     latency::spend(|latency| latency.launch_ns);
     let mut world = world()?;
-    let stream = streams::stream(&mut world, lane, stream)?;
+    let stream = streams::stream(&mut world, null, stream)?;
     world.execs.get(exec)?;
     if world.streams.get(stream)?.capture.is_some() {
         let graph = execs::graph_of(&mut world, exec)?;
@@ -51,7 +51,7 @@ pub fn launch(lane: Lane, exec: GraphExecHandle, stream: StreamHandle) -> Outcom
     captures::intercept(&mut world, stream, Op::Empty)?;
     let Launched { ops, calls } = execs::run(&mut world, exec, stream)?;
     drop(world);
-    stamps::settle();
+    stamps::write_due();
     ops.iter().for_each(Op::perform);
     // A function of the host finds the bytes that were moved before it.
     let mut world = if calls.is_empty() { return Ok(()) } else { world::world()? };
@@ -103,10 +103,10 @@ export! {
         instantiate(out, graph, flags)
     }
 
-    early lane fn |lane| cuGraphInstantiateWithParams / cuGraphInstantiateWithParams_ptsz (
+    early twin fn |null| cuGraphInstantiateWithParams / cuGraphInstantiateWithParams_ptsz (
         out: Out<GraphExecHandle>, graph: GraphHandle, params: Out<InstantiateParams>,
     ) {
-        let _ = lane;
+        let _ = null;
         let asked = params.get()?;
         instantiate(out, graph, asked.flags)?;
         params.put(InstantiateParams { error_node: 0, result: 0, ..asked })
@@ -125,14 +125,14 @@ export! {
         flags.put(world.execs.get(exec)?.flags)
     }
 
-    lane fn |lane| cuGraphUpload / cuGraphUpload_ptsz (exec: GraphExecHandle, stream: StreamHandle) {
+    twin fn |null| cuGraphUpload / cuGraphUpload_ptsz (exec: GraphExecHandle, stream: StreamHandle) {
         let mut world = world()?;
-        streams::stream(&mut world, lane, stream)?;
+        streams::stream(&mut world, null, stream)?;
         world.execs.get(exec).map(|_| ())
     }
 
-    lane fn |lane| cuGraphLaunch / cuGraphLaunch_ptsz (exec: GraphExecHandle, stream: StreamHandle) {
-        launch(lane, exec, stream)
+    twin fn |null| cuGraphLaunch / cuGraphLaunch_ptsz (exec: GraphExecHandle, stream: StreamHandle) {
+        launch(null, exec, stream)
     }
 
     fn cuGraphExecUpdate(

@@ -14,7 +14,7 @@ use crate::model::objects::op::Op;
 use crate::model::operations::copies::{Cuboid, Rect, resolve};
 use crate::model::operations::{access, captures, marks, streams, submit};
 use crate::model::world::{World, world};
-use crate::tools::ffi::{In, Lane};
+use crate::tools::ffi::{In, NullStream};
 use crate::tools::status::{INVALID_VALUE, Outcome};
 
 /// What a pointer of a plain copy has to be.
@@ -53,14 +53,14 @@ fn check(world: &mut World, side: Side, address: u64, length: u64, write: bool) 
 }
 
 /// Gives a copy to a stream and ends the call as it promises.
-fn give(lane: Lane, stream: StreamHandle, finish: Finish, copy: Option<moves::Copy>) -> Outcome {
+fn give(null: NullStream, stream: StreamHandle, finish: Finish, copy: Option<moves::Copy>) -> Outcome {
     if finish != Finish::Async {
         let mut world = world()?;
-        let target = streams::stream(&mut world, lane, stream)?;
+        let target = streams::stream(&mut world, null, stream)?;
         captures::forbid_wait(&mut world, target)?;
     }
     let Some(copy) = copy else { return Ok(()) };
-    let mark = submit::submit(lane, stream, Op::Copy(copy))?;
+    let mark = submit::submit(null, stream, Op::Copy(copy))?;
     if let (Finish::Waits, Some(mark)) = (finish, mark) {
         marks::wait(&mark);
     }
@@ -70,7 +70,7 @@ fn give(lane: Lane, stream: StreamHandle, finish: Finish, copy: Option<moves::Co
 /// A plain run of bytes: addresses and what they have to be, destination first.
 #[inline]
 fn line(
-    lane: Lane,
+    null: NullStream,
     stream: StreamHandle,
     finish: Finish,
     to: (Side, u64),
@@ -79,7 +79,7 @@ fn line(
 ) -> Outcome {
     let copy = {
         let mut world = world()?;
-        streams::stream(&mut world, lane, stream)?;
+        streams::stream(&mut world, null, stream)?;
         if length == 0 {
             None
         } else {
@@ -90,21 +90,21 @@ fn line(
     };
     // Between two places on devices a call that is not asynchronous by name returns early all the same.
     let early = finish == Finish::Waits && copy.is_some_and(|copy| !copy.by_bus);
-    give(lane, stream, if early { Finish::Returns } else { finish }, copy)
+    give(null, stream, if early { Finish::Returns } else { finish }, copy)
 }
 
-fn boxed(lane: Lane, stream: StreamHandle, finish: Finish, cuboid: &Cuboid) -> Outcome {
+fn boxed(null: NullStream, stream: StreamHandle, finish: Finish, cuboid: &Cuboid) -> Outcome {
     let copy = {
         let mut world = world()?;
-        streams::stream(&mut world, lane, stream)?;
+        streams::stream(&mut world, null, stream)?;
         resolve(&mut world, cuboid)?
     };
-    give(lane, stream, finish, copy)
+    give(null, stream, finish, copy)
 }
 
 /// A copy between contexts, which have to be alive.
 fn peer(
-    lane: Lane,
+    null: NullStream,
     stream: StreamHandle,
     finish: Finish,
     to: (u64, ContextHandle),
@@ -116,7 +116,7 @@ fn peer(
         world.active(to.1)?;
         world.active(from.1)?;
     }
-    line(lane, stream, finish, (Side::Device, to.0), (Side::Device, from.0), length)
+    line(null, stream, finish, (Side::Device, to.0), (Side::Device, from.0), length)
 }
 
 /// Where the bytes of an array from `offset` lie, which must be as many. For no bytes there need be no array.
@@ -136,87 +136,87 @@ use Finish::{Async, Waits};
 use Side::{Any, Device, Host};
 
 export! {
-    lane fn |lane| cuMemcpy / cuMemcpy_ptds (to: u64, from: u64, length: u64) {
-        line(lane, NONE, Waits, (Any, to), (Any, from), length)
+    twin fn |null| cuMemcpy / cuMemcpy_ptds (to: u64, from: u64, length: u64) {
+        line(null, NONE, Waits, (Any, to), (Any, from), length)
     }
-    lane fn |lane| cuMemcpyAsync / cuMemcpyAsync_ptsz (to: u64, from: u64, length: u64, stream: StreamHandle) {
-        line(lane, stream, Async, (Any, to), (Any, from), length)
+    twin fn |null| cuMemcpyAsync / cuMemcpyAsync_ptsz (to: u64, from: u64, length: u64, stream: StreamHandle) {
+        line(null, stream, Async, (Any, to), (Any, from), length)
     }
-    lane fn |lane| cuMemcpyHtoD_v2 / cuMemcpyHtoD_v2_ptds (to: u64, from: u64, length: u64) {
-        line(lane, NONE, Waits, (Device, to), (Host, from), length)
+    twin fn |null| cuMemcpyHtoD_v2 / cuMemcpyHtoD_v2_ptds (to: u64, from: u64, length: u64) {
+        line(null, NONE, Waits, (Device, to), (Host, from), length)
     }
-    lane fn |lane| cuMemcpyHtoDAsync_v2 / cuMemcpyHtoDAsync_v2_ptsz (
+    twin fn |null| cuMemcpyHtoDAsync_v2 / cuMemcpyHtoDAsync_v2_ptsz (
         to: u64, from: u64, length: u64, stream: StreamHandle,
     ) {
-        line(lane, stream, Async, (Device, to), (Host, from), length)
+        line(null, stream, Async, (Device, to), (Host, from), length)
     }
-    lane fn |lane| cuMemcpyDtoH_v2 / cuMemcpyDtoH_v2_ptds (to: u64, from: u64, length: u64) {
-        line(lane, NONE, Waits, (Host, to), (Device, from), length)
+    twin fn |null| cuMemcpyDtoH_v2 / cuMemcpyDtoH_v2_ptds (to: u64, from: u64, length: u64) {
+        line(null, NONE, Waits, (Host, to), (Device, from), length)
     }
-    lane fn |lane| cuMemcpyDtoHAsync_v2 / cuMemcpyDtoHAsync_v2_ptsz (
+    twin fn |null| cuMemcpyDtoHAsync_v2 / cuMemcpyDtoHAsync_v2_ptsz (
         to: u64, from: u64, length: u64, stream: StreamHandle,
     ) {
-        line(lane, stream, Async, (Host, to), (Device, from), length)
+        line(null, stream, Async, (Host, to), (Device, from), length)
     }
-    lane fn |lane| cuMemcpyDtoD_v2 / cuMemcpyDtoD_v2_ptds (to: u64, from: u64, length: u64) {
-        line(lane, NONE, Waits, (Device, to), (Device, from), length)
+    twin fn |null| cuMemcpyDtoD_v2 / cuMemcpyDtoD_v2_ptds (to: u64, from: u64, length: u64) {
+        line(null, NONE, Waits, (Device, to), (Device, from), length)
     }
-    lane fn |lane| cuMemcpyDtoDAsync_v2 / cuMemcpyDtoDAsync_v2_ptsz (
+    twin fn |null| cuMemcpyDtoDAsync_v2 / cuMemcpyDtoDAsync_v2_ptsz (
         to: u64, from: u64, length: u64, stream: StreamHandle,
     ) {
-        line(lane, stream, Async, (Device, to), (Device, from), length)
+        line(null, stream, Async, (Device, to), (Device, from), length)
     }
-    lane fn |lane| cuMemcpyPeer / cuMemcpyPeer_ptds (
+    twin fn |null| cuMemcpyPeer / cuMemcpyPeer_ptds (
         to: u64, to_context: ContextHandle, from: u64, from_context: ContextHandle, length: u64,
     ) {
-        peer(lane, NONE, Waits, (to, to_context), (from, from_context), length)
+        peer(null, NONE, Waits, (to, to_context), (from, from_context), length)
     }
-    lane fn |lane| cuMemcpyPeerAsync / cuMemcpyPeerAsync_ptsz (
+    twin fn |null| cuMemcpyPeerAsync / cuMemcpyPeerAsync_ptsz (
         to: u64, to_context: ContextHandle, from: u64, from_context: ContextHandle, length: u64,
         stream: StreamHandle,
     ) {
-        peer(lane, stream, Async, (to, to_context), (from, from_context), length)
+        peer(null, stream, Async, (to, to_context), (from, from_context), length)
     }
-    lane fn |lane| cuMemcpy2D_v2 / cuMemcpy2D_v2_ptds (rect: In<Rect>) {
-        boxed(lane, NONE, Waits, &rect.get()?.cuboid())
+    twin fn |null| cuMemcpy2D_v2 / cuMemcpy2D_v2_ptds (rect: In<Rect>) {
+        boxed(null, NONE, Waits, &rect.get()?.cuboid())
     }
-    lane fn |lane| cuMemcpy2DUnaligned_v2 / cuMemcpy2DUnaligned_v2_ptds (rect: In<Rect>) {
-        boxed(lane, NONE, Waits, &rect.get()?.cuboid())
+    twin fn |null| cuMemcpy2DUnaligned_v2 / cuMemcpy2DUnaligned_v2_ptds (rect: In<Rect>) {
+        boxed(null, NONE, Waits, &rect.get()?.cuboid())
     }
-    lane fn |lane| cuMemcpy2DAsync_v2 / cuMemcpy2DAsync_v2_ptsz (rect: In<Rect>, stream: StreamHandle) {
-        boxed(lane, stream, Async, &rect.get()?.cuboid())
+    twin fn |null| cuMemcpy2DAsync_v2 / cuMemcpy2DAsync_v2_ptsz (rect: In<Rect>, stream: StreamHandle) {
+        boxed(null, stream, Async, &rect.get()?.cuboid())
     }
-    lane fn |lane| cuMemcpyAtoH_v2 / cuMemcpyAtoH_v2_ptds (to: u64, from: ArrayHandle, offset: u64, length: u64) {
-        line(lane, NONE, Waits, (Host, to), in_array(from, offset, length)?, length)
+    twin fn |null| cuMemcpyAtoH_v2 / cuMemcpyAtoH_v2_ptds (to: u64, from: ArrayHandle, offset: u64, length: u64) {
+        line(null, NONE, Waits, (Host, to), in_array(from, offset, length)?, length)
     }
-    lane fn |lane| cuMemcpyAtoHAsync_v2 / cuMemcpyAtoHAsync_v2_ptsz (
+    twin fn |null| cuMemcpyAtoHAsync_v2 / cuMemcpyAtoHAsync_v2_ptsz (
         to: u64, from: ArrayHandle, offset: u64, length: u64, stream: StreamHandle,
     ) {
-        line(lane, stream, Async, (Host, to), in_array(from, offset, length)?, length)
+        line(null, stream, Async, (Host, to), in_array(from, offset, length)?, length)
     }
-    lane fn |lane| cuMemcpyHtoA_v2 / cuMemcpyHtoA_v2_ptds (to: ArrayHandle, offset: u64, from: u64, length: u64) {
-        line(lane, NONE, Waits, in_array(to, offset, length)?, (Host, from), length)
+    twin fn |null| cuMemcpyHtoA_v2 / cuMemcpyHtoA_v2_ptds (to: ArrayHandle, offset: u64, from: u64, length: u64) {
+        line(null, NONE, Waits, in_array(to, offset, length)?, (Host, from), length)
     }
-    lane fn |lane| cuMemcpyHtoAAsync_v2 / cuMemcpyHtoAAsync_v2_ptsz (
+    twin fn |null| cuMemcpyHtoAAsync_v2 / cuMemcpyHtoAAsync_v2_ptsz (
         to: ArrayHandle, offset: u64, from: u64, length: u64, stream: StreamHandle,
     ) {
-        line(lane, stream, Async, in_array(to, offset, length)?, (Host, from), length)
+        line(null, stream, Async, in_array(to, offset, length)?, (Host, from), length)
     }
-    lane fn |lane| cuMemcpyAtoD_v2 / cuMemcpyAtoD_v2_ptds (to: u64, from: ArrayHandle, offset: u64, length: u64) {
-        line(lane, NONE, Waits, (Device, to), in_array(from, offset, length)?, length)
+    twin fn |null| cuMemcpyAtoD_v2 / cuMemcpyAtoD_v2_ptds (to: u64, from: ArrayHandle, offset: u64, length: u64) {
+        line(null, NONE, Waits, (Device, to), in_array(from, offset, length)?, length)
     }
-    lane fn |lane| cuMemcpyDtoA_v2 / cuMemcpyDtoA_v2_ptds (to: ArrayHandle, offset: u64, from: u64, length: u64) {
-        line(lane, NONE, Waits, in_array(to, offset, length)?, (Device, from), length)
+    twin fn |null| cuMemcpyDtoA_v2 / cuMemcpyDtoA_v2_ptds (to: ArrayHandle, offset: u64, from: u64, length: u64) {
+        line(null, NONE, Waits, in_array(to, offset, length)?, (Device, from), length)
     }
-    lane fn |lane| cuMemcpyAtoA_v2 / cuMemcpyAtoA_v2_ptds (
+    twin fn |null| cuMemcpyAtoA_v2 / cuMemcpyAtoA_v2_ptds (
         to: ArrayHandle, to_offset: u64, from: ArrayHandle, from_offset: u64, length: u64,
     ) {
-        line(lane, NONE, Waits, in_array(to, to_offset, length)?, in_array(from, from_offset, length)?, length)
+        line(null, NONE, Waits, in_array(to, to_offset, length)?, in_array(from, from_offset, length)?, length)
     }
-    lane fn |lane| cuMemcpy3D_v2 / cuMemcpy3D_v2_ptds (cuboid: In<Cuboid>) {
-        boxed(lane, NONE, Waits, &cuboid.get()?)
+    twin fn |null| cuMemcpy3D_v2 / cuMemcpy3D_v2_ptds (cuboid: In<Cuboid>) {
+        boxed(null, NONE, Waits, &cuboid.get()?)
     }
-    lane fn |lane| cuMemcpy3DAsync_v2 / cuMemcpy3DAsync_v2_ptsz (cuboid: In<Cuboid>, stream: StreamHandle) {
-        boxed(lane, stream, Async, &cuboid.get()?)
+    twin fn |null| cuMemcpy3DAsync_v2 / cuMemcpy3DAsync_v2_ptsz (cuboid: In<Cuboid>, stream: StreamHandle) {
+        boxed(null, stream, Async, &cuboid.get()?)
     }
 }

@@ -10,21 +10,21 @@ use crate::model::objects::op::Op;
 use crate::model::operations::fills::{Rows, resolve};
 use crate::model::operations::{captures, streams, submit};
 use crate::model::world::world;
-use crate::tools::ffi::Lane;
+use crate::tools::ffi::NullStream;
 use crate::tools::status::Outcome;
 
-fn fill(lane: Lane, stream: Option<StreamHandle>, rows: Rows, value: u32, element: u32) -> Outcome {
+fn fill(null: NullStream, stream: Option<StreamHandle>, rows: Rows, value: u32, element: u32) -> Outcome {
     let target = stream.unwrap_or(Handle::NULL);
     let fill = {
         let mut world = world()?;
-        let target = streams::stream(&mut world, lane, target)?;
+        let target = streams::stream(&mut world, null, target)?;
         if stream.is_none() {
             captures::forbid_wait(&mut world, target)?;
         }
         resolve(&mut world, rows, value, element)?
     };
     match fill {
-        Some(fill) => submit::submit(lane, target, Op::Fill(fill)).map(|_| ()),
+        Some(fill) => submit::submit(null, target, Op::Fill(fill)).map(|_| ()),
         None => Ok(()),
     }
 }
@@ -35,19 +35,19 @@ macro_rules! fills {
        $rows:ident / $rows_twin:ident, $rows_later:ident / $rows_later_twin:ident;)*) => {
         export! {
             $(
-            lane fn |lane| $plain / $plain_twin (to: u64, value: $ty, count: u64) {
-                fill(lane, None, (to, 0, count, 1), value.into(), size_of::<$ty>() as u32)
+            twin fn |null| $plain / $plain_twin (to: u64, value: $ty, count: u64) {
+                fill(null, None, (to, 0, count, 1), value.into(), size_of::<$ty>() as u32)
             }
-            lane fn |lane| $later / $later_twin (to: u64, value: $ty, count: u64, stream: StreamHandle) {
-                fill(lane, Some(stream), (to, 0, count, 1), value.into(), size_of::<$ty>() as u32)
+            twin fn |null| $later / $later_twin (to: u64, value: $ty, count: u64, stream: StreamHandle) {
+                fill(null, Some(stream), (to, 0, count, 1), value.into(), size_of::<$ty>() as u32)
             }
-            lane fn |lane| $rows / $rows_twin (to: u64, pitch: u64, value: $ty, width: u64, height: u64) {
-                fill(lane, None, (to, pitch, width, height), value.into(), size_of::<$ty>() as u32)
+            twin fn |null| $rows / $rows_twin (to: u64, pitch: u64, value: $ty, width: u64, height: u64) {
+                fill(null, None, (to, pitch, width, height), value.into(), size_of::<$ty>() as u32)
             }
-            lane fn |lane| $rows_later / $rows_later_twin (
+            twin fn |null| $rows_later / $rows_later_twin (
                 to: u64, pitch: u64, value: $ty, width: u64, height: u64, stream: StreamHandle,
             ) {
-                fill(lane, Some(stream), (to, pitch, width, height), value.into(), size_of::<$ty>() as u32)
+                fill(null, Some(stream), (to, pitch, width, height), value.into(), size_of::<$ty>() as u32)
             }
             )*
         }

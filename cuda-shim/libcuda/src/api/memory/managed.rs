@@ -10,7 +10,7 @@ use crate::model::operations::submit::submit;
 use crate::model::operations::{access, captures, managed, memory};
 use crate::model::world::{World, world};
 use crate::tools::bytes;
-use crate::tools::ffi::{In, Lane, Out};
+use crate::tools::ffi::{In, NullStream, Out};
 use crate::tools::status::{INVALID_VALUE, OUT_OF_MEMORY, Outcome};
 
 /// `CU_MEM_ATTACH_GLOBAL` and `CU_MEM_ATTACH_HOST`.
@@ -126,7 +126,7 @@ fn range_attribute(out: Out<i32>, size: u64, attribute: u32, address: u64, count
     if size == 4 { out.put(value) } else { Err(INVALID_VALUE) }
 }
 
-fn prefetch(lane: Lane, address: u64, count: u64, device: i32, stream: StreamHandle) -> Outcome {
+fn prefetch(null: NullStream, address: u64, count: u64, device: i32, stream: StreamHandle) -> Outcome {
     {
         let mut world = world()?;
         check(&mut world, address, count)?;
@@ -135,7 +135,7 @@ fn prefetch(lane: Lane, address: u64, count: u64, device: i32, stream: StreamHan
         }
         managed::move_pages(&mut world, address, count, device == CPU);
     }
-    submit(lane, stream, Op::Empty).map(|_| ())
+    submit(null, stream, Op::Empty).map(|_| ())
 }
 
 export! {
@@ -167,22 +167,22 @@ export! {
         Ok(())
     }
 
-    lane fn |lane| cuMemPrefetchAsync / cuMemPrefetchAsync_ptsz (
+    twin fn |null| cuMemPrefetchAsync / cuMemPrefetchAsync_ptsz (
         address: u64, count: u64, device: i32, stream: StreamHandle,
     ) {
         if device != CPU {
             world()?.device(device)?;
         }
-        prefetch(lane, address, count, device, stream)
+        prefetch(null, address, count, device, stream)
     }
 
-    early lane fn |lane| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
+    early twin fn |null| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
         address: u64, count: u64, location: u64, flags: u32, stream: StreamHandle,
     ) {
         stream.given().map_err(|_| INVALID_VALUE)?;
         if flags != 0 {
             return Err(INVALID_VALUE);
         }
-        prefetch(lane, address, count, device_of(location), stream)
+        prefetch(null, address, count, device_of(location), stream)
     }
 }

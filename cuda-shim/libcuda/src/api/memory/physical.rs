@@ -53,7 +53,7 @@ export! {
     fn cuMemRelease(handle: PhysicalHandle) {
         let mut world = world()?;
         physicals::held(&mut world, handle)?.handles -= 1;
-        physicals::settle(&mut world, handle)
+        physicals::free_unused(&mut world, handle)
     }
 
     fn cuMemGetAllocationGranularity(out: Out<u64>, prop: In<AllocationProp>, option: u32) {

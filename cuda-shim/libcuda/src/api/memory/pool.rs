@@ -15,7 +15,7 @@ use crate::model::objects::pool::Pool;
 use crate::model::operations::physicals::FILE_DESCRIPTOR;
 use crate::model::operations::{captures, graph_memory, lending, memory, pools, streams};
 use crate::model::world::{Device, world};
-use crate::tools::ffi::{In, Lane, Out};
+use crate::tools::ffi::{In, NullStream, Out};
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, Outcome};
 
 const PINNED: u32 = 1;
@@ -34,10 +34,16 @@ struct PoolProps {
     max_size: u64,
 }
 
-fn allocate(lane: Lane, out: Out<u64>, size: u64, pool: Option<PoolHandle>, stream: StreamHandle) -> Outcome {
+fn allocate(
+    null: NullStream,
+    out: Out<u64>,
+    size: u64,
+    pool: Option<PoolHandle>,
+    stream: StreamHandle,
+) -> Outcome {
     out.required()?;
     let mut world = world()?;
-    let stream = streams::stream(&mut world, lane, stream)?;
+    let stream = streams::stream(&mut world, null, stream)?;
     let context = world.streams.get(stream)?.context;
     let ordinal = world.contexts.get(context)?.device;
     let pool = pool.unwrap_or(world.devices[ordinal].current_pool);
@@ -63,9 +69,9 @@ fn allocate(lane: Lane, out: Out<u64>, size: u64, pool: Option<PoolHandle>, stre
     out.put(address)
 }
 
-fn free(lane: Lane, address: u64, stream: StreamHandle) -> Outcome {
+fn free(null: NullStream, address: u64, stream: StreamHandle) -> Outcome {
     let mut world = world()?;
-    let stream = streams::stream(&mut world, lane, stream)?;
+    let stream = streams::stream(&mut world, null, stream)?;
     if address == 0 {
         return Ok(());
     }
@@ -86,18 +92,18 @@ fn device_pool(out: Out<PoolHandle>, device: i32, pick: impl Fn(&Device) -> Pool
 }
 
 export! {
-    lane fn |lane| cuMemAllocAsync / cuMemAllocAsync_ptsz (out: Out<u64>, size: u64, stream: StreamHandle) {
-        allocate(lane, out, size, None, stream)
+    twin fn |null| cuMemAllocAsync / cuMemAllocAsync_ptsz (out: Out<u64>, size: u64, stream: StreamHandle) {
+        allocate(null, out, size, None, stream)
     }
 
-    lane fn |lane| cuMemAllocFromPoolAsync / cuMemAllocFromPoolAsync_ptsz (
+    twin fn |null| cuMemAllocFromPoolAsync / cuMemAllocFromPoolAsync_ptsz (
         out: Out<u64>, size: u64, pool: PoolHandle, stream: StreamHandle,
     ) {
-        allocate(lane, out, size, Some(pool), stream)
+        allocate(null, out, size, Some(pool), stream)
     }
 
-    lane fn |lane| cuMemFreeAsync / cuMemFreeAsync_ptsz (address: u64, stream: StreamHandle) {
-        free(lane, address, stream)
+    twin fn |null| cuMemFreeAsync / cuMemFreeAsync_ptsz (address: u64, stream: StreamHandle) {
+        free(null, address, stream)
     }
 
     fn cuMemPoolCreate(out: Out<PoolHandle>, props: In<PoolProps>) {

@@ -57,7 +57,7 @@ fn unmap(start: u64, length: u64) -> Outcome {
         bytes::unback(region.start, region.length);
         if let Backing::Mapped { physical, .. } = region.backing {
             world.physicals.get_mut(physical)?.mappings -= 1;
-            physicals::settle(&mut world, physical)?;
+            physicals::free_unused(&mut world, physical)?;
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ pub fn activate(world: &mut World, handle: ContextHandle) -> Outcome {
         world.state.memory(index).release_context(overhead);
         return Err(OUT_OF_MEMORY);
     }
-    // From now on this process is company to others.
+    // From now on other processes share the device with this one.
     world.state.reap();
     let id = world.new_id();
     let stream = Stream::legacy(handle, id);

@@ -39,7 +39,7 @@ pub fn wait(op: &HostOp) {
 fn serve() {
     loop {
         // What it waits for may be the count of a log.
-        stamps::settle();
+        stamps::write_due();
         let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(ready) = waiting.iter().position(|op| op.is_ready()) else {
             let none = waiting.is_empty();
@@ -53,7 +53,7 @@ fn serve() {
         };
         let Some(op) = waiting.remove(ready) else { continue };
         drop(waiting);
-        stamps::settle();
+        stamps::write_due();
         let call = op.call();
         let data = std::ptr::with_exposed_provenance_mut(call.data);
         match call.function {

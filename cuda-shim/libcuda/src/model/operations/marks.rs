@@ -12,7 +12,7 @@ pub fn ask(mark: &Mark) -> Outcome {
     if !mark.is_done() {
         return Err(NOT_READY);
     }
-    stamps::settle();
+    stamps::write_due();
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub fn held(world: &mut World, handle: PhysicalHandle) -> Outcome<&mut Physical>
 }
 
 /// Gives physical memory back if nobody holds it and nothing maps it.
-pub fn settle(world: &mut World, handle: PhysicalHandle) -> Outcome {
+pub fn free_unused(world: &mut World, handle: PhysicalHandle) -> Outcome {
     let physical = world.physicals.get(handle)?;
     if physical.handles != 0 || physical.mappings != 0 {
         return Ok(());

@@ -21,11 +21,11 @@ const HEAD: u64 = 16;
 const ENTRY: u64 = 16;
 
 /// Writes down what is over.
-pub fn settle() {
+pub fn write_due() {
     if PENDING.load(Relaxed) > 0
         && let Ok(mut world) = world()
     {
-        settle_stamps(&mut world);
+        write_due_of_all(&mut world);
     }
 }
 
@@ -38,10 +38,10 @@ pub fn wait(seat: &Seat, time: u64) {
             break;
         }
         seat.wait(stop);
-        settle();
+        write_due();
     }
     seat.wait(time);
-    settle();
+    write_due();
 }
 
 /// Notes a kernel that runs from `begin` to `end` in the seat time of a device, and the log where it writes that.
@@ -54,7 +54,7 @@ pub fn note_stamp(world: &mut World, ordinal: usize, begin: u64, end: u64, log: 
 }
 
 /// Writes down what is over at seat time `now` of a device.
-pub fn settle_stamps_of(world: &mut World, ordinal: usize, now: u64) {
+pub fn write_due_of(world: &mut World, ordinal: usize, now: u64) {
     let Some(device) = world.devices.get_mut(ordinal) else { return };
     let (Some(seat), pending) = (device.seat, &mut device.stamps.pending) else { return };
     let (mut spans, mut logs) = (Vec::new(), Vec::new());
@@ -73,11 +73,11 @@ pub fn settle_stamps_of(world: &mut World, ordinal: usize, now: u64) {
     }
 }
 
-fn settle_stamps(world: &mut World) {
+fn write_due_of_all(world: &mut World) {
     for ordinal in 0..world.devices.len() {
         let device = &world.devices[ordinal];
         if let Some(seat) = device.seat.filter(|_| !device.stamps.pending.is_empty()) {
-            settle_stamps_of(world, ordinal, seat.now());
+            write_due_of(world, ordinal, seat.now());
         }
     }
 }

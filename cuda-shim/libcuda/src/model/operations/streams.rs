@@ -10,7 +10,7 @@ use crate::model::objects::thread;
 use crate::model::objects::time::Mark;
 use crate::model::operations::{host, stamps};
 use crate::model::world::World;
-use crate::tools::ffi::Lane;
+use crate::tools::ffi::NullStream;
 use crate::tools::status::{CONTEXT_IS_DESTROYED, INVALID_CONTEXT, INVALID_VALUE, Outcome};
 
 /// A stream handle's context must be alive for anything to run there.
@@ -18,12 +18,12 @@ pub fn alive(world: &World, handle: ContextHandle) -> Outcome {
     world.active(handle).map(|_| ()).map_err(|_| CONTEXT_IS_DESTROYED)
 }
 
-/// The stream that a handle means in a call of `lane`.
+/// The stream that a handle means in a call of `null`.
 #[inline]
-pub fn stream(world: &mut World, lane: Lane, handle: StreamHandle) -> Outcome<StreamHandle> {
-    match (handle.raw(), lane) {
-        (LEGACY, _) | (0, Lane::Legacy) => Ok(world.current_context()?.1.legacy),
-        (PER_THREAD, _) | (0, Lane::PerThread) => per_thread_stream(world),
+pub fn stream(world: &mut World, null: NullStream, handle: StreamHandle) -> Outcome<StreamHandle> {
+    match (handle.raw(), null) {
+        (LEGACY, _) | (0, NullStream::Legacy) => Ok(world.current_context()?.1.legacy),
+        (PER_THREAD, _) | (0, NullStream::PerThread) => per_thread_stream(world),
         _ => {
             let stream = world.streams.get(handle)?;
             alive(world, stream.context)?;
@@ -49,7 +49,7 @@ fn per_thread_stream(world: &mut World) -> Outcome<StreamHandle> {
 /// how many kernels keep the device busy over it, 0 for work that does not. Start and end in seat time.
 #[inline]
 pub fn lay_out(world: &mut World, handle: StreamHandle, duration: u64, kernels: u64) -> Outcome<(u64, u64)> {
-    let (seat, after) = turn(world, handle)?;
+    let (seat, after) = seat_and_start(world, handle)?;
     let mut work = seat.work(&mut world.clock);
     let start = after.max(work.now());
     if kernels > 0 {
@@ -103,7 +103,7 @@ pub fn lay_out_launch(
         let ordinal = context.device;
         drop(work);
         stamps::note_stamp(world, ordinal, start, end, log);
-        stamps::settle_stamps_of(world, ordinal, now);
+        stamps::write_due_of(world, ordinal, now);
     }
     Ok(None)
 }
@@ -144,7 +144,7 @@ pub fn lay_out_graph(
 
 /// When an event is over that is recorded in a stream now: it takes of the stream's time.
 pub fn lay_out_event(world: &mut World, handle: StreamHandle, latency: &Latency) -> Outcome<Mark> {
-    let (seat, after) = turn(world, handle)?;
+    let (seat, after) = seat_and_start(world, handle)?;
     let time = (after + latency.event_ns).max(seat.work(&mut world.clock).now());
     extend(world, handle, time)?;
     world.streams.get_mut(handle)?.behind_event = true;
@@ -153,7 +153,7 @@ pub fn lay_out_event(world: &mut World, handle: StreamHandle, latency: &Latency)
 
 /// The seat of a stream, and the seat time before which nothing new in it may begin.
 #[inline]
-fn turn(world: &World, handle: StreamHandle) -> Outcome<(&'static Seat, u64)> {
+fn seat_and_start(world: &World, handle: StreamHandle) -> Outcome<(&'static Seat, u64)> {
     let stream = world.streams.get(handle)?;
     let context = world.contexts.get(stream.context)?;
     Ok((world.seat(context.device)?, stream.after(context)))

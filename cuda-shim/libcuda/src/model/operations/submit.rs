@@ -5,14 +5,14 @@ use crate::model::objects::op::Op;
 use crate::model::objects::time::Mark;
 use crate::model::operations::{captures, stamps, streams};
 use crate::model::world::world;
-use crate::tools::ffi::Lane;
+use crate::tools::ffi::NullStream;
 use crate::tools::status::Outcome;
 
 /// Gives a stream something to do: captured if the stream is capturing, else laid out and, as far as bytes
 /// are concerned, done. Answers when it will be over; `None` if it was captured.
-pub fn submit(lane: Lane, handle: StreamHandle, op: Op) -> Outcome<Option<Mark>> {
+pub fn submit(null: NullStream, handle: StreamHandle, op: Op) -> Outcome<Option<Mark>> {
     let mut world = world()?;
-    let stream = streams::stream(&mut world, lane, handle)?;
+    let stream = streams::stream(&mut world, null, handle)?;
     if captures::intercept(&mut world, stream, op)? {
         return Ok(None);
     }
