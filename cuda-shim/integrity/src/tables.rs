@@ -7,11 +7,10 @@
 
 use core::ffi::c_void;
 
-use crate::answer;
 use crate::driver::{
     Context, DRIVER, INVALID_CONTEXT, INVALID_VALUE, NOT_INITIALIZED, NOT_SUPPORTED, Result, SUCCESS,
 };
-use crate::local_storage;
+use crate::{answer, local_storage};
 
 /// The private table of this identifier (its bytes in memory order), or `None` where the driver refuses it.
 pub fn export_table(id: &[u8; 16]) -> Option<*const c_void> {

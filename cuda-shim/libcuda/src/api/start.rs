@@ -5,9 +5,10 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use cuda_shim_symbols::Found;
 use std::ffi::{c_char, c_void};
 use std::sync::Mutex;
+
+use cuda_shim_symbols::Found;
 
 use crate::api::export::export;
 use crate::api::symbols::get_proc_address;

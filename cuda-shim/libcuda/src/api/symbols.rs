@@ -10,9 +10,10 @@
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_void};
+use std::sync::OnceLock;
+
 use cuda_shim_device::open_from_env;
 use cuda_shim_symbols::{Found, ROWS, Row, find, symbols};
-use std::sync::OnceLock;
 
 macro_rules! addresses {
     ($($name:ident $version:literal $stream:ident $export:ident;)*) => {

@@ -1,8 +1,9 @@
 //! All objects of this process, behind one lock, and the machine that they live on.
 
-use cuda_shim_device::{Clock, DeviceSpec, Latency, Seat, State};
 use std::collections::HashMap;
 use std::sync::OnceLock;
+
+use cuda_shim_device::{Clock, DeviceSpec, Latency, Seat, State};
 
 use crate::model::objects::array::{Array, Mipmap};
 use crate::model::objects::capture::Capture;

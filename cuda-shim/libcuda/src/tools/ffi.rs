@@ -1,4 +1,4 @@
-//! The border to C: arguments as they come from callers, and the macro that declares exports.
+//! The border to C: arguments as they come from callers.
 //!
 //! # Safety
 //! Every raw pointer that a caller passes is read or written here and nowhere else but in the rooms that

@@ -6,8 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 
 use crate::api::export::export;
 use crate::model::objects::handle::PoolHandle;

@@ -8,8 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{BorrowedFd, IntoRawFd};
 
 use crate::api::export::export;
 use crate::model::objects::handle::{Handle, PhysicalHandle};

@@ -12,13 +12,11 @@ use crate::model::objects::handle::{PoolHandle, StreamHandle};
 use crate::model::objects::location::{AccessDesc, Location};
 use crate::model::objects::op::Op;
 use crate::model::objects::pool::Pool;
-use crate::model::operations::physicals::FILE_DESCRIPTOR;
+use crate::model::operations::physicals::{FILE_DESCRIPTOR, PINNED};
 use crate::model::operations::{captures, graph_memory, lending, memory, pools, streams};
 use crate::model::world::{Device, world};
 use crate::tools::ffi::{In, NullStream, Out};
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, Outcome};
-
-const PINNED: u32 = 1;
 
 /// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
 const READ_WRITE: u32 = 3;

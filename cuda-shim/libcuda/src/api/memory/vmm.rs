@@ -6,16 +6,13 @@
 
 use crate::api::export::export;
 use crate::model::objects::handle::{Handle, PhysicalHandle};
-use crate::model::objects::location::{AccessDesc, Location};
+use crate::model::objects::location::{AccessDesc, DEVICE, Location};
 use crate::model::objects::region::{Backing, Region};
 use crate::model::operations::{physicals, pools};
 use crate::model::world::{World, world};
 use crate::tools::bytes::{self, BLOCK};
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, Outcome};
-
-/// `CU_MEM_LOCATION_TYPE_DEVICE`.
-const DEVICE: u32 = 1;
 
 /// `CU_MEM_ACCESS_FLAGS_PROT_READ` and `_READWRITE`.
 const READ: u32 = 1;

@@ -5,11 +5,12 @@
 //! its own name (`step_250us`, `spin_5ms`), and otherwise the model: 3 us and 2 us for every full load of
 //! the device that its threads make.
 
-use cuda_shim_device::machine::matches;
-use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Arc, OnceLock};
+
+use cuda_shim_device::machine::matches;
+use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 
 use crate::model::objects::contents::Contents;
 use crate::model::objects::handle::{

@@ -1,6 +1,6 @@
 //! Where memory lies, as callers say it.
 
-/// `CU_MEM_LOCATION_TYPE_DEVICE` and `CU_MEM_ALLOCATION_TYPE_PINNED`.
+/// `CU_MEM_LOCATION_TYPE_DEVICE`.
 pub const DEVICE: u32 = 1;
 
 /// `CUmemLocation`.

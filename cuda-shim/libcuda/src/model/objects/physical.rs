@@ -1,7 +1,8 @@
 //! Physical memory behind handles.
 
-use cuda_shim_device::SharedKey;
 use std::fs::File;
+
+use cuda_shim_device::SharedKey;
 
 use crate::model::objects::handle::PhysicalKind;
 use crate::model::objects::location::Location;

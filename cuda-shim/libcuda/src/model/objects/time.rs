@@ -1,7 +1,8 @@
 //! When work completes: a moment in a seat's time together with the host functions that must have run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use cuda_shim_device::Seat;
 

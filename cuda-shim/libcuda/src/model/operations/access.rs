@@ -5,18 +5,6 @@ use crate::model::objects::op::Op;
 use crate::model::objects::region::Backing;
 use crate::model::world::World;
 
-impl Op {
-    /// Notes which device memory it writes, so that it reads zero when it is dealt out again.
-    pub fn touch(&self, world: &mut World) {
-        match self {
-            Op::Copy(copy) => touch(world, copy.to, copy.reach()),
-            Op::Fill(fill) => touch(world, fill.to, fill.reach()),
-            Op::Alloc(address, bytes) => touch(world, *address, *bytes),
-            _ => {}
-        }
-    }
-}
-
 /// The ordinal of the device whose heap deals out `address`.
 #[inline]
 pub fn heap_of(world: &World, address: u64) -> Option<usize> {
@@ -71,5 +59,15 @@ pub fn range_of(world: &mut World, address: u64) -> Option<(u64, u64)> {
     match heap_of(world, address) {
         Some(ordinal) => world.devices[ordinal].heap.find(address).map(|(begin, it)| (begin, it.size)),
         None => world.regions.find(address).map(|region| (region.start, region.length)),
+    }
+}
+
+/// Notes which device memory a piece of work writes, so that it reads zero when it is dealt out again.
+pub fn touch_written(world: &mut World, op: &Op) {
+    match op {
+        Op::Copy(copy) => touch(world, copy.to, copy.reach()),
+        Op::Fill(fill) => touch(world, fill.to, fill.reach()),
+        Op::Alloc(address, bytes) => touch(world, *address, *bytes),
+        _ => {}
     }
 }

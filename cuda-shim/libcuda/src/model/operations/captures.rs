@@ -21,11 +21,9 @@ pub const GLOBAL: u32 = 0;
 const THREAD_LOCAL: u32 = 1;
 pub const RELAXED: u32 = 2;
 
-impl Capture {
-    /// The graph of a capture that came to nothing goes, unless it is the caller's own.
-    fn discard(&self, world: &mut World) -> Outcome {
-        if self.given { Ok(()) } else { graphs::destroy_graph(world, self.graph) }
-    }
+/// The graph of a capture that came to nothing goes, unless it is the caller's own.
+fn discard(world: &mut World, capture: &Capture) -> Outcome {
+    if capture.given { Ok(()) } else { graphs::destroy_graph(world, capture.graph) }
 }
 
 /// Fails, and the capture with it.
@@ -268,7 +266,7 @@ pub fn end(world: &mut World, stream: StreamHandle) -> Outcome<GraphHandle> {
     if capture.mode != RELAXED && capture.thread != thread::id() {
         // The wrong thread ends the capture all the same, and nobody gets the graph.
         let capture = close(world, handle)?;
-        capture.discard(world)?;
+        discard(world, &capture)?;
         return Err(STREAM_CAPTURE_WRONG_THREAD);
     }
     if capture.origin != stream {
@@ -287,6 +285,6 @@ pub fn end(world: &mut World, stream: StreamHandle) -> Outcome<GraphHandle> {
         (false, false) => STREAM_CAPTURE_UNJOINED,
         (false, true) => return Ok(capture.graph),
     };
-    capture.discard(world)?;
+    discard(world, &capture)?;
     Err(status)
 }

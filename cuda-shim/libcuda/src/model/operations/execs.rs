@@ -6,7 +6,7 @@ use crate::model::objects::exec::{GraphExec, Plan, Step};
 use crate::model::objects::graph::owns_memory;
 use crate::model::objects::handle::{GraphExecHandle, GraphHandle, NodeHandle, StreamHandle};
 use crate::model::objects::op::{HostCall, Op};
-use crate::model::operations::{events, graph_memory, graphs, memory, stamps, streams, user_objects};
+use crate::model::operations::{access, events, graph_memory, graphs, memory, stamps, streams, user_objects};
 use crate::model::world::World;
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, Outcome};
 
@@ -134,7 +134,7 @@ pub fn run(world: &mut World, handle: GraphExecHandle, stream: StreamHandle) -> 
             Op::Host(call) => calls.push((*call, start + begin)),
             Op::Record(event) => events::record_at(world, *event, stream, start + end)?,
             op => {
-                op.touch(world);
+                access::touch_written(world, op);
                 let later = op.as_call().filter(|_| held_up);
                 calls.extend(later.map(|call| (call, start + begin)));
             }

@@ -1,9 +1,10 @@
 //! Faults by script, as calls of the driver meet them. Without a script a call pays for one look at a flag.
 
-use cuda_shim_device::{Faults, State};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+
+use cuda_shim_device::{Faults, State};
 
 use crate::model::world::driver;
 use crate::tools::status::{Outcome, Status, UNKNOWN};

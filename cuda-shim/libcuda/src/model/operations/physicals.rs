@@ -3,13 +3,14 @@
 //! Memory of a device lies in its heap's file; what is exported moves to a file of its own, which its holders
 //! share. It is on the device's account until its last handle and its last mapping in any process are gone.
 
-use cuda_shim_device::SharedKey;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
+use cuda_shim_device::SharedKey;
+
 use crate::model::objects::handle::PhysicalHandle;
-use crate::model::objects::location::Location;
+use crate::model::objects::location::{DEVICE, Location};
 use crate::model::objects::physical::{AllocationProp, Content, LABEL, Physical};
 use crate::model::operations::{memory, pools};
 use crate::model::world::World;
@@ -18,10 +19,9 @@ use crate::tools::ffi::In;
 use crate::tools::status::{INVALID_VALUE, NOT_SUPPORTED, OUT_OF_MEMORY, Outcome};
 
 /// `CU_MEM_ALLOCATION_TYPE_PINNED`.
-const PINNED: u32 = 1;
+pub const PINNED: u32 = 1;
 
-/// `CU_MEM_LOCATION_TYPE_DEVICE`, `_HOST`, `_HOST_NUMA` and `_HOST_NUMA_CURRENT`.
-const DEVICE: u32 = 1;
+/// `CU_MEM_LOCATION_TYPE_HOST`, `_HOST_NUMA` and `_HOST_NUMA_CURRENT`.
 const HOSTS: std::ops::RangeInclusive<u32> = 2..=4;
 
 /// `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`, the only way of sharing that is simulated.

@@ -2,10 +2,11 @@
 //! of its files the memory lies; as with the real driver, whoever opens it must see that process, in the same
 //! PID namespace and under the same user.
 
-use cuda_shim_device::SharedKey;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+
+use cuda_shim_device::SharedKey;
 
 use crate::model::objects::handle::ContextHandle;
 use crate::model::objects::heap::Use;

@@ -6,9 +6,10 @@
 //!
 //! A process that does not look while it loses the device 512 times loses the exact times of what was before.
 
-use cuda_shim_device::Seat;
 use std::cmp::Reverse;
 use std::sync::atomic::Ordering::Relaxed;
+
+use cuda_shim_device::Seat;
 
 use crate::model::objects::op::Op;
 use crate::model::objects::stamps::{PENDING, Stamp};

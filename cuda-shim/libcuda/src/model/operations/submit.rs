@@ -3,7 +3,7 @@
 use crate::model::objects::handle::StreamHandle;
 use crate::model::objects::op::Op;
 use crate::model::objects::time::Mark;
-use crate::model::operations::{captures, stamps, streams};
+use crate::model::operations::{access, captures, stamps, streams};
 use crate::model::world::world;
 use crate::tools::ffi::NullStream;
 use crate::tools::status::Outcome;
@@ -20,7 +20,7 @@ pub fn submit(null: NullStream, handle: StreamHandle, op: Op) -> Outcome<Option<
         Op::Host(call) => streams::call_host(&mut world, stream, call, None)?,
         _ => {
             streams::lay_out(&mut world, stream, op.duration(), 0)?;
-            op.touch(&mut world);
+            access::touch_written(&mut world, &op);
         }
     }
     // Behind values that are still to come, bytes move in their turn.
