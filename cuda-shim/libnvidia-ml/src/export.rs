@@ -1,6 +1,6 @@
 //! How a function of NVML is declared as an export: the faults that meet it, and that it needs an initialised library.
 
-/// Declares exported functions of NVML that need an initialised library. Each body is an [`Answer`].
+/// Declares exported functions of NVML that need an initialised library. Each body is an [`Answer`](crate::abi::Answer).
 macro_rules! nvml {
     ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $body:block)+) => {$(
         $(#[$doc])*

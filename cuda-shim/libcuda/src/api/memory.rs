@@ -2,7 +2,7 @@
 //!
 //! Below: [`pool`] is stream-ordered memory, [`physical`] memory behind handles, which [`vmm`] maps, [`ipc`] is memory of
 //! other processes, [`lent`] that of their pools, [`managed`] is reached by the host too, [`host`] is pinned memory, [`copy`]
-//! and [`fill`] move and set bytes, [`pointer`] answers what a pointer is.
+//! and [`fill`] move and set bytes, `pointer` answers what a pointer is.
 //!
 //! # Safety
 //! Exports symbols.

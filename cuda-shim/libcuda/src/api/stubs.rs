@@ -1,5 +1,5 @@
 //! Exports of a real driver that this one does not implement: they answer `CUDA_ERROR_NOT_SUPPORTED`, as soon as there
-//! is a driver, and those of 32 bits as in [`narrow`](crate::narrow). Before `cuInit` each answers as drivers do to a call
+//! is a driver, and those of 32 bits as in [`narrow`](super::narrow). Before `cuInit` each answers as drivers do to a call
 //! of nulls. The first version of operations on memory in streams is not supported by a driver of today either.
 //!
 //! # Safety

@@ -1,4 +1,4 @@
-//! Copies: every form comes to one [`op::Copy`] with resolved and checked addresses.
+//! Copies: every form comes to one [`moves::Copy`] with resolved and checked addresses.
 //!
 //! Bytes move when the call is made; the stream's time says when they would have. A call that promises to
 //! have finished waits for that time.

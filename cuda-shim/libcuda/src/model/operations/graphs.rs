@@ -1,7 +1,4 @@
-//! Graphs: work that is written down once and launched as one.
-//!
-//! Rooms: [`nodes`] adds nodes and reads and changes their parameters, [`exec`] instantiates, launches and
-//! updates, [`objects`] keeps what callers want alive, [`topology`] tells and changes what hangs together, [`memory`] is the memory that graphs allocate.
+//! Making, copying and destroying graphs.
 
 use std::collections::HashMap;
 
