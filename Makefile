@@ -7,6 +7,8 @@ OUT := $(CURDIR)/target
 PROGRAMS := $(OUT)/programs
 GLIBC := 2.17
 ARCH := $(shell uname -m)
+# The tests run libcudart on the simulated driver, which does not start without this (cuda-shim/README.md, *Install*).
+SIMULATOR := --features cuda-shim-libcuda/integrity
 
 export CARGO_TARGET_DIR := $(OUT)
 export GPUQUOTA_ARTIFACTS := $(OUT)/release
@@ -37,7 +39,7 @@ clients:
 .PHONY: lint
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --quiet $(SIMULATOR) -- -D warnings
 
 .PHONY: bench
 bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the data in bench/runs/name, PEER=library compares)
@@ -75,7 +77,7 @@ surface: prerequisites artifacts ## the hook table and the simulated driver agai
 
 .PHONY: artifacts
 artifacts: ## target/release: the library, gpuquota and the simulated GPU
-	$(CARGO) build --workspace --release --quiet
+	$(CARGO) build --workspace --release --quiet $(SIMULATOR)
 
 .PHONY: programs
 programs: ## target/programs: the small CUDA programs that the tests run

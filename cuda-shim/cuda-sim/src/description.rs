@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cuda_shim_device::machine::{ATTRIBUTES, MAX_DEVICES, MAX_RULES};
+use cuda_shim_device::machine::{MAX_DEVICES, MAX_RULES};
+use cuda_shim_device::spec::ATTRIBUTES;
 use cuda_shim_device::{DeviceSpec, KernelRule, Latency, Machine};
 use cuda_shim_symbols::ROWS;
 use serde::Deserialize;

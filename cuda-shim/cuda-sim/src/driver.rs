@@ -79,7 +79,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Attributes are asked for up to this number.
-const ATTRIBUTES: i32 = cuda_shim_device::machine::ATTRIBUTES as i32;
+const ATTRIBUTES: i32 = cuda_shim_device::spec::ATTRIBUTES as i32;
 
 /// Where a device stands on its bus; not recorded, because each machine puts its devices in their places.
 const PLACES: [i32; 3] = [33, 34, 50];

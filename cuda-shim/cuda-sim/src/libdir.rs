@@ -18,8 +18,7 @@ pub fn libdir() -> Outcome<PathBuf> {
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for (name, built) in NAMES {
         if !beside.join(built).exists() {
-            let wanted =
-                "build it with `cargo build --release -p cuda-shim-libcuda -p cuda-shim-libnvidia-ml`";
+            let wanted = "see *Install* in cuda-shim/README.md";
             return Err(format!("{} is missing: {wanted}", beside.join(built).display()));
         }
         place(&folder, name, built).map_err(|error| format!("{}: {error}", folder.join(name).display()))?;

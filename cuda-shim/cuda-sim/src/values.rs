@@ -1,6 +1,7 @@
 //! Values of machine files, most of them written as text.
 
-use cuda_shim_device::machine::{MAX_NAME, MAX_PARAMETERS, MAX_PATTERN, parse_duration};
+use cuda_shim_device::machine::{MAX_PARAMETERS, MAX_PATTERN, parse_duration};
+use cuda_shim_device::spec::MAX_NAME;
 use cuda_shim_device::{DeviceSpec, PRESETS};
 use serde::Deserialize;
 

@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::machine::{ATTRIBUTES, EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_NAME, MAX_PATTERN, MAX_RULES};
+use crate::machine::{EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_PATTERN, MAX_RULES};
+use crate::spec::{ATTRIBUTES, MAX_NAME};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x07");
@@ -162,9 +163,9 @@ pub struct Slot {
     _spare: Word,
 }
 
-/// One lane of a [`Round`].
+/// How far one seat lags behind, in a [`Round`].
 #[repr(C)]
-pub struct LaneCells {
+pub struct LagCells {
     pub lag: Word,
     pub stalls: Word,
 }
@@ -176,7 +177,7 @@ pub struct Round {
     pub current: Word,
     pub slice_end: Word,
     _spare: Word,
-    pub lanes: [LaneCells; SEATS],
+    pub lags: [LagCells; SEATS],
 }
 
 /// A stall: after seat time `at`, the seat lags `lag` behind the wall clock.

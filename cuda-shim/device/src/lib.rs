@@ -4,18 +4,19 @@
 //! libcuda and libnvidia-ml, and `cuda-sim`, which creates it. Nothing else connects them.
 //!
 //! Rooms, imports point downward only:
+//! - `opening`, `reap`: how a process comes to its machine; giving back what the dead held;
 //! - [`truth`]: what the device knows about itself, as plain data;
 //! - `shared_event`: events that several processes know;
 //! - [`seat`]: a process at a device: its timeline of work, waiting, completion times;
-//! - [`memory`], `shared`: bytes held, by device and by process, and by several processes;
+//! - `shared`, [`memory`], `sums`: bytes held by several processes, by device and by process, and their sums;
 //! - `faults`: what goes wrong by script;
-//! - `reap`: gives back what the dead held;
 //! - [`state`]: the file: creating, opening, taking a process slot;
 //! - `sched`: time slicing between processes, pure;
 //! - `lock`, `liveness`, `clock`: locks that outlive their holder's death, who is alive, what time it is;
 //! - `layout`: the fixed layout of the file;
+//! - [`machine`]: the description of a machine, pure;
 //! - [`mig`]: what a device can be split into, pure;
-//! - [`machine`]: the description of a machine, pure.
+//! - [`spec`]: of a device, pure.
 //!
 //! # What a reader of the truth may rely on
 //! *requested* bytes are the sizes that programs asked for; *physical* bytes are what the device spends on
@@ -30,29 +31,26 @@ mod lock;
 pub mod machine;
 pub mod memory;
 pub mod mig;
+mod opening;
 mod reap;
 mod sched;
 pub mod seat;
 mod shared;
 mod shared_event;
+pub mod spec;
 pub mod state;
+mod sums;
 pub mod truth;
 
 pub use clock::Clock;
 pub use faults::Faults;
-pub use liveness::raise as out_of_the_way;
-pub use machine::{DeviceSpec, Fault, KernelRule, Latency, MAX_PATTERN, Machine, PRESETS, Part};
+pub use liveness::{clock_ns, raise as out_of_the_way};
+pub use machine::{Fault, KernelRule, Latency, MAX_PATTERN, Machine};
 pub use memory::{MemoryGuard, OutOfMemory};
+pub use opening::open_from_env;
 pub use seat::Seat;
 pub use shared::SharedKey;
 pub use shared_event::SharedEvent;
-pub use state::{OpenError, State, open_from_env};
+pub use spec::{DeviceSpec, PRESETS, Part};
+pub use state::{OpenError, STATE_ENV, State};
 pub use truth::{DeviceTruth, ProcessTruth, Truth};
-
-/// The environment variable that names the state file of the simulated machine.
-pub const STATE_ENV: &str = "CUDA_SIM_STATE";
-
-/// Nanoseconds of `CLOCK_MONOTONIC`, the clock of every time in this crate.
-pub fn clock_ns() -> u64 {
-    liveness::clock_ns()
-}

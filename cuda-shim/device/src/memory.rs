@@ -53,26 +53,6 @@ impl State {
         let physical = self.layout().devices[index].physical.get();
         self.machine().devices[index].total_bytes.saturating_sub(physical)
     }
-
-    /// Makes the device's sums those of its processes. Under the memory lock.
-    pub(crate) fn add_up(&self, index: usize) {
-        let device = &self.layout().devices[index];
-        let (mut requested, mut physical, mut context) = (0, 0, 0);
-        for (slot, shares) in self.slots().iter().zip(&self.layout().shares) {
-            let (state, share) = (slot.state.get(), &shares[index]);
-            if state == slot_state::LIVE {
-                requested += share.all_requested();
-            }
-            if matches!(state, slot_state::LIVE | slot_state::TEARDOWN) {
-                physical += share.all_physical();
-                context += share.context.get();
-            }
-        }
-        device.requested.set(requested);
-        device.physical.set(physical);
-        device.context.set(context);
-        device.physical_peak.raise(physical);
-    }
 }
 
 impl MemoryGuard<'_> {

@@ -2,7 +2,7 @@
 //!
 //! The profiles are those of NVIDIA's user guide: sevenths of the multiprocessors and eighths of the memory.
 
-use crate::machine::{DeviceSpec, Part};
+use crate::spec::{DeviceSpec, Part};
 
 /// A kind of instance.
 struct Profile {

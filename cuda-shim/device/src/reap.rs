@@ -48,7 +48,7 @@ impl State {
 
     /// The same for a process that asks often: nothing as long as no other is on the machine.
     #[inline]
-    pub fn reap_in_company(&self) {
+    pub fn reap_among_peers(&self) {
         if self.layout().header.living.get() > 1 {
             self.reap_sometimes();
         }

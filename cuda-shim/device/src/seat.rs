@@ -2,7 +2,7 @@
 //!
 //! A seat's stretches are written by its process alone (which serialises its threads), between two steps of
 //! a sequence word, so that others can read them. While a process has the device to itself it touches
-//! nothing shared but its own seat; with company it first brings the schedule up to date under the device's
+//! nothing shared but its own seat; among other processes it first brings the schedule up to date under the device's
 //! schedule lock. The schedule is kept twice and switched by one store, so no death leaves it half done.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -56,8 +56,8 @@ impl Seat {
             bucket.number.set(0);
         }
         for round in &device.rounds {
-            round.lanes[number].lag.set(0);
-            round.lanes[number].stalls.set(0);
+            round.lags[number].lag.set(0);
+            round.lags[number].stalls.set(0);
         }
         let slot = &state.layout().slots[state.slot()];
         slot.namespace.set(namespace("self").unwrap_or(0));
@@ -77,14 +77,14 @@ impl Seat {
             let wall = clock.now();
             return Work { seat: self, now: wall.saturating_sub(self.lag()), _schedule: None };
         }
-        self.work_in_company()
+        self.work_among_peers()
     }
 
-    fn work_in_company(&self) -> Work<'_> {
+    fn work_among_peers(&self) -> Work<'_> {
         let held = self.state.schedule(self.index);
         self.state.bring_up(self.index, clock_ns());
         let round = active(self.device);
-        let now = round.wall.get().saturating_sub(round.lanes[self.number].lag.get());
+        let now = round.wall.get().saturating_sub(round.lags[self.number].lag.get());
         Work { seat: self, now, _schedule: Some(held) }
     }
 
@@ -94,7 +94,7 @@ impl Seat {
         if self.device.seated.0.load(Acquire) <= 1 {
             return clock_ns().saturating_sub(self.lag());
         }
-        self.work_in_company().now
+        self.work_among_peers().now
     }
 
     /// The wall time at which seat time `time` was reached; meaningful once it was. What `waits` for the process's turn
@@ -122,7 +122,7 @@ impl Seat {
 
     /// How far the seat lagged behind the clock after all stalls up to seat time `latest`. Under the schedule lock.
     fn lag_after(&self, latest: u64) -> u64 {
-        let count = active(self.device).lanes[self.number].stalls.get();
+        let count = active(self.device).lags[self.number].stalls.get();
         let mut lag = None;
         for step in 1..=count.min(STALLS as u64) {
             let stall = &self.cells.stalls[((count - step) as usize) % STALLS];
@@ -157,7 +157,7 @@ impl Seat {
     }
 
     fn lag(&self) -> u64 {
-        active(self.device).lanes[self.number].lag.get()
+        active(self.device).lags[self.number].lag.get()
     }
 
     /// Leaves: pending work is dropped, what was done stays on the process's account.
@@ -350,7 +350,7 @@ fn seats_of(device: &Device) -> Vec<usize> {
 fn read_round(round: &Round, seats: &[usize]) -> Schedule {
     let mut lag = [0; SEATS];
     for &seat in seats {
-        lag[seat] = round.lanes[seat].lag.get();
+        lag[seat] = round.lags[seat].lag.get();
     }
     let current = round.current.get() as usize % SEATS;
     Schedule { wall: round.wall.get(), current, slice_end: round.slice_end.get(), lag }
@@ -371,7 +371,7 @@ impl Cells {
         let stalls = record.then(|| {
             let mut stalls = [0; SEATS];
             for &seat in &seats {
-                stalls[seat] = active(device).lanes[seat].stalls.get();
+                stalls[seat] = active(device).lags[seat].stalls.get();
             }
             stalls
         });
@@ -431,7 +431,7 @@ fn read<T>(cells: &SeatCells, look: impl Fn(&SeatCells) -> T) -> T {
 /// Busy nanoseconds and kernels of a seat, up to the known schedule.
 pub(crate) fn account(device: &Device, number: usize) -> (u64, u64) {
     let round = active(device);
-    let now = round.wall.get().saturating_sub(round.lanes[number].lag.get());
+    let now = round.wall.get().saturating_sub(round.lags[number].lag.get());
     read(&device.seats[number], |cells| {
         let count = (cells.count.get() as usize).min(STRETCHES);
         let pending: u64 = cells.stretches[..count]
@@ -447,7 +447,7 @@ pub(crate) fn account(device: &Device, number: usize) -> (u64, u64) {
 
 /// Busy nanoseconds of a seat within wall times `[from, to)`, at most the last second.
 pub(crate) fn recent(device: &Device, number: usize, from: u64, to: u64) -> u64 {
-    let lag = active(device).lanes[number].lag.get();
+    let lag = active(device).lags[number].lag.get();
     read(&device.seats[number], |cells| {
         let count = (cells.count.get() as usize).min(STRETCHES);
         let pending = cells.stretches[..count]
@@ -485,8 +485,8 @@ impl State {
         round.slice_end.set(schedule.slice_end);
         let stalls = demand.stalls.unwrap_or([0; SEATS]);
         for &seat in &demand.seats {
-            round.lanes[seat].lag.set(schedule.lag[seat]);
-            round.lanes[seat].stalls.set(stalls[seat]);
+            round.lags[seat].lag.set(schedule.lag[seat]);
+            round.lags[seat].stalls.set(stalls[seat]);
         }
         device.active_round.0.store(spare, Release);
     }

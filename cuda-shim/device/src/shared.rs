@@ -4,9 +4,10 @@
 //! A row is the truth about one piece; what each process pays is added up from the rows, so that a holder that
 //! dies half-way leaves nothing to guess. All of it under the device's memory lock.
 
-use crate::layout::{Device, SHARED, SLOTS, SharedCells};
+use crate::layout::{SLOTS, SharedCells};
 use crate::memory::MemoryGuard;
 use crate::state::State;
+use crate::sums::rows;
 
 /// What the same memory is known by in every process: its file's inode and where in the file it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,15 +34,11 @@ impl SharedCells {
     }
 
     /// Has another holder pay if `slot` does not hold it any more; empties the row if there is none.
-    fn settle(&self, slot: usize) {
+    fn pass_on(&self, slot: usize) {
         if self.payer.get() == slot as u64 + 1 {
             self.payer.set(self.holder().map_or(0, |slot| slot as u64 + 1));
         }
     }
-}
-
-fn rows(device: &Device) -> impl Iterator<Item = &SharedCells> {
-    device.shared[..(device.shared_used.get() as usize).min(SHARED)].iter()
 }
 
 impl MemoryGuard<'_> {
@@ -81,7 +78,7 @@ impl MemoryGuard<'_> {
     pub fn part(&mut self, key: SharedKey) {
         if let Some(row) = rows(self.device).find(|row| row.is(key)) {
             row.hold(self.slot, false);
-            row.settle(self.slot);
+            row.pass_on(self.slot);
             self.recount();
         }
     }
@@ -93,29 +90,12 @@ impl MemoryGuard<'_> {
 }
 
 impl State {
-    /// Adds up anew what each process pays of the shared memory of a device. Under its memory lock.
-    pub(crate) fn recount(&self, index: usize) {
-        let device = &self.layout().devices[index];
-        for (number, shares) in self.layout().shares[..self.slots().len()].iter().enumerate() {
-            let share = &shares[index];
-            if share.paid_requested.get() == 0
-                && share.paid_physical.get() == 0
-                && rows(device).next().is_none()
-            {
-                continue;
-            }
-            let own = || rows(device).filter(|row| row.payer.get() == number as u64 + 1);
-            share.paid_requested.set(own().map(|row| row.requested.get()).sum());
-            share.paid_physical.set(own().map(|row| row.physical.get()).sum());
-        }
-    }
-
     /// Has others pay for what a dead process held. Under the memory lock; doing it twice is harmless.
     pub(crate) fn disinherit(&self, index: usize, slot: usize) {
         let device = &self.layout().devices[index];
         for row in rows(device) {
             row.hold(slot, false);
-            row.settle(slot);
+            row.pass_on(slot);
         }
         self.recount(index);
     }

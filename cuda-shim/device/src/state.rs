@@ -12,14 +12,16 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
 use crate::liveness::{self, Life};
-use crate::machine::{
-    DeviceSpec, EXPORTS, Fault, KernelRule, Latency, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine, Part,
-};
+use crate::machine::{EXPORTS, Fault, KernelRule, Latency, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine};
+use crate::spec::{DeviceSpec, Part};
+
+/// The environment variable that names the state file of the simulated machine.
+pub const STATE_ENV: &str = "CUDA_SIM_STATE";
 
 /// Why there is no simulated machine.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl fmt::Display for OpenError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OpenError::NotSimulated => {
-                write!(out, "{} is not set: start the command with `cuda-sim run`", crate::STATE_ENV)
+                write!(out, "{} is not set: start the command with `cuda-sim run`", STATE_ENV)
             }
             OpenError::Io(path, error) => {
                 write!(out, "state of the simulated GPU {}: {error}", path.display())
@@ -70,30 +72,6 @@ pub struct State {
     family: &'static AtomicBool,
 }
 
-/// Opens the machine that `CUDA_SIM_STATE` names and takes a process slot, once per process; a forked child
-/// that asks gets a slot of its own.
-///
-/// # Errors
-/// [`OpenError`], with text for people.
-pub fn open_from_env() -> Result<&'static State, OpenError> {
-    static OPENED: AtomicPtr<State> = AtomicPtr::new(std::ptr::null_mut());
-    static OPENING: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    // SAFETY: a non-null pointer was leaked from a Box below and is never freed.
-    let opened = || unsafe { OPENED.load(Acquire).as_ref() }.filter(|state| !state.is_forked());
-    if let Some(state) = opened() {
-        return Ok(state);
-    }
-    // Another thread of the parent may have held this lock at fork: a child must not wait for it forever.
-    let _guard = OPENING.try_lock();
-    if let Some(state) = opened() {
-        return Ok(state);
-    }
-    let path = std::env::var_os(crate::STATE_ENV).ok_or(OpenError::NotSimulated)?;
-    let state: &'static State = Box::leak(Box::new(State::open(Path::new(&path))?));
-    OPENED.store((state as *const State).cast_mut(), Release);
-    Ok(state)
-}
-
 impl State {
     /// Creates the state file of `machine` at `path`; replaces nothing.
     ///
@@ -114,11 +92,11 @@ impl State {
         Ok(())
     }
 
-    /// Opens the state file at `path` and takes a process slot.
+    /// Opens the state file at `path` and takes a process slot; what the dead held is not yet given back.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(path: &Path) -> Result<State, OpenError> {
+    pub(crate) fn enter(path: &Path) -> Result<State, OpenError> {
         let io = |error| OpenError::Io(path.into(), error);
         let probe = liveness::raise(liveness::open(path).map_err(io)?);
         let length = probe.metadata().map_err(io)?.len();
@@ -132,16 +110,14 @@ impl State {
         }
         let (slot, life) =
             take_slot(layout, path, &probe).map_err(io)?.ok_or(OpenError::Full(path.into()))?;
-        let state = State {
+        Ok(State {
             layout,
             machine: read_machine(header),
             slot,
             probe,
             _life: life,
             family: family_word().map_err(io)?,
-        };
-        state.reap();
-        Ok(state)
+        })
     }
 
     /// The machine.

@@ -50,21 +50,6 @@ pub fn code(answer: Answer) -> Code {
     answer.map_or_else(|error| error as Code, |()| SUCCESS)
 }
 
-/// Declares exported functions of NVML that need an initialised library. Each body is an [`Answer`].
-macro_rules! nvml {
-    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $body:block)+) => {$(
-        $(#[$doc])*
-        #[allow(non_snake_case, unsafe_code)]
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $name($($argument: $kind),*) -> $crate::abi::Code {
-            match $crate::library::meet(stringify!($name)) {
-                0 => $crate::abi::code($crate::library::machine().and_then(|_| $body)),
-                fault => fault,
-            }
-        }
-    )+};
-}
-
 /// A place for one or more values: an out-parameter, or an in-out-parameter, of C type `T *`.
 #[repr(transparent)]
 pub struct Out<T>(*mut T);

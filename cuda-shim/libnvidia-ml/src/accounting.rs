@@ -3,10 +3,11 @@
 use cuda_shim_device::ProcessTruth;
 
 use crate::abi::{Answer, Error, Out, put_list};
-use crate::activity::since_1970_us;
+use crate::export::nvml;
 use crate::library::{Device, Handle};
 use crate::pids::{Naming, seen};
 use crate::types::AccountingStats;
+use crate::utilisation::since_1970_us;
 
 /// Processes that are remembered; a newer one takes the place of the oldest.
 const REMEMBERED: u32 = 1024;

@@ -5,75 +5,23 @@
 //! is not simulated: 0. Of split devices and of instances nothing is told.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cuda_shim_device::clock_ns;
 
 use crate::abi::{Error, Out, put_list};
+use crate::export::nvml;
 use crate::library::{Device, Handle};
 use crate::pids::Naming;
+use crate::sensors::power_at;
 use crate::types::{
     ProcessUtilizationInfo, ProcessUtilizationSample, ProcessesUtilizationInfo, Sample, Utilization,
     expect_version, struct_version,
 };
-
-/// The sample period.
-const PERIOD_NS: u64 = 1_000_000_000 / 6;
-const PERIOD_US: u32 = (PERIOD_NS / 1000) as u32;
-/// Samples that are kept.
-const KEPT: u64 = 5;
-
-/// A closed sample.
-struct Closed {
-    /// Microseconds since 1970.
-    time_stamp: u64,
-    /// Nanoseconds by process, named by pid and PID namespace.
-    busy: Vec<((u32, u64), u64)>,
-}
-
-/// The closed samples that are kept, the oldest first.
-fn closed(device: &Device) -> impl DoubleEndedIterator<Item = Closed> {
-    let last = clock_ns() / PERIOD_NS;
-    (last.saturating_sub(KEPT)..last).map(|number| {
-        let (from, to) = (number * PERIOD_NS, (number + 1) * PERIOD_NS);
-        Closed { time_stamp: since_1970_us(to), busy: device.state.busy(device.index, from, to) }
-    })
-}
-
-impl Closed {
-    fn percent(&self) -> u32 {
-        let busy: u64 = self.busy.iter().map(|(_, busy)| busy).sum();
-        (busy.min(PERIOD_NS) * 100 / PERIOD_NS) as u32
-    }
-}
-
-/// Share of the last sample period in which the device and its instances worked, in percent.
-pub fn percent(device: &Device) -> u32 {
-    let places = [device.index].into_iter().chain(device.instances());
-    let busy: u32 = places
-        .filter_map(|index| {
-            let spec = device.state.machine().devices.get(index)?;
-            closed(&Device { state: device.state, index, spec }).next_back()
-        })
-        .map(|sample| sample.percent())
-        .sum();
-    busy.min(100)
-}
+use crate::utilisation::{Closed, KEPT, PERIOD_NS, PERIOD_US, closed, percent, since_1970_us};
 
 /// Microseconds since 1970, by which samples are told apart.
 pub fn now_us() -> u64 {
     since_1970_us(clock_ns())
-}
-
-/// The same of an instant of [`clock_ns`]: always the same for the same instant.
-pub fn since_1970_us(clock: u64) -> u64 {
-    static SINCE: OnceLock<u64> = OnceLock::new();
-    let since = SINCE.get_or_init(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-        now.saturating_sub(clock_ns())
-    });
-    (since + clock) / 1000
 }
 
 /// What each process did in the samples after `last_seen`: its pid, the time of the last sample and percent. Processes that
@@ -136,7 +84,7 @@ nvml! {
             return Err(Error::InvalidArgument);
         }
         let value = |sample: &Closed| match kind {
-            TOTAL_POWER => crate::sensors::power_at(&whole, sample.percent()),
+            TOTAL_POWER => power_at(&whole, sample.percent()),
             UTILIZATION => sample.percent(),
             PROCESSOR_CLOCK => whole.spec.sm_clock_khz / 1000,
             MEMORY_CLOCK => whole.spec.memory_clock_khz / 1000,

@@ -3,6 +3,7 @@
 use core::ffi::c_char;
 
 use crate::abi::{Error, Out, Text, field, put_text};
+use crate::export::nvml;
 use crate::library::{Device, Handle, machine};
 use crate::types::{
     DeviceAttributes, PciInfo, PciInfoExt, PciInfoV1, PciInfoV2, expect_version, struct_version,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::abi::{Answer, Error, Out};
+use crate::export::nvml;
 use crate::library::Handle;
 use crate::types::EventData;
 

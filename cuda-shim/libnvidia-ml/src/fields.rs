@@ -2,6 +2,7 @@
 
 use crate::abi::{Error, Out, SUCCESS};
 use crate::activity::now_us;
+use crate::export::nvml;
 use crate::library::{Device, Handle};
 use crate::sensors::power_mw;
 use crate::types::FieldValue;

@@ -1,6 +1,7 @@
 //! Device memory, in bytes: what CUDA counts, so that both libraries tell one story.
 
 use crate::abi::Out;
+use crate::export::nvml;
 use crate::library::{Device, Handle};
 use crate::types::{Bar1Memory, Memory, MemoryV2, expect_version, struct_version};
 

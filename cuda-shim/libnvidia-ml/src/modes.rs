@@ -3,6 +3,7 @@
 use cuda_shim_device::mig::is_capable;
 
 use crate::abi::{Answer, Error, Out};
+use crate::export::nvml;
 use crate::library::{Device, Handle};
 
 /// `nvmlEnableState_t`.

@@ -1,6 +1,7 @@
 //! The processes at a device and the memory that they take, in each of NVML's layouts.
 
 use crate::abi::{Answer, Error, Out, put_list};
+use crate::export::nvml;
 use crate::library::{Device, Handle};
 use crate::pids::Naming;
 use crate::types::{

@@ -2,9 +2,10 @@
 //! follows the device's work.
 
 use crate::abi::{Answer, Error, Out};
-use crate::activity::percent;
+use crate::export::nvml;
 use crate::library::{Device, Handle};
 use crate::types::{Temperature, expect_version, struct_version};
+use crate::utilisation::percent;
 
 /// Degrees Celsius, always.
 const TEMPERATURE_C: u32 = 40;

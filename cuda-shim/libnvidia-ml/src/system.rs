@@ -3,6 +3,7 @@
 use core::ffi::c_char;
 
 use crate::abi::{Code, Error, Out, code, put_text};
+use crate::export::nvml;
 use crate::library::{machine, open};
 
 /// NVML's own version: the CUDA major version, a dot, the driver's. Answers before `nvmlInit`, too.

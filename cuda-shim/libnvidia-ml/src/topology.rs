@@ -1,6 +1,7 @@
 //! How devices lie to each other: side by side under one host, reaching each other's memory over PCI Express.
 
 use crate::abi::{Error, Out};
+use crate::export::nvml;
 use crate::library::Handle;
 use crate::types::{GpuFabricInfo, GpuFabricInfoV2, GpuFabricInfoV3, struct_version};
 

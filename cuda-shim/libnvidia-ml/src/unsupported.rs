@@ -3,6 +3,7 @@
 //! Functions of NVML that the simulated device does not have. They look at none of their arguments.
 
 use crate::abi::Error;
+use crate::export::nvml;
 
 /// Declares such functions.
 macro_rules! unsupported {

@@ -1,0 +1,34 @@
+//! The objects of a driver, each by itself. They name one another by handles.
+
+pub mod array;
+pub mod attributes;
+pub mod capture;
+pub mod contents;
+pub mod context;
+pub mod event;
+pub mod exec;
+pub mod graph;
+pub mod graph_memory;
+pub mod handle;
+pub mod heap;
+pub mod image;
+pub mod ipc_handle;
+pub mod kernel;
+pub mod location;
+pub mod moves;
+pub mod occupancy;
+pub mod op;
+pub mod physical;
+pub mod pool;
+pub mod ptx;
+pub mod region;
+pub mod request;
+pub mod space;
+pub mod stamps;
+pub mod stream;
+pub mod table;
+pub mod texture;
+pub mod thread;
+pub mod time;
+pub mod user_object;
+pub mod value;

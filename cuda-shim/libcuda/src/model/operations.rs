@@ -1,0 +1,31 @@
+//! What calls do to the world.
+
+pub mod access;
+pub mod arrays;
+pub mod captures;
+pub mod contexts;
+pub mod copies;
+pub mod events;
+pub mod execs;
+pub mod faults;
+pub mod fills;
+pub mod graph_memory;
+pub mod graphs;
+pub mod host;
+pub mod host_memory;
+pub mod latency;
+pub mod lending;
+pub mod managed;
+pub mod marks;
+pub mod memory;
+pub mod modules;
+pub mod physicals;
+pub mod pointers;
+pub mod pools;
+pub mod private_tables;
+pub mod sharing;
+pub mod stamps;
+pub mod start;
+pub mod streams;
+pub mod submit;
+pub mod user_objects;

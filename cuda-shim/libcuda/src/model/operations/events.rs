@@ -1,0 +1,67 @@
+//! Recording events.
+
+use cuda_shim_device::SharedEvent;
+
+use crate::model::objects::event::Moment;
+use crate::model::objects::handle::{EventHandle, StreamHandle};
+use crate::model::objects::time::Mark;
+use crate::model::operations::streams;
+use crate::model::world::World;
+use crate::tools::status::{CAPTURED_EVENT, Outcome};
+
+/// Records the end of a stream in an event.
+pub fn record(world: &mut World, event: EventHandle, stream: StreamHandle) -> Outcome {
+    if let Some(latency) = world.latency() {
+        let mark = streams::lay_out_event(world, stream, latency)?;
+        let idle = mark.time <= mark.seat.now();
+        return set(world, event, mark, idle);
+    }
+    let mut mark = streams::stream_mark(world, stream)?;
+    let now = mark.seat.now();
+    let idle = mark.time <= now;
+    mark.time = mark.time.max(now);
+    set(world, event, mark, idle)
+}
+
+/// Records seat time `time` of a stream in an event.
+pub fn record_at(world: &mut World, event: EventHandle, stream: StreamHandle, time: u64) -> Outcome {
+    let mut mark = streams::stream_mark(world, stream)?;
+    mark.time = time;
+    set(world, event, mark, false)
+}
+
+fn set(world: &mut World, event: EventHandle, mark: Mark, idle: bool) -> Outcome {
+    let event = world.events.get_mut(event)?;
+    if let Some((shared, _)) = event.shared {
+        world.state.record_event(shared, mark.seat, mark.time);
+    }
+    event.moment = Moment::Recorded(mark, idle);
+    Ok(())
+}
+
+/// Takes an event away, for other processes as well if it is of this one.
+pub fn remove_event(world: &mut World, event: EventHandle) -> Outcome {
+    if let Some((shared, true)) = world.events.remove(event)?.shared {
+        world.state.end_event(shared);
+    }
+    Ok(())
+}
+
+/// When an event was recorded, if it was, outside of captures.
+pub fn recorded(world: &World, event: EventHandle) -> Option<Mark> {
+    mark_of(world, event).ok().flatten()
+}
+
+/// The event as other processes know it, if one of them recorded it last.
+pub fn recorded_elsewhere(world: &World, event: EventHandle) -> Option<SharedEvent> {
+    let (shared, _) = world.events.get(event).ok()?.shared?;
+    world.state.is_recorded_elsewhere(shared).then_some(shared)
+}
+
+pub fn mark_of(world: &World, handle: EventHandle) -> Outcome<Option<Mark>> {
+    match &world.events.get(handle)?.moment {
+        Moment::Never => Ok(None),
+        Moment::Recorded(mark, _) => Ok(Some(mark.clone())),
+        Moment::Captured(..) => Err(CAPTURED_EVENT),
+    }
+}

@@ -1,0 +1,39 @@
+//! Faults by script, as calls of the driver meet them. Without a script a call pays for one look at a flag.
+
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use cuda_shim_device::{Faults, State};
+
+use crate::model::world::driver;
+use crate::tools::status::{Outcome, Status, UNKNOWN};
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+
+static FAULTS: OnceLock<Option<(Faults, &'static State)>> = OnceLock::new();
+
+/// From now on calls meet the faults of the machine.
+pub fn arm(state: &'static State) {
+    if FAULTS.get_or_init(|| Some((Faults::of(state)?, state))).is_some() {
+        ARMED.store(true, Relaxed);
+    }
+}
+
+/// What meets a call.
+#[inline(always)]
+pub fn meet(call: &str) -> Outcome {
+    if ARMED.load(Relaxed) { meet_scripted(call) } else { Ok(()) }
+}
+
+#[cold]
+fn meet_scripted(call: &str) -> Outcome {
+    let Some(Some((faults, state))) = FAULTS.get() else { return Ok(()) };
+    let error = faults.meet(state, call);
+    if error != 0 {
+        return Err(Status::of(error));
+    }
+    // Whoever works on a lost device hears of it from every call.
+    let lost = driver().is_ok_and(|driver| driver.works_on(|index| state.is_lost(index)));
+    if lost { Err(UNKNOWN) } else { Ok(()) }
+}
