@@ -45,6 +45,14 @@ lint: ## formatting and clippy, warnings are errors
 bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the data in bench/runs/name, PEER=library compares)
 	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN)) $(if $(PEER),--peer $(PEER))
 
+.PHONY: counts
+counts: prerequisites artifacts programs ## instructions that the library adds to each call; fails where one grew by more than 3%
+	@$(CARGO) run --quiet -p gpuquota-bench --bin gpuquota-counts
+
+.PHONY: counts-keep
+counts-keep: prerequisites artifacts programs ## the same, and keeps them as bench/counts.toml
+	@$(CARGO) run --quiet -p gpuquota-bench --bin gpuquota-counts -- --keep
+
 .PHONY: bench-accuracy
 bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, FULL=1: hours, PEER=library [PEER_ENV="A=B"])
 	@GPUQUOTA_FETCH=no $(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(RUN),--json bench/runs/$(RUN)) \

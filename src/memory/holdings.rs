@@ -337,10 +337,10 @@ impl Table {
         if self.insert_fresh(entry) { Ok(None) } else { Err(NoRoom) }
     }
 
-    /// At most three quarters full: probes stay short, and there always is a free place to end them.
+    /// At most half full: probes stay short, two places on average, and there always is a free place to end them.
     #[inline(always)]
     fn has_room(&self) -> bool {
-        self.used.wrapping_mul(4) < self.capacity.wrapping_mul(3)
+        self.used.wrapping_mul(2) < self.capacity
     }
 
     #[cold]

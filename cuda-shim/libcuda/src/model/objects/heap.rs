@@ -13,9 +13,6 @@ use std::fs::File;
 use crate::model::objects::handle::{ContextHandle, PoolHandle};
 use crate::tools::bytes::{self, BLOCK};
 
-/// Addresses per device: more than any device has bytes, so that holes never make an allocation fail.
-pub const REACH: u64 = 1 << 40;
-
 /// The driver's unit for small allocations.
 pub const UNIT: u64 = 512;
 const LARGEST_SHARED: u64 = 1 << 20;
@@ -127,6 +124,8 @@ pub fn index_in(name: &str) -> Option<usize> {
 /// The memory of one device as this process sees it.
 pub struct Heap {
     base: u64,
+    /// How many addresses it has.
+    reach: u64,
     /// The place of its device in the machine.
     index: usize,
     /// Behind the addresses, from the first context on.
@@ -155,28 +154,36 @@ fn class_of(size: u64) -> (usize, u64) {
 }
 
 impl Heap {
-    /// A heap of the machine's device `index` over the addresses from `base`.
-    pub fn new(base: u64, index: usize) -> Heap {
+    /// A heap of the machine's device `index` over `reach` addresses from `base`: more than the device has bytes, so that holes
+    /// never make an allocation fail, or as many as the process has.
+    pub fn new(base: u64, reach: u64, index: usize) -> Heap {
         Heap {
             base,
+            reach,
             index,
             content: None,
             pages: Vec::new(),
             blocks: Vec::new(),
             spare: Vec::new(),
-            runs: Runs::new((REACH / BLOCK) as u32),
+            runs: Runs::new((reach / BLOCK) as u32),
             roomy: vec![std::array::from_fn(|_| Vec::new())],
             graph_purse: None,
             next_id: 1,
         }
     }
 
+    /// How many addresses it deals out, used or not.
+    #[inline]
+    pub fn reach(&self) -> u64 {
+        self.reach
+    }
+
     /// Puts bytes behind the addresses, once. `None` if the host has no memory for it.
     pub fn open(&mut self) -> Option<()> {
         if self.content.is_none() {
-            let content = bytes::memory_file(&format!("{LABEL}{}", self.index), REACH)?;
-            bytes::back(self.base, REACH, &content, 0).then_some(())?;
-            self.pages = vec![0; (REACH / BLOCK) as usize];
+            let content = bytes::memory_file(&format!("{LABEL}{}", self.index), self.reach)?;
+            bytes::back(self.base, self.reach, &content, 0).then_some(())?;
+            self.pages = vec![0; (self.reach / BLOCK) as usize];
             self.content = Some(content);
         }
         Some(())

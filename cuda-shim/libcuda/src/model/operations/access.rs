@@ -1,6 +1,5 @@
 //! Who owns an address, and what of it may be read and written.
 
-use crate::model::objects::heap::REACH;
 use crate::model::objects::op::Op;
 use crate::model::objects::region::Backing;
 use crate::model::world::World;
@@ -9,8 +8,8 @@ use crate::model::world::World;
 #[inline]
 pub fn heap_of(world: &World, address: u64) -> Option<usize> {
     // Heaps lie one behind the other, in the order of their devices.
-    let offset = address.checked_sub(world.devices.first()?.heap.base())?;
-    let ordinal = (offset / REACH) as usize;
+    let first = &world.devices.first()?.heap;
+    let ordinal = (address.checked_sub(first.base())? / first.reach()) as usize;
     (ordinal < world.devices.len()).then_some(ordinal)
 }
 

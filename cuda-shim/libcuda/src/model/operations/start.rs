@@ -4,7 +4,7 @@ use cuda_shim_device::{Machine, State, open_from_env};
 
 use crate::model::objects::graph_memory::Usage;
 use crate::model::objects::handle::Handle;
-use crate::model::objects::heap::{Heap, REACH};
+use crate::model::objects::heap::Heap;
 use crate::model::objects::space::Space;
 use crate::model::objects::stamps::Stamps;
 use crate::model::operations::{faults, private_tables};
@@ -12,8 +12,9 @@ use crate::model::world::{Device, Driver};
 use crate::tools::bytes;
 use crate::tools::status::{NO_DEVICE, NOT_INITIALIZED, OUT_OF_MEMORY, Outcome};
 
-/// Addresses for reservations, on all devices together.
-const RESERVABLE: u64 = 8 << 40;
+/// Addresses for each device, and for reservations on all of them together: the first of these that the process has. Under
+/// valgrind it has 32 GiB in one piece.
+const ADDRESSES: [(u64, u64); 3] = [(1 << 40, 8 << 40), (8 << 30, 4 << 30), (1 << 30, 1 << 30)];
 
 /// The CUDA version of the driver; a driver without a machine calls itself as new as the default one.
 pub fn machine_version() -> i32 {
@@ -36,22 +37,24 @@ pub fn start() -> Outcome {
     if visible.is_empty() {
         return Err(NO_DEVICE);
     }
-    let heaps = visible.len() as u64 * REACH;
-    let arena = bytes::reserve_arena(heaps + RESERVABLE).ok_or(OUT_OF_MEMORY)?;
-    let bases = (arena..).step_by(REACH as usize);
+    let count = visible.len() as u64;
+    let reserve =
+        |(reach, reservable)| Some((bytes::reserve_arena(count * reach + reservable)?, reach, reservable));
+    let (arena, reach, reservable) = ADDRESSES.into_iter().find_map(reserve).ok_or(OUT_OF_MEMORY)?;
+    let bases = (arena..).step_by(reach as usize);
     let devices: Outcome<_> =
-        visible.into_iter().zip(bases).map(|(index, base)| open_device(state, index, base)).collect();
-    Driver::publish(state, devices?, Space::new(arena + heaps, RESERVABLE));
+        visible.into_iter().zip(bases).map(|(index, base)| open_device(state, index, base, reach)).collect();
+    Driver::publish(state, devices?, Space::new(arena + count * reach, reservable));
     private_tables::connect(machine_version);
     Ok(())
 }
 
-fn open_device(state: &'static State, index: usize, base: u64) -> Outcome<Device> {
+fn open_device(state: &'static State, index: usize, base: u64, reach: u64) -> Outcome<Device> {
     let spec = state.machine().devices.get(index).ok_or(NOT_INITIALIZED)?.clone();
     Ok(Device {
         index,
         spec,
-        heap: Heap::new(base, index),
+        heap: Heap::new(base, reach, index),
         seat: None,
         primary: Handle::NULL,
         retained: 0,
