@@ -172,6 +172,12 @@ impl<const N: usize> fmt::Display for Line<N> {
     }
 }
 
+/// The parts before and after the first `mark`.
+pub(crate) fn split_once(text: &[u8], mark: u8) -> Option<(&[u8], &[u8])> {
+    let mut halves = text.splitn(2, |byte| *byte == mark);
+    Some((halves.next()?, halves.next()?))
+}
+
 fn hex(nibble: u8) -> u8 {
     match nibble {
         0..=9 => b'0'.saturating_add(nibble),

@@ -1,7 +1,8 @@
 //! Where the container's region is: the same rule for every process, so that all of them share one.
 
-use super::knob::{CONTAINER_NAME, HAMI_REGION, POD_UID, REGION, VGPU_MOUNT};
-use super::{Env, KNOBS, Origin, Problem, Reason};
+use super::knob::{CONTAINER_NAME, HAMI_REGION, KNOBS, POD_UID, REGION, VGPU_MOUNT};
+use super::problem::{Origin, Problem, Reason};
+use super::types::Env;
 use crate::text::Fixed;
 
 /// Where HAMi's library keeps the region when nobody told it.

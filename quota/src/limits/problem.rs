@@ -1,6 +1,6 @@
 //! What was wrong with a value, and how to tell it to whoever set it.
 
-use super::Knob;
+use super::knob::Knob;
 use crate::text::{Fixed, Line};
 
 /// How many problems are kept word for word; more are counted.
