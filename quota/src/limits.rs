@@ -1,7 +1,7 @@
 //! What did the operator ask? From the environment and the limits file to one plain [`Limits`].
 //!
 //! Pure: the environment is a closure, the file a text. Nothing here allocates, panics or trusts its input: it
-//! runs inside somebody else's process. A value that cannot be understood is never guessed at; it becomes a
+//! runs inside a host application. A value that cannot be understood is never guessed at; it becomes a
 //! [`Problem`] that names the variable, the value and what to write.
 //!
 //! Three rules decide among many values:

@@ -1,4 +1,4 @@
-//! From texts to [`Limits`]: the file first, then the knobs in order of rank; what is wrong is collected.
+//! From texts to [`Limits`]: the file first, then the knobs in order of rank; problems are collected.
 
 use super::knob::{DEVICE_MAP, KNOBS, Key, Knob, Source};
 use super::problem::{Consequence, Origin, Problem, Problems, Reason};
@@ -23,7 +23,7 @@ impl Reading {
             && self.limits.on_error == OnError::Closed
     }
 
-    /// What the errors lead to.
+    /// The consequence of the errors.
     pub fn consequence(&self) -> Consequence {
         if self.closed() { Consequence::NoGpu } else { Consequence::Ignored }
     }
@@ -34,8 +34,8 @@ const INDEXED: u8 = 15;
 
 /// Reads what the operator asked, from the environment and from the limits file's text.
 ///
-/// Never fails: what could not be understood stands in [`Reading::problems`], and [`Reading::closed`] says what
-/// follows from it. Where a limits file is given, mode, policy and the policy for errors come from it alone:
+/// Never fails: [`Reading::problems`] holds the values that could not be understood, and [`Reading::closed`] tells whether
+/// they close the GPU. Where a limits file is given, mode, policy and the policy for errors come from it alone:
 /// the environment is the tenant's, and must not switch off what the file sets.
 pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
     let mut reading = Reading::default();
@@ -43,8 +43,8 @@ pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
     reading
 }
 
-/// As [`read`], into a default [`Reading`] that lies where it shall stay: it is ten kilobytes large, and the stack
-/// may be somebody else's.
+/// As [`read`], into a default [`Reading`] in its final place: it is ten kilobytes large, and the stack may belong to a host
+/// application.
 pub fn read_into(reading: &mut Reading, env: Env<'_, '_>, file: Option<&[u8]>) {
     let mut reader =
         Reader { limits: &mut reading.limits, problems: &mut reading.problems, decided: 0, line: 0 };
@@ -279,5 +279,6 @@ fn word<T: Copy>(text: &[u8], known: &[(&str, T)]) -> Result<T, Reason> {
 
 const fn bit(key: Key) -> u16 {
     // Fifteen keys, sixteen bits.
+    #[expect(clippy::cast_lossless, reason = "`From` does not take an enum")]
     1_u16.wrapping_shl(key as u32)
 }

@@ -4,7 +4,7 @@ use super::knob::Source;
 use super::problem::Reason;
 use crate::text::{Fixed, split_once};
 
-/// How the environment is asked: a name in, the value's bytes out.
+/// A look-up in the environment: a name in, the value's bytes out.
 pub type Env<'e, 'v> = &'e dyn Fn(&str) -> Option<&'v [u8]>;
 
 /// A device's UUID as NVIDIA prints it, at most 47 bytes.
@@ -13,22 +13,22 @@ pub type Uuid = Fixed<48>;
 /// How many values one [`Table`] holds.
 const VALUES: usize = 64;
 
-/// What limits do.
+/// How limits are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// They bind.
+    /// Limits are enforced.
     #[default]
     Enforce,
-    /// What would be refused or delayed is counted, and nothing is.
+    /// The library counts the requests that it would refuse or delay, and lets them pass.
     Observe,
     /// There is no quota.
     Off,
 }
 
-/// What happens when a limit cannot be understood.
+/// The policy for a limit that cannot be understood.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// No GPU.
+    /// The container has no GPU.
     #[default]
     Closed,
     /// The value counts as not given.
@@ -69,8 +69,8 @@ impl Selector {
     }
 }
 
-/// Whether two texts name one device. CUDA does not tell whether a device is a MIG instance, so what stands before the
-/// first hyphen, `GPU` or `MIG`, does not count.
+/// Whether two texts name one device. CUDA does not tell whether a device is a MIG instance, so the part before the first
+/// hyphen, `GPU` or `MIG`, does not count.
 fn same_uuid(one: &[u8], other: &[u8]) -> bool {
     match (split_once(one, b'-'), split_once(other, b'-')) {
         (Some((_, one)), Some((_, other))) => one.eq_ignore_ascii_case(other),
@@ -91,10 +91,10 @@ impl PartialEq for Selector {
 
 impl Eq for Selector {}
 
-/// One value, for whom, and who said so.
+/// One value, the device that it is for, and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<T> {
-    /// Who said so.
+    /// Where it comes from.
     pub source: Source,
     /// The device that it is for.
     pub selector: Selector,
@@ -143,22 +143,22 @@ impl<T: Copy> Table<T> {
     }
 }
 
-/// Everything that the operator asked.
+/// All limits that the operator set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// What limits do.
+    /// How limits are applied.
     pub mode: Mode,
-    /// What happens when a limit cannot be understood.
+    /// The policy for a limit that cannot be understood.
     pub on_error: OnError,
     /// When the share of GPU time binds.
     pub policy: CorePolicy,
     /// Device memory, in bytes.
     pub memory: Table<u64>,
-    /// Of it, what may lie on the device, in bytes.
+    /// The part of it that may lie on the device, in bytes.
     pub physical: Table<u64>,
     /// GPU time, in percent from 1 to 100; 100 is no limit.
     pub cores: Table<u8>,
-    /// Of it, what is guaranteed beside other containers, in percent.
+    /// The part of it that is guaranteed beside other containers, in percent.
     pub requests: Table<u8>,
     /// The task's priority, 0 is the highest.
     pub priority: i32,
@@ -168,7 +168,7 @@ pub struct Limits {
     pub memory_wait_ms: u32,
     /// Whether a request over the cap may end a process of lower priority.
     pub oom_kill: bool,
-    /// Whether nothing is said on standard error.
+    /// Whether the library writes nothing to standard error.
     pub quiet: bool,
 }
 
@@ -198,7 +198,7 @@ impl Limits {
         self.memory.lookup(index, uuid).map(|entry| entry.value)
     }
 
-    /// How much of it may lie on the device, in bytes, `None` where that is not told apart.
+    /// How much of it may lie on the device, in bytes, `None` where all of it may.
     pub fn physical_for(&self, index: u32, uuid: &[u8]) -> Option<u64> {
         self.physical.lookup(index, uuid).map(|entry| entry.value)
     }
@@ -208,15 +208,15 @@ impl Limits {
         self.mode == Mode::Enforce && (self.oversubscribe || self.physical.iter().next().is_some())
     }
 
-    /// The share of GPU time of a device in percent (1..=100), `None` where there is no limit or where the policy is
-    /// that it never binds.
+    /// The share of GPU time of a device in percent (1..=100), `None` where there is no limit or where the policy never
+    /// enforces it.
     pub fn cores_for(&self, index: u32, uuid: &[u8]) -> Option<u8> {
         let binds = self.policy != CorePolicy::BestEffort;
         self.cores.lookup(index, uuid).filter(|_| binds).map(|entry| entry.value)
     }
 
-    /// What of a device's time is guaranteed beside other containers, in percent, `None` where nothing but the share says
-    /// so. Never more than the share.
+    /// The part of a device's time that is guaranteed beside other containers, in percent, never more than the share; `None`
+    /// where the share alone decides.
     pub fn request_for(&self, index: u32, uuid: &[u8]) -> Option<u8> {
         let most = self.cores_for(index, uuid).unwrap_or(100);
         self.requests.lookup(index, uuid).map(|entry| entry.value.min(most))

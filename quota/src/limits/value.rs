@@ -140,7 +140,7 @@ pub fn wait_ms(text: &[u8]) -> Result<u32, Reason> {
     match plain_number(number.trim_ascii_end())?.checked_mul(factor) {
         // A number without a unit is no time, unless it is 0.
         Some(0) if factor != 0 || text == b"0" => Ok(0),
-        Some(wait @ 1..=60_000) => Ok(wait as u32),
+        Some(wait @ 1..=60_000) => u32::try_from(wait).map_err(|_| Reason::NotATime),
         _ => Err(Reason::NotATime),
     }
 }
