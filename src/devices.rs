@@ -43,6 +43,14 @@ pub struct Devices {
     cores: [AtomicU64; layout::DEVICES],
 }
 
+/// The container and its devices, which bytes and time are counted by. All-zero bytes: nothing is known yet.
+pub struct Scope {
+    /// The container.
+    pub container: Container,
+    /// Its devices.
+    pub devices: Devices,
+}
+
 /// What an NVML handle stands for.
 #[derive(Clone, Copy)]
 pub enum Target {
@@ -62,6 +70,19 @@ pub struct Place {
     pub context: u64,
     /// Its device.
     pub device: DeviceRef,
+}
+
+impl Scope {
+    /// Where the calling thread's calls act.
+    #[inline]
+    pub fn place(&self) -> Option<Place> {
+        self.devices.place(&self.container)
+    }
+
+    /// The region's device of a CUDA device.
+    pub fn of_ordinal(&self, ordinal: i32) -> Option<DeviceRef> {
+        self.devices.of_ordinal(&self.container, ordinal)
+    }
 }
 
 impl Devices {
@@ -259,12 +280,9 @@ fn raise<T: Copy + Into<u64>>(ceilings: &[AtomicU64], found: u8, table: &Table<T
 }
 
 /// The lower of the region's limit and of the file's ceiling, as far as there are any.
-#[inline]
-fn lower(shared: u64, ceilings: &[AtomicU64], index: u8) -> Option<u64> {
-    let shared = Some(shared).filter(|limit| *limit != 0);
-    let ceiling = ceilings.get(usize::from(index))?;
-    match (shared, ceiling.load(Relaxed).checked_sub(1)) {
-        (Some(shared), Some(ceiling)) => Some(shared.min(ceiling)),
-        (shared, ceiling) => shared.or(ceiling),
-    }
+#[inline(always)]
+fn lower(shared: u64, ceilings: &[AtomicU64; layout::DEVICES], index: u8) -> Option<u64> {
+    let ceiling = ceilings.get(usize::from(index))?.load(Relaxed).wrapping_sub(1);
+    let lower = if shared == 0 { ceiling } else { ceiling.min(shared) };
+    (lower != u64::MAX).then_some(lower)
 }

@@ -20,24 +20,4 @@ mod overhead;
 mod refusal;
 mod reserve;
 
-use crate::container::Container;
-use crate::devices::Devices;
-pub use reserve::Memory;
-
-/// What this process knows of its bytes. All-zero bytes: it has none.
-pub struct State {
-    journals: journals::Journals,
-    holdings: holdings::Holdings,
-    arenas: arenas::Arenas,
-    overhead: overhead::Overhead,
-    refusals: refusal::Refusals,
-}
-
-impl State {
-    /// The state with all that it has to do with.
-    #[inline]
-    pub fn memory<'p>(&'p self, container: &'p Container, devices: &'p Devices) -> Memory<'p> {
-        let books = books::Books { container, devices, journals: &self.journals, holdings: &self.holdings };
-        Memory { books, arenas: &self.arenas, overhead: &self.overhead, refusals: &self.refusals }
-    }
-}
+pub use reserve::{Memory, State};

@@ -8,11 +8,11 @@
 //! published.
 #![allow(unsafe_code)]
 
-use crate::container::{Container, Outcome};
-use crate::devices::{Devices, Place};
+use crate::container::Outcome;
+use crate::devices::Scope;
 use crate::environment;
 use crate::memory::{self, Memory};
-use crate::time::{Meter, Scope};
+use crate::time::Meter;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use gpuquota_region::sys::{self, InChild, KeepErrno};
@@ -26,10 +26,8 @@ const CLOSED: u32 = 4;
 /// Everything that belongs to this process alone.
 pub struct Process {
     phase: AtomicU32,
-    /// What it shares with the others of its container.
-    pub container: Container,
-    /// Devices as CUDA and NVML name them.
-    pub devices: Devices,
+    /// Its container and devices.
+    pub scope: Scope,
     memory: memory::State,
     meter: Meter,
 }
@@ -105,40 +103,34 @@ fn state() -> Option<&'static Process> {
 impl Process {
     /// Finds out what was asked. Runs once, in the thread that won `phase`.
     fn start(&self) {
-        let phase = match self.container.start() {
+        let phase = match self.scope.container.start() {
             Outcome::Ready => READY,
             Outcome::Off => OFF,
             Outcome::Closed => CLOSED,
         };
-        self.devices.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
+        self.scope.devices.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
         self.phase.store(phase, Release);
     }
 
     /// Its bytes.
     #[inline]
     pub fn memory(&self) -> Memory<'_> {
-        self.memory.memory(&self.container, &self.devices)
+        Memory { scope: &self.scope, state: &self.memory }
     }
 
     /// Its GPU time.
     #[inline]
-    pub fn meter(&self) -> (&Meter, Scope<'_>) {
-        (&self.meter, Scope { container: &self.container, devices: &self.devices })
+    pub fn meter(&self) -> (&Meter, &Scope) {
+        (&self.meter, &self.scope)
     }
 
     /// After a call that may have loaded code or grown a heap.
     #[cold]
     pub fn measure_after_load(&self) {
-        if let Some(place) = self.place() {
+        if let Some(place) = self.scope.place() {
             let memory = self.memory();
-            memory.overhead.measure_after_load(memory.books, place.device);
+            memory.state.overhead.measure_after_load(memory.books(), place.device);
         }
-    }
-
-    /// Where the calling thread's calls act.
-    #[inline]
-    pub fn place(&self) -> Option<Place> {
-        self.devices.place(&self.container)
     }
 }
 
@@ -149,6 +141,6 @@ pub fn warn() {
     let Some(process) = state() else { return };
     let phase = process.phase.load(Acquire);
     if phase >= READY {
-        process.container.warn(phase == CLOSED);
+        process.scope.container.warn(phase == CLOSED);
     }
 }

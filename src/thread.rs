@@ -61,6 +61,13 @@ pub fn number() -> u64 {
     word() as u64
 }
 
+/// A number that tells most threads apart in its last bits: their words lie a stack apart.
+#[inline(always)]
+pub fn spread() -> usize {
+    let number = word() as usize;
+    number >> 12 ^ number >> 23
+}
+
 /// Held while a thread is inside a hook.
 pub struct Inside(());
 

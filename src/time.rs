@@ -6,4 +6,4 @@
 mod anchors;
 pub mod meter;
 
-pub use meter::{LaunchCall, Meter, Scope};
+pub use meter::{LaunchCall, Meter};

@@ -2,7 +2,6 @@
 
 use crate::container::DeviceRef;
 use crate::memory::Memory;
-use crate::memory::books::Books;
 use core::sync::atomic::Ordering::Relaxed;
 use gpuquota_quota::ledger;
 
@@ -18,18 +17,19 @@ pub struct Slice {
 }
 
 /// The slice of a device, from what the driver says of the whole; `None` where there is no cap to show.
+#[inline(always)]
 pub fn slice(memory: Memory<'_>, device: DeviceRef, real_total: u64, real_free: u64) -> Option<Slice> {
-    let Books { container, devices, .. } = memory.books;
+    let container = &memory.scope.container;
     if device.record.memory_total.load(Relaxed) == 0 {
         device.record.memory_total.store(real_total, Relaxed);
     }
     if container.observes() {
         return None;
     }
-    let cap = devices.memory_cap(device)?;
+    let cap = memory.scope.devices.memory_cap(device)?;
     container.reap_sometimes();
-    memory.overhead.measure_for_view(memory.books, device);
-    memory.arenas.update_stale(memory.books);
+    memory.state.overhead.measure_for_view(memory.books(), device);
+    memory.state.arenas.update_stale(memory.books());
     let used = ledger::used(&device.record.used);
     // Where the host stands in, the device's own memory is no bound.
     let bound = |bytes: u64| if container.spills() { u64::MAX } else { bytes };

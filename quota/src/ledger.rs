@@ -157,7 +157,7 @@ pub fn ceiling(cap: Option<u64>, physical: u64, spilled: &AtomicU64) -> u64 {
 }
 
 /// Takes `bytes` through journal `index`, if the total then stays within `cap`. Returns the total afterwards.
-#[inline]
+#[inline(always)]
 pub fn take(
     journals: &impl Journals,
     total: &AtomicU64,
@@ -169,7 +169,7 @@ pub fn take(
 }
 
 /// The same where the cap itself moves: `cap` is called after the total was read, and its answer holds for that total.
-#[inline]
+#[inline(always)]
 pub fn take_below(
     journals: &impl Journals,
     total: &AtomicU64,
@@ -183,7 +183,7 @@ pub fn take_below(
 
 /// Gives `bytes` back that were taken through journal `index`, at most the bytes that the journal holds. Returns the total
 /// afterwards.
-#[inline]
+#[inline(always)]
 pub fn give(journals: &impl Journals, total: &AtomicU64, index: u32, bytes: u64) -> Result<u64, Refused> {
     let journal = journals.journal(index).ok_or(Refused::Broken)?;
     let bytes = bytes.min(held(&journal));
@@ -191,7 +191,7 @@ pub fn give(journals: &impl Journals, total: &AtomicU64, index: u32, bytes: u64)
     apply(journals, total, index, amount.wrapping_neg(), || None, &Uninterrupted)
 }
 
-#[inline]
+#[inline(always)]
 fn apply(
     journals: &impl Journals,
     total: &AtomicU64,
@@ -222,11 +222,15 @@ fn apply(
         let now = Total(seen);
         let after = if amount >= 0 {
             let cap = cap().unwrap_or(mask(BYTES_BITS)).min(mask(BYTES_BITS));
-            now.bytes().checked_add(amount.cast_unsigned()).filter(|after| *after <= cap)
+            // Neither has more than 63 bits, so the sum is exact.
+            let after = now.bytes().wrapping_add(amount.cast_unsigned());
+            if after > cap {
+                return Err(Refused::Cap { used: now.bytes() });
+            }
+            after
         } else {
-            Some(now.bytes().saturating_sub(amount.unsigned_abs()))
+            now.bytes().saturating_sub(amount.unsigned_abs())
         };
-        let Some(after) = after else { return Err(Refused::Cap { used: now.bytes() }) };
         if now.journal() != index && !mark(journals, total, now, interruption) {
             return Err(Refused::Broken);
         }
@@ -248,7 +252,8 @@ fn is_folded(held: u64, sequence: u64) -> bool {
 }
 
 fn fold(held: u64, amount: i64, sequence: u64) -> u64 {
-    let bytes = (held >> FOLD_BITS).saturating_add_signed(amount);
+    // A damaged word wraps; the bytes that a journal takes and gives are in range.
+    let bytes = (held >> FOLD_BITS).wrapping_add_signed(amount);
     bytes << FOLD_BITS | sequence & mask(FOLD_BITS)
 }
 

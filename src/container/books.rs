@@ -4,36 +4,52 @@ use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{Journal, Journals};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, AgentWords, Lease};
 use gpuquota_quota::share::{Books, Busy, Clock, Rate};
-use gpuquota_region::layout::{Device, Header, KIND_SPILLED, LANES, Turns};
-use gpuquota_region::{Region, sys};
+use gpuquota_region::layout::{Device, Header, KIND_SPILLED, LANES, Lane, Ours, Turns};
+use gpuquota_region::sys;
 
-/// The region's lanes, numbered slot by slot, as seen from one word of a device.
+/// One of the region's journals.
+#[derive(Clone, Copy)]
+pub struct OwnJournal {
+    /// Its number in the region, slot by slot.
+    pub number: u32,
+    words: &'static Lane,
+}
+
+impl OwnJournal {
+    /// Journal `journal` of a slot.
+    #[inline]
+    pub fn of(ours: &'static Ours, slot: usize, journal: u8) -> Option<Self> {
+        let words = ours.lanes.get(slot)?.get(usize::from(journal))?;
+        let number = (slot.wrapping_mul(LANES) as u32).wrapping_add(u32::from(journal));
+        Some(Self { number, words })
+    }
+}
+
+/// The region's journals as seen from one word of a device, and the one among them that an operation goes through.
 pub struct JournalBook {
-    /// The region.
-    pub region: Region,
-    /// Its device.
-    pub device: u8,
+    ours: &'static Ours,
+    device: u8,
     /// Whether the word is that of bytes on the host.
-    pub spilled: bool,
+    spilled: bool,
+    own: OwnJournal,
 }
 
 impl Journals for JournalBook {
-    #[inline]
+    #[inline(always)]
     fn journal(&self, index: u32) -> Option<Journal<'_>> {
-        let index = index as usize;
-        let lane = self.region.ours().lanes.get(index / LANES)?.get(index % LANES)?;
-        Some(Journal {
-            amount: &lane.amount,
-            operation: &lane.operation,
-            held: &lane.held,
-            reserving: &lane.reserving,
-        })
+        let Lane { amount, operation, held, reserving } = if index == self.own.number {
+            self.own.words
+        } else {
+            let index = index as usize;
+            self.ours.lanes.get(index / LANES)?.get(index % LANES)?
+        };
+        Some(Journal { amount, operation, held, reserving })
     }
 
     #[inline]
     fn serves(&self, index: u32) -> bool {
         let index = index as usize;
-        let Some(slot) = self.region.ours().slots.get(index / LANES) else { return false };
+        let Some(slot) = self.ours.slots.get(index / LANES) else { return false };
         let lane = slot.lane_device.get(index % LANES).zip(slot.lane_kind.get(index % LANES));
         lane.is_some_and(|(device, kind)| {
             device.load(Acquire) == self.device.wrapping_add(1)
@@ -43,17 +59,18 @@ impl Journals for JournalBook {
 }
 
 impl JournalBook {
+    /// As seen from the word of bytes in use, or from that of bytes on the host.
+    #[inline]
+    pub fn new(ours: &'static Ours, device: u8, spilled: bool, own: OwnJournal) -> Self {
+        Self { ours, device, spilled, own }
+    }
+
     /// The word itself.
+    #[inline]
     pub fn word(&self) -> Option<&'static AtomicU64> {
-        let record = self.region.ours().devices.get(usize::from(self.device))?;
+        let record = self.ours.devices.get(usize::from(self.device))?;
         Some(if self.spilled { &record.spilled } else { &record.used })
     }
-}
-
-/// A lane's number in the books.
-#[inline]
-pub fn number(slot: usize, lane: u8) -> u32 {
-    (slot.wrapping_mul(LANES) as u32).wrapping_add(u32::from(lane))
 }
 
 /// Where the use of a device is written down, on behalf of one process or of none.

@@ -1,6 +1,6 @@
 //! Gives back what a dead process held: its bytes, and the GPU time that it had in flight.
 
-use super::books::{JournalBook, number, time_books};
+use super::books::{JournalBook, OwnJournal, time_books};
 use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger;
 use gpuquota_region::layout::{EVENT_REAPED, KIND_SPILLED};
@@ -24,9 +24,10 @@ impl Settle for Reaper {
                 if (kind.load(Acquire) == KIND_SPILLED) != spilled {
                     continue;
                 }
-                let book = JournalBook { region: *region, device: at, spilled };
+                let Some(own) = OwnJournal::of(ours, index, lane as u8) else { continue };
+                let book = JournalBook::new(ours, at, spilled, own);
                 let Some(word) = book.word() else { continue };
-                if let Ok(bytes @ 1..) = ledger::reap(&book, word, number(index, lane as u8))
+                if let Ok(bytes @ 1..) = ledger::reap(&book, word, own.number)
                     && !spilled
                 {
                     device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);

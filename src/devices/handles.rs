@@ -14,8 +14,30 @@ pub struct Handles {
 }
 
 impl Handles {
+    /// Where a handle is kept if the place is free: handles are pointers, whose last bits are equal.
     #[inline]
+    fn home(key: u64) -> usize {
+        (key ^ key >> 12) as usize / 16 % REMEMBERED
+    }
+
+    #[inline]
+    fn at(&self, place: usize) -> Option<(&AtomicU64, &AtomicU8)> {
+        self.keys.get(place).zip(self.values.get(place))
+    }
+
+    /// The index of a handle.
+    #[inline(always)]
     pub fn get(&self, key: u64) -> Option<u8> {
+        match self.at(Self::home(key)) {
+            Some((found, value)) if found.load(Acquire) == key && key != 0 => {
+                value.load(Relaxed).checked_sub(1)
+            }
+            _ => self.look_for(key),
+        }
+    }
+
+    #[inline(never)]
+    fn look_for(&self, key: u64) -> Option<u8> {
         if key == 0 {
             return None;
         }
@@ -29,16 +51,17 @@ impl Handles {
         if key == 0 || self.get(key).is_some() {
             return;
         }
-        for (found, value) in self.keys.iter().zip(&self.values) {
-            if found.load(Relaxed) == 0
+        let take = |(found, value): &(&AtomicU64, &AtomicU8)| {
+            found.load(Relaxed) == 0
                 && value.compare_exchange(0, index.wrapping_add(1), AcqRel, Relaxed).is_ok()
-            {
-                found.store(key, Release);
-                return;
-            }
+        };
+        let home = self.at(Self::home(key)).filter(|place| take(place));
+        if let Some((found, _)) = home.or_else(|| self.keys.iter().zip(&self.values).find(take)) {
+            found.store(key, Release);
         }
     }
 
+    /// Forgets a handle that is gone.
     pub fn forget(&self, key: u64) {
         for (found, value) in self.keys.iter().zip(&self.values) {
             if found.compare_exchange(key, 0, AcqRel, Relaxed).is_ok() {

@@ -26,7 +26,7 @@ impl Missing for nvmlReturn_t {
 
 /// What an NVML handle stands for; its memory is `total` bytes, or 0 where that is not known.
 fn target(process: &Process, device: nvmlDevice_t, total: u64) -> Option<Target> {
-    process.devices.of_handle(&process.container, device, total)
+    process.scope.devices.of_handle(&process.scope.container, device, total)
 }
 
 /// The slice of a device, from what NVML said of the whole: of a split one the slices of its instances together.

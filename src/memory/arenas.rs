@@ -143,8 +143,8 @@ impl Arenas {
         let _settling = self.settling.lock();
         let of_kind = self.each().filter(|known| known.device == device && kind_of(known.arena) == kind);
         let sum = of_kind.fold(0u64, |sum, known| sum.saturating_add(known.charged.load(Acquire)));
-        if let Some(device) = books.container.device(device) {
-            books.journals.set_charge(books.container, device, kind, sum);
+        if let Some(device) = books.container().device(device) {
+            books.accounts.journals.set_charge(books.container(), device, kind, sum);
         }
     }
 

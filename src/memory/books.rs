@@ -4,12 +4,12 @@
 //! the region's words. A request that does not fit is `reserve`'s matter.
 
 use super::holdings::{Holding, Holdings, Key, Kind};
-use super::journals::{Journals, show_data};
-use crate::container::books::JournalBook;
+use super::journals::Journals;
 use crate::container::{Container, DeviceRef};
-use crate::devices::Devices;
+use crate::devices::Scope;
 use core::sync::atomic::Ordering::Relaxed;
 use gpuquota_quota::ledger::{self, Refused};
+use gpuquota_region::layout::Device;
 
 /// Where bytes may lie that are reserved.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,31 +40,41 @@ impl Reservation {
     }
 }
 
-/// The books of this process's bytes.
-#[derive(Clone, Copy)]
-pub struct Books<'p> {
-    /// The container whose total they count in.
-    pub container: &'p Container,
-    /// Its devices.
-    pub devices: &'p Devices,
-    /// Through these journals.
-    pub journals: &'p Journals,
-    /// What is held for itself.
-    pub holdings: &'p Holdings,
+/// The accounts of this process. All-zero bytes: nothing is charged.
+pub struct Accounts {
+    /// Through which journals it charges.
+    pub journals: Journals,
+    /// What it holds.
+    pub holdings: Holdings,
 }
 
-impl Books<'_> {
-    /// What may be in use after a request has been admitted; `None` for any number.
+/// The accounts, and what they are counted by.
+#[derive(Clone, Copy)]
+pub struct Books<'p> {
+    /// The container whose total they count in, and its devices.
+    pub scope: &'p Scope,
+    /// The accounts.
+    pub accounts: &'p Accounts,
+}
+
+impl<'p> Books<'p> {
+    /// The container.
     #[inline]
+    pub fn container(self) -> &'p Container {
+        &self.scope.container
+    }
+
+    /// What may be in use after a request has been admitted; `None` for any number.
+    #[inline(always)]
     pub fn ceiling(self, device: DeviceRef, room: Room) -> Option<u64> {
         if room == Room::Given {
             return None;
         }
-        let cap = self.devices.memory_cap(device).filter(|_| !self.container.observes());
-        if room == Room::Anywhere || !self.container.spills() {
+        let cap = self.scope.devices.memory_cap(device).filter(|_| !self.scope.container.observes());
+        if room == Room::Anywhere || !self.scope.container.spills() {
             return cap;
         }
-        match self.devices.physical_cap(device) {
+        match self.scope.devices.physical_cap(device) {
             Some(physical) => Some(ledger::ceiling(cap, physical, &device.record.spilled)),
             None => cap,
         }
@@ -77,25 +87,35 @@ impl Books<'_> {
     }
 
     /// One attempt to reserve `bytes`.
-    #[inline]
     pub fn try_reserve(self, device: DeviceRef, bytes: u64, room: Room) -> Result<Reservation, Refused> {
-        let DeviceRef { index, record } = device;
-        let open = self.journals.free(self.container, index).ok_or(Refused::Broken)?;
-        let book = JournalBook { region: self.container.region(), device: index, spilled: false };
-        let cap = || self.ceiling(device, room);
-        let used = ledger::take_below(&book, &record.used, open.number, bytes, cap)?;
-        if record.peak.load(Relaxed) < used {
-            record.peak.fetch_max(used, Relaxed);
+        let journal = self.try_take(device, bytes, room)?;
+        Ok(Reservation { device, journal, bytes })
+    }
+
+    /// The same; answers the journal alone, which a processor has in a register.
+    #[inline(always)]
+    pub fn try_take(self, device: DeviceRef, bytes: u64, room: Room) -> Result<u8, Refused> {
+        let container = &self.scope.container;
+        let open = self.accounts.journals.free(container, device.index).ok_or(Refused::Broken)?;
+        let used = if container.spills() {
+            // What lies on the host moves meanwhile.
+            open.take(container, device, bytes, || self.ceiling(device, room))?
+        } else {
+            let cap = self.ceiling(device, room);
+            open.take(container, device, bytes, || cap)?
+        };
+        let Device { peak, .. } = device.record;
+        if peak.load(Relaxed) < used {
+            peak.fetch_max(used, Relaxed);
         }
-        show_data(self.container, index, bytes);
-        Ok(Reservation { device, journal: open.journal, bytes })
+        Ok(open.journal)
     }
 
     /// Gives `bytes` of a journal back.
-    #[inline]
+    #[inline(always)]
     pub fn give_back(self, device: u8, journal: u8, bytes: u64) {
-        if !self.journals.give(self.container, device, journal, bytes) {
-            self.container.fell_back();
+        if self.accounts.journals.give(&self.scope.container, device, journal, bytes).is_none() {
+            self.scope.container.fell_back();
         }
     }
 
@@ -105,9 +125,17 @@ impl Books<'_> {
     }
 
     /// Notes what is held under a key.
-    #[inline]
+    #[inline(always)]
     pub fn note(self, key: Option<Key>, holding: Holding) {
-        match key.map(|key| self.holdings.insert(key, holding)) {
+        if key.is_none_or(|key| !self.accounts.holdings.insert_fresh(key, holding)) {
+            self.note_slowly(key, holding);
+        }
+    }
+
+    /// The same where there is no room yet for the key, or something was held under it.
+    #[inline(never)]
+    fn note_slowly(self, key: Option<Key>, holding: Holding) {
+        match key.map(|key| self.accounts.holdings.insert(key, holding)) {
             Some(Ok(None)) => {}
             // Freed behind our back.
             Some(Ok(Some(before))) if key.is_some_and(Key::is_charged) => {
@@ -115,24 +143,30 @@ impl Books<'_> {
             }
             Some(Ok(Some(_))) => {}
             // What cannot be noted stays charged until the process ends: never too little.
-            Some(Err(_)) | None => self.container.fell_back(),
+            Some(Err(_)) | None => self.scope.container.fell_back(),
         }
     }
 
     /// What was held under a key is gone, and its bytes with it.
-    #[inline]
+    #[inline(always)]
     pub fn release(self, key: Key, holding: Holding) {
         if key.is(Kind::Spilled) {
-            self.journals.change_spilled(self.container, holding.device, holding.bytes, false);
+            self.accounts.journals.change_spilled(
+                &self.scope.container,
+                holding.device,
+                holding.bytes,
+                false,
+            );
         }
         self.give_back(holding.device, holding.journal, holding.bytes);
     }
 
     /// The key of memory at an address that may have been sent to the host.
-    #[inline]
+    #[inline(always)]
     pub fn memory_key(self, pointer: u64) -> Option<Key> {
-        let spilled = || Key::new(Kind::Spilled, pointer).filter(|key| self.holdings.get(*key).is_some());
-        let spilled = if self.holdings.has_spilled() { spilled() } else { None };
+        let spilled =
+            || Key::new(Kind::Spilled, pointer).filter(|key| self.accounts.holdings.get(*key).is_some());
+        let spilled = if self.accounts.holdings.has_spilled() { spilled() } else { None };
         spilled.or_else(|| Key::new(Kind::Memory, pointer))
     }
 }

@@ -73,9 +73,11 @@ impl Key {
         self.0 & (u64::MAX >> 4)
     }
 
+    /// Folded, because a product keeps the zeroes at the end of an address that is a multiple of much.
     #[inline]
     fn hash(self) -> u64 {
-        self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        let product = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        product ^ product >> 32
     }
 }
 
@@ -156,7 +158,7 @@ struct Table {
 unsafe impl Sync for Shard {}
 
 impl Holdings {
-    #[inline]
+    #[inline(always)]
     fn with<R>(&self, key: Key, then: impl FnOnce(&mut Table, Key) -> R) -> Option<R> {
         let shard = self.shards.get((key.hash() >> 58) as usize % SHARDS)?;
         let _held = shard.lock.lock();
@@ -164,9 +166,14 @@ impl Holdings {
         Some(then(unsafe { &mut *shard.table.get() }, key))
     }
 
+    /// Notes a holding under a key that nothing is held under, if the table has room; else does nothing and answers false.
+    #[inline(always)]
+    pub fn insert_fresh(&self, key: Key, holding: Holding) -> bool {
+        self.with(key, |table, key| table.insert_fresh(Entry::new(key, holding))) == Some(true)
+    }
+
     /// Notes a holding. Gives what stood there before, which must be gone, since the driver gave its address or handle
     /// anew.
-    #[inline]
     pub fn insert(&self, key: Key, holding: Holding) -> Result<Option<Holding>, NoRoom> {
         self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(Err(NoRoom))
     }
@@ -183,21 +190,20 @@ impl Holdings {
     }
 
     /// Takes a holding out.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&self, key: Key) -> Option<Holding> {
         self.with(key, |table, key| table.remove(key)).flatten()
     }
 
     /// The holding of a key.
     pub fn get(&self, key: Key) -> Option<Holding> {
-        self.with(key, |table, key| table.position(key).map(|at| table.read(at).holding())).flatten()
+        self.with(key, |table, key| table.find(key).map(|(_, entry)| entry.holding())).flatten()
     }
 
     /// Changes the count of references that keep physical memory; takes it out and returns it when none is left.
     pub fn change_references(&self, key: Key, by: i64) -> Option<Holding> {
         self.with(key, |table, key| {
-            let at = table.position(key)?;
-            let mut entry = table.read(at);
+            let (at, mut entry) = table.find(key)?;
             entry.owner = entry.owner.saturating_add_signed(by);
             if entry.owner == 0 {
                 return table.remove(key);
@@ -286,44 +292,58 @@ impl Table {
         (key.hash() >> 20) as usize & self.mask()
     }
 
-    fn position(&self, key: Key) -> Option<usize> {
+    /// Where a key is, or the free place that its probe ends at. There is one in every table that is mapped.
+    #[inline(always)]
+    fn probe(&self, key: Key) -> (usize, Entry) {
+        let mut at = self.home(key);
+        loop {
+            let entry = self.read(at);
+            if entry.key == key.0 || entry.key == 0 {
+                return (at, entry);
+            }
+            at = at.wrapping_add(1) & self.mask();
+        }
+    }
+
+    fn find(&self, key: Key) -> Option<(usize, Entry)> {
         if self.capacity == 0 {
             return None;
         }
-        let mut at = self.home(key);
-        loop {
-            match self.read(at).key {
-                0 => return None,
-                found if found == key.0 => return Some(at),
-                _ => at = at.wrapping_add(1) & self.mask(),
-            }
+        Some(self.probe(key)).filter(|(_, entry)| entry.key != 0)
+    }
+
+    #[inline(always)]
+    fn insert_fresh(&mut self, entry: Entry) -> bool {
+        if !self.has_room() {
+            return false;
         }
+        let (at, before) = self.probe(Key(entry.key));
+        if before.key != 0 {
+            return false;
+        }
+        self.write(at, entry);
+        self.used = self.used.wrapping_add(1);
+        true
     }
 
     fn insert(&mut self, entry: Entry) -> Result<Option<Holding>, NoRoom> {
-        let key = Key(entry.key);
-        if let Some(at) = self.position(key) {
-            let before = self.read(at);
+        if let Some((at, before)) = self.find(Key(entry.key)) {
             self.write(at, entry);
             return Ok(Some(before.holding()));
         }
-        // At most three quarters full: probes stay short, and there always is a free entry to end them.
-        if self.used.saturating_mul(4) >= self.capacity.saturating_mul(3) && !self.grow() {
+        if !self.has_room() && !self.grow() {
             return Err(NoRoom);
         }
-        self.place(entry);
-        self.used = self.used.wrapping_add(1);
-        Ok(None)
+        if self.insert_fresh(entry) { Ok(None) } else { Err(NoRoom) }
     }
 
-    fn place(&mut self, entry: Entry) {
-        let mut at = self.home(Key(entry.key));
-        while self.read(at).key != 0 {
-            at = at.wrapping_add(1) & self.mask();
-        }
-        self.write(at, entry);
+    /// At most three quarters full: probes stay short, and there always is a free place to end them.
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        self.used.wrapping_mul(4) < self.capacity.wrapping_mul(3)
     }
 
+    #[cold]
     fn grow(&mut self) -> bool {
         let capacity = self.capacity.saturating_mul(2).max(FIRST);
         let Some(bytes) = capacity.checked_mul(size_of::<Entry>()) else { return false };
@@ -334,7 +354,8 @@ impl Table {
         for at in 0..old.capacity {
             let entry = old.read(at);
             if entry.key != 0 {
-                self.place(entry);
+                let (at, _) = self.probe(Key(entry.key));
+                self.write(at, entry);
             }
         }
         if old.capacity != 0 {
@@ -343,9 +364,9 @@ impl Table {
         true
     }
 
+    #[inline(always)]
     fn remove(&mut self, key: Key) -> Option<Holding> {
-        let mut hole = self.position(key)?;
-        let removed = self.read(hole);
+        let (mut hole, removed) = self.find(key)?;
         // Later entries of the same run move up, so that no probe ends early and nothing has to be swept.
         let mut at = hole;
         loop {

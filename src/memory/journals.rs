@@ -4,10 +4,11 @@
 //! threads need not wait for each other; the measured kinds have one each. A process of very many devices has one journal
 //! for each of them, where all that it holds there is told as asked for.
 
-use crate::container::books::{JournalBook, number};
+use crate::container::books::{JournalBook, OwnJournal};
 use crate::container::{Container, DeviceRef};
 use crate::driver::cuda;
 use crate::lock::{Held, Lock};
+use crate::thread;
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
@@ -39,34 +40,59 @@ pub struct Journals {
 pub struct Open<'j> {
     /// Its number in the process.
     pub journal: u8,
-    /// Its number in the books.
-    pub number: u32,
+    slot: usize,
+    own: OwnJournal,
     _held: Held<'j>,
 }
 
 impl Journals {
-    /// A journal for this thread to charge what was asked for: the first that is not busy.
-    #[inline]
+    /// A journal for this thread to charge what was asked for: the first that is not busy, beginning with one by the
+    /// thread's number, so that threads do not meet in one as long as there are enough.
+    #[inline(always)]
     pub fn free(&self, container: &Container, device: u8) -> Option<Open<'_>> {
         let slot = container.slot_index()?;
-        let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
-        for serving in uses {
-            let journal = match serving.load(Acquire).checked_sub(1) {
-                Some(journal) => journal,
-                None => match self.open(container, device, KIND_DATA, serving) {
-                    Some(journal) => journal,
-                    None => break,
-                },
-            };
-            if let Some(held) = self.lock(journal)?.try_lock() {
-                return Some(Open { journal, number: number(slot, journal), _held: held });
-            }
+        let uses = self.opened.get(usize::from(device))?;
+        let serving = uses.get(thread::spread() % DATA_JOURNALS)?;
+        let journal = serving.load(Acquire).checked_sub(1);
+        if let Some(journal) = journal
+            && let Some(held) = self.lock(journal)?.try_lock()
+        {
+            let own = OwnJournal::of(container.ours(), slot, journal)?;
+            return Some(Open { journal, slot, own, _held: held });
         }
-        let journal = uses.first()?.load(Acquire).checked_sub(1)?;
-        Some(Open { journal, number: number(slot, journal), _held: self.lock(journal)?.lock() })
+        self.next_free(container, device, slot, uses)
     }
 
-    #[inline]
+    #[inline(never)]
+    fn next_free(
+        &self,
+        container: &Container,
+        device: u8,
+        slot: usize,
+        uses: &[AtomicU8; USES],
+    ) -> Option<Open<'_>> {
+        let ours = container.ours();
+        let open = |journal, held| {
+            Some(Open { journal, slot, own: OwnJournal::of(ours, slot, journal)?, _held: held })
+        };
+        let first = thread::spread() % DATA_JOURNALS;
+        let (before, from) = uses.get(..DATA_JOURNALS)?.split_at_checked(first)?;
+        let mut any = None;
+        for serving in from.iter().chain(before) {
+            let opened = serving.load(Acquire).checked_sub(1);
+            let Some(journal) = opened.or_else(|| self.open(container, device, KIND_DATA, serving)) else {
+                continue;
+            };
+            any = any.or(Some(journal));
+            if let Some(held) = self.lock(journal)?.try_lock() {
+                return open(journal, held);
+            }
+        }
+        let journal = any?;
+        open(journal, self.lock(journal)?.lock())
+    }
+
+    #[inline(always)]
     fn lock(&self, journal: u8) -> Option<&Lock> {
         self.locks.get(usize::from(journal))
     }
@@ -125,7 +151,6 @@ impl Journals {
 
     /// Changes a word of a device through a journal of this process, whose lock is held meanwhile. `None` where there is no
     /// such journal, or the book is broken.
-    #[inline]
     fn post(
         &self,
         container: &Container,
@@ -134,22 +159,26 @@ impl Journals {
         spilled: bool,
         change: impl FnOnce(&JournalBook, &AtomicU64, u32) -> Result<u64, Refused>,
     ) -> Option<u64> {
-        let slot = container.slot_index()?;
-        let book = JournalBook { region: container.region(), device, spilled };
+        let (ours, slot) = (container.ours(), container.slot_index()?);
+        let own = OwnJournal::of(ours, slot, journal)?;
+        let book = JournalBook::new(ours, device, spilled, own);
         let word = book.word()?;
         let _held = self.lock(journal)?.lock();
-        change(&book, word, number(slot, journal)).ok()
+        change(&book, word, own.number).ok()
     }
 
-    /// Gives `bytes` back that were taken through a journal. False where the book is broken.
-    #[inline]
-    pub fn give(&self, container: &Container, device: u8, journal: u8, bytes: u64) -> bool {
-        let give = |book: &JournalBook, word: &AtomicU64, number| ledger::give(book, word, number, bytes);
-        let given = self.post(container, device, journal, false, give).is_some();
-        if given {
-            show_data(container, device, bytes.wrapping_neg());
-        }
-        given
+    /// Gives `bytes` back that were taken through a journal. `None` where the book is broken.
+    #[inline(always)]
+    pub fn give(&self, container: &Container, device: u8, journal: u8, bytes: u64) -> Option<u64> {
+        let (ours, slot) = (container.ours(), container.slot_index()?);
+        let own = OwnJournal::of(ours, slot, journal)?;
+        let word = &ours.devices.get(usize::from(device))?.used;
+        let after = {
+            let _held = self.lock(journal)?.lock();
+            ledger::give(&JournalBook::new(ours, device, false, own), word, own.number, bytes).ok()?
+        };
+        show_data(container, slot, device, bytes.wrapping_neg());
+        Some(after)
     }
 
     /// Counts bytes as lying on the host, or no longer. False where no journal is free for them, or the book is broken.
@@ -224,16 +253,33 @@ impl Journals {
     }
 }
 
-/// HAMi's view of what this process holds of a device.
-#[inline]
-fn shown(container: &Container, device: u8) -> Option<&'static Used> {
-    container.hami().procs.get(container.slot_index()?)?.used.get(usize::from(device))
+impl Open<'_> {
+    /// Takes `bytes` of a device if its total then stays below `cap`, which is asked for after the total was read.
+    #[inline(always)]
+    pub fn take(
+        &self,
+        container: &Container,
+        device: DeviceRef,
+        bytes: u64,
+        cap: impl Fn() -> Option<u64>,
+    ) -> Result<u64, Refused> {
+        let book = JournalBook::new(container.ours(), device.index, false, self.own);
+        let used = ledger::take_below(&book, &device.record.used, self.own.number, bytes, cap)?;
+        show_data(container, self.slot, device.index, bytes);
+        Ok(used)
+    }
+}
+
+/// HAMi's view of what the process in a slot holds of a device.
+#[inline(always)]
+fn shown(container: &Container, slot: usize, device: u8) -> Option<&'static Used> {
+    container.hami().procs.get(slot)?.used.get(usize::from(device))
 }
 
 /// Writes into HAMi's view by how much this process's requested bytes have changed. Changes add up whatever their order.
-#[inline]
-pub fn show_data(container: &Container, device: u8, change: u64) {
-    if let Some(used) = shown(container, device) {
+#[inline(always)]
+fn show_data(container: &Container, slot: usize, device: u8, change: u64) {
+    if let Some(used) = shown(container, slot, device) {
         used.data.fetch_add(change, Relaxed);
         used.total.fetch_add(change, Relaxed);
     }
@@ -241,7 +287,8 @@ pub fn show_data(container: &Container, device: u8, change: u64) {
 
 /// The same for another kind: pools and graphs are data there.
 fn show_kind(container: &Container, device: u8, kind: u8, change: u64) {
-    let Some(used) = shown(container, device) else { return };
+    let used = container.slot_index().and_then(|slot| shown(container, slot, device));
+    let Some(used) = used else { return };
     let of_kind = match kind {
         KIND_CONTEXT => &used.context,
         KIND_MODULE => &used.module,

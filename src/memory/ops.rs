@@ -37,10 +37,10 @@ pub struct Grant<'p> {
 
 impl<'p> Memory<'p> {
     /// May an allocation of `bytes` be made?
-    #[inline]
+    #[inline(always)]
     pub fn admit(self, device: DeviceRef, bytes: u64) -> Decision<'p> {
         match self.reserve(device, bytes) {
-            Some(reservation) => Decision::Granted(Grant { books: self.books, reservation }),
+            Some(reservation) => Decision::Granted(Grant { books: self.books(), reservation }),
             None => Decision::Refused,
         }
     }
@@ -56,7 +56,7 @@ impl<'p> Memory<'p> {
         on_host: impl FnOnce() -> CUresult,
     ) -> (CUresult, Option<Spillable<'p>>) {
         if let Some(reservation) = self.reserve_on_device(device, bytes) {
-            let grant = Grant { books: self.books, reservation };
+            let grant = Grant { books: self.books(), reservation };
             let answer = grant.call(call);
             if !answer.is_out_of_memory() {
                 return (answer, Some(Spillable { grant, kind: Kind::Memory }));
@@ -76,7 +76,7 @@ impl<'p> Memory<'p> {
         on_host: impl FnOnce() -> CUresult,
     ) -> (CUresult, Option<Spillable<'p>>) {
         match self.reserve_in(device, bytes, Room::Anywhere) {
-            Some(reservation) => Grant { books: self.books, reservation }.spill(on_host),
+            Some(reservation) => Grant { books: self.books(), reservation }.spill(on_host),
             None => (CUresult::OUT_OF_MEMORY, None),
         }
     }
@@ -92,19 +92,20 @@ impl<'p> Memory<'p> {
         undo: impl Fn(),
         owner: u64,
     ) -> CUresult {
-        let Books { container, journals, .. } = self.books;
+        let books = self.books();
+        let (container, journals) = (books.container(), &books.accounts.journals);
         let mut most = most;
         loop {
             let Some(reservation) = self.reserve(device, most) else { return CUresult::OUT_OF_MEMORY };
             journals.announce(container, reservation.journal, most.cast_signed());
-            let answer = call_with_patience(self.books, device.record, &call);
+            let answer = call_with_patience(self.books(), device.record, &call);
             let (key, bytes) = if answer.is_success() { taken() } else { (None, 0) };
             if bytes > most {
                 undo();
             }
             let kept = if bytes > most { 0 } else { bytes };
             if kept < most {
-                self.books.give_back(device.index, reservation.journal, most.wrapping_sub(kept));
+                self.books().give_back(device.index, reservation.journal, most.wrapping_sub(kept));
             }
             journals.announce(container, reservation.journal, most.cast_signed().wrapping_neg());
             if bytes > most {
@@ -112,7 +113,7 @@ impl<'p> Memory<'p> {
                 continue;
             }
             if answer.is_success() {
-                self.books.note(key, Reservation { bytes, ..reservation }.holding(owner));
+                self.books().note(key, Reservation { bytes, ..reservation }.holding(owner));
             }
             return answer;
         }
@@ -138,8 +139,8 @@ impl<'p> Memory<'p> {
                 None => return Some(CUresult::OUT_OF_MEMORY),
             },
         };
-        let charged = self.arenas.charge_of(arena);
-        let answer = call_with_patience(self.books, device.record, call);
+        let charged = self.state.arenas.charge_of(arena);
+        let answer = call_with_patience(self.books(), device.record, call);
         let held = arena.usage().map_or(charged, |usage| usage.held);
         let more = held.saturating_sub(charged).saturating_sub(growth);
         // What the arena grew by beyond what was expected: by fragmentation, or because its blocks are large.
@@ -149,83 +150,87 @@ impl<'p> Memory<'p> {
             undo();
         }
         if held != charged {
-            self.arenas.update_charge(self.books, arena);
+            self.state.arenas.update_charge(self.books(), arena);
         }
         for reservation in reservation.into_iter().chain(unexpected) {
-            self.books.roll_back(reservation);
+            self.books().roll_back(reservation);
         }
         Some(if too_much && undo.is_some() { CUresult::OUT_OF_MEMORY } else { answer })
     }
 
     /// A free: takes the holding out, makes the call, gives the bytes back; a failed free puts the holding back.
     /// What is not known is forwarded all the same.
-    #[inline]
+    #[inline(always)]
     pub fn free(self, key: Option<Key>, call: impl FnOnce() -> CUresult) -> CUresult {
-        let held = key.and_then(|key| Some((key, self.books.holdings.remove(key)?)));
+        let held = key.and_then(|key| Some((key, self.books().accounts.holdings.remove(key)?)));
         let answer = call();
         if let Some((key, holding)) = held {
             if answer.is_success() {
-                self.books.release(key, holding);
+                self.books().release(key, holding);
             } else {
-                self.books.note(Some(key), holding);
+                self.books().note(Some(key), holding);
             }
         }
         answer
     }
 
     /// A free by address, in stream order or not: of memory that is charged for itself, or from a pool.
-    #[inline]
+    #[inline(always)]
     pub fn free_by_address(self, pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
-        if self.arenas.any()
+        if self.state.arenas.any()
             && let Some(key) = Key::new(Kind::Pooled, pointer)
-            && let Some(holding) = self.books.holdings.remove(key)
+            && let Some(holding) = self.books().accounts.holdings.remove(key)
         {
             let answer = call();
             if answer.is_success() {
-                self.arenas.mark_stale();
+                self.state.arenas.mark_stale();
             } else {
-                self.books.note(Some(key), holding);
+                self.books().note(Some(key), holding);
             }
             return answer;
         }
-        self.free(self.books.memory_key(pointer), call)
+        self.free(self.books().memory_key(pointer), call)
     }
 
     /// A pool is gone: what was allocated from it is charged for itself from now on.
     pub fn pool_is_gone(self, pool: u64) {
         let arena = Arena::Pool(pool);
-        let device = self.arenas.device_of(arena).and_then(|device| self.books.container.device(device));
+        let device =
+            self.state.arenas.device_of(arena).and_then(|device| self.scope.container.device(device));
         let Some(device) = device else { return };
-        self.books.holdings.remove_owned(&[Kind::Pooled], pool, |key, holding| {
-            if let Ok(reservation) = self.books.try_reserve(device, holding.bytes, Room::Given) {
-                self.books.note(Key::new(Kind::Memory, key.value()), reservation.holding(0));
+        self.books().accounts.holdings.remove_owned(&[Kind::Pooled], pool, |key, holding| {
+            if let Ok(reservation) = self.books().try_reserve(device, holding.bytes, Room::Given) {
+                self.books().note(Key::new(Kind::Memory, key.value()), reservation.holding(0));
             }
         });
-        self.arenas.forget(self.books, arena);
+        self.state.arenas.forget(self.books(), arena);
     }
 
     /// A context is gone, and with it all that belonged to it.
     #[cold]
     pub fn context_is_gone(self, context: u64) {
-        self.books.devices.forget_context(context);
+        self.scope.devices.forget_context(context);
         let kinds = [Kind::Memory, Kind::Array, Kind::External, Kind::Spilled];
-        self.books.holdings.remove_owned(&kinds, context, |key, holding| self.books.release(key, holding));
-        self.arenas.mark_stale();
-        self.arenas.update_stale(self.books);
-        self.overhead.forget_context(self.books, context);
+        self.books()
+            .accounts
+            .holdings
+            .remove_owned(&kinds, context, |key, holding| self.books().release(key, holding));
+        self.state.arenas.mark_stale();
+        self.state.arenas.update_stale(self.books());
+        self.state.overhead.forget_context(self.books(), context);
     }
 }
 
 impl<'p> Grant<'p> {
     /// Makes the call; where the driver itself has no room although the quota has, and a process has just died,
     /// tries again until its memory is back.
-    #[inline]
+    #[inline(always)]
     pub fn call(self, call: impl Fn() -> CUresult) -> CUresult {
         call_with_patience(self.books, self.reservation.device.record, call)
     }
 
     /// The driver has given the bytes, under this key.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self, key: Option<Key>, owner: u64) {
         self.books.note(key, self.reservation.holding(owner));
     }
@@ -238,7 +243,7 @@ impl<'p> Grant<'p> {
     /// The bytes lie on the host, if `on_host` succeeds.
     fn spill(self, on_host: impl FnOnce() -> CUresult) -> (CUresult, Option<Spillable<'p>>) {
         let Reservation { device, bytes, .. } = self.reservation;
-        let Books { container, journals, .. } = self.books;
+        let (container, journals) = (self.books.container(), &self.books.accounts.journals);
         if !journals.change_spilled(container, device.index, bytes, true) {
             self.roll_back();
             return (CUresult::OUT_OF_MEMORY, None);
@@ -264,7 +269,7 @@ impl Spillable<'_> {
         let key = Key::new(self.kind, pointer);
         if self.kind == Kind::Spilled {
             reservation.device.record.spills.fetch_add(1, Relaxed);
-            books.holdings.mark_spilled();
+            books.accounts.holdings.mark_spilled();
         }
         books.note(key, reservation.holding(owner));
     }
@@ -284,7 +289,7 @@ fn call_with_patience(books: Books<'_>, record: &Device, call: impl Fn() -> CUre
 #[cold]
 fn call_again(books: Books<'_>, record: &Device, answer: CUresult, call: impl Fn() -> CUresult) -> CUresult {
     let _errno = sys::KeepErrno::new();
-    books.container.reap();
+    books.container().reap();
     let started = sys::monotonic_ns();
     let died = record.reaped_at_ns.load(Relaxed);
     let mut answer = answer;

@@ -9,7 +9,7 @@
 //! Measured is after each call that can have such an effect, at most every few milliseconds; code that the driver loads
 //! when a kernel first runs is found at the next of them, or when somebody looks at the memory or is refused.
 
-use super::books::Books;
+use super::books::{Accounts, Books};
 use crate::container::DeviceRef;
 use crate::driver::cuda::CUresult;
 use crate::driver::nvml::process_memory;
@@ -89,7 +89,7 @@ impl Overhead {
         if let Some(known) = self.of(index) {
             let _ = known.floor.fetch_update(AcqRel, Relaxed, |floor| Some(floor.saturating_sub(cost >> 8)));
         }
-        if let Some(device) = books.container.device(index) {
+        if let Some(device) = books.container().device(index) {
             self.measure(books, device, 0);
         }
     }
@@ -151,16 +151,21 @@ impl Overhead {
         known.owing.store(false, Relaxed);
         let Some(overhead) = overhead_now(books, device) else { return };
         let floor = known.floor.load(Acquire);
-        books.journals.set_charge(books.container, device, KIND_CONTEXT, floor);
-        books.journals.set_charge(books.container, device, KIND_MODULE, overhead.saturating_sub(floor));
+        books.accounts.journals.set_charge(books.container(), device, KIND_CONTEXT, floor);
+        books.accounts.journals.set_charge(
+            books.container(),
+            device,
+            KIND_MODULE,
+            overhead.saturating_sub(floor),
+        );
     }
 }
 
 /// What the driver says that this process holds, beyond what it asked for. `None` where the driver does not tell,
 /// or other threads allocate all the time.
 fn overhead_now(books: Books<'_>, device: DeviceRef) -> Option<u64> {
-    let Books { container, devices, journals, holdings } = books;
-    devices.memory_cap(device)?;
+    let (container, Accounts { journals, holdings }) = (books.container(), books.accounts);
+    books.scope.devices.memory_cap(device)?;
     let uuid = Uuid::of(device.record);
     for _ in 0..4 {
         let (noted, most) = holdings.held_of(device.index, BLOCK)?;

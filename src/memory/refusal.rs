@@ -102,7 +102,7 @@ impl Refusals {
 
 /// Counts a request that would have been refused, where nothing is.
 pub fn note_excess(books: Books<'_>, device: DeviceRef) {
-    let cap = books.devices.memory_cap(device);
+    let cap = books.scope.devices.memory_cap(device);
     if cap.is_some_and(|cap| ledger::used(&device.record.used) > cap) {
         device.record.would_deny.fetch_add(1, Relaxed);
     }

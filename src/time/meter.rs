@@ -11,8 +11,8 @@
 
 use super::anchors::{Anchors, Begun, Pair};
 use crate::container::books::{lease, time_books};
-use crate::container::{Container, DeviceRef, hami};
-use crate::devices::{Devices, Place};
+use crate::container::{DeviceRef, hami};
+use crate::devices::{Place, Scope};
 use crate::driver::cuda::events::{self, Relaxed as RelaxedCapture};
 use crate::driver::cuda::{self, CUresult, CUstream};
 use crate::lock::Lock;
@@ -65,15 +65,6 @@ impl LaunchCall {
     }
 }
 
-/// The parts of the process that the meter needs.
-#[derive(Clone, Copy)]
-pub struct Scope<'p> {
-    /// The container.
-    pub container: &'p Container,
-    /// Its devices.
-    pub devices: &'p Devices,
-}
-
 /// The time of a device as this process sees it.
 #[derive(Clone, Copy)]
 struct DeviceTime<'d> {
@@ -124,7 +115,7 @@ impl DeviceTime<'_> {
 
 impl Meter {
     #[inline]
-    fn time_of<'d>(&'d self, scope: Scope<'d>, device: DeviceRef) -> Option<DeviceTime<'d>> {
+    fn time_of<'d>(&'d self, scope: &'d Scope, device: DeviceRef) -> Option<DeviceTime<'d>> {
         let Scope { container, devices } = scope;
         let DeviceRef { index, record } = device;
         let header = container.header();
@@ -140,14 +131,14 @@ impl Meter {
         Some(DeviceTime { device: record, turns, in_flight, books })
     }
 
-    fn time_at<'d>(&'d self, scope: Scope<'d>, index: u8) -> Option<DeviceTime<'d>> {
+    fn time_at<'d>(&'d self, scope: &'d Scope, index: u8) -> Option<DeviceTime<'d>> {
         self.time_of(scope, scope.container.device(index)?)
     }
 
     /// Makes a launch when the share allows it.
     pub fn launch(
         &self,
-        scope: Scope<'_>,
+        scope: &Scope,
         place: Place,
         launch: &LaunchCall,
         call: impl FnOnce() -> CUresult,
@@ -199,7 +190,7 @@ impl Meter {
     #[cold]
     fn wait<'d>(
         &'d self,
-        scope: Scope<'d>,
+        scope: &'d Scope,
         device: DeviceRef,
         gate: &mut Gate,
         time: &mut DeviceTime<'d>,
@@ -238,7 +229,7 @@ impl Meter {
     }
 
     /// Completes the launches that are over. Does nothing if another thread is at it.
-    fn complete(&self, scope: Scope<'_>) {
+    fn complete(&self, scope: &Scope) {
         let Some(_busy) = self.busy.try_lock() else { return };
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
@@ -253,14 +244,14 @@ impl Meter {
     }
 
     /// The program has waited for a device: completes the launches that it waited for.
-    pub fn complete_due(&self, scope: Scope<'_>) {
+    pub fn complete_due(&self, scope: &Scope) {
         if self.in_flight.iter().any(|in_flight| in_flight.next_check().is_some()) {
             self.complete(scope);
         }
     }
 
     /// A context is about to go, and its events with it: launches in flight stay charged as predicted.
-    pub fn forget_context(&self, scope: Scope<'_>, context: u64) {
+    pub fn forget_context(&self, scope: &Scope, context: u64) {
         self.complete(scope);
         let _busy = self.busy.lock();
         // SAFETY: `busy` is held.

@@ -236,9 +236,9 @@ fn a_stage_without_enough_time_is_skipped_and_says_so() {
     );
 }
 
-/// What the README says of real cards is what the newest run that is kept says.
+/// The README and `docs/numbers.md` say of real cards what the newest run that is kept says.
 #[test]
-fn the_readme_tells_the_newest_run_on_a_card() {
+fn the_documents_tell_the_newest_run_on_a_card() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/on-real-cards");
     let outcome = Command::new(script).arg("--check").output().expect("python3 is here");
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));

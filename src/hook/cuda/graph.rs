@@ -30,12 +30,12 @@ fn instantiated(out: *mut sys::CUgraphExec, graph: sys::CUgraph, answer: CUresul
 fn note_allocations(process: &Process, exec: u64, graph: sys::CUgraph) {
     let memory = process.memory();
     let Some(nodes) = graph_allocations(graph) else { return };
-    let Some(device) = process.devices.of_ordinal(&process.container, nodes.ordinal) else { return };
+    let Some(device) = process.scope.of_ordinal(nodes.ordinal) else { return };
     let ordinal = nodes.ordinal as u8;
-    if memory.arenas.know(Arena::Graphs(ordinal), device.index) {
+    if memory.state.arenas.know(Arena::Graphs(ordinal), device.index) {
         let owner = Mapped { ordinal, since: None }.word();
         let holding = Holding { bytes: nodes.bytes, device: device.index, journal: 0, owner };
-        memory.books.note(Key::new(Kind::Graph, exec), holding);
+        memory.books().note(Key::new(Kind::Graph, exec), holding);
     }
 }
 
@@ -43,7 +43,7 @@ fn note_allocations(process: &Process, exec: u64, graph: sys::CUgraph) {
 #[inline]
 pub(super) fn with_memory(exec: sys::CUgraphExec, call: impl Fn() -> CUresult) -> CUresult {
     match quota() {
-        Quota::On(process) if process.memory().arenas.any_graphs() => {
+        Quota::On(process) if process.memory().state.arenas.any_graphs() => {
             with_noted_memory(process.memory(), exec as u64, call)
         }
         _ => call(),
@@ -53,24 +53,24 @@ pub(super) fn with_memory(exec: sys::CUgraphExec, call: impl Fn() -> CUresult) -
 #[cold]
 fn with_noted_memory(memory: Memory<'_>, exec: u64, call: impl Fn() -> CUresult) -> CUresult {
     let key = Key::new(Kind::Graph, exec);
-    let noted = key.and_then(|key| memory.books.holdings.get(key));
-    let device = noted.and_then(|holding| memory.books.container.device(holding.device));
+    let noted = key.and_then(|key| memory.books().accounts.holdings.get(key));
+    let device = noted.and_then(|holding| memory.scope.container.device(holding.device));
     let Some((holding, device)) = noted.zip(device) else { return call() };
     let mapped = Mapped::read(holding.owner);
     // Read before the launch: of a trim meanwhile nobody knows what it took.
-    let since = memory.arenas.graph_trims();
+    let since = memory.state.arenas.graph_trims();
     let arena = Arena::Graphs(mapped.ordinal);
     if mapped.since == Some(since) {
         let answer = call();
-        if memory.arenas.graph_trims() != since {
-            memory.arenas.update_charge(memory.books, arena);
+        if memory.state.arenas.graph_trims() != since {
+            memory.state.arenas.update_charge(memory.books(), arena);
         }
         return answer;
     }
     let answer = memory.take_from_arena(arena, device, holding.bytes, &call, None).unwrap_or_else(call);
     if answer.is_success() {
         let owner = Mapped { since: Some(since), ..mapped }.word();
-        memory.books.note(key, Holding { owner, ..holding });
+        memory.books().note(key, Holding { owner, ..holding });
     }
     answer
 }
@@ -100,11 +100,11 @@ fn destroyed(exec: sys::CUgraphExec, answer: CUresult) -> CUresult {
     {
         let memory = process.memory();
         if let Some(key) = Key::new(Kind::Graph, exec as u64) {
-            memory.books.holdings.remove(key);
+            memory.books().accounts.holdings.remove(key);
         }
         process.measure_after_load();
-        memory.arenas.mark_stale();
-        memory.arenas.update_stale(memory.books);
+        memory.state.arenas.mark_stale();
+        memory.state.arenas.update_stale(memory.books());
     }
     answer
 }
@@ -112,7 +112,7 @@ fn destroyed(exec: sys::CUgraphExec, answer: CUresult) -> CUresult {
 fn trimmed(ordinal: CUdevice, answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota() {
         let memory = process.memory();
-        memory.arenas.graphs_were_trimmed(memory.books, ordinal as u8);
+        memory.state.arenas.graphs_were_trimmed(memory.books(), ordinal as u8);
     }
     answer
 }

@@ -21,7 +21,7 @@ where
     if !answer.is_success() {
         return answer;
     }
-    let Some(place) = process.place() else { return answer };
+    let Some(place) = process.scope.place() else { return answer };
     // SAFETY: null or just written by the driver.
     let read = |from: *mut T| if from.is_null() { None } else { u64::try_from(unsafe { *from }).ok() };
     let write = |to: *mut T, value: u64| {
@@ -48,7 +48,7 @@ where
     }
     // SAFETY: not null, and the driver has just written to it.
     let real = u64::try_from(unsafe { *bytes });
-    if let (Ok(real), Some(device)) = (real, process.devices.of_ordinal(&process.container, ordinal))
+    if let (Ok(real), Some(device)) = (real, process.scope.of_ordinal(ordinal))
         && let Ok(total) = T::try_from(view::total(process.memory(), device, real))
     {
         // SAFETY: as above.

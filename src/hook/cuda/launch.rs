@@ -20,7 +20,7 @@ use gpuquota_quota::share;
 #[inline(always)]
 fn asking() -> Option<&'static Process> {
     let Quota::On(process) = quota() else { return None };
-    let container = &process.container;
+    let container = &process.scope.container;
     let asks = hami::at_work(container.hami(), container.header()) || !container.is_unthrottled();
     asks.then_some(process)
 }
@@ -42,7 +42,7 @@ fn launch(
 #[inline(never)]
 fn ask(process: &Process, launch: &LaunchCall, call: &dyn Fn() -> CUresult) -> CUresult {
     let (meter, scope) = process.meter();
-    match process.place() {
+    match process.scope.place() {
         Some(place) => meter.launch(scope, place, launch, call),
         None => call(),
     }
@@ -65,8 +65,8 @@ const MOST_DEVICES: c_uint = 64;
 
 fn launch_each(process: &Process, all: &[sys::CUDA_LAUNCH_PARAMS], call: &dyn Fn() -> CUresult) -> CUresult {
     let Some((first, rest)) = all.split_first() else { return call() };
-    let place =
-        context_of(first.hStream).and_then(|context| process.devices.place_of(&process.container, context));
+    let place = context_of(first.hStream)
+        .and_then(|context| process.scope.devices.place_of(&process.scope.container, context));
     let Some(place) = place else { return launch_each(process, rest, call) };
     let grid = [first.gridDimX, first.gridDimY, first.gridDimZ];
     let block = [first.blockDimX, first.blockDimY, first.blockDimZ];

@@ -23,7 +23,7 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
     {
         // Launches look at the region's word before they look at anything else, so limits must be there first.
         for ordinal in 0..device_count() {
-            process.devices.of_ordinal(&process.container, ordinal);
+            process.scope.of_ordinal(ordinal);
         }
     }
     answer
@@ -32,13 +32,13 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
 /// A context of a device is made; `out` is where the driver writes its handle.
 fn create<T>(out: *mut *mut T, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
     let (Quota::On(process), false) = (quota(), out.is_null()) else { return call() };
-    let Some(device) = process.devices.of_ordinal(&process.container, ordinal) else { return call() };
+    let Some(device) = process.scope.of_ordinal(ordinal) else { return call() };
     // SAFETY: not null, and after success the driver has written to it.
     let context = || unsafe { *out } as u64;
     let memory = process.memory();
-    let answer = memory.overhead.create_context(memory.books, device, call, context);
+    let answer = memory.state.overhead.create_context(memory.books(), device, call, context);
     if answer.is_success() {
-        process.devices.context_is_of(context(), device);
+        process.scope.devices.context_is_of(context(), device);
     }
     answer
 }
@@ -49,7 +49,7 @@ fn retain_primary(out: *mut CUcontext, ordinal: CUdevice, call: impl FnOnce() ->
     let answer = if primary_is_active(ordinal) { call() } else { create(out, ordinal, call) };
     if answer.is_success() && !out.is_null() {
         // SAFETY: not null, and after success the driver has written to it.
-        process.devices.primary_is(ordinal, unsafe { *out } as u64);
+        process.scope.devices.primary_is(ordinal, unsafe { *out } as u64);
     }
     answer
 }
@@ -85,7 +85,7 @@ fn detach(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
 /// A primary context is reset, or released by one of its users.
 fn leave_primary(ordinal: CUdevice, reset: bool, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
-    let Some(context) = process.devices.primary(ordinal) else { return call() };
+    let Some(context) = process.scope.devices.primary(ordinal) else { return call() };
     forget_launches(process, context);
     let answer = call();
     if answer.is_success() && (reset || !primary_is_active(ordinal)) {

@@ -29,7 +29,7 @@ impl Site {
     #[inline(always)]
     pub fn here() -> Self {
         match quota() {
-            Quota::On(process) => match process.place() {
+            Quota::On(process) => match process.scope.place() {
                 Some(place) => Self::Charged(process.memory(), place),
                 None => Self::Free,
             },
@@ -94,7 +94,7 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
     }
     let site = Site::here();
     if let Site::Charged(memory, place) = site
-        && memory.books.container.spills()
+        && memory.scope.container.spills()
     {
         return allocate_or_spill(memory, place, pointer, bytes, &call);
     }

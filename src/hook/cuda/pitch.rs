@@ -73,8 +73,8 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
         Site::Free => return call(),
         Site::Closed => return CUresult::OUT_OF_MEMORY,
     };
-    let may_spill = memory.books.container.spills();
-    let fits = memory.books.has_room(place.device, most);
+    let may_spill = memory.scope.container.spills();
+    let fits = memory.books().has_room(place.device, most);
     if !fits && may_spill {
         return allocate_on_host(memory, place, asked, places, most);
     }
@@ -124,7 +124,7 @@ fn allocate_on_host<T: Copy + Into<u64> + TryFrom<u64>>(
 #[cold]
 fn row_of(memory: Memory<'_>, place: Place, asked: Pitched) -> Option<u64> {
     let most = longest_row(asked.width)?;
-    if !memory.books.has_room(place.device, most) {
+    if !memory.books().has_room(place.device, most) {
         return None;
     }
     let allocate = sys::cuMemAllocPitch_v2::REAL.get()?;
@@ -135,7 +135,7 @@ fn row_of(memory: Memory<'_>, place: Place, asked: Pitched) -> Option<u64> {
     if answer.is_success() {
         managed::take_back(address);
     }
-    memory.books.roll_back(reservation);
+    memory.books().roll_back(reservation);
     answer.is_success().then_some(pitch as u64)
 }
 

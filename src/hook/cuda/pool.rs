@@ -43,8 +43,8 @@ impl Origin {
 
 /// The device whose memory a pool deals out; `None` for pools of host memory and those of other processes.
 fn device_of(memory: Memory<'_>, pool: Pool) -> Option<DeviceRef> {
-    match memory.arenas.device_of(Arena::Pool(pool as u64)) {
-        Some(device) => memory.books.container.device(device),
+    match memory.state.arenas.device_of(Arena::Pool(pool as u64)) {
+        Some(device) => memory.scope.container.device(device),
         None => learn_default(memory, pool),
     }
 }
@@ -53,8 +53,8 @@ fn device_of(memory: Memory<'_>, pool: Pool) -> Option<DeviceRef> {
 #[cold]
 fn learn_default(memory: Memory<'_>, pool: Pool) -> Option<DeviceRef> {
     let ordinal = arenas::ordinal_of_default_pool(pool)?;
-    let device = memory.books.devices.of_ordinal(memory.books.container, ordinal)?;
-    memory.arenas.know(Arena::Pool(pool as u64), device.index).then_some(device)
+    let device = memory.scope.of_ordinal(ordinal)?;
+    memory.state.arenas.know(Arena::Pool(pool as u64), device.index).then_some(device)
 }
 
 /// A stream-ordered allocation, from the pool that is named or from the current one.
@@ -85,7 +85,7 @@ fn charged(memory: Memory<'_>, place: Place, asked: &Ordered, call: &impl Fn() -
         Origin::Elsewhere => return call(),
     };
     let arena = Arena::Pool(pool as u64);
-    if !memory.arenas.know(arena, device.index) {
+    if !memory.state.arenas.know(arena, device.index) {
         return by_size(memory, device, asked, call);
     }
     let undo = || {
@@ -99,7 +99,7 @@ fn charged(memory: Memory<'_>, place: Place, asked: &Ordered, call: &impl Fn() -
     if answer.is_success() {
         let owner = pool as u64;
         let holding = Holding { bytes: asked.bytes, device: device.index, journal: 0, owner };
-        memory.books.note(asked.key(Kind::Pooled), holding);
+        memory.books().note(asked.key(Kind::Pooled), holding);
     }
     answer
 }
@@ -125,9 +125,9 @@ fn created(pool: *mut Pool, properties: *const sys::CUmemPoolProps, answer: CUre
     {
         // SAFETY: the driver has read the one and written the other.
         let (ordinal, pool) = unsafe { (ordinal_of(&(*properties).location), *pool) };
-        let device = ordinal.and_then(|ordinal| process.devices.of_ordinal(&process.container, ordinal));
+        let device = ordinal.and_then(|ordinal| process.scope.of_ordinal(ordinal));
         if let Some(device) = device {
-            process.memory().arenas.know(Arena::Pool(pool as u64), device.index);
+            process.memory().state.arenas.know(Arena::Pool(pool as u64), device.index);
         }
     }
     answer
@@ -147,7 +147,7 @@ fn destroy(pool: Pool, call: impl FnOnce() -> CUresult) -> CUresult {
 fn trimmed(pool: Pool, answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota() {
         let memory = process.memory();
-        memory.arenas.update_charge(memory.books, Arena::Pool(pool as u64));
+        memory.state.arenas.update_charge(memory.books(), Arena::Pool(pool as u64));
     }
     answer
 }

@@ -32,7 +32,7 @@ fn create(
 ) -> CUresult {
     let (Some(ordinal), false, 1..) = (device_of(properties), handle.is_null(), bytes) else { return call() };
     let decision = match quota() {
-        Quota::On(process) => match process.devices.of_ordinal(&process.container, ordinal) {
+        Quota::On(process) => match process.scope.of_ordinal(ordinal) {
             Some(device) => process.memory().admit(device, bytes as u64),
             None => Decision::PassThrough,
         },
@@ -46,10 +46,12 @@ fn create(
 
 /// A reference to physical memory more (1) or less (-1); with the last one the bytes go back.
 fn count(books: Books<'_>, handle: u64, by: i64) {
-    let gone = Key::new(Kind::Physical, handle).and_then(|key| books.holdings.change_references(key, by));
+    let gone =
+        Key::new(Kind::Physical, handle).and_then(|key| books.accounts.holdings.change_references(key, by));
     match gone {
         Some(Holding { bytes: MULTICAST, .. }) => {
             books
+                .accounts
                 .holdings
                 .remove_owned(&[Kind::Binding], handle, |_, binding| count(books, binding.bytes, -1))
         }
@@ -73,12 +75,17 @@ fn binding(object: Handle, device: u8, offset: usize) -> Option<Key> {
 }
 
 fn bound(books: Books<'_>, object: Handle, offset: usize, handle: Handle) {
-    let memory = Key::new(Kind::Physical, handle).and_then(|key| books.holdings.get(key));
+    let memory = Key::new(Kind::Physical, handle).and_then(|key| books.accounts.holdings.get(key));
     // A holding has 48 bits for its bytes, which here are the memory's handle.
     let Some(Holding { device, journal, .. }) = memory.filter(|_| handle >> 48 == 0) else { return };
     if let Some(key) = binding(object, device, offset) {
         count(books, handle, 1);
-        if books.holdings.insert(key, Holding { bytes: handle, device, journal, owner: object }).is_err() {
+        if books
+            .accounts
+            .holdings
+            .insert(key, Holding { bytes: handle, device, journal, owner: object })
+            .is_err()
+        {
             count(books, handle, -1);
         }
     }
@@ -101,9 +108,9 @@ fn bound_at(books: Books<'_>, object: Handle, offset: usize, address: CUdevicept
 }
 
 fn unbound(books: Books<'_>, object: Handle, ordinal: CUdevice, offset: usize) {
-    let device = books.devices.of_ordinal(books.container, ordinal);
+    let device = books.scope.of_ordinal(ordinal);
     let key = device.and_then(|device| binding(object, device.index, offset));
-    if let Some(binding) = key.and_then(|key| books.holdings.remove(key)) {
+    if let Some(binding) = key.and_then(|key| books.accounts.holdings.remove(key)) {
         count(books, binding.bytes, -1);
     }
 }
@@ -113,17 +120,17 @@ fn then(answer: CUresult, note: impl FnOnce(Books<'static>)) -> CUresult {
     if answer.is_success()
         && let Quota::On(process) = quota()
     {
-        note(process.memory().books);
+        note(process.memory().books());
     }
     answer
 }
 
 fn mapped(books: Books<'_>, address: CUdeviceptr, bytes: usize, handle: Handle) {
-    let known = Key::new(Kind::Physical, handle).and_then(|key| books.holdings.get(key));
+    let known = Key::new(Kind::Physical, handle).and_then(|key| books.accounts.holdings.get(key));
     if let (Some(Holding { device, journal, .. }), Some(key)) = (known, Key::new(Kind::Mapping, address)) {
         count(books, handle, 1);
         let mapping = Holding { bytes: bytes as u64, device, journal, owner: handle };
-        if let Ok(Some(before)) = books.holdings.insert(key, mapping) {
+        if let Ok(Some(before)) = books.accounts.holdings.insert(key, mapping) {
             count(books, before.owner, -1);
         }
     }
@@ -134,7 +141,7 @@ fn unmapped(books: Books<'_>, address: CUdeviceptr, bytes: usize) {
     let end = address.saturating_add(bytes as u64);
     let mut at = address;
     while at < end {
-        let mapping = Key::new(Kind::Mapping, at).and_then(|key| books.holdings.remove(key));
+        let mapping = Key::new(Kind::Mapping, at).and_then(|key| books.accounts.holdings.remove(key));
         let Some(mapping) = mapping else { return };
         count(books, mapping.owner, -1);
         at = at.saturating_add(mapping.bytes.max(1));

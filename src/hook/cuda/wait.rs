@@ -10,7 +10,7 @@ use core::ffi::{c_uint, c_void};
 /// After such a wait.
 fn waited(answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota()
-        && !process.container.is_unthrottled()
+        && !process.scope.container.is_unthrottled()
     {
         let (meter, scope) = process.meter();
         meter.complete_due(scope);
@@ -22,7 +22,7 @@ fn waited(answer: CUresult) -> CUresult {
 fn synchronized(answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota() {
         let memory = process.memory();
-        memory.arenas.update_stale(memory.books);
+        memory.state.arenas.update_stale(memory.books());
     }
     waited(answer)
 }

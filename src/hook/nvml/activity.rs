@@ -89,7 +89,7 @@ fn attributes(
     if answer == SUCCESS
         && !attributes.is_null()
         && let Some((process, device)) = container_device(device)
-        && let Some(cap) = process.devices.memory_cap(device)
+        && let Some(cap) = process.scope.devices.memory_cap(device)
     {
         // SAFETY: not null, and NVML has just written it.
         let size = unsafe { &mut (*attributes).memorySizeMB };

@@ -66,7 +66,7 @@ impl Made for nvmlProcessInfo_v2_t {
 pub(super) fn container_device(device: nvmlDevice_t) -> Option<(&'static Process, DeviceRef)> {
     let Quota::On(process) = quota() else { return None };
     let Target::One(device) = target(process, device, 0)? else { return None };
-    process.devices.shows_slice(&process.container, device).then_some((process, device))
+    process.scope.devices.shows_slice(&process.scope.container, device).then_some((process, device))
 }
 
 /// Calls `visit` with each process of the container on a device, or on the instances of a split one, and its instance,
@@ -91,7 +91,7 @@ fn each_own(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) -> 
 fn each_own_of(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) -> bool) -> bool {
     let Some((process, own)) = container_device(device) else { return false };
     let numbers = instances::numbers(device);
-    holders::each(&process.container, own, &mut |holder| visit(holder, numbers));
+    holders::each(&process.scope.container, own, &mut |holder| visit(holder, numbers));
     true
 }
 

@@ -11,7 +11,7 @@ use sys::{nvmlDevice_t, nvmlEnableState_t, nvmlReturn_t};
 /// What the driver answers to those who may not.
 fn denied(call: impl FnOnce() -> nvmlReturn_t) -> nvmlReturn_t {
     match quota() {
-        Quota::On(process) if !process.container.observes() => nvmlReturn_t::NVML_ERROR_NO_PERMISSION,
+        Quota::On(process) if !process.scope.container.observes() => nvmlReturn_t::NVML_ERROR_NO_PERMISSION,
         Quota::On(_) | Quota::Off | Quota::Closed => call(),
     }
 }
