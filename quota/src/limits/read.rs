@@ -279,6 +279,5 @@ fn word<T: Copy>(text: &[u8], known: &[(&str, T)]) -> Result<T, Reason> {
 
 const fn bit(key: Key) -> u16 {
     // Fifteen keys, sixteen bits.
-    #[expect(clippy::cast_lossless, reason = "`From` does not take an enum")]
     1_u16.wrapping_shl(key as u32)
 }

@@ -117,7 +117,7 @@ enum State<'p> {
     /// It waits for the device.
     Synchronized,
     /// It sleeps before a launch, for this cause.
-    Launching(Gate<'p>, Kernel, Cause),
+    Launching(Box<Gate<'p>>, Kernel, Cause),
 }
 
 struct Thread<'p> {
@@ -425,7 +425,7 @@ impl<'p> World<'p> {
                     let process = &self.processes[index];
                     let (stream, context) = (kernel.stream as u64 + 1, context_of(index));
                     let work = Work { key: kernel.key, stream, context, device: 0 };
-                    let gate = Gate::new(now, work, process.predictor, &process.in_flight);
+                    let gate = Box::new(Gate::new(now, work, process.predictor, &process.in_flight));
                     self.step(number, gate, kernel);
                 }
             },
@@ -445,7 +445,7 @@ impl<'p> World<'p> {
     }
 
     /// Steps a launch: it sleeps or goes.
-    fn step(&mut self, number: usize, mut gate: Gate<'p>, kernel: Kernel) {
+    fn step(&mut self, number: usize, mut gate: Box<Gate<'p>>, kernel: Kernel) {
         let now = self.gpu.now;
         let index = self.threads[number].process;
         let process = &self.processes[index];
