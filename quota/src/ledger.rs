@@ -73,7 +73,7 @@ impl Total {
     }
 
     fn journal(self) -> u32 {
-        (self.0 >> BYTES_BITS & mask(JOURNAL_BITS)) as u32
+        u32::try_from(self.0 >> BYTES_BITS & mask(JOURNAL_BITS)).unwrap_or(0)
     }
 
     /// Whether operation `sequence` of `journal` was the last one to change the total.
@@ -210,7 +210,7 @@ fn apply(
         // By chance: a fresh total names journal 0, an old one a journal that served this device before.
         sequence = sequence.wrapping_add(1);
     }
-    journal.amount.store(amount as u64, Ordering::Relaxed);
+    journal.amount.store(amount.cast_unsigned(), Ordering::Relaxed);
     if !interruption.continues() {
         return Err(Refused::Broken);
     }
@@ -223,7 +223,7 @@ fn apply(
         let after = if amount >= 0 {
             let cap = cap().unwrap_or(mask(BYTES_BITS)).min(mask(BYTES_BITS));
             // Neither has more than 63 bits, so the sum is exact.
-            let after = now.bytes().wrapping_add(amount as u64);
+            let after = now.bytes().wrapping_add(amount.cast_unsigned());
             if after > cap {
                 return Err(Refused::Cap { used: now.bytes() });
             }
@@ -287,7 +287,7 @@ fn recover(journals: &impl Journals, total: &AtomicU64, index: u32) -> Result<()
     // The total first: a process that overwrites it has marked the operation before.
     let named = Total(total.load(Ordering::Acquire)).is_last(index, sequence);
     let marked = journal.operation.load(Ordering::Acquire) == sequence << 1 | APPLIED;
-    let amount = if named || marked { journal.amount.load(Ordering::Relaxed) as i64 } else { 0 };
+    let amount = if named || marked { journal.amount.load(Ordering::Relaxed).cast_signed() } else { 0 };
     // Folded in any case: the next owner may serve another device, whose total may show this number by chance.
     journal.held.store(fold(held, amount, sequence), Ordering::Release);
     Ok(())

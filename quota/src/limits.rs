@@ -1,7 +1,7 @@
 //! What did the operator ask? From the environment and the limits file to one plain [`Limits`].
 //!
 //! Pure: the environment is a closure, the file a text. Nothing here allocates, panics or trusts its input: it
-//! runs inside somebody else's process. A value that cannot be understood is never guessed at; it becomes a
+//! runs inside a host application. A value that cannot be understood is never guessed at; it becomes a
 //! [`Problem`] that names the variable, the value and what to write.
 //!
 //! Three rules decide among many values:
@@ -9,6 +9,9 @@
 //!    variables, HAMi's, vgpu-manager's.
 //! 2. Within one source the most specific value wins: UUID, then index, then all.
 //! 3. Where there is a limits file, nothing in the environment can switch off what it sets.
+//!
+//! The files, bottom to top; each uses only earlier ones: `knob` (the names), `problem` (what can be wrong), `types`
+//! (the limits), `value` and `path` (grammars), `read`.
 
 mod knob;
 mod path;
@@ -16,261 +19,12 @@ mod problem;
 mod read;
 #[cfg(test)]
 mod tests;
+mod types;
 mod value;
 
 pub use knob::{KNOBS, Key, Knob, Source};
 pub use path::{DEFAULT_REGION, Path, RegionPath, region_path};
 pub use problem::{Consequence, MAX_PROBLEMS, Origin, Problem, Problems, Reason, Severity};
-pub use read::{read, read_into};
+pub use read::{Reading, read, read_into};
+pub use types::{CorePolicy, Entry, Env, Limits, Mode, OnError, Selector, Table, Uuid};
 pub use value::{INDEX_MAX, SIZE_END, own_percent, own_size, write_size};
-
-use crate::text::Fixed;
-
-/// How the environment is asked: a name in, the value's bytes out.
-pub type Env<'e, 'v> = &'e dyn Fn(&str) -> Option<&'v [u8]>;
-
-/// A device's UUID as NVIDIA prints it, at most 47 bytes.
-pub type Uuid = Fixed<48>;
-
-/// How many values one [`Table`] holds.
-const VALUES: usize = 64;
-
-/// What limits do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// They bind.
-    #[default]
-    Enforce,
-    /// What would be refused or delayed is counted, and nothing is.
-    Observe,
-    /// There is no quota.
-    Off,
-}
-
-/// What happens when a limit cannot be understood.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnError {
-    /// No GPU.
-    #[default]
-    Closed,
-    /// The value counts as not given.
-    Open,
-}
-
-/// When the share of GPU time binds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CorePolicy {
-    /// Unless the node's agent or HAMi's monitor lends what is idle. HAMi's `default`.
-    #[default]
-    BurstShare,
-    /// Always. HAMi's `force`.
-    FixedShare,
-    /// Never. HAMi's `disable`.
-    BestEffort,
-}
-
-/// The device that a value is for.
-#[derive(Clone, Copy, Debug)]
-pub enum Selector {
-    /// Every device.
-    All,
-    /// The device of this index in the container, 0..=31.
-    Index(u8),
-    /// The device or MIG instance of this UUID.
-    Uuid(Uuid),
-}
-
-impl Selector {
-    /// How specific it is for a device, from 0; `None` if it is for another one.
-    pub fn matches(&self, index: u32, uuid: &[u8]) -> Option<u8> {
-        match self {
-            Self::All => Some(0),
-            Self::Index(own) => (u32::from(*own) == index).then_some(1),
-            Self::Uuid(own) => same_uuid(own.as_bytes(), uuid).then_some(2),
-        }
-    }
-}
-
-/// Whether two texts name one device. CUDA does not tell whether a device is a MIG instance, so what stands before the
-/// first hyphen, `GPU` or `MIG`, does not count.
-fn same_uuid(one: &[u8], other: &[u8]) -> bool {
-    match (value::split_once(one, b'-'), value::split_once(other, b'-')) {
-        (Some((_, one)), Some((_, other))) => one.eq_ignore_ascii_case(other),
-        _ => false,
-    }
-}
-
-impl PartialEq for Selector {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::All, Self::All) => true,
-            (Self::Index(one), Self::Index(two)) => one == two,
-            (Self::Uuid(one), Self::Uuid(two)) => same_uuid(one.as_bytes(), two.as_bytes()),
-            _ => false,
-        }
-    }
-}
-
-impl Eq for Selector {}
-
-/// One value, for whom, and who said so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<T> {
-    /// Who said so.
-    pub source: Source,
-    /// The device that it is for.
-    pub selector: Selector,
-    /// Bytes of memory, or percent of time.
-    pub value: T,
-}
-
-/// The values of one key, at most 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Table<T> {
-    entries: [Option<Entry<T>>; VALUES],
-}
-
-impl<T: Copy> Default for Table<T> {
-    fn default() -> Self {
-        Self { entries: [None; VALUES] }
-    }
-}
-
-impl<T: Copy> Table<T> {
-    /// All values, in the order in which they were read.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry<T>> {
-        self.entries.iter().flatten()
-    }
-
-    /// The value that holds for a device, by the rules of this module.
-    pub fn lookup(&self, index: u32, uuid: &[u8]) -> Option<&Entry<T>> {
-        self.iter()
-            .filter_map(|entry| Some((entry, entry.selector.matches(index, uuid)?)))
-            .min_by_key(|(entry, specific)| (entry.source, core::cmp::Reverse(*specific)))
-            .map(|(entry, _)| entry)
-    }
-
-    fn add(&mut self, source: Source, selector: Selector, value: T) -> Result<(), Reason> {
-        if self.iter().any(|entry| entry.source == source && entry.selector == selector) {
-            return Err(Reason::GivenTwice);
-        }
-        let free = self.entries.iter_mut().find(|entry| entry.is_none()).ok_or(Reason::TooMany)?;
-        *free = Some(Entry { source, selector, value });
-        Ok(())
-    }
-
-    /// Whether a source above this one speaks for every device.
-    fn is_outranked(&self, source: Source) -> bool {
-        self.iter().any(|entry| entry.source < source && entry.selector == Selector::All)
-    }
-}
-
-/// Everything that the operator asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// What limits do.
-    pub mode: Mode,
-    /// What happens when a limit cannot be understood.
-    pub on_error: OnError,
-    /// When the share of GPU time binds.
-    pub policy: CorePolicy,
-    /// Device memory, in bytes.
-    pub memory: Table<u64>,
-    /// Of it, what may lie on the device, in bytes.
-    pub physical: Table<u64>,
-    /// GPU time, in percent from 1 to 100; 100 is no limit.
-    pub cores: Table<u8>,
-    /// Of it, what is guaranteed beside other containers, in percent.
-    pub requests: Table<u8>,
-    /// The task's priority, 0 is the highest.
-    pub priority: i32,
-    /// Whether memory comes from the host when the device itself is full.
-    pub oversubscribe: bool,
-    /// How long a request over the cap waits for bytes of other processes, milliseconds.
-    pub memory_wait_ms: u32,
-    /// Whether a request over the cap may end a process of lower priority.
-    pub oom_kill: bool,
-    /// Whether nothing is said on standard error.
-    pub quiet: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            mode: Mode::default(),
-            on_error: OnError::default(),
-            policy: CorePolicy::default(),
-            memory: Table::default(),
-            physical: Table::default(),
-            cores: Table::default(),
-            requests: Table::default(),
-            priority: 1,
-            oversubscribe: false,
-            memory_wait_ms: 0,
-            oom_kill: false,
-            quiet: false,
-        }
-    }
-}
-
-impl Limits {
-    /// The memory cap of a device in bytes, `None` where there is none. `index` counts the container's
-    /// devices; `uuid` is NVIDIA's text without a NUL, empty if unknown.
-    pub fn memory_for(&self, index: u32, uuid: &[u8]) -> Option<u64> {
-        self.memory.lookup(index, uuid).map(|entry| entry.value)
-    }
-
-    /// How much of it may lie on the device, in bytes, `None` where that is not told apart.
-    pub fn physical_for(&self, index: u32, uuid: &[u8]) -> Option<u64> {
-        self.physical.lookup(index, uuid).map(|entry| entry.value)
-    }
-
-    /// Whether allocations may come from the host's memory.
-    pub fn spills(&self) -> bool {
-        self.mode == Mode::Enforce && (self.oversubscribe || self.physical.iter().next().is_some())
-    }
-
-    /// The share of GPU time of a device in percent (1..=100), `None` where there is no limit or where the policy is
-    /// that it never binds.
-    pub fn cores_for(&self, index: u32, uuid: &[u8]) -> Option<u8> {
-        let binds = self.policy != CorePolicy::BestEffort;
-        self.cores.lookup(index, uuid).filter(|_| binds).map(|entry| entry.value)
-    }
-
-    /// What of a device's time is guaranteed beside other containers, in percent, `None` where nothing but the share says
-    /// so. Never more than the share.
-    pub fn request_for(&self, index: u32, uuid: &[u8]) -> Option<u8> {
-        let most = self.cores_for(index, uuid).unwrap_or(100);
-        self.requests.lookup(index, uuid).map(|entry| entry.value.min(most))
-    }
-
-    /// Whether any limit depends on a device's index.
-    pub fn go_by_index(&self) -> bool {
-        let by_index = |selector: Selector| matches!(selector, Selector::Index(_));
-        self.memory.iter().chain(self.physical.iter()).any(|entry| by_index(entry.selector))
-            || self.cores.iter().chain(self.requests.iter()).any(|entry| by_index(entry.selector))
-    }
-}
-
-/// What was asked, and what of it was wrong.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Reading {
-    /// What was understood.
-    pub limits: Limits,
-    /// What was not.
-    pub problems: Problems,
-}
-
-impl Reading {
-    /// Whether there must be no GPU: a limit could not be understood, limits bind, and the policy is closed.
-    pub fn closed(&self) -> bool {
-        self.problems.errors() > 0
-            && self.limits.mode == Mode::Enforce
-            && self.limits.on_error == OnError::Closed
-    }
-
-    /// What the errors lead to.
-    pub fn consequence(&self) -> Consequence {
-        if self.closed() { Consequence::NoGpu } else { Consequence::Ignored }
-    }
-}

@@ -6,15 +6,15 @@
 //! `use(W) <= r*W + B + one kernel + (actual minus predicted) of the launches in flight`
 //!
 //! and a long-run error of zero for any prediction. Nothing here reads a clock, sleeps or asks a driver: times are
-//! arguments, in nanoseconds of CLOCK_MONOTONIC. The preloaded library drives it on the real clock, the tests in virtual
-//! time (`tests/share/`).
+//! arguments, in nanoseconds of CLOCK_MONOTONIC. [`gate`] is the way in: the preloaded library drives it on the real clock
+//! (`src/time/meter.rs`), the tests in virtual time (`tests/share/`).
 //!
 //! # The files, bottom to top
 //! A file uses only files of lower floors.
 //!
 //! | floor | file | |
 //! |---|---|---|
-//! | 0 | [`types`], `words` | what the others hand to each other; arithmetic on words |
+//! | 0 | [`types`], `words` | data that the others exchange; arithmetic on words |
 //! | 1 | [`clock`] | one word per device, the *virtual time*, admits by one compare-and-swap (GCRA) |
 //! | 1 | [`busy`] | overlapping work occupies the device once |
 //! | 1 | [`lease`] | when a container may launch beside others, as the node's agent decides |
@@ -27,7 +27,7 @@
 //! | 3 | [`wait`](mod@wait) | one launch's wait, step by step |
 //! | 3 | [`scheduler`] | which container gets the lease; the agent's side |
 //! | 4 | `completion` | what a launch that is over has cost |
-//! | 4 | [`launch`] | one launch from the question to its measurement |
+//! | 4 | [`gate`] | the launch loop: one launch from the question whether it may go to its measurement |
 //! | 5 | [`measurements`] | the measured launches in flight of a process |
 
 pub mod books;
@@ -35,8 +35,8 @@ pub mod busy;
 pub mod client;
 pub mod clock;
 mod completion;
+pub mod gate;
 pub mod in_flight;
-pub mod launch;
 pub mod lease;
 pub mod measurement;
 pub mod measurements;
@@ -50,8 +50,8 @@ mod words;
 pub use books::Books;
 pub use busy::Busy;
 pub use clock::{Admission, BURST_NS, Clock, Rate};
+pub use gate::{Gate, Recorder};
 pub use in_flight::InFlight;
-pub use launch::Launch;
 pub use measurement::{Measurement, Observation};
 pub use measurements::Measurements;
 pub use predict::{Predictor, key};

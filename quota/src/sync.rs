@@ -1,4 +1,4 @@
-//! The atomics of the thinking rooms: the real ones, or loom's when a model is checked
+//! The atomics of this crate: the real ones, or loom's when a model is checked
 //! (`RUSTFLAGS="--cfg loom" cargo test -p gpuquota-quota --lib --release loom`).
 
 #[cfg(not(loom))]

@@ -1,16 +1,16 @@
 //! Short texts where there is no heap and nothing may panic: a fixed byte string, and a line for people.
 //!
-//! The preloaded library has one chance to say what is wrong: a single write to somebody else's stderr. It
+//! The preloaded library has one chance to say what is wrong: a single write to the host application's stderr. It
 //! is composed here without an allocation and without `core::fmt`; the command line prints the same lines
 //! through `Display`.
 
 use core::ffi::CStr;
 use core::fmt;
 
-/// What is put where a text did not fit.
+/// The mark of a text that did not fit.
 const CUT: &str = "...";
 
-/// At most `N - 1` bytes, owned and copyable, always followed by a NUL: what does not fit is refused.
+/// At most `N - 1` bytes, owned and copyable, always followed by a NUL; longer texts are refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fixed<const N: usize> {
     bytes: [u8; N],
@@ -20,7 +20,7 @@ pub struct Fixed<const N: usize> {
 impl<const N: usize> Fixed<N> {
     /// No bytes.
     pub const fn new() -> Self {
-        const { assert!(N > 0 && N <= u16::MAX as usize, "one byte is the NUL, and the length is a u16") };
+        const { assert!(N > 0 && N <= 0xFFFF, "one byte is the NUL, and the length is a u16") };
         Self { bytes: [0; N], len: 0 }
     }
 
@@ -72,7 +72,7 @@ impl<const N: usize> fmt::Debug for Fixed<N> {
     }
 }
 
-/// A line of text of at most `N - 5` bytes; what does not fit is cut at a character, and visibly so.
+/// A line of text of at most `N - 5` bytes; a longer text is cut at a character, and marked.
 ///
 /// The five bytes are kept for the mark of the cut, the newline and the NUL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl<const N: usize> Line<N> {
         self.push_ascii(written)
     }
 
-    /// Appends at most `max` bytes of a value that somebody else chose: what is not printable ASCII, a quote
+    /// Appends at most `max` bytes of a foreign value: a byte that is not printable ASCII, a quote
     /// or a backslash is written as `\xNN`, so that no value can end the line, colour it or quote itself out.
     pub fn push_escaped(&mut self, value: &[u8], max: usize) -> &mut Self {
         for byte in value.iter().take(max) {
@@ -170,6 +170,12 @@ impl<const N: usize> fmt::Display for Line<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// The parts before and after the first `mark`.
+pub(crate) fn split_once(text: &[u8], mark: u8) -> Option<(&[u8], &[u8])> {
+    let mut halves = text.splitn(2, |byte| *byte == mark);
+    Some((halves.next()?, halves.next()?))
 }
 
 fn hex(nibble: u8) -> u8 {

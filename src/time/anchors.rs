@@ -110,7 +110,7 @@ pub struct Anchors([Anchor; ANCHORS]);
 impl Anchors {
     /// What the driver says of a measured launch of a context; when it began only if `whole` is asked for.
     /// `is_current` tells whether the context is the calling thread's, so that an anchor can be made.
-    pub fn look(&mut self, pair: Pair, context: u64, whole: bool, is_current: bool) -> Observation {
+    pub fn observe(&mut self, pair: Pair, context: u64, whole: bool, is_current: bool) -> Observation {
         if events::is_over(pair.end) {
             let since_ns = if whole { self.when(pair.start, context, is_current) } else { None };
             let between_ns = self.between_ns(context);

@@ -1,15 +1,15 @@
 //! GPU time: when may a launch go, and how long did it take?
 //!
-//! The rules are `quota::share`'s: what a launch is expected to cost, which one is measured, how much may be in
-//! flight, what is charged. This room has what those cannot have: the clock, the sleep, the driver's events and the
-//! one lock round the table of measurements, which no launch ever waits for.
+//! The rules and the loop are `quota::share`'s: what a launch is expected to cost, which one is measured, how much may be in
+//! flight, what is charged, and in which order all that happens (`share::gate`). This file has what those cannot have:
+//! the clock, the sleep, the driver's events and the one lock around the measurements, which no launch ever waits for.
 //!
 //! # Safety
-//! This file may use `unsafe` because it keeps the launches in flight and the events in plain arrays, which are
-//! only touched with `busy` held.
+//! This file may use `unsafe` because it keeps the measurements and the anchors in plain arrays, which are only touched
+//! with `busy` held.
 #![allow(unsafe_code)]
 
-use super::anchors::{Anchors, Pair};
+use super::anchors::{Anchors, Begun, Pair};
 use crate::container::books::{lease, time_books};
 use crate::container::{DeviceRef, hami};
 use crate::devices::{Place, Scope};
@@ -20,18 +20,20 @@ use crate::thread;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::share::wait::{Cause, Waited};
-use gpuquota_quota::share::{self, Books, InFlight, Measurement, Measurements, Predictor, Step, Work};
+use gpuquota_quota::share::{
+    Books, Gate, InFlight, Measurement, Measurements, Predictor, Recorder, SAMPLE_NS, Step, Submission, Work,
+};
 use gpuquota_region::layout::{self, Device, Turns};
 use gpuquota_region::sys;
 
 /// `CU_STREAM_PER_THREAD`.
 const PER_THREAD: u64 = 2;
 
-/// What this process has under way. All-zero bytes: nothing.
+/// The launches of this process. All-zero bytes: none.
 pub struct Meter {
     predictor: Predictor,
     in_flight: [InFlight; layout::DEVICES],
-    /// What is pending, where the process has no slot to say so.
+    /// The pending time, while the process has no slot to say so.
     nowhere: AtomicU64,
     busy: Lock,
     measurements: UnsafeCell<Measurements<Pair>>,
@@ -53,7 +55,7 @@ pub struct LaunchCall {
 
 impl LaunchCall {
     /// The stream as a number of its own in this process.
-    fn lane(&self, context: u64) -> u64 {
+    fn stream_number(&self, context: u64) -> u64 {
         let own = match self.stream as u64 {
             0 if self.per_thread => thread::number(),
             PER_THREAD => thread::number(),
@@ -63,26 +65,57 @@ impl LaunchCall {
     }
 }
 
-/// A device as this process deals with it.
+/// The time of a device as this process sees it.
 #[derive(Clone, Copy)]
-struct Desk<'d> {
+struct DeviceTime<'d> {
     device: &'d Device,
     turns: &'d Turns,
     in_flight: &'d InFlight,
     books: Books<'d>,
 }
 
-impl Desk<'_> {
+impl DeviceTime<'_> {
     /// Whether launches neither wait nor are measured.
     #[inline]
     fn is_free(&self) -> bool {
         self.books.rate.is_none() && self.books.agent.lease.is_none()
     }
+
+    /// Sleeps until a time, or until the agent changes the lease that a launch waits for.
+    fn sleep(&self, until_ns: u64, cause: Cause) {
+        let Cause::Lease(refused_by) = cause else { return sys::sleep_until(until_ns) };
+        let bell = self.turns.bell.load(Acquire);
+        // Unless the agent has changed it since.
+        if lease(self.turns) == Some(refused_by) {
+            sys::sleep_on(&self.turns.bell, bell, until_ns);
+        }
+    }
+
+    /// Adds to the region's statistics how long a launch has waited.
+    fn count_wait(&self, waited: &Waited) {
+        let device = self.device;
+        let total = waited.total_ns();
+        if total == 0 {
+            return;
+        }
+        device.waits.fetch_add(1, Relaxed);
+        device.waited_ns.fetch_add(waited.share_ns, Relaxed);
+        device.waited_flight_ns.fetch_add(waited.room_ns, Relaxed);
+        self.turns.waited_ns.fetch_add(waited.lease_ns, Relaxed);
+        let mut bound = 100_000u64;
+        for (class, count) in device.wait_times.iter().enumerate() {
+            if total <= bound || class.wrapping_add(1) == layout::WAIT_TIMES {
+                count.fetch_add(1, Relaxed);
+                return;
+            }
+            bound = bound.saturating_mul(10);
+        }
+    }
 }
 
 impl Meter {
     #[inline]
-    fn desk<'d>(&'d self, scope: &'d Scope, device: DeviceRef) -> Option<Desk<'d>> {
+    fn time_of<'d>(&'d self, scope: &'d Scope, device: DeviceRef) -> Option<DeviceTime<'d>> {
         let Scope { container, devices } = scope;
         let DeviceRef { index, record } = device;
         let header = container.header();
@@ -95,11 +128,11 @@ impl Meter {
         if books.agent.lease.is_some() {
             books.agent.enforces_share = !devices.has_ceiling(device);
         }
-        Some(Desk { device: record, turns, in_flight, books })
+        Some(DeviceTime { device: record, turns, in_flight, books })
     }
 
-    fn desk_of<'d>(&'d self, scope: &'d Scope, index: u8) -> Option<Desk<'d>> {
-        self.desk(scope, scope.container.device(index)?)
+    fn time_at<'d>(&'d self, scope: &'d Scope, index: u8) -> Option<DeviceTime<'d>> {
+        self.time_of(scope, scope.container.device(index)?)
     }
 
     /// Makes a launch when the share allows it.
@@ -110,138 +143,81 @@ impl Meter {
         launch: &LaunchCall,
         call: impl FnOnce() -> CUresult,
     ) -> CUresult {
-        let Some(mut desk) = self.desk(scope, place.device) else { return call() };
+        let Some(mut time) = self.time_of(scope, place.device) else { return call() };
         let blocked = scope.container.is_blocked();
-        if desk.is_free() && !blocked {
+        if time.is_free() && !blocked {
             return call();
         }
-        // What is captured runs later, as a graph: no waiting, no event, no charge here.
+        // A captured launch runs later, as part of a graph: it neither waits nor is charged here.
         if events::is_capturing(launch.stream, launch.per_thread) {
             return call();
         }
         if blocked {
-            note(&desk, &Waited { share_ns: hami::wait(scope.container.hami()), ..Waited::default() });
+            time.count_wait(&Waited { share_ns: hami::wait(scope.container.hami()), ..Waited::default() });
             // The limit may have changed.
-            let Some(new) = self.desk(scope, place.device).filter(|desk| !desk.is_free()) else {
+            let Some(new) = self.time_of(scope, place.device).filter(|time| !time.is_free()) else {
                 return call();
             };
-            desk = new;
+            time = new;
         }
         let mut now = sys::monotonic_ns();
-        if desk.in_flight.is_due(now) {
-            self.settle(scope);
+        if time.in_flight.is_due(now) {
+            self.complete(scope);
         }
-        let context = place.context;
-        let work =
-            Work { key: launch.key, stream: launch.lane(context), context, device: place.device.index };
-        let mut asked = share::Launch::new(now, work, &self.predictor, desk.in_flight);
+        let Place { context, device, .. } = place;
+        let stream = launch.stream_number(context);
+        let work = Work { key: launch.key, stream, context, device: device.index };
+        let mut gate = Gate::new(now, work, &self.predictor, time.in_flight);
         if scope.container.observes() {
-            if asked.force(now, desk.in_flight, &desk.books) {
-                desk.device.would_wait.fetch_add(1, Relaxed);
+            if gate.force(now, time.in_flight, &time.books) {
+                time.device.would_wait.fetch_add(1, Relaxed);
             }
-        } else if asked.step(now, desk.in_flight, &desk.books) != Step::Go {
-            now = self.wait(scope, place.device, &mut asked);
+        } else if let Step::Sleep { until_ns, cause } = gate.step(now, time.in_flight, &time.books) {
+            now = self.wait(scope, device, &mut gate, &mut time, until_ns, cause);
         }
-        desk.device.launches.fetch_add(1, Relaxed);
+        time.device.launches.fetch_add(1, Relaxed);
         if let Some(slot) = scope.container.slot() {
             slot.heartbeat_ns.store(now, Relaxed);
         }
-        if asked.submit(now, desk.in_flight, &desk.books) {
-            return self.measure(place, launch, &asked, &desk, call);
-        }
+        let mut recorder = LaunchEvents { meter: self, context, launch };
+        let passage = gate.begin(now, time.in_flight, &time.books, &mut recorder);
         let answer = call();
-        if !answer.is_success() {
-            asked.cancel(now, desk.in_flight, &desk.books);
-        }
+        gate.end(passage, answer.is_success(), time.in_flight, &time.books, &mut recorder);
         answer
     }
 
-    /// Waits until a launch may go; answers the time.
+    /// Sleeps as a launch was told, and steps it until it may go. Returns when that was, and leaves the books of then in `time`.
     #[cold]
-    fn wait(&self, scope: &Scope, device: DeviceRef, asked: &mut share::Launch) -> u64 {
+    fn wait<'d>(
+        &'d self,
+        scope: &'d Scope,
+        device: DeviceRef,
+        gate: &mut Gate,
+        time: &mut DeviceTime<'d>,
+        until_ns: u64,
+        cause: Cause,
+    ) -> u64 {
         let _errno = sys::KeepErrno::new();
+        time.sleep(until_ns, cause);
         loop {
+            self.complete(scope);
+            // The time that the dead were charged and did not use delays no launch.
+            scope.container.reap_sometimes();
             let now = sys::monotonic_ns();
             // The limit may have changed.
-            let Some(desk) = self.desk(scope, device) else { return now };
-            match asked.step(now, desk.in_flight, &desk.books) {
-                Step::Sleep { until_ns, cause } => {
-                    match cause {
-                        Cause::Lease(asked_in) => {
-                            let bell = desk.turns.bell.load(Acquire);
-                            // Unless it was told something else since it asked.
-                            if lease(desk.turns) == Some(asked_in) {
-                                sys::sleep_on(&desk.turns.bell, bell, until_ns);
-                            }
-                        }
-                        _ => sys::sleep_until(until_ns),
-                    }
-                    self.settle(scope);
-                    // What the dead are charged for and did not use delays nobody.
-                    scope.container.reap_sometimes();
-                }
+            let Some(new) = self.time_of(scope, device) else { return now };
+            *time = new;
+            match gate.step(now, time.in_flight, &time.books) {
+                Step::Sleep { until_ns, cause } => time.sleep(until_ns, cause),
                 Step::Go => {
-                    note(&desk, &asked.wait.waited);
+                    time.count_wait(gate.waited());
                     return now;
                 }
             }
         }
     }
 
-    /// Launches with an event before and behind.
-    fn measure(
-        &self,
-        place: Place,
-        launch: &LaunchCall,
-        asked: &share::Launch,
-        desk: &Desk,
-        call: impl FnOnce() -> CUresult,
-    ) -> CUresult {
-        let now = sys::monotonic_ns();
-        let Some(pair) = self.depart(place) else {
-            asked.unmeasured(now, desk.in_flight);
-            return call();
-        };
-        let began = pair.start(launch.stream, launch.per_thread);
-        let answer = call();
-        if !answer.is_success() {
-            asked.cancel(now, desk.in_flight, &desk.books);
-        } else if let Some(submission) = began.and_then(|at| pair.end(launch.stream, launch.per_thread, at)) {
-            // The clock's last bits, spread: which launch is measured next has nothing to do with what it is.
-            let random = now.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
-            let flight = asked.measurement(pair, submission, now, random, desk.in_flight, &desk.books);
-            let short = asked.predicted_ns() <= share::SAMPLE_NS;
-            let entered = self.patiently(|measurements, anchors| {
-                if short {
-                    anchors.probe(pair, place.context);
-                }
-                measurements.insert(flight, desk.in_flight)
-            });
-            if entered != Some(true) {
-                // Nobody will hear of it again.
-                flight.abandon(desk.in_flight, &desk.books);
-                pair.destroy();
-            }
-            return answer;
-        } else {
-            asked.unmeasured(now, desk.in_flight);
-        }
-        if self.patiently(|measurements, _| measurements.recycle(pair, place.context)) != Some(true) {
-            pair.destroy();
-        }
-        answer
-    }
-
-    /// A place with two events of the context.
-    fn depart(&self, place: Place) -> Option<Pair> {
-        let _busy = self.busy.try_lock()?;
-        // SAFETY: `busy` is held.
-        let measurements = unsafe { &mut *self.measurements.get() };
-        measurements.acquire(place.context, || Pair::create(place.context))
-    }
-
-    /// Does something to the table of measurements, unless another thread is settling for too long: no launch waits for
-    /// that.
+    /// Changes the measurements, unless another thread uses them for too long: no launch waits for that.
     fn patiently<T>(&self, change: impl FnOnce(&mut Measurements<Pair>, &mut Anchors) -> T) -> Option<T> {
         let _busy = (0..1000).find_map(|_| {
             core::hint::spin_loop();
@@ -252,59 +228,92 @@ impl Meter {
         Some(change(measurements, anchors))
     }
 
-    /// Settles the launches that are over. Does nothing if another thread is at it.
-    fn settle(&self, scope: &Scope) {
+    /// Completes the launches that are over. Does nothing if another thread is at it.
+    fn complete(&self, scope: &Scope) {
         let Some(_busy) = self.busy.try_lock() else { return };
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
         let _relaxed = RelaxedCapture::enter();
         let current = cuda::current_context();
-        let at = |index| self.desk_of(scope, index).map(|desk| (desk.in_flight, desk.books));
-        let look = |flight: &Measurement<Pair>, whole| {
-            anchors.look(flight.events, flight.work.context, whole, current == Some(flight.work.context))
+        let at = |index| self.time_at(scope, index).map(|time| (time.in_flight, time.books));
+        let observe = |measurement: &Measurement<Pair>, whole| {
+            let context = measurement.work.context;
+            anchors.observe(measurement.events, context, whole, current == Some(context))
         };
-        measurements.complete(sys::monotonic_ns(), &self.predictor, at, look);
+        measurements.complete(sys::monotonic_ns(), &self.predictor, at, observe);
     }
 
-    /// The program has waited for a device: what it waited for is over.
-    pub fn settle_due(&self, scope: &Scope) {
+    /// The program has waited for a device: completes the launches that it waited for.
+    pub fn complete_due(&self, scope: &Scope) {
         if self.in_flight.iter().any(|in_flight| in_flight.next_check().is_some()) {
-            self.settle(scope);
+            self.complete(scope);
         }
     }
 
-    /// A context is about to go: its events go with it. What flies stays charged as predicted.
+    /// A context is about to go, and its events with it: launches in flight stay charged as predicted.
     pub fn forget_context(&self, scope: &Scope, context: u64) {
-        self.settle(scope);
+        self.complete(scope);
         let _busy = self.busy.lock();
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
-        measurements.forget_context(context, |flight| {
-            if let Some(desk) = self.desk_of(scope, flight.work.device) {
-                flight.abandon(desk.in_flight, &desk.books);
+        measurements.forget_context(context, |measurement| {
+            if let Some(time) = self.time_at(scope, measurement.work.device) {
+                measurement.abandon(time.in_flight, &time.books);
             }
         });
         anchors.forget(context);
     }
 }
 
-/// Writes down how long a launch has waited, and for what.
-fn note(desk: &Desk, waited: &Waited) {
-    let device = desk.device;
-    let total = waited.total_ns();
-    if total == 0 {
-        return;
+/// The events around one launch.
+struct LaunchEvents<'m> {
+    meter: &'m Meter,
+    context: u64,
+    launch: &'m LaunchCall,
+}
+
+impl Recorder for LaunchEvents<'_> {
+    type Events = Pair;
+    type Begun = Begun;
+
+    fn now_ns(&self) -> u64 {
+        sys::monotonic_ns()
     }
-    device.waits.fetch_add(1, Relaxed);
-    device.waited_ns.fetch_add(waited.share_ns, Relaxed);
-    device.waited_flight_ns.fetch_add(waited.room_ns, Relaxed);
-    desk.turns.waited_ns.fetch_add(waited.lease_ns, Relaxed);
-    let mut bound = 100_000u64;
-    for (class, count) in device.wait_times.iter().enumerate() {
-        if total <= bound || class.wrapping_add(1) == layout::WAIT_TIMES {
-            count.fetch_add(1, Relaxed);
-            return;
+
+    fn acquire(&mut self) -> Option<Pair> {
+        let _busy = self.meter.busy.try_lock()?;
+        // SAFETY: `busy` is held.
+        let measurements = unsafe { &mut *self.meter.measurements.get() };
+        measurements.acquire(self.context, || Pair::create(self.context))
+    }
+
+    fn begin(&mut self, pair: Pair) -> Option<Begun> {
+        pair.start(self.launch.stream, self.launch.per_thread)
+    }
+
+    fn end(&mut self, pair: Pair, begun: Begun) -> Option<Submission> {
+        pair.end(self.launch.stream, self.launch.per_thread, begun)
+    }
+
+    fn insert(&mut self, measurement: Measurement<Pair>, in_flight: &InFlight) -> bool {
+        let inserted = self.meter.patiently(|measurements, anchors| {
+            if measurement.predicted_ns <= SAMPLE_NS {
+                anchors.probe(measurement.events, self.context);
+            }
+            measurements.insert(measurement, in_flight)
+        });
+        inserted == Some(true)
+    }
+
+    fn recycle(&mut self, pair: Pair) {
+        let recycle =
+            |measurements: &mut Measurements<Pair>, _: &mut Anchors| measurements.recycle(pair, self.context);
+        if self.meter.patiently(recycle) != Some(true) {
+            pair.destroy();
         }
-        bound = bound.saturating_mul(10);
+    }
+
+    fn destroy(&mut self, pair: Pair) {
+        pair.destroy();
     }
 }

@@ -17,13 +17,13 @@ impl JournalWords {
     }
 
     fn held(&self) -> u64 {
-        (0..self.journals.len()).map(|journal| held(&self.journal(journal as u32).expect("a journal"))).sum()
+        (0..).zip(&self.journals).map(|(index, _)| held(&self.journal(index).expect("a journal"))).sum()
     }
 }
 
 impl Journals for JournalWords {
     fn journal(&self, index: u32) -> Option<Journal<'_>> {
-        let [amount, operation, held, reserving] = self.journals.get(index as usize)?;
+        let [amount, operation, held, reserving] = self.journals.get(usize::try_from(index).ok()?)?;
         Some(Journal { amount, operation, held, reserving })
     }
 
@@ -212,13 +212,13 @@ mod real {
         assert_eq!((used(&words.total), words.held()), (0, 0));
     }
 
-    /// Two journals take turns; the first dies at every possible step of every operation, at every possible moment of
+    /// Two journals alternate; the first dies at every possible step of every operation, at every possible moment of
     /// the other's progress; a cleaner that may itself die at every step, then a second cleaner, settle it.
     #[test]
     fn death_at_any_step_loses_no_byte_and_keeps_none() {
         for operations in 0..6u64 {
             for step in 0..6u32 {
-                for follower in 0..3u64 {
+                for follower in 0..3u32 {
                     for cleaner_step in 0..6u32 {
                         death_at(operations, step, follower, cleaner_step);
                     }
@@ -227,7 +227,7 @@ mod real {
         }
     }
 
-    fn death_at(operations: u64, step: u32, follower: u64, cleaner_step: u32) {
+    fn death_at(operations: u64, step: u32, follower: u32, cleaner_step: u32) {
         let words = JournalWords::new(3);
         take(&words, &words.total, 1, 1000, None).expect("room");
         for round in 0..operations {
@@ -235,11 +235,11 @@ mod real {
         }
         let _ = apply(&words, &words.total, 0, 77, || None, &DiesAt(Cell::new(step)));
         for round in 0..follower {
-            take(&words, &words.total, 1 + (round % 2) as u32, 5, None).expect("room");
+            take(&words, &words.total, 1 + round % 2, 5, None).expect("room");
         }
         let _ = reap_until(&words, &words.total, 0, &DiesAt(Cell::new(cleaner_step)));
         reap(&words, &words.total, 0).expect("the second cleaner");
-        let expected = 1000 + 5 * follower;
+        let expected = 1000 + 5 * u64::from(follower);
         let context = std::format!("ops {operations} step {step} follower {follower} cleaner {cleaner_step}");
         assert_eq!(used(&words.total), expected, "{context}");
         assert_eq!(words.held(), expected, "{context}");
@@ -297,7 +297,10 @@ mod histories {
         }
 
         fn serves(&self, index: u32) -> bool {
-            self.0.journals.get(index as usize).is_some_and(|(device, ..)| *device == self.1)
+            self.0
+                .journals
+                .get(usize::try_from(index).expect("a small number"))
+                .is_some_and(|(device, ..)| *device == self.1)
         }
     }
 
@@ -308,7 +311,7 @@ mod histories {
 
         fn does(&mut self, at: usize, action: Action) -> Result<(), TestCaseError> {
             let (device, held, dead) = self.journals[at];
-            let (journal, used_before) = (at as u32, self.expected(device));
+            let (journal, used_before) = (u32::try_from(at).expect("a small number"), self.expected(device));
             let (side, total) = (OneDevice(self, device), &self.totals[device]);
             if let Action::Clean(step) = action
                 && dead
@@ -341,7 +344,7 @@ mod histories {
                     self.journals[at].1 -= given;
                 }
                 Action::Die(amount, step) => {
-                    let amount = amount.max(-(held as i64));
+                    let amount = amount.max(-held.cast_signed());
                     let _ = apply(&side, total, journal, amount, || Some(CAP), &DiesAt(Cell::new(step)));
                     let now = used(total) + held - used_before;
                     prop_assert!([held, held.saturating_add_signed(amount)].contains(&now), "{}", now);

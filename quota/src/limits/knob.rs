@@ -1,4 +1,4 @@
-//! Every name that a limit can be asked under: one table, read by the reader, the help and the docs.
+//! Every name under which a limit can be set: one table, read by the reader, the help and the docs.
 
 /// What a knob sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub enum Key {
     Memory,
     /// GPU time, in percent.
     Cores,
-    /// Of it, what is guaranteed beside other containers, in percent.
+    /// The part of it that is guaranteed beside other containers, in percent.
     Request,
     /// Whether limits are enforced.
     Mode,
@@ -15,7 +15,7 @@ pub enum Key {
     OnError,
     /// When the share of GPU time binds.
     Policy,
-    /// Somebody else's word for no quota at all.
+    /// Another engine's switch for no quota at all.
     Off,
     /// The task's priority.
     Priority,
@@ -27,7 +27,7 @@ pub enum Key {
     MemoryWait,
     /// Whether a request over the cap may end a process of lower priority.
     OomKill,
-    /// What is said on standard error.
+    /// Which messages are written to standard error.
     Log,
     /// Where the region is.
     Region,
@@ -54,7 +54,7 @@ impl Key {
     }
 }
 
-/// Who asked. The order is the rank: for each device the first that says something is obeyed.
+/// Where a limit comes from. The order is the rank: for each device the first source that sets it is obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The read-only limits file.

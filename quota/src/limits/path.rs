@@ -1,10 +1,11 @@
 //! Where the container's region is: the same rule for every process, so that all of them share one.
 
-use super::knob::{CONTAINER_NAME, HAMI_REGION, POD_UID, REGION, VGPU_MOUNT};
-use super::{Env, KNOBS, Origin, Problem, Reason};
+use super::knob::{CONTAINER_NAME, HAMI_REGION, KNOBS, POD_UID, REGION, VGPU_MOUNT};
+use super::problem::{Origin, Problem, Reason};
+use super::types::Env;
 use crate::text::Fixed;
 
-/// Where HAMi's library keeps the region when nobody told it.
+/// Where HAMi's library keeps the region by default.
 pub const DEFAULT_REGION: &str = "/tmp/cudevshr.cache";
 
 const DEFAULT_MOUNT: &[u8] = b"/usr/local/vgpu";
@@ -12,7 +13,7 @@ const DEFAULT_MOUNT: &[u8] = b"/usr/local/vgpu";
 /// A path with its NUL.
 pub type Path = Fixed<1024>;
 
-/// The region's path, and whether another one stands in for it.
+/// The region's path, and whether another one may replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionPath {
     /// The file, absolute.

@@ -1,9 +1,9 @@
-//! What was wrong with a value, and how to tell it to whoever set it.
+//! Problems with values, and messages about them for the person who set the value.
 
-use super::Knob;
+use super::knob::Knob;
 use crate::text::{Fixed, Line};
 
-/// How many problems are kept word for word; more are counted.
+/// How many problems are kept; further ones are only counted.
 pub const MAX_PROBLEMS: usize = 8;
 
 /// Bytes of a value that a message repeats.
@@ -14,7 +14,7 @@ const EXCERPT: usize = 48;
 pub enum Severity {
     /// A limit cannot be understood: the policy for errors decides.
     Error,
-    /// Understood, but worth saying aloud.
+    /// Understood, but worth a message.
     Warning,
 }
 
@@ -88,7 +88,7 @@ pub enum Origin {
     File(u32),
 }
 
-/// What a problem leads to.
+/// The consequence of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consequence {
     /// No GPU for this container.
@@ -102,7 +102,7 @@ pub enum Consequence {
 pub struct Problem {
     /// Where it was found.
     pub origin: Origin,
-    /// What was wrong.
+    /// Why the value was not taken as it stands.
     pub reason: Reason,
     /// What to write, as the end of a sentence that starts with "Write".
     pub instead: &'static str,
@@ -153,7 +153,7 @@ impl Problem {
     }
 }
 
-/// What was wrong with everything that was read.
+/// The problems of all values that were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     kept: [Option<Problem>; MAX_PROBLEMS],

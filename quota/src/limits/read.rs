@@ -1,18 +1,41 @@
-//! From texts to [`Limits`]: the file first, then the knobs in order of rank; what is wrong is collected.
+//! From texts to [`Limits`]: the file first, then the knobs in order of rank; problems are collected.
 
-use super::knob::{DEVICE_MAP, KNOBS};
-use super::value::{self, split_once};
-use super::{CorePolicy, Env, Key, Knob, Limits, Mode, OnError, Origin, Problem, Problems, Reading, Reason};
-use super::{Selector, Source, Table, Uuid};
-use crate::text::{Fixed, Line};
+use super::knob::{DEVICE_MAP, KNOBS, Key, Knob, Source};
+use super::problem::{Consequence, Origin, Problem, Problems, Reason};
+use super::types::{CorePolicy, Env, Limits, Mode, OnError, Selector, Table, Uuid};
+use super::value;
+use crate::text::{Fixed, Line, split_once};
+
+/// The limits, and the problems in their texts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// The values that were understood.
+    pub limits: Limits,
+    /// Those that were not.
+    pub problems: Problems,
+}
+
+impl Reading {
+    /// Whether there must be no GPU: a limit could not be understood, limits bind, and the policy is closed.
+    pub fn closed(&self) -> bool {
+        self.problems.errors() > 0
+            && self.limits.mode == Mode::Enforce
+            && self.limits.on_error == OnError::Closed
+    }
+
+    /// The consequence of the errors.
+    pub fn consequence(&self) -> Consequence {
+        if self.closed() { Consequence::NoGpu } else { Consequence::Ignored }
+    }
+}
 
 /// HAMi's indexed variables end here.
 const INDEXED: u8 = 15;
 
 /// Reads what the operator asked, from the environment and from the limits file's text.
 ///
-/// Never fails: what could not be understood stands in [`Reading::problems`], and [`Reading::closed`] says what
-/// follows from it. Where a limits file is given, mode, policy and the policy for errors come from it alone:
+/// Never fails: [`Reading::problems`] holds the values that could not be understood, and [`Reading::closed`] tells whether
+/// they close the GPU. Where a limits file is given, mode, policy and the policy for errors come from it alone:
 /// the environment is the tenant's, and must not switch off what the file sets.
 pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
     let mut reading = Reading::default();
@@ -20,14 +43,14 @@ pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
     reading
 }
 
-/// As [`read`], into a default [`Reading`] that lies where it shall stay: it is ten kilobytes large, and the stack
-/// may be somebody else's.
+/// As [`read`], into a default [`Reading`] in its final place: it is ten kilobytes large, and the stack may belong to a host
+/// application.
 pub fn read_into(reading: &mut Reading, env: Env<'_, '_>, file: Option<&[u8]>) {
     let mut reader =
-        Reader { limits: &mut reading.limits, problems: &mut reading.problems, settled: 0, line: 0 };
+        Reader { limits: &mut reading.limits, problems: &mut reading.problems, decided: 0, line: 0 };
     if let Some(text) = file {
         for key in [Key::Mode, Key::Off, Key::OnError, Key::Policy] {
-            reader.settle(key);
+            reader.decide(key);
         }
         reader.file(text);
     }
@@ -41,14 +64,14 @@ struct Reader<'r> {
     limits: &'r mut Limits,
     problems: &'r mut Problems,
     /// Keys that were decided by a higher source, as bits by discriminant.
-    settled: u16,
+    decided: u16,
     /// The line of the file that sets requests.
     line: u32,
 }
 
 impl Reader<'_> {
-    fn settle(&mut self, key: Key) {
-        self.settled |= bit(key);
+    fn decide(&mut self, key: Key) {
+        self.decided |= bit(key);
     }
 
     fn file(&mut self, text: &[u8]) {
@@ -77,7 +100,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Nobody can be guaranteed more than may be had.
+    /// Checks that no request is larger than the share.
     fn requests(&mut self) {
         let Some(knob) = KNOBS.iter().find(|knob| knob.key == Key::Request) else { return };
         for entry in self.limits.requests.iter() {
@@ -118,21 +141,21 @@ impl Reader<'_> {
     }
 
     fn named(&mut self, knob: &'static Knob, name: &str, text: &[u8], selector: Selector) {
-        // A value that nothing could come of need not be right either.
-        if !self.decided(knob) {
+        // A value that could have no effect need not be right either.
+        if !self.is_decided(knob) {
             let origin = Origin::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
             self.value(knob, origin, knob.source, text, selector);
         }
     }
 
-    /// Whether a higher source has spoken for every device, or for the whole key.
-    fn decided(&self, knob: &Knob) -> bool {
+    /// Whether a higher source has decided the key, or its value for every device.
+    fn is_decided(&self, knob: &Knob) -> bool {
         match knob.key {
             Key::Memory => self.limits.memory.is_outranked(knob.source),
             Key::Physical => self.limits.physical.is_outranked(knob.source),
             Key::Cores => self.limits.cores.is_outranked(knob.source),
             Key::Request => self.limits.requests.is_outranked(knob.source),
-            key => self.settled & bit(key) != 0,
+            key => self.decided & bit(key) != 0,
         }
     }
 
@@ -177,13 +200,13 @@ impl Reader<'_> {
             (Key::Region | Key::DeviceMap, _) => Ok(()),
         };
         match outcome {
-            // Whoever speaks of the mode speaks against the other engines' switches too.
-            Ok(()) if knob.key == Key::Mode => self.settle(Key::Off),
-            // The first source that says anything is obeyed.
+            // A value for the mode also overrides the other engines' switches.
+            Ok(()) if knob.key == Key::Mode => self.decide(Key::Off),
+            // The first source that gives a value is obeyed.
             Ok(())
                 if matches!(knob.key, Key::Policy | Key::OomKill | Key::MemoryWait | Key::Oversubscribe) =>
             {
-                self.settle(knob.key)
+                self.decide(knob.key)
             }
             Ok(()) => {}
             Err(reason) => wrong(text, reason),

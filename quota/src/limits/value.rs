@@ -3,8 +3,9 @@
 //! Ours is strict and says so. HAMi's own reader never checks: `10Gi` is ten bytes to it and `010g` eight
 //! gigabytes. What both can only mean in one way is taken; whatever HAMi would misread is refused by name.
 
-use super::{Reason, Selector, Uuid};
-use crate::text::Line;
+use super::problem::Reason;
+use super::types::{Selector, Uuid};
+use crate::text::{Line, split_once};
 
 /// The first size that is out of range: 64 TiB.
 pub const SIZE_END: u64 = 1 << 46;
@@ -139,7 +140,7 @@ pub fn wait_ms(text: &[u8]) -> Result<u32, Reason> {
     match plain_number(number.trim_ascii_end())?.checked_mul(factor) {
         // A number without a unit is no time, unless it is 0.
         Some(0) if factor != 0 || text == b"0" => Ok(0),
-        Some(wait @ 1..=60_000) => Ok(wait as u32),
+        Some(wait @ 1..=60_000) => u32::try_from(wait).map_err(|_| Reason::NotATime),
         _ => Err(Reason::NotATime),
     }
 }
@@ -181,12 +182,6 @@ pub fn write_size<const N: usize>(line: &mut Line<N>, bytes: u64) {
         () if fits(KI) => line.push_u64(bytes / KI).push_str("KiB"),
         () => line.push_u64(bytes).push_str("B"),
     };
-}
-
-/// What stands before and after the first `mark`.
-pub(super) fn split_once(text: &[u8], mark: u8) -> Option<(&[u8], &[u8])> {
-    let mut halves = text.splitn(2, |byte| *byte == mark);
-    Some((halves.next()?, halves.next()?))
 }
 
 fn in_range(bytes: u64) -> Result<u64, Reason> {

@@ -24,7 +24,7 @@ pub struct Books<'a> {
     pub rate: Option<Rate>,
     /// Whether other processes of the container may be at work.
     pub has_peers: bool,
-    /// What the container and the node's agent tell each other.
+    /// The words that the container and the node's agent exchange.
     pub agent: AgentWords<'a>,
 }
 

@@ -17,8 +17,8 @@ const GROSS: u64 = 16;
 /// Shorter than any time slice of a driver: a kernel that took less did not share its interval with another process.
 const SHORTER_THAN_A_SLICE_NS: u64 = 100_000;
 
-/// What a launch that was not interrupted may take longer than predicted, besides four times its uncertainty: less than any
-/// time slice.
+/// How much longer than predicted a launch may take, besides four times its uncertainty, without having been interrupted:
+/// less than any time slice.
 const NOISE_NS: u64 = 400_000;
 
 /// By how much clock readings of two processes may differ: a shorter overlap is none.
@@ -118,7 +118,7 @@ impl<E> Completion<E> {
         behind.min(end_ns.saturating_sub(unpaid_from))
     }
 
-    /// What the unmeasured launches that it stands for were charged, and what they took.
+    /// The charge for the unmeasured launches that it stands for, and the time that they took.
     fn of_unmeasured(&self, now_ns: u64, due_ns: u64) -> (u64, u64) {
         let Unmeasured { count, since_ns } = self.measurement.unmeasured;
         let charged = count.saturating_mul(self.measurement.predicted_ns);

@@ -303,6 +303,14 @@ impl InFlight {
         }
     }
 
+    /// The driver has refused a launch.
+    pub(super) fn cancel(&self, cost: Cost) {
+        if !cost.proven {
+            words::subtract(&self.unproven, 1);
+        }
+        self.shift_end(cost.ns, 0);
+    }
+
     /// Moves the time at which this process's work should be over: a launch took another time than predicted.
     pub(super) fn shift_end(&self, predicted_ns: u64, actual_ns: u64) {
         words::shift(&self.until, predicted_ns, actual_ns);

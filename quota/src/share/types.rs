@@ -1,4 +1,4 @@
-//! What the other files of the share hand to each other.
+//! Data that the other files of the share exchange.
 
 /// GPU time per measurement: launches at least this long are always measured; shorter ones add up to it.
 pub const SAMPLE_NS: u64 = 1_000_000;
@@ -6,7 +6,7 @@ pub const SAMPLE_NS: u64 = 1_000_000;
 /// Measured launches that one process may have in flight.
 pub const MAX_MEASUREMENTS: usize = 64;
 
-/// What a launch is taken to cost before a launch of its key was ever measured: 1 ms.
+/// The assumed cost of a launch before any launch of its key was measured: 1 ms.
 pub const UNKNOWN_NS: u64 = 1_000_000;
 
 /// Fractions in which [`Cost::variation`] is counted.
@@ -18,7 +18,7 @@ const STEADY: u64 = VARIATION_PARTS / 16;
 /// The most times that a launch counts towards the next measurement.
 const MOST_CREDIT: u64 = 16;
 
-/// What a very short launch counts towards the next measurement: one of at most 192 is measured.
+/// The least that a launch counts towards the next measurement: one of at most 192 is measured.
 pub(super) const LEAST_CREDIT_NS: u64 = SAMPLE_NS / 128;
 
 /// A launch that may be over this much earlier than expected is looked at earlier.

@@ -10,7 +10,7 @@ mod world;
 
 use case::{BURST, Case, Pattern};
 use gpu::Gpu;
-use program::{Lengths, Program, ahead, collective, sync};
+use program::{Lengths, Program, ahead, collective, finite, sync};
 use random::Random;
 use world::{Host, MS, SECOND, START, Surprises, US, world};
 
@@ -250,6 +250,54 @@ fn a_process_that_dies_leaves_no_debt_and_no_credit() {
             // Each may die with a kernel in flight whose length was unknown.
             let most = 31.0 + case::percent(20 * length, now - START);
             assert!((28.0..=most).contains(&mean), "seed {seed}: {mean} with kernels of {length} ns");
+        });
+    }
+}
+
+/// The driver refuses launches, events fail, and another thread holds the lock around the measurements, all at random. Work
+/// that is not measured and may overlap is charged in full, so a share may then be smaller; it is never larger.
+#[test]
+fn refused_launches_and_lost_events_make_no_share_larger() {
+    for seed in 0..60 {
+        let random = &mut Random::new(seed);
+        let length = *random.pick(&[20 * US, 200 * US, 2 * MS, 10 * MS]);
+        let lengths = if random.below(2) == 0 { Lengths::Fixed(length) } else { Lengths::Around(length) };
+        let pattern = *random.pick(&[Pattern::Ahead(1), Pattern::Ahead(3)]);
+        let (cores, processes, threads) = (5 + random.below(80) as u32, 1 + random.below(2) as usize, 2);
+        let case = Case { cores, lengths, pattern, processes, threads, host: Host::CALM, seed };
+        world(case.host, seed, |world| {
+            world.faults = *random.pick(&[3, 10, 50]);
+            case.set_up(world);
+            let (from, to) = (START + 5 * SECOND, START + 35 * SECOND);
+            world.run(to);
+            let mean = case::percent(world.gpu.used(0, from, to), to - from);
+            let (share, faults) = (f64::from(cores), world.faults);
+            assert!(mean <= share + 0.8 && mean >= 0.88 * share, "{mean:.2}, one in {faults}: {case:?}");
+            if matches!((&case.lengths, case.pattern), (Lengths::Fixed(_), Pattern::Ahead(1))) {
+                assert!((mean - share).abs() <= 0.3, "{mean:.2}, one in {faults}: {case:?}");
+            }
+        });
+    }
+}
+
+/// Whatever fails, nothing stays in flight once all is over.
+#[test]
+fn refused_launches_and_lost_events_leave_nothing_in_flight() {
+    for seed in 0..100 {
+        world(Host::CALM, seed, |world| {
+            let random = &mut Random::new(seed);
+            world.faults = *random.pick(&[2, 4, 20]);
+            let length = *random.pick(&[50 * US, 500 * US, 3 * MS]);
+            let container = world.container(50);
+            let programs: [Program; 2] = [
+                finite(ahead(Lengths::Fixed(length), 1 + random.below(3) as usize, 8), 2_000),
+                finite(sync(Lengths::Fixed(length), 20 * US), 500),
+            ];
+            let process = world.process(container, programs);
+            world.run(START + 60 * SECOND);
+            assert_eq!(world.pending(process), (0, true), "seed {seed}");
+            let longest = world.longest_wait(process);
+            assert!(longest < SECOND, "seed {seed}: a launch waited {longest} ns for one that never was");
         });
     }
 }

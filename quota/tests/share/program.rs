@@ -104,6 +104,20 @@ pub fn ahead(lengths: Lengths, streams: usize, ahead: usize) -> Program {
     })
 }
 
+/// Makes so many launches of another program, and then waits for the device for ever.
+pub fn finite(mut program: Program, launches: usize) -> Program {
+    let (mut left, mut round) = (launches, 0);
+    Box::new(move |random| {
+        round += 1;
+        if left == 0 {
+            return if round % 2 == 0 { Call::Synchronize } else { Call::Host(1_000_000) };
+        }
+        let call = program(random);
+        left -= usize::from(matches!(call, Call::Launch(_)));
+        call
+    })
+}
+
 /// Two kernels that wait for each other on the device, in two streams, of one thread.
 pub fn collective(length: u64) -> Program {
     let mut round = 0usize;

@@ -1,5 +1,5 @@
-//! Containers, processes and threads on one device, in virtual time. Launches go through `share::Launch`, completions
-//! through `share::Measurements`, on words as a region holds them: the very code that the library drives on the real
+//! Containers, processes and threads on one device, in virtual time. Launches go through `share::Gate`, completions through
+//! `share::Measurements`, on words as a region holds them: the very code that the library drives on the real
 //! clock. The harness imitates what surrounds it: sleeping, waking up too late, a driver's events.
 
 use std::cmp::Reverse;
@@ -12,8 +12,8 @@ use gpuquota_quota::share::lease::{AgentWords, Lease};
 use gpuquota_quota::share::scheduler::Scheduler;
 use gpuquota_quota::share::wait::Cause;
 use gpuquota_quota::share::{
-    Books, Busy, Clock, InFlight, Launch, Measurement, Measurements, Observation, Predictor, Rate, Step,
-    Submission, Work, clock,
+    Books, Busy, Clock, Gate, InFlight, Measurement, Measurements, Observation, Predictor, Rate, Recorder,
+    Step, Submission, Work, clock,
 };
 
 use crate::gpu::{Gpu, Record};
@@ -105,6 +105,8 @@ struct Process<'p> {
     predictor: &'p Predictor,
     in_flight: InFlight,
     measurements: Measurements<usize>,
+    /// By pair of events: the kernel that it was last recorded around.
+    recorded: Vec<usize>,
     pending_ns: AtomicU64,
     last_launch: u64,
     alive: bool,
@@ -115,7 +117,7 @@ enum State<'p> {
     /// It waits for the device.
     Synchronized,
     /// It sleeps before a launch, for this cause.
-    Launching(Launch<'p>, Kernel, Cause),
+    Launching(Box<Gate<'p>>, Kernel, Cause),
 }
 
 struct Thread<'p> {
@@ -171,6 +173,8 @@ pub struct World<'p> {
     awaited: Vec<(usize, usize)>,
     random: Random,
     host: Host,
+    /// One in so many operations fails: launches, events, and attempts at the lock around the measurements; 0 for none.
+    pub faults: u64,
     /// Recorded if a test asks for it.
     pub surprises: Option<Surprises>,
     /// The node's agent, if there is one.
@@ -235,6 +239,7 @@ pub fn world<T>(host: Host, seed: u64, body: impl FnOnce(&mut World<'_>) -> T) -
         awaited: Vec::new(),
         random: Random::new(seed),
         host,
+        faults: 0,
         surprises: None,
         agent: None,
     })
@@ -257,6 +262,7 @@ impl<'p> World<'p> {
             predictor: self.predictors.next().expect("no more processes than there are predictors"),
             in_flight: InFlight::default(),
             measurements: Measurements::default(),
+            recorded: Vec::new(),
             pending_ns: AtomicU64::new(0),
             last_launch: 0,
             alive: true,
@@ -403,9 +409,9 @@ impl<'p> World<'p> {
                 self.complete(self.threads[number].process);
                 self.plan(now + US, number);
             }
-            State::Launching(launch, kernel, _) => {
+            State::Launching(gate, kernel, _) => {
                 self.complete(self.threads[number].process);
-                self.ask(number, launch, kernel);
+                self.step(number, gate, kernel);
             }
             State::Ready => match (thread.program)(&mut self.random) {
                 Call::Host(ns) => self.plan(now + ns, number),
@@ -416,12 +422,11 @@ impl<'p> World<'p> {
                     if self.processes[index].in_flight.is_due(now) {
                         self.complete(index);
                     }
-                    let thread = &self.threads[number];
-                    let process = &self.processes[thread.process];
-                    let context = index as u64 + 1;
-                    let work = Work { key: kernel.key, stream: kernel.stream as u64 + 1, context, device: 0 };
-                    let launch = Launch::new(now, work, process.predictor, &process.in_flight);
-                    self.ask(number, launch, kernel);
+                    let process = &self.processes[index];
+                    let (stream, context) = (kernel.stream as u64 + 1, context_of(index));
+                    let work = Work { key: kernel.key, stream, context, device: 0 };
+                    let gate = Box::new(Gate::new(now, work, process.predictor, &process.in_flight));
+                    self.step(number, gate, kernel);
                 }
             },
         }
@@ -439,71 +444,167 @@ impl<'p> World<'p> {
         }
     }
 
-    /// Asks whether a launch may go; it sleeps or goes.
-    fn ask(&mut self, number: usize, mut launch: Launch<'p>, kernel: Kernel) {
+    /// Steps a launch: it sleeps or goes.
+    fn step(&mut self, number: usize, mut gate: Box<Gate<'p>>, kernel: Kernel) {
         let now = self.gpu.now;
         let index = self.threads[number].process;
         let process = &self.processes[index];
         let books = self.containers[process.container].books(&process.pending_ns);
-        let step = launch.step(now, &process.in_flight, &books);
-        if let Step::Sleep { until_ns, cause } = step {
-            let hiccup = if self.random.below(500) == 0 { self.random.below(self.host.hiccup_ns) } else { 0 };
-            let late = self.random.below(self.host.late_ns) + hiccup;
-            self.plan(until_ns + late, number);
-            self.threads[number].state = State::Launching(launch, kernel, cause);
-            return;
+        match gate.step(now, &process.in_flight, &books) {
+            Step::Sleep { until_ns, cause } => {
+                let hiccup =
+                    if self.random.below(500) == 0 { self.random.below(self.host.hiccup_ns) } else { 0 };
+                let late = self.random.below(self.host.late_ns) + hiccup;
+                self.plan(until_ns + late, number);
+                self.threads[number].state = State::Launching(gate, kernel, cause);
+            }
+            Step::Go => {
+                self.launch(number, &gate, kernel);
+                self.plan(now + self.host.launch_ns, number);
+            }
         }
-        let measured = launch.submit(now, &process.in_flight, &books);
-        self.processes[index].last_launch = now;
-        if measured {
-            self.measure(index, &launch, kernel);
-        } else {
-            self.gpu.launch(self.processes[index].context, kernel);
-        }
-        let id = self.gpu.records.len() - 1;
-        if let Some(surprises) = &mut self.surprises {
-            surprises.launched(now, index, id, kernel, launch.predicted_ns());
-        }
-        let thread = &mut self.threads[number];
-        thread.last.resize(thread.last.len().max(kernel.stream + 1), 0);
-        thread.last[kernel.stream] = id;
-        thread.launches += 1;
-        thread.longest_wait = thread.longest_wait.max(now - thread.asked_at);
-        self.plan(now + self.host.launch_ns, number);
     }
 
-    fn measure(&mut self, index: usize, launch: &Launch<'p>, kernel: Kernel) {
-        let now = self.gpu.now;
-        let process = &mut self.processes[index];
-        let events = process.measurements.acquire(index as u64 + 1, || Some(0));
-        let id = self.gpu.launch(process.context, kernel);
-        if events.is_none() {
-            return launch.unmeasured(now, &process.in_flight);
+    fn launch(&mut self, number: usize, gate: &Gate<'p>, kernel: Kernel) {
+        let Self { gpu, containers, processes, threads, random, faults, .. } = self;
+        let (now, thread) = (gpu.now, &mut threads[number]);
+        let index = thread.process;
+        let Process {
+            container, context, in_flight, measurements, recorded, pending_ns, last_launch, ..
+        } = &mut processes[index];
+        let (in_flight, books) = (&*in_flight, containers[*container].books(pending_ns));
+        let (kernel_id, handle) = (gpu.records.len(), context_of(index));
+        let mut events = Events {
+            now,
+            context: handle,
+            kernel: kernel_id,
+            measurements,
+            recorded,
+            random,
+            faults: *faults,
+        };
+        *last_launch = now;
+        let passage = gate.begin(now, in_flight, &books, &mut events);
+        let accepted = !events.fails();
+        if accepted {
+            gpu.launch(*context, kernel);
         }
-        let books = self.containers[process.container].books(&process.pending_ns);
-        let (random, submission) = (self.random.next() >> 44, Submission::default());
-        let measurement = launch.measurement(id, submission, now, random, &process.in_flight, &books);
-        assert!(process.measurements.insert(measurement, &process.in_flight));
+        gate.end(passage, accepted, in_flight, &books, &mut events);
+        if !accepted {
+            return;
+        }
+        if let Some(surprises) = &mut self.surprises {
+            surprises.launched(now, index, kernel_id, kernel, gate.predicted_ns());
+        }
+        thread.last.resize(thread.last.len().max(kernel.stream + 1), 0);
+        thread.last[kernel.stream] = kernel_id;
+        thread.launches += 1;
+        thread.longest_wait = thread.longest_wait.max(now - thread.asked_at);
     }
 
     fn complete(&mut self, index: usize) {
+        if fails(&mut self.random, self.faults) {
+            return;
+        }
         let Self { gpu, containers, processes, surprises, .. } = self;
-        let Process { container, predictor, in_flight, measurements, pending_ns, .. } = &mut processes[index];
+        let Process { container, predictor, in_flight, measurements, recorded, pending_ns, .. } =
+            &mut processes[index];
         let (in_flight, books) = (&*in_flight, containers[*container].books(pending_ns));
-        let look = |measurement: &Measurement<usize>, whole| {
-            let seen = seen(gpu.records[measurement.events], measurement.events, index, whole);
-            if let (Observation::Over { .. }, Some(surprises)) = (seen, surprises.as_mut()) {
-                surprises.completed(index, measurement.events, measurement.work.key);
+        let observe = |measurement: &Measurement<usize>, whole| {
+            let kernel = recorded[measurement.events];
+            let observation = observe(gpu.records[kernel], kernel, index, whole);
+            if let (Observation::Over { .. }, Some(surprises)) = (observation, surprises.as_mut()) {
+                surprises.completed(index, kernel, measurement.work.key);
             }
-            seen
+            observation
         };
-        measurements.complete(gpu.now, predictor, |_| Some((in_flight, books)), look);
+        measurements.complete(gpu.now, predictor, |_| Some((in_flight, books)), observe);
     }
+
+    /// The predicted time of a process's measured launches in flight, and whether none is.
+    pub fn pending(&self, process: usize) -> (u64, bool) {
+        let process = &self.processes[process];
+        (process.pending_ns.load(Relaxed), process.in_flight.is_idle())
+    }
+}
+
+/// The handle of a process's context; not 0.
+fn context_of(process: usize) -> u64 {
+    process as u64 + 1
+}
+
+/// Whether an operation fails, where one in `faults` does.
+fn fails(random: &mut Random, faults: u64) -> bool {
+    faults != 0 && random.below(faults) == 0
+}
+
+/// The events around one launch.
+struct Events<'w> {
+    now: u64,
+    context: u64,
+    kernel: usize,
+    measurements: &'w mut Measurements<usize>,
+    recorded: &'w mut Vec<usize>,
+    random: &'w mut Random,
+    faults: u64,
+}
+
+impl Events<'_> {
+    fn fails(&mut self) -> bool {
+        fails(self.random, self.faults)
+    }
+}
+
+impl Recorder for Events<'_> {
+    type Events = usize;
+    type Begun = ();
+
+    fn now_ns(&self) -> u64 {
+        self.now
+    }
+
+    fn random(&mut self, _: u64) -> u64 {
+        self.random.next() >> 44
+    }
+
+    fn acquire(&mut self) -> Option<usize> {
+        if self.fails() {
+            return None;
+        }
+        let recorded = &mut *self.recorded;
+        self.measurements.acquire(self.context, || {
+            recorded.push(usize::MAX);
+            Some(recorded.len() - 1)
+        })
+    }
+
+    fn begin(&mut self, _: usize) -> Option<()> {
+        (!self.fails()).then_some(())
+    }
+
+    fn end(&mut self, events: usize, (): ()) -> Option<Submission> {
+        self.recorded[events] = self.kernel;
+        (!self.fails()).then_some(Submission::default())
+    }
+
+    fn insert(&mut self, measurement: Measurement<usize>, in_flight: &InFlight) -> bool {
+        let inserted = !self.fails() && self.measurements.insert(measurement, in_flight);
+        assert!(inserted || self.faults != 0);
+        inserted
+    }
+
+    fn recycle(&mut self, events: usize) {
+        if !self.fails() {
+            self.measurements.recycle(events, self.context);
+        }
+    }
+
+    fn destroy(&mut self, _: usize) {}
 }
 
 /// What a driver's events tell of a kernel: their grain is half a microsecond, and their time on the host's clock is known
 /// to a microsecond.
-fn seen(record: Record, kernel: usize, process: usize, whole: bool) -> Observation {
+fn observe(record: Record, kernel: usize, process: usize, whole: bool) -> Observation {
     let chance = |salt: usize, span: u64| Random::new((kernel * 7 + salt) as u64).below(span);
     let quarter = record.start.unwrap_or(0) / (SECOND / 4);
     let clock = Random::new(quarter * 1_000 + process as u64).below(2 * US);

@@ -13,7 +13,7 @@ fn waited(answer: CUresult) -> CUresult {
         && !process.scope.container.is_unthrottled()
     {
         let (meter, scope) = process.meter();
-        meter.settle_due(scope);
+        meter.complete_due(scope);
     }
     answer
 }

@@ -71,7 +71,7 @@ fn a_launch_that_overruns_raises_the_prediction_before_it_is_over() {
 #[test]
 fn a_full_table_forgets_old_keys_for_new_ones() {
     let predictor = Box::<Predictor>::default();
-    for number in 0..3 * PREDICTOR_ENTRIES as u64 {
+    for (number, _) in (0u64..).zip(0..3 * PREDICTOR_ENTRIES) {
         let new = key(&[number]);
         predictor.learn(new, 1_000);
         assert_eq!(mean(&predictor, new), Some(1_000), "key {number}");
