@@ -1324,6 +1324,9 @@ unsafe extern "C" {
     -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuStreamQuery_ptsz(hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuStreamSynchronize_ptsz(hStream: CUstream) -> CUresult;
 }
 unsafe extern "C" {
@@ -1588,6 +1591,12 @@ unsafe extern "C" {
     pub fn cuStreamGetCtx(hStream: CUstream, pctx: *mut CUcontext) -> CUresult;
 }
 unsafe extern "C" {
+    pub fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: core::ffi::c_uint) -> CUresult;
+}
+unsafe extern "C" {
+    pub fn cuStreamQuery(hStream: CUstream) -> CUresult;
+}
+unsafe extern "C" {
     pub fn cuStreamSynchronize(hStream: CUstream) -> CUresult;
 }
 unsafe extern "C" {
@@ -1633,15 +1642,6 @@ unsafe extern "C" {
         hStream: CUstream,
         kernelParams: *mut *mut core::ffi::c_void,
     ) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamWaitEvent(hStream: CUstream, hEvent: CUevent, Flags: core::ffi::c_uint) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamQuery(hStream: CUstream) -> CUresult;
-}
-unsafe extern "C" {
-    pub fn cuStreamQuery_ptsz(hStream: CUstream) -> CUresult;
 }
 unsafe extern "C" {
     pub fn cuStreamIsCapturing(hStream: CUstream, captureStatus: *mut CUstreamCaptureStatus) -> CUresult;
