@@ -66,7 +66,7 @@ aarch64: ## the library for aarch64, and a program under it by qemu's emulation
 	@scripts/aarch64
 
 .PHONY: miri
-miri: ## the crates that need no GPU under Miri, all of their tests that it can run: an hour
+miri: ## the crates that need no GPU under Miri, all of their tests that it can run: hours
 	@scripts/miri
 
 .PHONY: fuzz
