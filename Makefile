@@ -18,14 +18,17 @@ export GPUQUOTA_KIT := $(CURDIR)/dist/gpu-kit
 
 .PHONY: help
 help: ## what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 .PHONY: demo
 demo: prerequisites artifacts programs ## a real CUDA program under a quota, here and now
 	@$(CARGO) run --quiet -p gpuquota-promises --bin demo
 
 .PHONY: test
-test: prerequisites lint artifacts programs gpu-kit ## every promise, on the simulated GPU
+test: lint promises ## formatting, clippy, and every promise on the simulated GPU
+
+.PHONY: promises
+promises: prerequisites artifacts programs gpu-kit
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: test-heavy
@@ -38,8 +41,39 @@ clients:
 
 .PHONY: lint
 lint: ## formatting and clippy, warnings are errors
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --quiet $(SIMULATOR) -- -D warnings
+	@.ci/run fmt clippy
+
+.PHONY: ci
+ci: ## all that has to hold before anything is merged (.ci/run, in stages)
+	@.ci/run
+
+.PHONY: doc
+doc: ## the documentation of every crate, warnings are errors
+	@.ci/run doc
+
+.PHONY: msrv
+msrv: ## does it build with the oldest Rust that Cargo.toml promises?
+	@.ci/run msrv
+
+.PHONY: deny
+deny: ## licences, sources, duplicates and known holes of what we depend on (deny.toml)
+	@.ci/run deny advisories
+
+.PHONY: bindings
+bindings: ## writes src/driver/sys anew from NVIDIA's headers, after a hook or a call was added
+	src/driver/sys.sh
+
+.PHONY: aarch64
+aarch64: ## the library for aarch64, and a program under it by qemu's emulation
+	@scripts/aarch64
+
+.PHONY: miri
+miri: ## the crates that need no GPU under Miri, all of their tests that it can run: hours
+	@scripts/miri
+
+.PHONY: fuzz
+fuzz: ## the fuzz targets (SECONDS=n for each, default 600; TARGET=name for one)
+	@scripts/fuzz $(or $(SECONDS),600) $(TARGET)
 
 .PHONY: bench
 bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the data in bench/runs/name, PEER=library compares)
@@ -86,6 +120,8 @@ surface: prerequisites artifacts ## the hook table and the simulated driver agai
 .PHONY: artifacts
 artifacts: ## target/release: the library, gpuquota and the simulated GPU
 	$(CARGO) build --workspace --release --quiet $(SIMULATOR)
+	@# The tests refuse what was built with another one (tests/src/artifacts.rs).
+	@cp Cargo.lock $(OUT)/release/Cargo.lock
 
 .PHONY: programs
 programs: ## target/programs: the small CUDA programs that the tests run

@@ -1,13 +1,60 @@
 //! Where the things under test lie. `make test` builds them and says so by the environment; without it they
-//! are looked for where `make` puts them.
+//! are looked for where `make` puts them. One that is older than its sources is refused: a test that judges
+//! yesterday's library proves nothing about today's.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 /// A built artifact of the workspace: `libgpuquota.so`, `gpuquota` or `cuda-sim`. Searched for in
 /// `GPUQUOTA_ARTIFACTS`, else in `target/release`.
+///
+/// # Panics
+/// It is not there, or a source that it was built from has changed since.
 pub fn artifact(name: &str) -> PathBuf {
-    existing(folder("GPUQUOTA_ARTIFACTS", "target/release").join(name))
+    let folder = folder("GPUQUOTA_ARTIFACTS", "target/release");
+    // The simulator starts programs with the libraries that lie beside it.
+    let libraries: &[&str] = if name == "cuda-sim" { &["libcuda.so", "libnvidia_ml.so"] } else { &[] };
+    for part in [name].iter().chain(libraries) {
+        if let Err(why) = up_to_date(&existing(folder.join(part)), &tree().join("Cargo.lock")) {
+            panic!("{why}: run `make artifacts`");
+        }
+    }
+    existing(folder.join(name))
+}
+
+/// Whether an artifact was built from the sources as they are now, else why not. Cargo lists the sources of each artifact
+/// beside it; where there is no list, somebody has installed the artifact, and it is taken as it is.
+///
+/// Sources are judged as cargo judges them, by their time, so that `make artifacts` always mends what is refused. The
+/// lock file is on no list and is judged by its content: `make artifacts` leaves the one that it has built with.
+fn up_to_date(artifact: &Path, lock: &Path) -> Result<(), String> {
+    let Ok(list) = std::fs::read_to_string(artifact.with_extension("d")) else { return Ok(()) };
+    let shown = artifact.display();
+    let built = modified(artifact).ok_or_else(|| format!("{shown} cannot be read"))?;
+    for source in sources(&list) {
+        match modified(&source) {
+            None => return Err(format!("{shown} was built from {}, which is gone", source.display())),
+            Some(changed) if changed > built => {
+                return Err(format!("{shown} is older than {}", source.display()));
+            }
+            Some(_) => {}
+        }
+    }
+    match (std::fs::read(artifact.with_file_name("Cargo.lock")), std::fs::read(lock)) {
+        (Ok(then), Ok(now)) if then != now => Err(format!("{shown} was built with another Cargo.lock")),
+        _ => Ok(()),
+    }
+}
+
+/// The files behind the colon of a list that cargo has written: `artifact: source source`, a space in a name as `\ `.
+fn sources(list: &str) -> Vec<PathBuf> {
+    let (_, files) = list.lines().next().and_then(|line| line.split_once(": ")).unwrap_or_default();
+    files.replace("\\ ", "\0").split_whitespace().map(|file| PathBuf::from(file.replace('\0', " "))).collect()
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    file.metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
 /// A compiled test program. Searched for in `GPUQUOTA_PROGRAMS`, else in `target/programs`.
@@ -17,7 +64,7 @@ pub fn program(name: &str) -> PathBuf {
 
 /// What a script of `scripts/` makes and prints the path of, or the reason why it cannot be had here.
 pub fn fetched(script: &str, argument: &str) -> Result<PathBuf, String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts").join(script);
+    let path = tree().join("scripts").join(script);
     let output =
         Command::new(&path).arg(argument).output().unwrap_or_else(|why| panic!("{}: {why}", path.display()));
     if output.status.success() {
@@ -30,20 +77,83 @@ pub fn fetched(script: &str, argument: &str) -> Result<PathBuf, String> {
 /// A client program of `clients/`: a script, or one that `make clients` compiles.
 pub fn client(name: &str) -> PathBuf {
     let compiled = folder("GPUQUOTA_CLIENTS", "target/clients/release").join(name);
-    existing(if name.ends_with(".py") {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
-    } else {
-        compiled
-    })
+    existing(if name.ends_with(".py") { tree().join("tests/clients").join(name) } else { compiled })
 }
 
 fn folder(variable: &str, otherwise: &str) -> PathBuf {
-    match std::env::var_os(variable) {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(otherwise),
-    }
+    std::env::var_os(variable).map_or_else(|| tree().join(otherwise), PathBuf::from)
+}
+
+/// The project's tree.
+fn tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn existing(path: PathBuf) -> PathBuf {
     path.canonicalize().unwrap_or_else(|why| panic!("{}: {why}; `make artifacts` builds it", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scratch;
+    use std::fs::File;
+    use std::time::Duration;
+
+    /// A library, its list of sources as cargo writes it, one source with a space in its name, and the lock files.
+    struct Built {
+        scratch: Scratch,
+        library: PathBuf,
+        source: PathBuf,
+        lock: PathBuf,
+    }
+
+    impl Built {
+        fn new() -> Self {
+            let scratch = Scratch::new();
+            let source = scratch.file("a source.rs", "fn one() {}");
+            let library = scratch.file("libsome.so", "");
+            let escaped = source.display().to_string().replace(' ', "\\ ");
+            scratch.file("libsome.d", format!("{}: {escaped}\n", library.display()));
+            let lock = scratch.file("Cargo.lock.now", "version = 4");
+            scratch.file("Cargo.lock", "version = 4");
+            Self { scratch, library, source, lock }
+        }
+
+        fn judged(&self) -> Result<(), String> {
+            up_to_date(&self.library, &self.lock)
+        }
+    }
+
+    #[test]
+    fn a_library_that_is_older_than_a_source_of_its_own_is_refused_by_name() {
+        let built = Built::new();
+        assert_eq!(built.judged(), Ok(()));
+        let later = SystemTime::now() + Duration::from_secs(9);
+        File::options().append(true).open(&built.source).unwrap().set_modified(later).unwrap();
+        let why = built.judged().unwrap_err();
+        assert!(why.ends_with(&format!("libsome.so is older than {}", built.source.display())), "{why}");
+    }
+
+    #[test]
+    fn a_library_whose_source_is_gone_is_refused() {
+        let built = Built::new();
+        std::fs::remove_file(&built.source).unwrap();
+        assert!(built.judged().unwrap_err().ends_with("which is gone"));
+    }
+
+    #[test]
+    fn a_library_that_was_built_with_another_lock_file_is_refused() {
+        let built = Built::new();
+        std::fs::write(&built.lock, "version = 5").unwrap();
+        assert!(built.judged().unwrap_err().ends_with("another Cargo.lock"));
+    }
+
+    #[test]
+    fn an_installed_library_is_taken_as_it_is() {
+        let built = Built::new();
+        std::fs::remove_file(&built.source).unwrap();
+        std::fs::remove_file(built.scratch.path().join("libsome.d")).unwrap();
+        assert_eq!(built.judged(), Ok(()));
+    }
 }
