@@ -81,10 +81,12 @@ bench: prerequisites artifacts programs ## what the library costs (RUN=name keep
 
 .PHONY: counts
 counts: prerequisites artifacts programs ## instructions that the library adds to each call; fails where one grew by more than 3%
+	@scripts/prerequisites counts
 	@$(CARGO) run --quiet -p gpuquota-bench --bin gpuquota-counts
 
 .PHONY: counts-keep
 counts-keep: prerequisites artifacts programs ## the same, and keeps them as bench/counts.toml
+	@scripts/prerequisites counts
 	@$(CARGO) run --quiet -p gpuquota-bench --bin gpuquota-counts -- --keep
 
 .PHONY: bench-accuracy
