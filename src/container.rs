@@ -27,7 +27,7 @@ use gpuquota_quota::limits::{CorePolicy, Limits, Mode};
 use gpuquota_quota::text::Line;
 use gpuquota_region::hami::View;
 use gpuquota_region::layout::{Device, EVENT_BAD_LIMITS, Header, Ours, Slot};
-use gpuquota_region::lock::Kept;
+use gpuquota_region::lock::RegionFile;
 use gpuquota_region::sys::{self, Descriptor, Errno, KeepErrno};
 use gpuquota_region::{Region, slot};
 use reaper::Reaper;
@@ -40,7 +40,7 @@ pub struct Container {
     /// Index of this process's slot + 1; 0 until one was claimed.
     slot: AtomicU32,
     claiming: Lock,
-    file: Kept,
+    file: RegionFile,
     /// Held by the thread that looks for the dead: locks on slots are the process's, and would not keep another thread
     /// from settling the same slot at the same time.
     reaping: Lock,
@@ -241,7 +241,7 @@ impl Container {
             return;
         }
         if let Some(region) = started.region {
-            if region.ours().header.spoken.swap(1, AcqRel) != 0 {
+            if region.ours().header.warned.swap(1, AcqRel) != 0 {
                 return;
             }
             region.event(EVENT_BAD_LIMITS, u32::MAX, u64::from(problems), 0, 0);

@@ -33,7 +33,7 @@ const PARTS: [usize; 7] = [
     OURS,
     OURS + offset_of!(Ours, devices),
     OURS + offset_of!(Ours, slots),
-    OURS + offset_of!(Ours, lanes),
+    OURS + offset_of!(Ours, journals),
     OURS + offset_of!(Ours, events),
 ];
 

@@ -1,10 +1,10 @@
-//! `gpuquota agent`: the node's regions, served as metrics; and turns for containers that share a device.
+//! `gpuquota agent`: the node's regions, served as metrics; and leases for containers that share a device.
 //!
-//! One thread serves, another one gives turns; a search of the node runs beside it, at most one at a time and at most once a second however
-//! many ask. Requests have no body, small heads and little time.
+//! One thread serves, another one gives leases; a search of the node runs beside it, at most one at a time and at most once
+//! a second however many ask. Requests have no body, small heads and little time.
 
+mod leases;
 mod metrics;
-mod turns;
 
 use crate::error::Error;
 use crate::regions::Places;
@@ -70,8 +70,8 @@ impl Agent {
         let state = State { metrics: Metrics::default(), answer: None };
         let node = Arc::new(Node { places, state: Mutex::new(state) });
         let watched = Arc::clone(&node);
-        let thread = std::thread::Builder::new().name("turns".to_owned());
-        thread.spawn(move || turns::watch(&watched.places)).map_err(Error::system("start a thread"))?;
+        let thread = std::thread::Builder::new().name("leases".to_owned());
+        thread.spawn(move || leases::watch(&watched.places)).map_err(Error::system("start a thread"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::system("start"))?;
         runtime.block_on(self.serve(node))

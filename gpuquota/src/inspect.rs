@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::regions::{self, Device, Kinds, Places, Process, Region, What};
+use crate::regions::{self, Device, EventKind, Kinds, Places, Process, ProcessDevice, Region};
 use crate::words;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -19,13 +19,13 @@ pub struct Inspect {
     #[arg(long)]
     json: bool,
 
-    /// Show what has happened: refusals and who held what, wrong limits, bytes of the dead.
+    /// Show what has happened: refusals and the largest holders, wrong limits, bytes of dead processes.
     #[arg(long)]
     events: bool,
 }
 
 #[derive(Serialize)]
-struct Told<'r> {
+struct JsonLine<'r> {
     region: &'r str,
     #[serde(flatten)]
     content: &'r Region,
@@ -73,8 +73,8 @@ fn all_of_node() -> Vec<(PathBuf, Region)> {
 }
 
 fn json(path: &Path, content: &Region) -> String {
-    let told = Told { region: &path.to_string_lossy(), content };
-    serde_json::to_string(&told).expect("plain data has a JSON form") + "\n"
+    let line = JsonLine { region: &path.to_string_lossy(), content };
+    serde_json::to_string(&line).expect("plain data has a JSON form") + "\n"
 }
 
 fn people(path: &Path, region: &Region) -> String {
@@ -101,30 +101,30 @@ fn history(path: &Path, region: &Region) -> String {
     let mut rows = vec![vec![format!("region {}", path.display())]];
     rows.extend(region.events.iter().map(|event| {
         let device = event.device.map_or_else(String::new, |device| format!("device {device}"));
-        vec![format!("  {}", event.time), format!("process {}", event.pid), device, told(&event.what)]
+        vec![format!("  {}", event.time), format!("process {}", event.pid), device, happened(&event.kind)]
     }));
     words::columns(&rows)
 }
 
-fn told(what: &What) -> String {
+fn happened(kind: &EventKind) -> String {
     let size = |bytes: &u64| words::bytes(*bytes);
-    match what {
-        What::Denied { requested, used, limit } => {
+    match kind {
+        EventKind::Denied { requested, used, limit } => {
             format!("was refused {}: {} of {} in use", size(requested), size(used), size(limit))
         }
-        What::Holder { holder, bytes, kind } => {
+        EventKind::Holder { holder, bytes, kind } => {
             format!("  of which {} by process {holder}, most of it {kind}", size(bytes))
         }
-        What::Killed { killed, bytes, priority } => {
+        EventKind::Killed { killed, bytes, priority } => {
             format!(
                 "needed room: process {killed} of priority {priority}, which held {}, was killed",
                 size(bytes)
             )
         }
-        What::BadLimits { problems } => format!("found {problems} limits that cannot be understood"),
-        What::Reaped { bytes } => format!("gave back {} of dead processes", size(bytes)),
-        What::StartedAnew => "started the file anew: it was of another boot".to_owned(),
-        What::Unknown { code } => format!("event {code}, which a later version knows"),
+        EventKind::BadLimits { problems } => format!("found {problems} limits that cannot be understood"),
+        EventKind::Reaped { bytes } => format!("gave back {} of dead processes", size(bytes)),
+        EventKind::StartedAnew => "started the file anew: it was of another boot, or half made".to_owned(),
+        EventKind::Unknown { code } => format!("event {code}, which a later version knows"),
     }
 }
 
@@ -154,23 +154,23 @@ fn memory(device: &Device) -> Vec<String> {
 }
 
 fn time(device: &Device) -> Vec<String> {
-    let share = device.share_percent.map_or_else(|| "none".to_owned(), |percent| format!("{percent}%"));
+    let share = device.core_limit.map_or_else(|| "none".to_owned(), |percent| format!("{percent}%"));
     let mut row = vec![
         "  time".to_owned(),
         format!("share {share}"),
         format!("used {:.3} s", words::seconds(device.gpu_time_ns)),
-        format!("waited {:.3} s", words::seconds(device.wait_ns)),
+        format!("waited {:.3} s", words::seconds(device.waited_ns)),
         format!("launches {}, {} waited", device.launches, device.waits),
     ];
     if device.would_wait != 0 {
         row.push(format!("{} would wait", device.would_wait));
     }
-    if let Some(request) = device.request_percent {
+    if let Some(request) = device.lease.request_percent {
         row.push(format!("guaranteed {request}%"));
     }
-    if device.wait_turn_ns != 0 || device.held_ns != 0 {
-        row.push(format!("waited for others {:.3} s", words::seconds(device.wait_turn_ns)));
-        row.push(format!("had it while others waited {:.3} s", words::seconds(device.held_ns)));
+    if device.lease.waited_ns != 0 || device.lease.held_ns != 0 {
+        row.push(format!("waited for others {:.3} s", words::seconds(device.lease.waited_ns)));
+        row.push(format!("had it while others waited {:.3} s", words::seconds(device.lease.held_ns)));
     }
     row
 }
@@ -184,7 +184,7 @@ fn process(process: &Process) -> Vec<Vec<String>> {
     if process.devices.is_empty() {
         return vec![head.to_vec()];
     }
-    let line = |share: &regions::Share| {
+    let line = |share: &ProcessDevice| {
         let pending = format!("{:.3} ms", words::seconds(share.pending_ns) * 1e3);
         let tail = [share.device.to_string(), words::bytes(share.bytes), pending, kinds(&share.kinds)];
         head.iter().cloned().chain(tail).collect()

@@ -53,7 +53,7 @@ impl Limit {
         let refused = |why: String| Error::Asked(format!("region {}: {why}", path.display()));
         let devices = regions::read_path(&path).map_err(|why| refused(why.to_string()))?.devices;
         check(&limits, &devices).map_err(refused)?;
-        change(&path, &limits, &devices).map_err(|why| refused(why.to_owned()))?;
+        change(&path, &limits, &devices).map_err(refused)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -89,7 +89,7 @@ fn check(limits: &Limits, devices: &[Device]) -> Result<(), String> {
 fn above_the_share(limits: &Limits, device: &Device) -> Option<(u32, u32)> {
     let (index, uuid) = (device.index as u32, device.uuid.as_bytes());
     let request = limits.request_for(index, uuid)?.into();
-    let share = limits.cores_for(index, uuid).map(u32::from).or(device.share_percent)?;
+    let share = limits.cores_for(index, uuid).map(u32::from).or(device.core_limit)?;
     (request > share).then_some((request, share))
 }
 
@@ -97,9 +97,10 @@ fn matches(selector: &Selector, device: &Device) -> bool {
     selector.matches(device.index as u32, device.uuid.as_bytes()).is_some()
 }
 
-fn change(path: &Path, limits: &Limits, devices: &[Device]) -> Result<(), &'static str> {
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| "there is a NUL in its name")?;
-    let region = Region::existing(&name).map_err(|why| why.reason())?;
+fn change(path: &Path, limits: &Limits, devices: &[Device]) -> Result<(), String> {
+    let name =
+        CString::new(path.as_os_str().as_bytes()).map_err(|_| "there is a NUL in its name".to_owned())?;
+    let region = Region::existing(&name).map_err(|why| why.to_string())?;
     for device in devices {
         let (index, uuid) = (device.index as u32, device.uuid.as_bytes());
         if let Some(bytes) = limits.memory_for(index, uuid) {
@@ -109,7 +110,7 @@ fn change(path: &Path, limits: &Limits, devices: &[Device]) -> Result<(), &'stat
             region.limit_cores(device.index, percent.into());
         }
         if let Some(percent) = limits.request_for(index, uuid) {
-            region.share_on_terms(device.index, percent.into());
+            region.set_policy(device.index, percent.into());
         }
     }
     Ok(())

@@ -22,15 +22,16 @@ fn a_region_is_told_by_device_and_by_process() {
     assert_eq!(told["region"], json!(path.to_string_lossy()));
     let device = json!({
         "index": 0, "uuid": UUID, "memory_limit": 2_u64 << 30, "used": 1 << 30, "peak": 3_u64 << 29, "denied": 5,
-        "would_deny": 0, "share_percent": 30, "gpu_time_ns": 2_500_000_000_u64, "wait_ns": 500_000_000,
-        "wait_flight_ns": 0, "wait_times": [0, 0, 0, 0, 0, 0, 0, 0], "would_wait": 0, "launches": 9, "waits": 0, "spilled": 0, "spills": 0, "physical_limit": null,
-        "request_percent": null, "wait_turn_ns": 0, "held_ns": 0,
+        "would_deny": 0, "core_limit": 30, "gpu_time_ns": 2_500_000_000_u64, "waited_ns": 500_000_000,
+        "waited_in_flight_ns": 0, "wait_times": [0, 0, 0, 0, 0, 0, 0, 0], "would_wait": 0, "launches": 9, "waits": 0, "spilled": 0, "spills": 0, "physical_limit": null,
+        "memory_total": 0, "clamped": 0,
+        "lease": { "request_percent": null, "burst": false, "idle_only": false, "waited_ns": 0, "held_ns": 0 },
     });
     assert_eq!(told["devices"], json!([device]));
     let process = json!({
-        "slot": slot, "pid": std::process::id(), "host_pid": std::process::id(), "alive": true,
+        "slot": slot, "pid": std::process::id(), "host_pid": std::process::id(), "alive": true, "priority": 0,
         "devices": [{
-            "device": 0, "bytes": 1 << 28, "asked_bytes": 1 << 28, "context_bytes": 0, "module_bytes": 0,
+            "device": 0, "bytes": 1 << 28, "data_bytes": 1 << 28, "context_bytes": 0, "module_bytes": 0,
             "pool_bytes": 0, "graph_bytes": 0, "pending_ns": 4_000_000,
         }],
     });

@@ -1,18 +1,24 @@
-//! HAMi's shared region v1.2, as a view: written so that its monitors read true numbers, never read by us to decide.
+//! HAMi's shared region v1.2, as a view: written so that its monitors read true numbers, never read by us to decide, but
+//! for `recent_kernel` and `utilization_switch`, in which its monitor speaks to us.
 //!
 //! Offsets follow the published C header of HAMi-core and were measured with a C compiler; `include/gpuquota_region.h`
-//! repeats them. Both `sem_t` hold the value 1 for ever: nobody of ours waits on them.
+//! repeats them. Both `sem_t` hold the value 1 for ever: no process under this library waits on them.
 
-use crate::layout::layout;
-use core::mem::{offset_of, size_of};
+use crate::check::{numbers, record};
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
 
-/// `initialized_flag` of a valid region.
-pub const MAGIC: i32 = 19_920_718;
-/// Devices that the view can show; ours beyond these are not shown there.
-pub const DEVICES: usize = 16;
-/// Process slots.
-pub const SLOTS: usize = 1024;
+numbers! { "GPUQUOTA_HAMI_";
+    /// [`View::initialized_flag`] of a valid region.
+    MAGIC: i32 = 19_920_718;
+    /// [`View::major`].
+    MAJOR: u32 = 1;
+    /// [`View::minor`].
+    MINOR: u32 = 2;
+    /// Devices that the view can show; ours beyond these are not shown there.
+    DEVICES: usize = 16;
+    /// Process slots.
+    SLOTS: usize = 1024;
+}
 
 /// Bytes of one device held by one process.
 #[repr(C)]
@@ -27,15 +33,16 @@ pub struct Used {
     pub offset: AtomicU64,
     /// Sum of the above.
     pub total: AtomicU64,
-    _unused: [u64; 3],
+    _unused: [AtomicU64; 3],
 }
 
 /// Utilisation of one device by one process.
 #[repr(C)]
 pub struct Utilization {
-    /// Decoder, encoder and SM utilisation, percent.
+    /// Decoder, encoder and SM utilisation, percent. Always 0: not told here. The library has no thread of its own, so what
+    /// it had written last would stand there while the program is idle, and without a share it measures no kernels.
     pub dec_enc_sm: [AtomicU64; 3],
-    _unused: [u64; 3],
+    _unused: [AtomicU64; 3],
 }
 
 /// One process.
@@ -53,10 +60,10 @@ pub struct Process {
     pub utilization: [Utilization; DEVICES],
     /// 1 running, 0 hole.
     pub status: AtomicI32,
-    _pad: u32,
+    _pad: AtomicU32,
     /// HAMi-core's sequence lock: always even here.
     pub sequence: AtomicU64,
-    _unused: [u64; 2],
+    _unused: [AtomicU64; 2],
 }
 
 /// A `sem_t` of glibc as an inert pattern.
@@ -68,12 +75,12 @@ pub struct InertSemaphore([AtomicU64; 4]);
 pub struct View {
     /// [`MAGIC`], stored last.
     pub initialized_flag: AtomicI32,
-    /// 1.
+    /// [`MAJOR`].
     pub major: AtomicU32,
-    /// 2.
+    /// [`MINOR`].
     pub minor: AtomicU32,
-    _sm_init_flag: u32,
-    _owner_pid: u64,
+    _sm_init_flag: AtomicU32,
+    _owner_pid: AtomicU64,
     sem: InertSemaphore,
     /// Number of devices. 0 makes a monitor overlook the container.
     pub device_num: AtomicU64,
@@ -89,22 +96,23 @@ pub struct View {
     pub proc_num: AtomicI32,
     /// 1: throttle, 0: run free; flipped by HAMi's monitor under the default policy.
     pub utilization_switch: AtomicI32,
-    /// 2 on every launch; a monitor counts it down, and a negative value asks launches to wait.
+    /// 0 before the first launch, 2 after each; a monitor counts it down, and a negative value asks launches to wait.
     pub recent_kernel: AtomicI32,
     /// 0 high, 1 low.
     pub priority: AtomicI32,
-    /// Last launch, unix seconds.
+    /// A launch, unix seconds: the first one, and each first one after a monitor has counted `recent_kernel` down.
     pub last_kernel_time: AtomicU64,
     sem_postinit: InertSemaphore,
 }
 
-layout!(Used, size 64, context = 0, module = 8, data = 16, offset = 24, total = 32);
-layout!(Utilization, size 48, dec_enc_sm = 0);
-layout!(Process, size 1960, pid = 0, host_pid = 4, used = 8, monitor_used = 1032, utilization = 1160,
-    status = 1928, sequence = 1936);
-layout!(View, size 2_008_952, initialized_flag = 0, major = 4, minor = 8, sem = 24, device_num = 56, uuids = 64,
-    limit = 1600, sm_limit = 1728, procs = 1856, proc_num = 2_008_896, utilization_switch = 2_008_900,
-    recent_kernel = 2_008_904, priority = 2_008_908, last_kernel_time = 2_008_912, sem_postinit = 2_008_920);
+record!(Used as "gpuquota_hami_used", 64; context: 0, module: 8, data: 16, offset: 24, total: 32, _unused: 40);
+record!(Utilization as "gpuquota_hami_utilization", 48; dec_enc_sm: 0, _unused: 24);
+record!(Process as "gpuquota_hami_process", 1960; pid: 0, host_pid: 4, used: 8, monitor_used: 1032, utilization: 1160,
+    status: 1928, _pad: 1932, sequence: 1936, _unused: 1944);
+record!(View as "gpuquota_hami_view", 2_008_952; initialized_flag: 0, major: 4, minor: 8, _sm_init_flag: 12,
+    _owner_pid: 16, sem: 24, device_num: 56, uuids: 64, limit: 1600, sm_limit: 1728, procs: 1856, proc_num: 2_008_896,
+    utilization_switch: 2_008_900, recent_kernel: 2_008_904, priority: 2_008_908, last_kernel_time: 2_008_912,
+    sem_postinit: 2_008_920);
 
 impl InertSemaphore {
     /// glibc: value 1, no waiters, shared between processes (128).
@@ -133,15 +141,26 @@ impl View {
 
     /// Fills in an empty view; the caller holds the initialisation lock. The magic goes last.
     pub(crate) fn initialise(&self, priority: i32) {
-        self.major.store(1, Relaxed);
-        self.minor.store(2, Relaxed);
+        self.major.store(MAJOR, Relaxed);
+        self.minor.store(MINOR, Relaxed);
         self.sem.set();
         self.sem_postinit.set();
         self.utilization_switch.store(1, Relaxed);
-        self.recent_kernel.store(2, Relaxed);
+        self.recent_kernel.store(0, Relaxed);
         self.priority.store(priority, Relaxed);
         self.sm_limit.iter().for_each(|sm_limit| sm_limit.store(100, Relaxed));
         self.initialized_flag.store(MAGIC, Release);
+    }
+
+    /// Whether the container has launched at some time.
+    #[must_use]
+    pub fn has_launched(&self) -> bool {
+        self.last_kernel_time.load(Relaxed) != 0
+    }
+
+    /// Shows that there was a launch at `unix_ns`, nanoseconds since 1970. The time shown never goes back.
+    pub fn show_launch(&self, unix_ns: u64) {
+        self.last_kernel_time.fetch_max(unix_ns / 1_000_000_000, Relaxed);
     }
 }
 
@@ -163,7 +182,7 @@ impl Process {
 
     /// Shows a running process.
     pub(crate) fn show(&self, pid: u32) {
-        self.pid.store(pid as i32, Relaxed);
+        self.pid.store(pid.cast_signed(), Relaxed);
         self.status.store(1, Release);
     }
 }

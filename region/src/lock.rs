@@ -1,4 +1,4 @@
-//! Who is alive? Locks that the kernel drops when a process dies, whichever way it dies.
+//! Locks that tell which processes are alive: the kernel drops them when a process dies, whichever way it dies.
 //!
 //! A process holds an OFD write lock on the byte of its slot. The lock belongs to a private open file description
 //! that is kept alive by a one-page mapping and nothing else: the descriptor is closed at once, so the program can
@@ -8,23 +8,25 @@
 //!
 //! A second, classic record lock on a byte of its own costs one open descriptor and gives the node the process's
 //! pid for nothing: `F_GETLK` translates it into the asker's PID namespace. Any close of the file by the process
-//! drops it, so losing it never means death; and so this library keeps one descriptor ([`Kept`]) and asks through it
+//! drops it, so losing it never means death; and so this library keeps one descriptor ([`RegionFile`]) and asks through it
 //! about others' locks, too, where it would otherwise open and close the file.
 
+use crate::check::numbers;
 use crate::sys::{self, Descriptor, Errno, Identity, InChild, LockKind};
 use core::ffi::CStr;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
-/// First lock byte of the slots (OFD). Far behind any data, so that `lockf` on the file cannot meet it.
-pub const SLOT_BYTE: u64 = 1 << 44;
-/// First lock byte of the host pids (classic).
-pub const PID_BYTE: u64 = SLOT_BYTE + 0x1_0000;
-/// The byte that serialises initialisation (OFD).
-pub const INIT_BYTE: u64 = SLOT_BYTE + 0x2_0000;
-
-/// The byte of the agent that gives turns (OFD).
-pub const AGENT_BYTE: u64 = SLOT_BYTE + 0x2_0001;
+numbers! { "GPUQUOTA_";
+    /// First lock byte of the slots (OFD). Far behind any data, so that `lockf` on the file cannot meet it.
+    SLOT_BYTE: u64 = 1 << 44;
+    /// First lock byte of the host pids (classic).
+    PID_BYTE: u64 = SLOT_BYTE + 0x1_0000;
+    /// The byte that serialises initialisation (OFD).
+    INIT_BYTE: u64 = SLOT_BYTE + 0x2_0000;
+    /// The byte of the agent that gives leases (OFD).
+    AGENT_BYTE: u64 = SLOT_BYTE + 0x2_0001;
+}
 
 /// Descriptors that stay open are moved up here, out of the way of programs that count on low numbers.
 const HIGH: i32 = 700;
@@ -33,6 +35,12 @@ const HIGH: i32 = 700;
 #[must_use]
 pub fn slot_byte(slot: usize) -> u64 {
     SLOT_BYTE.wrapping_add(slot as u64)
+}
+
+/// The lock byte that tells the pid of a slot's process.
+#[must_use]
+pub fn pid_byte(slot: usize) -> u64 {
+    PID_BYTE.wrapping_add(slot as u64)
 }
 
 /// Keeps the OFD locks of `file` for the life of this process and closes the descriptor where that is possible.
@@ -49,18 +57,18 @@ pub fn keep_for_life(file: Descriptor) -> Result<(), Errno> {
 
 /// Takes the classic lock that tells the node our pid, for as long as no descriptor of the file is closed.
 pub fn announce_pid(file: &Descriptor, slot: usize) -> Result<(), Errno> {
-    file.try_lock(LockKind::Classic, PID_BYTE.wrapping_add(slot as u64))
+    file.try_lock(LockKind::Classic, pid_byte(slot))
 }
 
 /// One descriptor of the region's file that this process keeps. All-zero bytes: none yet.
-pub struct Kept {
+pub struct RegionFile {
     /// Number + 1.
     number: AtomicI32,
     device: AtomicU64,
     inode: AtomicU64,
 }
 
-impl Kept {
+impl RegionFile {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -92,7 +100,7 @@ impl Kept {
     }
 }
 
-impl Default for Kept {
+impl Default for RegionFile {
     fn default() -> Self {
         Self::new()
     }
@@ -121,7 +129,7 @@ fn proc_stat_path(pid: u32, buffer: &mut [u8; 32]) -> Option<&CStr> {
     let mut rest = pid;
     let mut used = 0usize;
     for digit in digits.iter_mut().rev() {
-        *digit = b'0'.wrapping_add((rest % 10) as u8);
+        *digit = u8::try_from(rest % 10).map_or(b'0', |digit| b'0'.wrapping_add(digit));
         rest /= 10;
         used = used.wrapping_add(1);
         if rest == 0 {
@@ -161,6 +169,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri reads no /proc")]
     fn this_process_runs_and_a_pid_beyond_the_maximum_does_not_exist() {
         assert!(process_stat(sys::pid()).expect("own stat").runs);
         assert_eq!(process_stat(u32::MAX), None);

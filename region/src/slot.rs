@@ -1,8 +1,8 @@
-//! A process's own record: claimed, held while it lives, given back or found dead.
+//! A process's own record: claimed, held while it lives, cleared by another process once it is dead.
 
 use crate::file::Region;
 use crate::layout::{self, SLOT_FREE, SLOT_TAKEN, Slot};
-use crate::lock::{self, Kept, slot_byte};
+use crate::lock::{self, RegionFile, slot_byte};
 use crate::sys::{self, Descriptor, Errno, LockKind};
 use core::ffi::CStr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -16,19 +16,19 @@ pub enum ClaimError {
     File(Errno),
 }
 
-/// What to do with the lanes and pending times of a dead process before its slot is used again. Runs with the
+/// What to do with the journals and pending times of a dead process before its slot is used again. Runs with the
 /// slot's lock held; if the caller dies in it, the next one starts over.
-pub trait Settle {
-    /// Settles slot `index`.
-    fn settle(&mut self, region: &Region, index: usize);
+pub trait SettleSlot {
+    /// Gives back what stands in slot `index`.
+    fn settle_slot(&mut self, region: &Region, index: usize);
 }
 
 /// Claims a slot for this process. The slot stays taken until the process dies.
 pub fn claim(
     region: &Region,
     path: &CStr,
-    kept: &Kept,
-    settle: &mut impl Settle,
+    region_file: &RegionFile,
+    settle: &mut impl SettleSlot,
 ) -> Result<usize, ClaimError> {
     let file = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0).map_err(ClaimError::File)?;
     let free = |slot: &Slot| slot.state.load(Acquire) == SLOT_FREE;
@@ -37,25 +37,25 @@ pub fn claim(
         None => first_lockable(region, &file, is_gone)?.ok_or(ClaimError::Full)?,
     };
     let Some(slot) = region.ours().slots.get(index) else { return Err(ClaimError::Full) };
-    // Also for a free slot: whoever freed it may have died before its last word was written.
-    settle.settle(region, index);
+    // Also for a free slot: the process that freed it may have died before its last word was written.
+    settle.settle_slot(region, index);
     clear(region, index, slot);
     let start_time = lock::process_stat(sys::pid()).map_or(0, |stat| stat.start_time);
     slot.pid.store(sys::pid(), Relaxed);
     slot.start_time.store(start_time, Relaxed);
     slot.pid_namespace.store(sys::inode_of(c"/proc/self/ns/pid"), Relaxed);
-    slot.heartbeat_ns.store(sys::monotonic_ns(), Relaxed);
+    slot.last_launch_ns.store(sys::monotonic_ns(), Relaxed);
     slot.state.store(SLOT_TAKEN, Release);
-    let high = index.wrapping_add(1) as u32;
+    let high = u32::try_from(index).map_or(u32::MAX, |index| index.wrapping_add(1));
     let view = region.hami();
     region.ours().header.slot_high.fetch_max(high, AcqRel);
-    view.proc_num.fetch_max(high as i32, AcqRel);
+    view.proc_num.fetch_max(high.cast_signed(), AcqRel);
     if let Some(process) = view.procs.get(index) {
         process.show(sys::pid());
     }
     lock::keep_for_life(file).map_err(ClaimError::File)?;
     // Behind the last close. A process without it lives on; the node then knows its pid only from the region.
-    let _ = kept.with(path, |file| lock::announce_pid(file, index));
+    let _ = region_file.with(path, |file| lock::announce_pid(file, index));
     Ok(index)
 }
 
@@ -79,9 +79,9 @@ fn first_lockable(
     Ok(None)
 }
 
-/// Gives back what dead processes hold, passing over the caller's `own` slot. Returns how many slots were freed. Of those
-/// who share `file` only one may do so at a time: its locks do not keep them from each other.
-pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut impl Settle) -> usize {
+/// Gives back what dead processes hold, passing over the caller's `own` slot. Returns how many slots were freed. Of the
+/// threads that share `file` only one may call it at a time: its locks do not keep them from each other.
+pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut impl SettleSlot) -> usize {
     let high = region.ours().header.slot_high.load(Acquire) as usize;
     let mut freed = 0usize;
     for (index, slot) in region.ours().slots.iter().enumerate().take(high) {
@@ -89,7 +89,7 @@ pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut
             continue;
         }
         if is_gone(slot) {
-            settle.settle(region, index);
+            settle.settle_slot(region, index);
             clear(region, index, slot);
             freed = freed.wrapping_add(1);
         }
@@ -146,9 +146,8 @@ fn clear(region: &Region, index: usize, slot: &Slot) {
     slot.pid.store(0, Relaxed);
     slot.start_time.store(0, Relaxed);
     slot.pid_namespace.store(0, Relaxed);
-    slot.host_pid.store(0, Relaxed);
     slot.priority.store(0, Relaxed);
-    for word in slot.lane_device.iter().chain(&slot.lane_kind) {
+    for word in slot.journal_device.iter().chain(&slot.journal_kind) {
         word.store(0, Relaxed);
     }
     if let Some(process) = region.hami().procs.get(index) {
@@ -166,26 +165,26 @@ const _: () = assert!(layout::SLOTS <= 0x1_0000, "the lock bytes of slots and pi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file::tests::scratch;
     use std::ffi::CString;
     use std::format;
 
     struct Nothing;
-    impl Settle for Nothing {
-        fn settle(&mut self, _: &Region, _: usize) {}
+    impl SettleSlot for Nothing {
+        fn settle_slot(&mut self, _: &Region, _: usize) {}
     }
 
     fn region(name: &str) -> (CString, Region) {
-        let path = std::env::temp_dir().join(format!("gpuquota-slot-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let path = CString::new(path.to_str().expect("utf-8")).expect("no NUL");
+        let (_, path) = scratch(&format!("slot-{name}"));
         let region = Region::open(&path, 1).expect("a region");
         (path, region)
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files and has no locks")]
     fn a_slot_is_held_after_every_descriptor_of_its_holder_was_closed() {
         let (path, region) = region("held");
-        let kept = Kept::new();
+        let kept = RegionFile::new();
         let index = claim(&region, &path, &kept, &mut Nothing).expect("a slot");
         let other = Descriptor::open(&path, libc::O_RDWR, 0).expect("the file");
         assert!(is_held(&other, index).expect("locks"), "the lock lives in a mapping, not in a descriptor");
@@ -193,15 +192,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files and has no locks")]
     fn two_claims_get_two_slots_and_the_view_counts_both() {
         let (path, region) = region("two");
-        let first = claim(&region, &path, &Kept::new(), &mut Nothing).expect("a slot");
-        let second = claim(&region, &path, &Kept::new(), &mut Nothing).expect("another");
+        let first = claim(&region, &path, &RegionFile::new(), &mut Nothing).expect("a slot");
+        let second = claim(&region, &path, &RegionFile::new(), &mut Nothing).expect("another");
         assert_ne!(first, second);
         assert_eq!(region.hami().proc_num.load(Acquire), 2);
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files and has no locks")]
     fn a_slot_whose_process_never_was_is_reaped() {
         let (path, region) = region("dead");
         let slot = &region.ours().slots[5];
@@ -209,7 +210,7 @@ mod tests {
         slot.pid_namespace.store(sys::inode_of(c"/proc/self/ns/pid"), Relaxed);
         slot.state.store(SLOT_TAKEN, Release);
         region.ours().header.slot_high.store(6, Release);
-        assert_eq!(Kept::new().with(&path, |file| reap(&region, file, None, &mut Nothing)), Ok(1));
+        assert_eq!(RegionFile::new().with(&path, |file| reap(&region, file, None, &mut Nothing)), Ok(1));
         assert_eq!(slot.state.load(Acquire), SLOT_FREE);
     }
 }

@@ -1,12 +1,19 @@
 //! The few system calls beneath, in one place.
 //!
 //! # Safety
-//! This room may use `unsafe` because it is the crate's border to the kernel: every block passes pointers to live
+//! This module may use `unsafe` because it is the crate's border to the kernel: every block passes pointers to live
 //! locals or to constants, and hands nothing out but integers and [`Descriptor`]s.
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU32;
+
+#[allow(clippy::cast_possible_truncation, reason = "constants that fit, converted by the compiler")]
+const WRITE_LOCK: libc::c_short = libc::F_WRLCK as libc::c_short;
+#[allow(clippy::cast_possible_truncation, reason = "as above")]
+const UNLOCK: libc::c_short = libc::F_UNLCK as libc::c_short;
+#[allow(clippy::cast_possible_truncation, reason = "as above")]
+const SEEK_SET: libc::c_short = libc::SEEK_SET as libc::c_short;
 
 /// An errno value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +52,11 @@ pub fn errno() -> Errno {
 
 fn check(result: i32) -> Result<i32, Errno> {
     if result < 0 { Err(errno()) } else { Ok(result) }
+}
+
+/// [`check`] for calls without a function of their own in the C library; what they answer fits.
+fn check_long(result: libc::c_long) -> Result<i32, Errno> {
+    i32::try_from(result).map_err(|_| Errno(libc::EOVERFLOW)).and_then(check)
 }
 
 /// An open file description of ours: close-on-exec, never one of the numbers 0 to 2, closed when dropped.
@@ -192,37 +204,36 @@ impl Descriptor {
             LockKind::Ofd => libc::F_OFD_SETLK,
             LockKind::Classic => libc::F_SETLK,
         };
-        self.lock_call(command, libc::F_WRLCK, byte).map(|_| ())
+        self.lock_call(command, WRITE_LOCK, byte).map(|_| ())
     }
 
     /// Gives a byte back.
     pub fn unlock(&self, byte: u64) {
-        let _ = self.lock_call(libc::F_OFD_SETLK, libc::F_UNLCK, byte);
+        let _ = self.lock_call(libc::F_OFD_SETLK, UNLOCK, byte);
     }
 
     /// Whether another open file description holds a lock on the byte.
     pub fn is_locked(&self, byte: u64) -> Result<bool, Errno> {
-        self.lock_call(libc::F_OFD_GETLK, libc::F_WRLCK, byte)
-            .map(|lock| i32::from(lock.l_type) != libc::F_UNLCK)
+        self.lock_call(libc::F_OFD_GETLK, WRITE_LOCK, byte).map(|lock| lock.l_type != UNLOCK)
     }
 
     /// Process id of the holder of a classic lock on the byte, as seen from this PID namespace: `None` when the
     /// byte is free, `Some(0)` when the holder is not visible from here.
     pub fn classic_holder(&self, byte: u64) -> Result<Option<u32>, Errno> {
-        let lock = self.lock_call(libc::F_GETLK, libc::F_WRLCK, byte)?;
-        if i32::from(lock.l_type) == libc::F_UNLCK {
+        let lock = self.lock_call(libc::F_GETLK, WRITE_LOCK, byte)?;
+        if lock.l_type == UNLOCK {
             return Ok(None);
         }
         Ok(Some(u32::try_from(lock.l_pid).unwrap_or(0)))
     }
 
-    fn lock_call(&self, command: i32, lock_type: i32, byte: u64) -> Result<libc::flock, Errno> {
+    fn lock_call(&self, command: i32, lock_type: libc::c_short, byte: u64) -> Result<libc::flock, Errno> {
         let start = i64::try_from(byte).map_err(|_| Errno(libc::EINVAL))?;
         // SAFETY: flock is plain data; fcntl reads and, for the GETLK commands, writes it.
         unsafe {
             let mut lock: libc::flock = core::mem::zeroed();
-            lock.l_type = lock_type as libc::c_short;
-            lock.l_whence = libc::SEEK_SET as libc::c_short;
+            lock.l_type = lock_type;
+            lock.l_whence = SEEK_SET;
             lock.l_start = start;
             lock.l_len = 1;
             check(libc::fcntl(self.0, command, &mut lock))?;
@@ -285,7 +296,7 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
         libc::clock_gettime(clock, &mut time);
         time
     };
-    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+    time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec.cast_unsigned())
 }
 
 /// CLOCK_MONOTONIC in nanoseconds (no system call: the vDSO answers).
@@ -303,14 +314,12 @@ pub fn monotonic_coarse_ns() -> u64 {
 /// Nanoseconds since 1970.
 #[must_use]
 pub fn realtime_ns() -> u64 {
-    clock_ns(libc::CLOCK_REALTIME)
+    // Miri tells tests no date.
+    clock_ns(if cfg!(miri) { libc::CLOCK_MONOTONIC } else { libc::CLOCK_REALTIME })
 }
 
 fn timespec(ns: u64) -> libc::timespec {
-    libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as libc::time_t,
-        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
-    }
+    libc::timespec { tv_sec: (ns / 1_000_000_000).cast_signed(), tv_nsec: (ns % 1_000_000_000).cast_signed() }
 }
 
 /// Sleeps until CLOCK_MONOTONIC reaches `until_ns`, or a signal handler ran.
@@ -322,15 +331,15 @@ pub fn sleep_until(until_ns: u64) {
     }
 }
 
-/// Sleeps until CLOCK_MONOTONIC reaches `until_ns`, somebody rings `bell`, it is not `seen` any more, or a signal handler
-/// ran. The word may lie in memory that processes share.
-pub fn sleep_on(bell: &AtomicU32, seen: u32, until_ns: u64) {
+/// Sleeps until CLOCK_MONOTONIC reaches `until_ns`, another process wakes the sleepers on `word` ([`WakePage::wake`]), or
+/// a signal handler ran; not at all where `word` is not `seen` any more. The word may lie in memory that processes share.
+pub fn sleep_on(word: &AtomicU32, seen: u32, until_ns: u64) {
     let time = timespec(until_ns);
     // SAFETY: the word lives as long as the borrow, time is a live local; the kernel reads both.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
-            bell.as_ptr(),
+            word.as_ptr(),
             libc::FUTEX_WAIT_BITSET,
             seen,
             &raw const time,
@@ -340,18 +349,18 @@ pub fn sleep_on(bell: &AtomicU32, seen: u32, until_ns: u64) {
     }
 }
 
-/// A page of a file in which others sleep on words ([`sleep_on`]). It is never read here, so that whoever truncates the
-/// file harms nobody.
-pub struct Bells {
+/// A page of a file on whose words other processes sleep ([`sleep_on`]). This process never reads it, so a tenant that
+/// truncates the file cannot harm it.
+pub struct WakePage {
     page: *mut u8,
 }
 
 // SAFETY: the page is only named to the kernel, and unmapped once, when dropped.
-unsafe impl Send for Bells {}
+unsafe impl Send for WakePage {}
 // SAFETY: as above.
-unsafe impl Sync for Bells {}
+unsafe impl Sync for WakePage {}
 
-impl Bells {
+impl WakePage {
     const BYTES: usize = 4096;
 
     /// The page at `offset`, a multiple of 4,096, of a file that is open for reading.
@@ -361,18 +370,18 @@ impl Bells {
     }
 
     /// Wakes all that sleep on the word at `at`, a multiple of 4, in the page.
-    pub fn ring(&self, at: usize) {
+    pub fn wake(&self, at: usize) {
         if at < Self::BYTES {
             let word = self.page.wrapping_add(at);
-            // SAFETY: the kernel only looks who sleeps on that address of ours; it answers EFAULT if the page is gone.
+            // SAFETY: the kernel only looks up the sleepers on that address of ours; it answers EFAULT if the page is gone.
             unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, i32::MAX) };
         }
     }
 }
 
-impl Drop for Bells {
+impl Drop for WakePage {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and nobody else was given it.
+        // SAFETY: the mapping is ours, and the kernel alone was given it.
         unsafe { libc::munmap(self.page.cast(), Self::BYTES) };
     }
 }
@@ -381,7 +390,7 @@ impl Drop for Bells {
 #[must_use]
 pub fn pid() -> u32 {
     // SAFETY: getpid cannot fail.
-    unsafe { libc::getpid() as u32 }
+    unsafe { libc::getpid() }.cast_unsigned()
 }
 
 /// Inode of a file such as `/proc/self/ns/pid`; 0 where it cannot be had.
@@ -411,7 +420,7 @@ pub fn read_file<'b>(path: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Errn
 pub fn kill(pid: u32, is: impl FnOnce() -> bool) -> bool {
     let Ok(number) = i32::try_from(pid) else { return false };
     // SAFETY: takes integers, gives a descriptor.
-    let handle = check(unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) } as i32).map(Descriptor);
+    let handle = check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, number, 0) }).map(Descriptor);
     if number <= 1 || !is() {
         return false;
     }

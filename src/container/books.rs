@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{Journal, Journals};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, AgentWords, Lease};
 use gpuquota_quota::share::{Books, Busy, Clock, Rate};
-use gpuquota_region::layout::{Device, Header, KIND_SPILLED, LANES, Lane, Ours, Turns};
+use gpuquota_region::layout::{Device, Header, JOURNALS, JournalRecord, KIND_SPILLED, LeaseRecord, Ours};
 use gpuquota_region::sys;
 
 /// One of the region's journals.
@@ -12,15 +12,15 @@ use gpuquota_region::sys;
 pub struct OwnJournal {
     /// Its number in the region, slot by slot.
     pub number: u32,
-    words: &'static Lane,
+    words: &'static JournalRecord,
 }
 
 impl OwnJournal {
     /// Journal `journal` of a slot.
     #[inline]
     pub fn of(ours: &'static Ours, slot: usize, journal: u8) -> Option<Self> {
-        let words = ours.lanes.get(slot)?.get(usize::from(journal))?;
-        let number = (slot.wrapping_mul(LANES) as u32).wrapping_add(u32::from(journal));
+        let words = ours.journals.get(slot)?.get(usize::from(journal))?;
+        let number = (slot.wrapping_mul(JOURNALS) as u32).wrapping_add(u32::from(journal));
         Some(Self { number, words })
     }
 }
@@ -37,11 +37,11 @@ pub struct JournalBook {
 impl Journals for JournalBook {
     #[inline(always)]
     fn journal(&self, index: u32) -> Option<Journal<'_>> {
-        let Lane { amount, operation, held, reserving } = if index == self.own.number {
+        let JournalRecord { amount, operation, held, reserving } = if index == self.own.number {
             self.own.words
         } else {
             let index = index as usize;
-            self.ours.lanes.get(index / LANES)?.get(index % LANES)?
+            self.ours.journals.get(index / JOURNALS)?.get(index % JOURNALS)?
         };
         Some(Journal { amount, operation, held, reserving })
     }
@@ -49,8 +49,8 @@ impl Journals for JournalBook {
     #[inline]
     fn serves(&self, index: u32) -> bool {
         let index = index as usize;
-        let Some(slot) = self.ours.slots.get(index / LANES) else { return false };
-        let lane = slot.lane_device.get(index % LANES).zip(slot.lane_kind.get(index % LANES));
+        let Some(slot) = self.ours.slots.get(index / JOURNALS) else { return false };
+        let lane = slot.journal_device.get(index % JOURNALS).zip(slot.journal_kind.get(index % JOURNALS));
         lane.is_some_and(|(device, kind)| {
             device.load(Acquire) == self.device.wrapping_add(1)
                 && (kind.load(Acquire) == KIND_SPILLED) == self.spilled
@@ -77,20 +77,20 @@ impl JournalBook {
 pub fn time_books<'b>(
     header: &Header,
     device: &'b Device,
-    turns: &'b Turns,
+    turns: &'b LeaseRecord,
     pending_ns: &'b AtomicU64,
 ) -> Books<'b> {
     Books {
         clock: Clock {
-            virtual_time: &device.virtual_time,
-            idle_at: &device.idle_at,
+            virtual_time: &device.virtual_time_ns,
+            idle_at: &device.idle_at_ns,
             idle_ns: &device.idle_ns,
-            rate: &device.virtual_rate,
-            largest_charge_ns: &device.longest,
+            rate: &device.virtual_percent,
+            largest_charge_ns: &device.largest_charge_ns,
             clamped: &device.clamped,
         },
-        busy: Busy { until: &device.busy_until, known_from: &device.gaps_from, gaps: &device.gaps },
-        in_flight_until: &device.flight_until,
+        busy: Busy { until: &device.busy_until_ns, known_from: &device.gaps_from_ns, gaps: &device.gaps },
+        in_flight_until: &device.in_flight_until_ns,
         gpu_time_ns: &device.gpu_time_ns,
         pending_ns,
         rate: Rate::new(device.core_limit.load(Relaxed)),
@@ -98,17 +98,17 @@ pub fn time_books<'b>(
         agent: AgentWords {
             lease: lease(turns),
             enforces_share: true,
-            asked_at: &turns.asked_at,
+            asked_at: &turns.asked_at_ns,
             in_flight_ns: &turns.in_flight_ns,
-            uncertainty_ns: &turns.doubt_ns,
+            uncertainty_ns: &turns.uncertainty_ns,
         },
     }
 }
 
 /// The container's turn, as long as the node's agent says anything.
 #[inline]
-pub fn lease(turns: &Turns) -> Option<Lease> {
-    let turn = Lease::read(turns.turn.load(Relaxed))?;
-    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.told_at.load(Relaxed));
+pub fn lease(turns: &LeaseRecord) -> Option<Lease> {
+    let turn = Lease::read(turns.lease.load(Relaxed))?;
+    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.renewed_at_ns.load(Relaxed));
     (silent_ns < AGENT_TIMEOUT_NS).then_some(turn)
 }

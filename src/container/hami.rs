@@ -29,7 +29,11 @@ pub fn at_work(view: &View, header: &Header) -> bool {
 #[cold]
 fn count(view: &View, header: &Header, recent: i32) -> bool {
     if (0..AT_WORK).contains(&recent) {
-        header.monitor_ns.store(sys::monotonic_ns(), Relaxed);
+        // Before the first launch the word is 0 without any monitor.
+        if view.has_launched() {
+            header.monitor_ns.store(sys::monotonic_ns(), Relaxed);
+        }
+        view.show_launch(sys::realtime_ns());
         view.recent_kernel.store(AT_WORK, Relaxed);
     }
     recent < 0

@@ -2,7 +2,7 @@
 
 use super::{Container, DeviceRef};
 use core::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Relaxed};
-use gpuquota_region::layout::Lane;
+use gpuquota_region::layout::JournalRecord;
 use gpuquota_region::layout::{self, KINDS, SLOT_TAKEN, Slot};
 use gpuquota_region::{lock, slot, sys};
 
@@ -38,7 +38,7 @@ pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Hold
     let high = ours.header.slot_high.load(Acquire) as usize;
     let here = sys::inode_of(c"/proc/self/ns/pid");
     let _ = container.with_file(|file| {
-        for ((at, slot), lanes) in ours.slots.iter().enumerate().zip(&ours.lanes).take(high) {
+        for ((at, slot), lanes) in ours.slots.iter().enumerate().zip(&ours.journals).take(high) {
             let Some(kinds) = held(slot, lanes, device.index) else { continue };
             let own = container.slot_index() == Some(at);
             // A slot whose lock is free belongs to a dead process.
@@ -60,13 +60,13 @@ pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Hold
 }
 
 /// What the process in a slot holds of a device; `None` where it has nothing to do with it.
-fn held(slot: &Slot, lanes: &[Lane], device: u8) -> Option<[u64; KINDS]> {
+fn held(slot: &Slot, lanes: &[JournalRecord], device: u8) -> Option<[u64; KINDS]> {
     if slot.state.load(Acquire) != SLOT_TAKEN {
         return None;
     }
     let serves = |of: &AtomicU8| of.load(Acquire) == device.wrapping_add(1);
     let mut kinds = None;
-    for ((of, kind), lane) in slot.lane_device.iter().zip(&slot.lane_kind).zip(lanes) {
+    for ((of, kind), lane) in slot.journal_device.iter().zip(&slot.journal_kind).zip(lanes) {
         if serves(of) {
             let sum = kinds.get_or_insert([0u64; KINDS]).get_mut(usize::from(kind.load(Relaxed)));
             if let Some(sum) = sum {

@@ -4,20 +4,20 @@ use super::books::{JournalBook, OwnJournal, time_books};
 use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger;
 use gpuquota_region::layout::{EVENT_REAPED, KIND_SPILLED};
-use gpuquota_region::slot::Settle;
+use gpuquota_region::slot::SettleSlot;
 use gpuquota_region::{Region, sys};
 
 /// Settles what a dead process left.
 pub struct Reaper;
 
-impl Settle for Reaper {
-    fn settle(&mut self, region: &Region, index: usize) {
+impl SettleSlot for Reaper {
+    fn settle_slot(&mut self, region: &Region, index: usize) {
         let ours = region.ours();
         let Some(slot) = ours.slots.get(index) else { return };
         let mut given = 0u64;
         // What lay on the host is taken back from there first, as with every free.
         for spilled in [true, false] {
-            let lanes = slot.lane_device.iter().zip(&slot.lane_kind).enumerate();
+            let lanes = slot.journal_device.iter().zip(&slot.journal_kind).enumerate();
             for (lane, (serves, kind)) in lanes {
                 let Some(at) = serves.load(Acquire).checked_sub(1) else { continue };
                 let Some(device) = ours.devices.get(usize::from(at)) else { continue };
@@ -35,8 +35,8 @@ impl Settle for Reaper {
                 }
             }
         }
-        let (now, last_launch) = (sys::monotonic_ns(), slot.heartbeat_ns.load(Relaxed));
-        for ((device, turns), pending) in ours.devices.iter().zip(&ours.header.turns).zip(&slot.pending_ns) {
+        let (now, last_launch) = (sys::monotonic_ns(), slot.last_launch_ns.load(Relaxed));
+        for ((device, turns), pending) in ours.devices.iter().zip(&ours.header.leases).zip(&slot.pending_ns) {
             time_books(&ours.header, device, turns, pending).reap_pending(now, last_launch);
         }
         if given > 0 {

@@ -160,7 +160,14 @@ impl Started {
             Trouble::File(_) => "limits file /etc/gpuquota/limits: it cannot be read",
             Trouble::FileTooLong => "limits file /etc/gpuquota/limits: it is longer than 8191 bytes",
         };
-        line.push_str(reason).push_str(match trouble {
+        line.push_str(reason);
+        if let Trouble::Region(error) = trouble
+            && let Some(numbers) = error.numbers()
+        {
+            line.push_str(" (").push_str(numbers.of).push_str(": found ").push_u64(numbers.found);
+            line.push_str(", this version writes ").push_u64(numbers.known).push_str(")");
+        }
+        line.push_str(match trouble {
             Trouble::Region(_) => ". Without a region that all processes share there is no quota",
             _ => ". What it sets is not known",
         });

@@ -5,7 +5,7 @@ use crate::uuid::Uuid;
 use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_quota::limits::{CorePolicy, Limits, Source};
 use gpuquota_region::layout::{
-    DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device, TERMS_BORROWS, TERMS_LEAVINGS,
+    DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device, POLICY_BURST, POLICY_IDLE_ONLY,
 };
 use gpuquota_region::{Region, lock, sys};
 
@@ -43,7 +43,7 @@ pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> O
         let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
         device.physical_limit.store(physical, Relaxed);
         region.limit_cores(own, cores);
-        region.share_on_terms(own, terms(limits, index, uuid));
+        region.set_policy(own, terms(limits, index, uuid));
         device.state.store(DEVICE_READY, Release);
         show(&region, own, uuid);
     }
@@ -56,9 +56,9 @@ fn terms(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
     let share = limits.cores.lookup(index, uuid.text());
     let ceiling = share.is_some_and(|share| share.source == Source::File);
     match limits.policy {
-        CorePolicy::BurstShare if request == 0 && !ceiling => TERMS_BORROWS,
+        CorePolicy::BurstShare if request == 0 && !ceiling => POLICY_BURST,
         CorePolicy::BurstShare | CorePolicy::FixedShare => request,
-        CorePolicy::BestEffort => TERMS_LEAVINGS,
+        CorePolicy::BestEffort => POLICY_IDLE_ONLY,
     }
 }
 

@@ -15,8 +15,8 @@ use core::sync::atomic::{
 use gpuquota_quota::ledger::{self, Refused};
 use gpuquota_region::hami::Used;
 use gpuquota_region::layout::{
-    self, DEVICES, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KIND_SPILLED, KINDS, LANES,
-    Slot,
+    self, DEVICES, JOURNALS, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KIND_SPILLED,
+    KINDS, Slot,
 };
 
 /// Journals that threads of one process may use at a time for what they ask of one device; beyond, they wait for each
@@ -27,7 +27,7 @@ const USES: usize = DATA_JOURNALS + KIND_SPILLED as usize;
 
 /// The journals of this process. All-zero bytes: none in use.
 pub struct Journals {
-    locks: [Lock; LANES],
+    locks: [Lock; JOURNALS],
     /// Journal + 1 by device and use; 0 for none yet. First those of what is asked for, then the other kinds.
     opened: [[AtomicU8; USES]; DEVICES],
     /// Other kinds that go through the first journal of what is asked for, bit by bit, for want of another.
@@ -125,7 +125,7 @@ impl Journals {
         let served = |uses: &&[AtomicU8; USES]| uses.first().is_some_and(|first| first.load(Relaxed) != 0);
         let waiting =
             (cuda::device_count() as usize).saturating_sub(self.opened.iter().filter(served).count());
-        slot.lane_device.iter().filter(|journal| journal.load(Relaxed) == 0).count() > waiting
+        slot.journal_device.iter().filter(|journal| journal.load(Relaxed) == 0).count() > waiting
     }
 
     #[cold]
@@ -135,10 +135,10 @@ impl Journals {
         if !self.may_open(slot, serving) {
             return None;
         }
-        let journals = &slot.lane_device;
+        let journals = &slot.journal_device;
         let free = |journal: &AtomicU8| journal.compare_exchange(0, mine, AcqRel, Relaxed).is_ok();
         let journal = journals.iter().position(free)?;
-        slot.lane_kind.get(journal)?.store(kind, Release);
+        slot.journal_kind.get(journal)?.store(kind, Release);
         match serving.compare_exchange(0, (journal as u8).wrapping_add(1), AcqRel, Acquire) {
             Ok(_) => Some(journal as u8),
             Err(other) => {
@@ -194,7 +194,7 @@ impl Journals {
     /// Says that so many bytes of a journal are an upper bound, until they are settled; 0 takes that back.
     pub fn announce(&self, container: &Container, journal: u8, bytes: i64) {
         let slot = container.slot_index();
-        let words = slot.and_then(|slot| container.ours().lanes.get(slot)?.get(usize::from(journal)));
+        let words = slot.and_then(|slot| container.ours().journals.get(slot)?.get(usize::from(journal)));
         if let Some(words) = words {
             words.reserving.fetch_add(bytes as u64, Relaxed);
         }
@@ -202,11 +202,11 @@ impl Journals {
 
     /// Bytes that this process is charged for what it asked of a device.
     pub fn requested_bytes(&self, container: &Container, device: u8) -> Option<u64> {
-        let words = container.ours().lanes.get(container.slot_index()?)?;
+        let words = container.ours().journals.get(container.slot_index()?)?;
         let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
         let opened =
             uses.iter().map_while(|journal| words.get(usize::from(journal.load(Acquire).checked_sub(1)?)));
-        let held = |words: &layout::Lane| layout::held_bytes(words.held.load(Acquire));
+        let held = |words: &layout::JournalRecord| layout::held_bytes(words.held.load(Acquire));
         let bytes = opened.map(held).fold(0, u64::wrapping_add);
         let sharing = self.sharing.get(usize::from(device))?.load(Relaxed);
         let shares = |kind: &u8| sharing >> kind & 1 != 0;

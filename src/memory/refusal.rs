@@ -113,8 +113,8 @@ pub fn any_reserving(container: &Container, device: u8) -> bool {
     let ours = container.ours();
     let high = ours.header.slot_high.load(Acquire) as usize;
     let serves = |journal: &AtomicU8| journal.load(Relaxed) == device.wrapping_add(1);
-    ours.slots.iter().zip(&ours.lanes).take(high).any(|(slot, journals)| {
-        let pairs = slot.lane_device.iter().zip(journals);
+    ours.slots.iter().zip(&ours.journals).take(high).any(|(slot, journals)| {
+        let pairs = slot.journal_device.iter().zip(journals);
         pairs.filter(|(device, _)| serves(device)).any(|(_, journal)| journal.reserving.load(Relaxed) != 0)
     })
 }

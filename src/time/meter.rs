@@ -23,7 +23,7 @@ use gpuquota_quota::share::wait::{Cause, Waited};
 use gpuquota_quota::share::{
     Books, Gate, InFlight, Measurement, Measurements, Predictor, Recorder, SAMPLE_NS, Step, Submission, Work,
 };
-use gpuquota_region::layout::{self, Device, Turns};
+use gpuquota_region::layout::{self, Device, LeaseRecord};
 use gpuquota_region::sys;
 
 /// `CU_STREAM_PER_THREAD`.
@@ -69,7 +69,7 @@ impl LaunchCall {
 #[derive(Clone, Copy)]
 struct DeviceTime<'d> {
     device: &'d Device,
-    turns: &'d Turns,
+    turns: &'d LeaseRecord,
     in_flight: &'d InFlight,
     books: Books<'d>,
 }
@@ -84,10 +84,10 @@ impl DeviceTime<'_> {
     /// Sleeps until a time, or until the agent changes the lease that a launch waits for.
     fn sleep(&self, until_ns: u64, cause: Cause) {
         let Cause::Lease(refused_by) = cause else { return sys::sleep_until(until_ns) };
-        let bell = self.turns.bell.load(Acquire);
+        let bell = self.turns.wake_seq.load(Acquire);
         // Unless the agent has changed it since.
         if lease(self.turns) == Some(refused_by) {
-            sys::sleep_on(&self.turns.bell, bell, until_ns);
+            sys::sleep_on(&self.turns.wake_seq, bell, until_ns);
         }
     }
 
@@ -100,7 +100,7 @@ impl DeviceTime<'_> {
         }
         device.waits.fetch_add(1, Relaxed);
         device.waited_ns.fetch_add(waited.share_ns, Relaxed);
-        device.waited_flight_ns.fetch_add(waited.room_ns, Relaxed);
+        device.waited_in_flight_ns.fetch_add(waited.room_ns, Relaxed);
         self.turns.waited_ns.fetch_add(waited.lease_ns, Relaxed);
         let mut bound = 100_000u64;
         for (class, count) in device.wait_times.iter().enumerate() {
@@ -119,7 +119,7 @@ impl Meter {
         let Scope { container, devices } = scope;
         let DeviceRef { index, record } = device;
         let header = container.header();
-        let turns = header.turns.get(usize::from(index))?;
+        let turns = header.leases.get(usize::from(index))?;
         let in_flight = self.in_flight.get(usize::from(index))?;
         let slot = container.slot();
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
@@ -177,7 +177,7 @@ impl Meter {
         }
         time.device.launches.fetch_add(1, Relaxed);
         if let Some(slot) = scope.container.slot() {
-            slot.heartbeat_ns.store(now, Relaxed);
+            slot.last_launch_ns.store(now, Relaxed);
         }
         let mut recorder = LaunchEvents { meter: self, context, launch };
         let passage = gate.begin(now, time.in_flight, &time.books, &mut recorder);

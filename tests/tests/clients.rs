@@ -184,7 +184,7 @@ fn books() -> Verdict {
             let told = quota.inspect();
             let shares = told["processes"].as_array().expect("a list").iter();
             let books = shares.flat_map(|process| {
-                ["asked_bytes", "pool_bytes"].map(|key| process["devices"][0][key].as_i64())
+                ["data_bytes", "pool_bytes"].map(|key| process["devices"][0][key].as_i64())
             });
             let books: i64 = books.flatten().sum();
             assert_eq!(reserved, books, "{allocator}: {told:#}");

@@ -148,7 +148,7 @@ fn asked(setting: &Setting<'_>) -> i64 {
     let seen = setting.inspect();
     let processes = seen["processes"].as_array().expect("a list");
     let devices = processes.iter().filter_map(|process| process["devices"].as_array()).flatten();
-    devices.filter_map(|device| device["asked_bytes"].as_i64()).sum()
+    devices.filter_map(|device| device["data_bytes"].as_i64()).sum()
 }
 
 /// Every kind of memory by several processes of several threads, some of them killed at any instruction: at rest the

@@ -86,7 +86,7 @@ fn inspect_shows_what_the_device_knows() {
     assert_eq!(device["memory_limit"], 2 * GIB, "{seen:#}");
     assert_eq!(device["peak"], used, "{seen:#}");
     assert_eq!(device["denied"], 1, "{seen:#}");
-    assert_eq!(device["share_percent"], 50, "{seen:#}");
+    assert_eq!(device["core_limit"], 50, "{seen:#}");
     let process = seen["processes"].as_array().and_then(|all| all.iter().find(|one| one["pid"] == pid));
     assert_eq!(process.expect("the holder is listed")["devices"][0]["bytes"], used, "{seen:#}");
     holder.finish().success();

@@ -85,7 +85,7 @@ fn a_request_is_changed_with_the_share_or_without_and_never_above_it() {
     let machine = Machine::new("H100");
     let quota = machine.quota().cores(60);
     quota.run("devices", &[]).success();
-    let request = || quota.inspect()["devices"][0]["request_percent"].as_i64();
+    let request = || quota.inspect()["devices"][0]["lease"]["request_percent"].as_i64();
     assert_eq!(request(), None);
     quota.limit(&["--cores-request", "20%"]).success();
     assert_eq!(request(), Some(20));
@@ -123,8 +123,8 @@ fn a_device_can_be_meant_by_its_index_and_by_its_uuid() {
     let devices = &quota.inspect()["devices"];
     let limits = [0, 1].map(|at| devices[at]["memory_limit"].as_i64());
     assert_eq!(limits, [Some(GIB), Some(2 * GIB)], "{devices}");
-    assert_eq!(devices[1]["share_percent"], 30, "{devices}");
-    assert!(devices[0]["share_percent"].is_null(), "{devices}");
+    assert_eq!(devices[1]["core_limit"], 30, "{devices}");
+    assert!(devices[0]["core_limit"].is_null(), "{devices}");
 }
 
 /// Each with the words that say what is wrong; and nothing is changed, also not by what was right beside it.
@@ -153,7 +153,7 @@ fn what_cannot_be_understood_changes_nothing_and_is_named() {
     }
     assert_eq!(quota.inspect(), before);
     quota.limit(&["--cores", "30%"]).success();
-    assert_eq!(quota.inspect()["devices"][0]["share_percent"], 30);
+    assert_eq!(quota.inspect()["devices"][0]["core_limit"], 30);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn what_containers_wait_for_each_other_is_told() {
     thread::sleep(Duration::from_secs(7));
     for container in &containers {
         let device = &container.inspect()["devices"][0];
-        let [held, waited] = ["held_ns", "wait_turn_ns"].map(|key| device[key].as_i64().unwrap_or(0));
+        let [held, waited] = ["held_ns", "waited_ns"].map(|key| device["lease"][key].as_i64().unwrap_or(0));
         assert!(held > 500_000_000 && waited > 500_000_000, "{device}");
     }
     let metrics = agent.metrics();

@@ -31,7 +31,7 @@ fn what_would_wait_goes_and_is_counted() {
     program.finish().success();
     let device = &quota.inspect()["devices"][0];
     assert_eq!(device["launches"], launches, "{device}");
-    assert_eq!((&device["waits"], &device["wait_ns"]), (&0.into(), &0.into()), "{device}");
+    assert_eq!((&device["waits"], &device["waited_ns"]), (&0.into(), &0.into()), "{device}");
     assert!(device["would_wait"].as_i64().is_some_and(|waits| waits > launches / 2), "{device}");
     let busy = machine.truth().device("busy_ns");
     assert_eq!(busy, 5_000_000 * launches, "it was slowed down, or a launch was lost");

@@ -90,7 +90,7 @@ fn racing_processes_keep_the_budget() {
         .as_array()
         .expect("a list")
         .iter()
-        .filter_map(|process| process["devices"][0]["asked_bytes"].as_i64())
+        .filter_map(|process| process["devices"][0]["data_bytes"].as_i64())
         .sum();
     assert_eq!(asked - spilled, machine.truth().device("requested_bytes"));
     all.into_iter().for_each(|one| _ = one.finish().success());

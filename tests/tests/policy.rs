@@ -124,7 +124,7 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                 assert!(program.wait_for("launches") > 0);
                 program.finish().success();
                 let device = &quota.inspect()["devices"][0];
-                assert!(device["wait_ns"].as_i64() > Some(10_000_000_000), "{device}");
+                assert!(device["waited_ns"].as_i64() > Some(10_000_000_000), "{device}");
             });
         }
     });

@@ -48,14 +48,14 @@ const FAMILIES: [Family; 16] = [
         |device| Some(device.spilled as f64)),
     family("memory_oversubscribed_total", "counter", "Allocations that were sent to the host.", |device| Some(device.spills as f64)),
     family("core_limit_ratio", "gauge", "Share of GPU time that the container may use.",
-        |device| device.share_percent.map(|percent| f64::from(percent) / 100.0)),
+        |device| device.core_limit.map(|percent| f64::from(percent) / 100.0)),
     family("gpu_time_seconds_total", "counter", "GPU time charged to the container.", |device| Some(seconds(device.gpu_time_ns))),
-    family("throttled_seconds_total", "counter", "Time that launches waited for the share or a higher priority.", |device| Some(seconds(device.wait_ns))),
+    family("throttled_seconds_total", "counter", "Time that launches waited for the share or a higher priority.", |device| Some(seconds(device.waited_ns))),
     family("core_request_ratio", "gauge", "Share of GPU time that is guaranteed beside other containers.",
-        |device| device.request_percent.or(device.share_percent).map(|percent| f64::from(percent) / 100.0)),
-    family("turn_wait_seconds_total", "counter", "Time that launches waited for other containers.", |device| Some(seconds(device.wait_turn_ns))),
+        |device| device.lease.request_percent.or(device.core_limit).map(|percent| f64::from(percent) / 100.0)),
+    family("turn_wait_seconds_total", "counter", "Time that launches waited for other containers.", |device| Some(seconds(device.lease.waited_ns))),
     family("held_while_wanted_seconds_total", "counter", "Time for which the container had the device while others waited for it.",
-        |device| Some(seconds(device.held_ns))),
+        |device| Some(seconds(device.lease.held_ns))),
     family("launches_total", "counter", "Launches admitted under a share.", |device| Some(device.launches as f64)),
     family("throttled_launches_total", "counter", "Launches that waited.", |device| Some(device.waits as f64)),
     family("would_throttle_total", "counter", "Launches that would have waited (observe mode).", |device| Some(device.would_wait as f64)),
@@ -73,7 +73,7 @@ fn waits(text: &mut Text, found: &[Found]) {
             let bound = if last { "+Inf".to_owned() } else { 10f64.powi(power).to_string() };
             text.of_device(&format!("{name}_bucket"), found, device, Some(("le", bound.as_str())), within);
         }
-        let waited = [device.wait_ns, device.wait_flight_ns, device.wait_turn_ns];
+        let waited = [device.waited_ns, device.waited_in_flight_ns, device.lease.waited_ns];
         let waited = seconds(waited.into_iter().fold(0, u64::saturating_add));
         text.of_device(&format!("{name}_sum"), found, device, None, waited);
         text.of_device(&format!("{name}_count"), found, device, None, within);
@@ -201,7 +201,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::regions::{Process, Region, Share};
+    use crate::regions::{LeaseReport, Process, ProcessDevice, Region};
 
     fn container(name: &str, uuid: &str) -> Found {
         let device = Device {
@@ -209,6 +209,7 @@ mod tests {
             offset: 0,
             uuid: uuid.to_owned(),
             memory_limit: Some(2 << 30),
+            memory_total: 0,
             used: 1 << 30,
             peak: 1 << 30,
             denied: 3,
@@ -216,28 +217,34 @@ mod tests {
             spilled: 0,
             spills: 0,
             physical_limit: None,
-            share_percent: Some(30),
+            core_limit: Some(30),
             gpu_time_ns: 1_500_000_000,
-            wait_ns: 250_000_000,
-            wait_flight_ns: 50_000_000,
+            waited_ns: 250_000_000,
+            waited_in_flight_ns: 50_000_000,
             launches: 7,
             waits: 3,
             wait_times: [0, 1, 0, 0, 1, 0, 0, 1],
             would_wait: 4,
-            request_percent: None,
-            wait_turn_ns: 100_000_000,
-            held_ns: 2_000_000_000,
+            clamped: 0,
+            lease: LeaseReport { waited_ns: 100_000_000, held_ns: 2_000_000_000, ..LeaseReport::default() },
         };
         let process = |slot: usize, kinds: [u64; 5]| Process {
             slot,
             pid: 7,
             host_pid: None,
+            priority: 0,
             alive: true,
-            devices: vec![Share { device: 0, bytes: kinds.iter().sum(), kinds: kinds.into(), pending_ns: 0 }],
+            devices: vec![ProcessDevice {
+                device: 0,
+                bytes: kinds.iter().sum(),
+                kinds: kinds.into(),
+                pending_ns: 0,
+            }],
         };
         let processes =
             vec![process(0, [1 << 20, 2 << 20, 0, 3 << 20, 0]), process(1, [1 << 20, 0, 0, 0, 5])];
         let region = Region {
+            abi: [1, 2],
             generation: 1,
             time_namespace: 0,
             fallbacks: 0,

@@ -1,8 +1,9 @@
 //! What has happened in a region: the incidents that are still in its ring.
 
-use super::KIND_NAMES;
+use super::kinds::KIND_NAMES;
 use gpuquota_region::layout::{
     EVENT_BAD_LIMITS, EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, EVENT_REAPED, EVENT_STARTED_ANEW, EVENTS,
+    NO_DEVICE,
 };
 use gpuquota_region::{EventView, Snapshot};
 use serde::Serialize;
@@ -15,19 +16,19 @@ pub struct Event {
     pub number: u64,
     /// When, UTC.
     pub time: String,
-    /// Who wrote it, in its own PID namespace.
+    /// The process that wrote it, in its own PID namespace.
     pub pid: u32,
     /// Index of the device that it concerns.
     pub device: Option<u32>,
     /// What happened.
     #[serde(flatten)]
-    pub what: What,
+    pub kind: EventKind,
 }
 
 /// What happened.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum What {
+pub enum EventKind {
     /// A request for memory was refused.
     Denied {
         /// Bytes asked for.
@@ -37,7 +38,7 @@ pub enum What {
         /// The cap.
         limit: u64,
     },
-    /// Who held most when the same process was refused just before.
+    /// A process that held much when the same process was refused just before.
     Holder {
         /// The holder's pid.
         holder: u64,
@@ -65,7 +66,7 @@ pub enum What {
         /// How many bytes.
         bytes: u64,
     },
-    /// The file was of another boot.
+    /// The file was of another boot, or its initialisation had been interrupted.
     StartedAnew,
     /// Something that a later version writes.
     Unknown {
@@ -75,29 +76,29 @@ pub enum What {
 }
 
 /// The name of a kind of bytes.
-fn kind(code: u64) -> &'static str {
+fn kind_name(code: u64) -> &'static str {
     usize::try_from(code).ok().and_then(|code| KIND_NAMES.get(code)).copied().unwrap_or("unknown")
 }
 
 impl From<EventView> for Event {
     fn from(view: EventView) -> Self {
         let EventView { number, code, pid, device, requested, used, limit, time_ns } = view;
-        let what = match code {
-            EVENT_DENIED => What::Denied { requested, used, limit },
-            EVENT_HOLDER => What::Holder { holder: requested, bytes: used, kind: kind(limit) },
-            EVENT_KILLED => What::Killed { killed: requested, bytes: used, priority: limit },
-            EVENT_BAD_LIMITS => What::BadLimits { problems: requested },
-            EVENT_REAPED => What::Reaped { bytes: used },
-            EVENT_STARTED_ANEW => What::StartedAnew,
-            code => What::Unknown { code },
+        let kind = match code {
+            EVENT_DENIED => EventKind::Denied { requested, used, limit },
+            EVENT_HOLDER => EventKind::Holder { holder: requested, bytes: used, kind: kind_name(limit) },
+            EVENT_KILLED => EventKind::Killed { killed: requested, bytes: used, priority: limit },
+            EVENT_BAD_LIMITS => EventKind::BadLimits { problems: requested },
+            EVENT_REAPED => EventKind::Reaped { bytes: used },
+            EVENT_STARTED_ANEW => EventKind::StartedAnew,
+            code => EventKind::Unknown { code },
         };
         let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time_ns);
         Self {
             number,
             time: humantime::format_rfc3339_millis(time).to_string(),
             pid,
-            device: Some(device).filter(|device| *device != u32::MAX),
-            what,
+            device: Some(device).filter(|device| *device != NO_DEVICE),
+            kind,
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Which files of the node are regions? The places of every engine, searched in order of trust.
+//! Which files of the node are regions: the places of every engine, searched in order of trust.
 //!
 //! Directories may belong to tenants. Each step opens one name that the directory itself gave, without following
 //! links, so no name can lead out of it; and there are limits to how much anybody can make us read.
 
-use super::{OPEN, Region, Unreadable, read};
+use super::read::{OPEN, Unreadable, read};
+use super::report::Region;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat};
 use std::collections::HashSet;
 use std::ffi::{CStr, OsStr, OsString};

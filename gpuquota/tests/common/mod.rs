@@ -95,13 +95,13 @@ pub fn sample(path: &Path) -> Region {
 /// This test's own process as one of the region's, holding a quarter of a GiB.
 pub fn join(region: &Region, path: &Path) -> usize {
     struct Nothing;
-    impl slot::Settle for Nothing {
-        fn settle(&mut self, _: &Region, _: usize) {}
+    impl slot::SettleSlot for Nothing {
+        fn settle_slot(&mut self, _: &Region, _: usize) {}
     }
-    let index = slot::claim(region, &c_path(path), &gpuquota_region::lock::Kept::new(), &mut Nothing)
+    let index = slot::claim(region, &c_path(path), &gpuquota_region::lock::RegionFile::new(), &mut Nothing)
         .expect("a slot");
-    region.ours().slots[index].lane_device[0].store(1, Relaxed);
-    region.ours().lanes[index][0].held.store((1 << 28) << 16, Relaxed);
+    region.ours().slots[index].journal_device[0].store(1, Relaxed);
+    region.ours().journals[index][0].held.store((1 << 28) << layout::HELD_SHIFT, Relaxed);
     region.ours().slots[index].pending_ns[0].store(4_000_000, Relaxed);
     index
 }

@@ -1,0 +1,182 @@
+//! How a region is read from its file.
+//!
+//! Regular files only, never mapped (a tenant that truncates the file would make that a SIGBUS), never more than a fixed
+//! number of bytes, devices and processes.
+
+use super::events;
+use super::report::{Device, LeaseReport, Process, ProcessDevice, Region};
+use gpuquota_region::layout::{DEVICES, FILE_BYTES, SLOTS};
+use gpuquota_region::snapshot::LeaseView;
+use gpuquota_region::sys::{Descriptor, inode_of};
+use gpuquota_region::{Refusal, Snapshot, lock};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Room for regions of later minor versions; what lies behind it is not read.
+const LONGEST: usize = 2 * FILE_BYTES;
+
+/// How a file of unknown kind is opened: a FIFO must not block, a terminal not become ours.
+pub const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// Why a file gave no region.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// The system refused.
+    System(io::Error),
+    /// A directory, FIFO, device or socket.
+    NotAFile,
+    /// The bytes are no region.
+    Refused(Refusal),
+}
+
+impl Unreadable {
+    /// One word for a metric's label.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::System(_) => "unreadable",
+            Self::NotAFile => "not_a_file",
+            Self::Refused(Refusal::TooShort) => "too_short",
+            Self::Refused(Refusal::NotARegion) => "not_a_region",
+            Self::Refused(Refusal::OtherVersion(_)) => "other_version",
+            Self::Refused(Refusal::NotReady) => "not_ready",
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(error) => error.fmt(f),
+            Self::NotAFile => f.write_str("it is no regular file"),
+            Self::Refused(refusal) => f.write_str(refusal.reason()),
+        }
+    }
+}
+
+impl<E: Into<io::Error>> From<E> for Unreadable {
+    fn from(error: E) -> Self {
+        Self::System(error.into())
+    }
+}
+
+/// Reads the region at a path that a person named.
+pub fn read_path(path: &Path) -> Result<Region, Unreadable> {
+    read(open(path, OPEN, Mode::empty())?)
+}
+
+/// Reads the region in an open file.
+pub fn read(file: OwnedFd) -> Result<Region, Unreadable> {
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Unreadable::NotAFile);
+    }
+    let file = File::from(file);
+    let bytes = beginning(&file)?;
+    let snapshot = Snapshot::parse(&bytes).map_err(Unreadable::Refused)?;
+    let locks = Descriptor::from_raw(OwnedFd::from(file).into_raw_fd());
+    Ok(report(&snapshot, &locks))
+}
+
+/// The file's first bytes, at most [`LONGEST`], whatever its size says.
+fn beginning(file: &File) -> io::Result<Vec<u8>> {
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(LONGEST).min(LONGEST);
+    let mut bytes = vec![0; size];
+    let mut filled = 0;
+    while filled < size {
+        match file.read_at(&mut bytes[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn lease(view: &LeaseView) -> LeaseReport {
+    LeaseReport {
+        request_percent: view.request_percent,
+        burst: view.burst,
+        idle_only: view.idle_only,
+        waited_ns: view.waited_ns,
+        held_ns: view.held_ns,
+    }
+}
+
+fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
+    let devices: Vec<Device> = snapshot
+        .devices()
+        .take(DEVICES)
+        .map(|device| Device {
+            index: device.index,
+            offset: snapshot.device_offset(device.index),
+            uuid: device.uuid.escape_ascii().to_string(),
+            memory_limit: device.memory_limit,
+            memory_total: device.memory_total,
+            used: device.used,
+            peak: device.peak,
+            denied: device.denied,
+            would_deny: device.would_deny,
+            spilled: device.spilled,
+            spills: device.spills,
+            physical_limit: device.physical_limit,
+            core_limit: device.core_limit,
+            gpu_time_ns: device.gpu_time_ns,
+            waited_ns: device.waited_ns,
+            waited_in_flight_ns: device.waited_in_flight_ns,
+            launches: device.launches,
+            waits: device.waits,
+            wait_times: device.wait_times,
+            would_wait: device.would_wait,
+            clamped: device.clamped,
+            lease: lease(&device.lease),
+        })
+        .collect();
+    let here = inode_of(c"/proc/self/ns/pid");
+    let processes = snapshot.processes().take(SLOTS).map(|process| {
+        let same_namespace = process.pid_namespace == here;
+        let locked = locks.is_locked(lock::slot_byte(process.slot)).unwrap_or(false);
+        let runs = || {
+            lock::process_stat(process.pid)
+                .is_some_and(|stat| stat.runs && stat.start_time == process.start_time)
+        };
+        let alive = locked || same_namespace && runs();
+        let holder = locks.classic_holder(lock::pid_byte(process.slot)).ok().flatten();
+        Process {
+            slot: process.slot,
+            pid: process.pid,
+            host_pid: holder.filter(|pid| *pid != 0).or(same_namespace.then_some(process.pid)),
+            priority: process.priority,
+            alive,
+            devices: devices
+                .iter()
+                .map(|device| {
+                    let held = snapshot.held(process.slot, device.index);
+                    ProcessDevice {
+                        device: device.index,
+                        bytes: held.iter().fold(0, |sum, bytes| sum.wrapping_add(*bytes)),
+                        kinds: held.into(),
+                        pending_ns: snapshot.pending_ns(process.slot, device.index),
+                    }
+                })
+                .filter(|has| has.bytes != 0 || has.pending_ns != 0)
+                .collect(),
+        }
+    });
+    let processes = processes.collect();
+    let events = events::read(snapshot);
+    Region {
+        abi: snapshot.abi(),
+        generation: snapshot.generation(),
+        time_namespace: snapshot.time_namespace(),
+        fallbacks: snapshot.fallbacks(),
+        devices,
+        processes,
+        events,
+    }
+}

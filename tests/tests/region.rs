@@ -1,0 +1,125 @@
+//! The region's file as programs make, meet and leave it, and as others read it (`docs/region.md`).
+
+use std::fs::{self, File};
+use std::mem::offset_of;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gpuquota_promises::{GIB, Machine, Program, Setting};
+use gpuquota_region::hami::View;
+use gpuquota_region::layout::{Header, OURS};
+use serde_json::Value;
+
+/// What `include/gpuquota_region.py` says of a region.
+fn python(path: &Path) -> Value {
+    let reader = concat!(env!("CARGO_MANIFEST_DIR"), "/../include/gpuquota_region.py");
+    let mut command = Command::new("python3");
+    command.arg("-B").arg(reader).arg(path);
+    let outcome = Program::start(command).finish().success();
+    serde_json::from_str(&outcome.out).unwrap_or_else(|why| panic!("{why}: {outcome}"))
+}
+
+#[test]
+fn the_python_reader_says_of_a_live_region_what_inspect_says() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory("2GiB").cores(30).with("GPUQUOTA_CORES_REQUEST", "20");
+    quota.run("launch_loop", &["busy_5ms", "1"]).success();
+    let mut holder = quota.start("hold", &[]);
+    let pid = holder.wait_for("pid");
+    assert_eq!(holder.ask(&format!("alloc {GIB}"), "rc"), 0);
+    assert_eq!(holder.ask(&format!("alloc {}", 4 * GIB), "rc"), 2);
+    let seen = quota.inspect();
+    assert_eq!(seen, python(&quota.region()));
+    let alive = |seen: &Value| {
+        let processes = seen["processes"].as_array().into_iter().flatten();
+        processes.filter(|process| process["pid"] == pid && process["alive"] == true).count()
+    };
+    assert_eq!(alive(&seen), 1, "{seen:#}");
+    assert_eq!(seen["devices"][0]["lease"]["request_percent"], 20, "{seen:#}");
+    assert_eq!(seen["events"][0]["event"], "denied", "{seen:#}");
+    holder.finish().success();
+    let seen = quota.inspect();
+    assert_eq!(seen, python(&quota.region()));
+    assert_eq!(alive(&seen), 0, "{seen:#}");
+}
+
+/// The region's file, open to be changed as another version might have left it.
+fn file(quota: &Setting<'_>) -> File {
+    File::options().read(true).write(true).open(quota.region()).expect("programs have made it")
+}
+
+#[test]
+fn a_program_that_meets_records_of_another_length_leaves_them_alone_and_says_what_it_found() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory("2GiB");
+    quota.run("door_linked", &[]).success();
+    let slot_bytes = (OURS + offset_of!(Header, record_bytes) + 4) as u64;
+    file(&quota).write_all_at(&1024u32.to_le_bytes(), slot_bytes).expect("it is that long");
+    let before = fs::read(quota.region()).expect("the region");
+
+    let outcome = quota.run("door_linked", &[]);
+    assert!(!outcome.status.success(), "it went on without a quota: {outcome}");
+    let region = quota.region();
+    let line = outcome.stderr.lines().find(|line| line.contains(region.to_str().expect("text")));
+    let line = line.unwrap_or_else(|| panic!("nothing on stderr names the region: {outcome}"));
+    assert!(line.contains("bytes of a slot record: found 1024, this version writes 512"), "{line}");
+    let limited = quota.limit(&["--memory", "1GiB"]);
+    assert!(!limited.status.success() && limited.stderr.contains("found 1024"), "{limited}");
+    assert!(fs::read(&region).expect("the region") == before, "the file was written to");
+
+    let open = quota.with("GPUQUOTA_ON_ERROR", "open");
+    let outcome = open.run("door_linked", &[]).success();
+    assert!(outcome.stderr.contains("found 1024"), "{outcome}");
+    assert!(fs::read(&region).expect("the region") == before, "the file was written to");
+}
+
+#[test]
+fn a_program_that_meets_a_region_of_another_boot_starts_it_anew_and_that_is_an_event() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory("2GiB");
+    quota.run("door_linked", &[]).success();
+    file(&quota).write_all_at(&[0xA5; 16], (OURS + offset_of!(Header, boot_id)) as u64).expect("a boot");
+    quota.run("door_linked", &[]).success();
+    let seen = quota.inspect();
+    assert_eq!((&seen["generation"], &seen["events"][0]["event"]), (&2.into(), &"started_anew".into()));
+}
+
+/// With a share and without.
+#[test]
+fn a_monitor_of_hamis_reads_when_the_container_last_launched() {
+    let machine = Machine::new("H100");
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    for cores in [Some(50), None] {
+        let quota = machine.quota().memory("40GiB");
+        let quota = match cores {
+            Some(cores) => quota.cores(cores),
+            None => quota,
+        };
+        quota.run("views", &[]).success();
+        let region = file(&quota);
+        let recent = offset_of!(View, recent_kernel) as u64;
+        let read = || {
+            let (mut word, mut time) = ([0; 4], [0; 8]);
+            region.read_exact_at(&mut word, recent).expect("it is that long");
+            region
+                .read_exact_at(&mut time, offset_of!(View, last_kernel_time) as u64)
+                .expect("it is that long");
+            (i32::from_le_bytes(word), u64::from_le_bytes(time))
+        };
+        assert_eq!(read(), (0, 0), "at {cores:?}%: nothing was launched yet");
+        let before = now();
+        quota.run("launch_loop", &["busy_5ms", "1"]).success();
+        let (word, first) = read();
+        assert!(word == 2 && (before..=now()).contains(&first), "at {cores:?}%: {word}, {first} of {before}");
+        // A monitor's round; then it launches again, in a later second.
+        region.write_all_at(&1i32.to_le_bytes(), recent).expect("it is that long");
+        quota.run("launch_loop", &["busy_5ms", "1"]).success();
+        let (word, second) = read();
+        assert!(
+            word == 2 && (first + 1..=now()).contains(&second),
+            "at {cores:?}%: {word}, {first}, {second}"
+        );
+    }
+}
