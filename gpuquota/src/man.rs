@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Write the manual pages into a directory.
 #[derive(clap::Args)]
@@ -44,9 +45,17 @@ fn title(command: &clap::Command) -> String {
     command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned()
 }
 
+/// The day that the pages are of: a release's own, so that two builds of it are alike, else today.
+fn date() -> String {
+    let seconds = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
+    let time = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    let text = humantime::format_rfc3339_seconds(time.unwrap_or_else(SystemTime::now)).to_string();
+    text.split('T').next().unwrap_or_default().to_owned()
+}
+
 fn page(command: &clap::Command, titles: &[String]) -> io::Result<Vec<u8>> {
     let source = format!("gpuquota {}", env!("CARGO_PKG_VERSION"));
-    let page = clap_mangen::Man::new(command.clone()).source(source).manual("GPU quotas");
+    let page = clap_mangen::Man::new(command.clone()).date(date()).source(source).manual("GPU quotas");
     let mut text = Vec::new();
     page.render_title(&mut text)?;
     page.render_name_section(&mut text)?;

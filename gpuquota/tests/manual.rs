@@ -53,7 +53,7 @@ fn set(words: &[&str]) -> BTreeSet<String> {
 #[test]
 fn every_command_has_a_manual_page_with_its_options_and_examples() {
     let home = Scratch::new();
-    let written = output(gpuquota().arg("man").arg(home.join("new")));
+    let written = output(gpuquota().arg("man").arg(home.join("new")).env("SOURCE_DATE_EPOCH", "86400"));
     assert!(written.status.success(), "{}", stderr(&written));
     let page = |name: &str| {
         let page = std::fs::read_to_string(home.join("new").join(format!("{name}.1"))).expect(name);
@@ -64,6 +64,7 @@ fn every_command_has_a_manual_page_with_its_options_and_examples() {
     for name in known.iter().filter(|name| *name != "help") {
         let page = page(&format!("gpuquota-{name}"));
         assert!(page.contains(&format!("gpuquota-{name} - ")), "{page}");
+        assert!(page.contains(&format!(".TH gpuquota-{name} 1 1970-01-02 ")), "{page}");
         for option in options(name) {
             assert!(page.contains(&option), "{name}'s page lacks {option}");
         }
