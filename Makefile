@@ -9,6 +9,7 @@ GLIBC := 2.17
 ARCH := $(shell uname -m)
 # The tests run libcudart on the simulated driver, which does not start without this (cuda-shim/README.md, *Install*).
 SIMULATOR := --features cuda-shim-libcuda/integrity
+RELEASE_ARCHES ?= x86_64 aarch64
 
 export CARGO_TARGET_DIR := $(OUT)
 export GPUQUOTA_ARTIFACTS := $(OUT)/release
@@ -95,8 +96,9 @@ bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=nam
 	    $(if $(PEER),--peer $(PEER)) $(if $(PEER_ENV),--peer-env "$(PEER_ENV)")
 
 .PHONY: release
-release: prerequisites ## dist/: the library and gpuquota, for glibc 2.17 and later
-	scripts/release $(ARCH)-unknown-linux-gnu.$(GLIBC) dist
+release: prerequisites ## dist/: tarballs, .debs, SBOMs, checksums, checked (RELEASING.md; RELEASE_ARCHES="x86_64 aarch64")
+	scripts/release "$(RELEASE_ARCHES)" $(GLIBC) dist
+	scripts/release-check dist
 
 .PHONY: gpu-kit
 gpu-kit: prerequisites programs ## dist/gpu-kit: all that a machine with a card needs to try the library (gpu-kit/README.md)

@@ -5,10 +5,13 @@
 
 mod agent;
 mod asked;
+mod completions;
 mod environment;
 mod error;
 mod inspect;
 mod limit;
+mod man;
+mod manual;
 mod regions;
 mod run;
 mod words;
@@ -30,16 +33,24 @@ enum Command {
     Inspect(inspect::Inspect),
     Limit(limit::Limit),
     Agent(agent::Agent),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// The whole command line. Parsing, completions and manual pages are all of this one.
+fn command() -> clap::Command {
+    manual::with_examples(Cli::command())
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::command().mut_subcommand("run", |run| run.after_long_help(words::variables()));
-    let cli = Cli::from_arg_matches(&cli.get_matches()).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         Command::Run(run) => run.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Limit(limit) => limit.run(),
         Command::Agent(agent) => agent.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("gpuquota: {error}");

@@ -1,6 +1,5 @@
 //! Numbers and tables as people read them.
 
-use gpuquota_quota::limits::KNOBS;
 use std::fmt::Write;
 
 /// Bytes to three digits or so: `1.50 GiB`.
@@ -41,20 +40,6 @@ pub fn columns(rows: &[Vec<String>]) -> String {
         }
         text.push_str(line.trim_end());
         text.push('\n');
-    }
-    text
-}
-
-/// The environment variables that set limits, for the help.
-pub fn variables() -> String {
-    let mut text = String::from("Variables that the library reads, in order of rank:\n");
-    for knob in &KNOBS {
-        let index = if knob.indexed { "[_<device>]" } else { "" };
-        let _infallible = write!(
-            text,
-            "  {}{index}\n      {}. {}. Default: {}.\n",
-            knob.name, knob.about, knob.values, knob.default
-        );
     }
     text
 }

@@ -1,0 +1,229 @@
+//! What the help and the manual pages say beyond the options: examples, variables, files and exit statuses.
+
+use gpuquota_quota::limits::KNOBS;
+use std::fmt::Write;
+
+/// What an example does, and its command line.
+type Example = (&'static str, &'static str);
+
+/// One line of a list in a manual page.
+pub struct Entry {
+    /// What is explained.
+    pub name: String,
+    /// What it means.
+    pub means: String,
+}
+
+/// Examples of every command, the program's own first. A test parses each of them.
+const EXAMPLES: [(&str, &[Example]); 7] = [
+    (
+        "gpuquota",
+        &[
+            (
+                "Run a program with 2 GiB of device memory and 30% of GPU time",
+                "gpuquota run --memory 2GiB --cores 30% -- python3 train.py",
+            ),
+            ("See what all containers of this node use", "gpuquota inspect"),
+        ],
+    ),
+    (
+        "run",
+        &[
+            (
+                "Run a program with 2 GiB of device memory and 30% of GPU time",
+                "gpuquota run --memory 2GiB --cores 30% -- python3 train.py",
+            ),
+            (
+                "Let two programs share one quota, each started by a command like this",
+                "gpuquota run --region /run/gpuquota/team.cache --memory 8GiB -- python3 serve.py",
+            ),
+            (
+                "Give each device a limit of its own",
+                "gpuquota run --memory 0=2GiB --memory 1=4GiB -- ./program",
+            ),
+            (
+                "Count what a limit would refuse, and refuse nothing",
+                "gpuquota run --mode observe --memory 2GiB -- ./program",
+            ),
+        ],
+    ),
+    (
+        "inspect",
+        &[
+            ("Show all regions of this node", "gpuquota inspect"),
+            ("Show the last refusals, and which processes held the memory", "gpuquota inspect --events"),
+            ("Give one region to a program", "gpuquota inspect --json /run/gpuquota/team.cache"),
+        ],
+    ),
+    (
+        "limit",
+        &[
+            (
+                "Set other limits while programs run",
+                "gpuquota limit /run/gpuquota/team.cache --memory 4GiB --cores 50%",
+            ),
+            (
+                "Guarantee 20% beside other containers, and allow 50% where they leave it",
+                "gpuquota limit /run/gpuquota/team.cache --cores 50% --cores-request 20%",
+            ),
+        ],
+    ),
+    (
+        "agent",
+        &[
+            ("Serve the regions of this node as metrics", "gpuquota agent --listen 127.0.0.1:9394"),
+            ("Look for regions in one directory only", "gpuquota agent --root /run/gpuquota"),
+        ],
+    ),
+    (
+        "completions",
+        &[
+            (
+                "Complete this command line in bash, for every user",
+                "gpuquota completions bash > /usr/share/bash-completion/completions/gpuquota",
+            ),
+            (
+                "Complete it in fish, for one user",
+                "gpuquota completions fish > ~/.config/fish/completions/gpuquota.fish",
+            ),
+        ],
+    ),
+    ("man", &[("Install the manual pages", "gpuquota man /usr/local/share/man/man1")]),
+];
+
+/// The examples of a command.
+pub fn examples(command: &str) -> &'static [Example] {
+    EXAMPLES.iter().find(|(name, _)| *name == command).map_or(&[], |(_, examples)| examples)
+}
+
+/// The command line, with examples behind the long help of every command.
+pub fn with_examples(program: clap::Command) -> clap::Command {
+    let own = after_help(program.get_name());
+    let program = program.after_long_help(own);
+    program.mut_subcommands(|command| {
+        let mut text = after_help(command.get_name());
+        if command.get_name() == "run" {
+            text.push_str("\nVariables that the library reads, in order of rank:\n");
+            for knob in knobs() {
+                let _infallible = write!(text, "  {}\n      {}\n", knob.name, knob.means);
+            }
+        }
+        command.after_long_help(text)
+    })
+}
+
+fn after_help(command: &str) -> String {
+    let mut text = String::from("Examples:\n");
+    for (does, example) in examples(command) {
+        let _infallible = write!(text, "  {does}:\n      {example}\n");
+    }
+    text
+}
+
+fn entry(name: impl Into<String>, means: impl Into<String>) -> Entry {
+    Entry { name: name.into(), means: means.into() }
+}
+
+/// The variables that set limits, in order of rank.
+fn knobs() -> impl Iterator<Item = Entry> {
+    KNOBS.iter().map(|knob| {
+        let index = if knob.indexed { "[_<device>]" } else { "" };
+        let means = format!("{}. {}. Default: {}.", knob.about, knob.values, knob.default);
+        entry(format!("{}{index}", knob.name), means)
+    })
+}
+
+/// The variables that a command, or what it starts, reads.
+pub fn variables(command: &str) -> Vec<Entry> {
+    let region = || {
+        entry(
+            "GPUQUOTA_REGION",
+            "The region file where none is named. HAMi's variables name it too: gpuquota-run(1).",
+        )
+    };
+    match command {
+        "run" => {
+            let library = entry(
+                "GPUQUOTA_LIBRARY",
+                "The library to preload. Default: it is looked for beside this program.",
+            );
+            knobs().chain([library]).collect()
+        }
+        "inspect" | "limit" => vec![region()],
+        _ => Vec::new(),
+    }
+}
+
+/// The files that a command, or what it starts, reads or makes.
+pub fn files(command: &str) -> Vec<Entry> {
+    let limits = || {
+        entry(
+            "/etc/gpuquota/limits",
+            "Limits of the container, one `key = value` a line. They outrank the environment and gpuquota-limit(1).",
+        )
+    };
+    let regions = || {
+        entry(
+            "/run/gpuquota, $XDG_RUNTIME_DIR/gpuquota, /tmp/gpuquota-<uid>",
+            "Regions that gpuquota-run(1) makes, in the first of these directories that the user may write to.",
+        )
+    };
+    match command {
+        "run" => vec![limits(), regions()],
+        "limit" => vec![limits()],
+        "inspect" | "agent" => vec![
+            regions(),
+            entry(
+                "/usr/local/vgpu, /tmp/vgpu/containers, /tmp/cudevshr.cache",
+                "Regions of containers that HAMi, Volcano or KAI started, and of programs that were told none.",
+            ),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// The exit statuses of a command.
+pub fn statuses(command: &str) -> Vec<Entry> {
+    let own = [
+        ("0", "Done."),
+        ("1", "The system refused something; one line says what."),
+        ("2", "Wrong usage, or something that is not there."),
+    ];
+    let run = [
+        ("1", "The system refused something before the command was started; one line says what."),
+        ("2", "A limit cannot be understood, or the library is not found."),
+        ("126", "The command cannot be started."),
+        ("127", "The command does not exist."),
+        (
+            "else",
+            "The command's own. A command that a signal ended is repeated: this program ends by that signal.",
+        ),
+    ];
+    let statuses: &[(&str, &str)] = if command == "run" { &run } else { &own };
+    statuses.iter().map(|(status, means)| entry(*status, *means)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_examples_and_each_is_a_command_line_that_parses() {
+        let program = crate::command();
+        let names = program.get_subcommands().map(clap::Command::get_name).chain([program.get_name()]);
+        for name in names {
+            assert!(!examples(name).is_empty(), "{name} has no example");
+            for (_, example) in examples(name) {
+                // The shell takes what stands behind `>`.
+                let words = example.split_whitespace().take_while(|word| *word != ">");
+                let parsed = crate::command().try_get_matches_from(words);
+                let told = parsed.map(|matches| matches.subcommand_name().map(str::to_owned));
+                match told {
+                    Ok(Some(told)) => assert!(name == "gpuquota" || told == name, "{example}"),
+                    Ok(None) => panic!("{example} names no command"),
+                    Err(error) => panic!("{example}: {error}"),
+                }
+            }
+        }
+    }
+}
