@@ -268,3 +268,6 @@ fn lower(shared: u64, ceilings: &[AtomicU64], index: u8) -> Option<u64> {
         (shared, ceiling) => shared.or(ceiling),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,3 +41,6 @@ impl State {
         Memory { books, arenas: &self.arenas, overhead: &self.overhead, refusals: &self.refusals }
     }
 }
+
+#[cfg(test)]
+mod tests;

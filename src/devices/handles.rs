@@ -47,3 +47,6 @@ impl Handles {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -250,3 +250,6 @@ fn show_kind(container: &Container, device: u8, kind: u8, change: u64) {
     of_kind.fetch_add(change, Relaxed);
     used.total.fetch_add(change, Relaxed);
 }
+
+#[cfg(test)]
+mod tests;
