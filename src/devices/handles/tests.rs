@@ -31,6 +31,10 @@ fn the_first_word_on_a_handle_holds() {
     handles.put(7, 1);
     handles.put(7, 2);
     assert_eq!(handles.get(7), Some(1));
+    // However often it is said, it takes one place.
+    (0..REMEMBERED).for_each(|_| handles.put(7, 1));
+    handles.put(8, 3);
+    assert_eq!(handles.get(8), Some(3));
     handles.forget(7);
     assert_eq!(handles.get(7), None);
 }

@@ -120,6 +120,19 @@ fn threads_that_open_a_journal_at_once_lose_none() {
 }
 
 #[test]
+fn a_thread_that_comes_second_takes_the_firsts_journal_and_leaves_none_behind() {
+    let bench = Bench::new(0);
+    let journals = bench.memory().books.journals;
+    let serving = &journals.opened[0][0];
+    assert_eq!(next(&bench, journals, 0), Some(0));
+    // It looked before the first had written its own down.
+    assert_eq!(journals.open(&bench.container, 0, KIND_DATA, serving), Some(0));
+    let slot = bench.container.slot().expect("a slot");
+    let claimed = slot.lane_device.iter().filter(|device| device.load(Acquire) != 0).count();
+    assert_eq!(claimed, 1);
+}
+
+#[test]
 fn what_is_announced_is_taken_back() {
     let bench = Bench::new(0);
     let journals = bench.memory().books.journals;
