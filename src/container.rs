@@ -251,3 +251,6 @@ impl Container {
         sys::write_stderr(line.end());
     }
 }
+
+#[cfg(test)]
+pub mod tests;

@@ -286,3 +286,6 @@ fn lower(shared: u64, ceilings: &[AtomicU64; layout::DEVICES], index: u8) -> Opt
     let lower = if shared == 0 { ceiling } else { ceiling.min(shared) };
     (lower != u64::MAX).then_some(lower)
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,14 +18,23 @@
 //! Nothing runs when the library is loaded: no constructor, no thread, no file. It is `no_std`, needs libc alone,
 //! and its release build contains no panic: the handler below calls a function that does not exist, so a reachable
 //! panic is a link error (`docs/design.md`, "Why no_std").
+//!
+//! Unit tests link `std` and leave [`hook`] and [`entry`] out, so that a test process calls the real functions.
 
 #![no_std]
+// What is exported is left out of tests, and much of the rest is used by it alone.
+#![cfg_attr(test, allow(dead_code, unused_imports))]
+
+#[cfg(test)]
+extern crate std;
 
 mod container;
 mod devices;
 mod driver;
+#[cfg(not(test))]
 mod entry;
 mod environment;
+#[cfg(not(test))]
 mod hook;
 mod lock;
 mod memory;
@@ -35,7 +44,7 @@ mod time;
 mod uuid;
 mod view;
 
-#[cfg(not(debug_assertions))]
+#[cfg(not(any(test, debug_assertions)))]
 mod no_panic {
     //! # Safety
     //! The one `unsafe` call here is never linked: see the crate's documentation.
@@ -52,7 +61,7 @@ mod no_panic {
     }
 }
 
-#[cfg(debug_assertions)]
+#[cfg(all(not(test), debug_assertions))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {

@@ -21,3 +21,6 @@ mod refusal;
 mod reserve;
 
 pub use reserve::{Memory, State};
+
+#[cfg(test)]
+mod tests;

@@ -90,3 +90,6 @@ impl Uuid {
         stored.eq(self.words().enumerate().map(number))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,3 +70,6 @@ impl Handles {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,6 @@ fn since(name: &[u8]) -> c_int {
         _ => 3020,
     }
 }
+
+#[cfg(test)]
+mod tests;

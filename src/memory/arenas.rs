@@ -16,6 +16,9 @@ use core::sync::atomic::{
 };
 use gpuquota_region::layout::{KIND_GRAPH, KIND_POOL};
 
+/// An arena grows in blocks. What it takes beyond a request, up to so much, counts as overhead: it may lift use above
+/// the cap, and then nothing more is admitted.
+const BLOCKS: u64 = 64 << 20;
 /// Arenas that this process can keep books on.
 const ARENAS: usize = 64;
 
@@ -47,6 +50,17 @@ struct Known<'a> {
 
 fn kind_of(arena: Arena) -> u8 {
     if matches!(arena, Arena::Pool(_)) { KIND_POOL } else { KIND_GRAPH }
+}
+
+/// By how much an arena may grow when `bytes` more of it are used: what it holds and does not use is used first.
+pub fn growth(Usage { held, used }: Usage, bytes: u64) -> u64 {
+    bytes.saturating_sub(held.saturating_sub(used))
+}
+
+/// By how much an arena has grown beyond `growth` since it was charged, because it is fragmented or its blocks are large;
+/// `None` where that is no more than blocks may take.
+pub fn unexpected_growth(charged: u64, held: u64, growth: u64) -> Option<u64> {
+    Some(held.saturating_sub(charged).saturating_sub(growth)).filter(|more| *more > BLOCKS)
 }
 
 impl Arenas {
@@ -128,10 +142,15 @@ impl Arenas {
 
     /// Charges an arena for what the driver says that it holds.
     pub fn update_charge(&self, books: Books<'_>, arena: Arena) {
+        self.update_charge_to(books, arena, || arena.usage());
+    }
+
+    /// The same, where the driver's word is `usage`.
+    pub fn update_charge_to(&self, books: Books<'_>, arena: Arena, usage: impl Fn() -> Option<Usage>) {
         let Some(Known { device, charged, .. }) = self.find(arena) else { return };
         // Threads may pass each other between asking and writing down, so each looks again after it has written.
         for _ in 0..8 {
-            let Some(Usage { held, .. }) = arena.usage() else { return };
+            let Some(Usage { held, .. }) = usage() else { return };
             if charged.swap(held, AcqRel) == held {
                 break;
             }
@@ -190,3 +209,6 @@ impl Arenas {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,6 +279,8 @@ impl Table {
     }
 
     fn read(&self, at: usize) -> Entry {
+        #[cfg(test)]
+        tests::count_read();
         // SAFETY: the index is masked to the capacity, and a table with a capacity is mapped.
         unsafe { self.entries.wrapping_add(at & self.mask()).read() }
     }
@@ -348,7 +350,10 @@ impl Table {
         let capacity = self.capacity.saturating_mul(2).max(FIRST);
         let Some(bytes) = capacity.checked_mul(size_of::<Entry>()) else { return false };
         let Ok(entries) = sys::map_private(bytes) else { return false };
-        let _ = sys::advise_fork(entries, bytes, InChild::Absent);
+        // Miri has no fork.
+        if !cfg!(miri) {
+            let _ = sys::advise_fork(entries, bytes, InChild::Absent);
+        }
         let old = Table { entries: self.entries, capacity: self.capacity, used: self.used };
         *self = Table { entries: entries.cast(), capacity, used: old.used };
         for at in 0..old.capacity {
@@ -386,3 +391,6 @@ impl Table {
         Some(removed.holding())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,50 +46,48 @@ pub struct Open<'j> {
 }
 
 impl Journals {
-    /// A journal for this thread to charge what was asked for: the first that is not busy, beginning with one by the
-    /// thread's number, so that threads do not meet in one as long as there are enough.
+    /// A journal for this thread to charge what was asked for: one by the thread's number, so that threads do not meet as
+    /// long as there are enough; else the first that is not busy.
     #[inline(always)]
     pub fn free(&self, container: &Container, device: u8) -> Option<Open<'_>> {
+        self.free_from(container, device, thread::spread() % DATA_JOURNALS)
+    }
+
+    /// The same for a thread that prefers one of them.
+    #[inline(always)]
+    fn free_from(&self, container: &Container, device: u8, preferred: usize) -> Option<Open<'_>> {
         let slot = container.slot_index()?;
         let uses = self.opened.get(usize::from(device))?;
-        let serving = uses.get(thread::spread() % DATA_JOURNALS)?;
-        let journal = serving.load(Acquire).checked_sub(1);
+        let journal = uses.get(preferred)?.load(Acquire).checked_sub(1);
         if let Some(journal) = journal
             && let Some(held) = self.lock(journal)?.try_lock()
         {
             let own = OwnJournal::of(container.ours(), slot, journal)?;
             return Some(Open { journal, slot, own, _held: held });
         }
-        self.next_free(container, device, slot, uses)
+        self.next_free(container, device, preferred)
     }
 
     #[inline(never)]
-    fn next_free(
-        &self,
-        container: &Container,
-        device: u8,
-        slot: usize,
-        uses: &[AtomicU8; USES],
-    ) -> Option<Open<'_>> {
-        let ours = container.ours();
+    fn next_free(&self, container: &Container, device: u8, preferred: usize) -> Option<Open<'_>> {
+        let (ours, slot) = (container.ours(), container.slot_index()?);
+        let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
+        let opened = |serving: &AtomicU8| {
+            let journal = serving.load(Acquire).checked_sub(1);
+            journal.or_else(|| self.open(container, device, KIND_DATA, serving))
+        };
         let open = |journal, held| {
             Some(Open { journal, slot, own: OwnJournal::of(ours, slot, journal)?, _held: held })
         };
-        let first = thread::spread() % DATA_JOURNALS;
-        let (before, from) = uses.get(..DATA_JOURNALS)?.split_at_checked(first)?;
-        let mut any = None;
-        for serving in from.iter().chain(before) {
-            let opened = serving.load(Acquire).checked_sub(1);
-            let Some(journal) = opened.or_else(|| self.open(container, device, KIND_DATA, serving)) else {
-                continue;
-            };
-            any = any.or(Some(journal));
+        // Each device has the first; the others are opened as long as every device still finds one.
+        let first = opened(uses.first()?)?;
+        let preferred = uses.get(preferred..preferred.saturating_add(1))?;
+        for journal in preferred.iter().chain(uses).filter_map(opened) {
             if let Some(held) = self.lock(journal)?.try_lock() {
                 return open(journal, held);
             }
         }
-        let journal = any?;
-        open(journal, self.lock(journal)?.lock())
+        open(first, self.lock(first)?.lock())
     }
 
     #[inline(always)]
@@ -205,7 +203,7 @@ impl Journals {
         let words = container.ours().journals.get(container.slot_index()?)?;
         let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
         let opened =
-            uses.iter().map_while(|journal| words.get(usize::from(journal.load(Acquire).checked_sub(1)?)));
+            uses.iter().filter_map(|journal| words.get(usize::from(journal.load(Acquire).checked_sub(1)?)));
         let held = |words: &layout::JournalRecord| layout::held_bytes(words.held.load(Acquire));
         let bytes = opened.map(held).fold(0, u64::wrapping_add);
         let sharing = self.sharing.get(usize::from(device))?.load(Relaxed);
@@ -297,3 +295,6 @@ fn show_kind(container: &Container, device: u8, kind: u8, change: u64) {
     of_kind.fetch_add(change, Relaxed);
     used.total.fetch_add(change, Relaxed);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What happens to bytes round a call of the driver: admitted before it, committed or rolled back after it.
 
+use super::arenas::{growth, unexpected_growth};
 use super::books::{Books, Reservation, Room};
 use super::holdings::{Key, Kind};
 use super::reserve::Memory;
@@ -14,9 +15,6 @@ use gpuquota_region::sys;
 const TEARDOWN_NS: u64 = 100_000_000;
 /// How long after a death its memory may still be on its way.
 const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
-/// An arena grows in blocks. What it takes beyond a request, up to so much, counts as overhead: it may lift use above
-/// the cap, and then nothing more is admitted.
-const GROWTH: u64 = 64 << 20;
 
 /// What a hook is to do with an allocation.
 pub enum Decision<'p> {
@@ -130,8 +128,20 @@ impl<'p> Memory<'p> {
         call: impl Fn() -> CUresult,
         undo: Option<&dyn Fn()>,
     ) -> Option<CUresult> {
-        let Usage { held, used } = arena.usage()?;
-        let growth = bytes.saturating_sub(held.saturating_sub(used));
+        self.take_from_arena_of(arena, || arena.usage(), device, bytes, call, undo)
+    }
+
+    /// The same, where the driver's word on the arena is `usage`.
+    fn take_from_arena_of(
+        self,
+        arena: Arena,
+        usage: impl Fn() -> Option<Usage>,
+        device: DeviceRef,
+        bytes: u64,
+        call: impl Fn() -> CUresult,
+        undo: Option<&dyn Fn()>,
+    ) -> Option<CUresult> {
+        let growth = growth(usage()?, bytes);
         let reservation = match growth {
             0 => None,
             growth => match self.reserve(device, growth) {
@@ -141,16 +151,15 @@ impl<'p> Memory<'p> {
         };
         let charged = self.state.arenas.charge_of(arena);
         let answer = call_with_patience(self.books(), device.record, call);
-        let held = arena.usage().map_or(charged, |usage| usage.held);
-        let more = held.saturating_sub(charged).saturating_sub(growth);
-        // What the arena grew by beyond what was expected: by fragmentation, or because its blocks are large.
-        let unexpected = if more > GROWTH { self.reserve(device, more) } else { None };
-        let too_much = answer.is_success() && more > GROWTH && unexpected.is_none();
+        let held = usage().map_or(charged, |usage| usage.held);
+        let more = unexpected_growth(charged, held, growth);
+        let unexpected = more.and_then(|more| self.reserve(device, more));
+        let too_much = answer.is_success() && more.is_some() && unexpected.is_none();
         if too_much && let Some(undo) = undo {
             undo();
         }
         if held != charged {
-            self.state.arenas.update_charge(self.books(), arena);
+            self.state.arenas.update_charge_to(self.books(), arena, usage);
         }
         for reservation in reservation.into_iter().chain(unexpected) {
             self.books().roll_back(reservation);
@@ -302,3 +311,6 @@ fn call_again(books: Books<'_>, record: &Device, answer: CUresult, call: impl Fn
     }
     answer
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,15 +150,21 @@ impl Overhead {
         known.measured_at_ns.store(now.max(1), Relaxed);
         known.owing.store(false, Relaxed);
         let Some(overhead) = overhead_now(books, device) else { return };
-        let floor = known.floor.load(Acquire);
-        books.accounts.journals.set_charge(books.container(), device, KIND_CONTEXT, floor);
-        books.accounts.journals.set_charge(
-            books.container(),
-            device,
-            KIND_MODULE,
-            overhead.saturating_sub(floor),
-        );
+        let (contexts, code) = split(overhead, known.floor.load(Acquire));
+        books.accounts.journals.set_charge(books.container(), device, KIND_CONTEXT, contexts);
+        books.accounts.journals.set_charge(books.container(), device, KIND_MODULE, code);
     }
+}
+
+/// What of the driver's figure nobody asked for: all but the most that requests can have cost, and what arenas hold.
+fn beyond_requests(figure: u64, most: u64, arenas: u64) -> u64 {
+    figure.saturating_sub(most).saturating_sub(arenas)
+}
+
+/// What contexts are charged, and what code and heaps are. A context costs what it cost when it was made, also where less
+/// than that is measured.
+fn split(overhead: u64, floor: u64) -> (u64, u64) {
+    (floor, overhead.saturating_sub(floor))
 }
 
 /// What the driver says that this process holds, beyond what it asked for. `None` where the driver does not tell,
@@ -175,8 +181,11 @@ fn overhead_now(books: Books<'_>, device: DeviceRef) -> Option<u64> {
         if journals.requested_bytes(container, device.index) == Some(noted)
             && holdings.held_of(device.index, BLOCK)?.0 == noted
         {
-            return Some(bytes.saturating_sub(most).saturating_sub(journals.arena_bytes(device.index)));
+            return Some(beyond_requests(bytes, most, journals.arena_bytes(device.index)));
         }
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! A container of a test's own, with a region in a file that nobody else has.
+//!
+//! # Safety
+//! This file may use `unsafe` because it makes a container of zeroes, which is one that was not started, and starts it
+//! before anybody else has it.
+
+use super::Container;
+use super::start::Started;
+use gpuquota_quota::limits::Limits;
+use gpuquota_quota::text::Fixed;
+use gpuquota_region::Region;
+use std::boxed::Box;
+use std::ffi::CString;
+use std::format;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+impl Container {
+    /// A container with a region and these limits, as if the operator had asked for them.
+    pub fn of_test(limits: Limits) -> Box<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let path = std::env::temp_dir().join(format!("gpuquota-test-{}-{number}", std::process::id()));
+        let path = CString::new(path.to_str().expect("a path in UTF-8")).expect("no NUL");
+        let mut started = Started::default();
+        started.region = Some(Region::open(&path, 0).expect("a region"));
+        started.path = Fixed::copy_of(path.as_bytes()).expect("a short path");
+        started.reading.limits = limits;
+        // SAFETY: all-zero bytes are a container that was not started, and nobody else has it yet.
+        let container = unsafe {
+            let container: Box<Self> = Box::new(core::mem::zeroed());
+            (*container.started.get()).write(started);
+            container
+        };
+        // A slot is found by the file's name, later on its locks by a descriptor.
+        assert_eq!(container.slot_index(), Some(0));
+        std::fs::remove_file(path.to_str().expect("a path in UTF-8")).expect("the region's file");
+        container
+    }
+}

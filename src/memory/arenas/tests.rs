@@ -1,0 +1,94 @@
+//! What arenas may grow by, and what they are charged.
+
+use super::{BLOCKS, growth, unexpected_growth};
+use crate::driver::cuda::arenas::{Arena, Usage};
+use crate::memory::tests::Bench;
+use core::cell::Cell;
+
+const MIB: u64 = 1 << 20;
+
+fn usage(held: u64, used: u64) -> Option<Usage> {
+    Some(Usage { held, used })
+}
+
+#[test]
+fn what_an_arena_holds_and_does_not_use_is_used_first() {
+    let growth = |held, used, bytes| growth(Usage { held, used }, bytes);
+    assert_eq!(growth(0, 0, 10), 10);
+    assert_eq!(growth(100, 90, 10), 0);
+    assert_eq!(growth(100, 90, 11), 1);
+    assert_eq!(growth(100, 0, 0), 0);
+    // A driver may count more as used than as held, in between.
+    assert_eq!(growth(90, 100, 10), 10);
+    assert_eq!(growth(u64::MAX, 0, u64::MAX), 0);
+    assert_eq!(growth(0, 0, u64::MAX), u64::MAX);
+}
+
+#[test]
+fn growth_by_blocks_is_expected_and_more_is_not() {
+    assert_eq!(unexpected_growth(100, 100 + 10, 10), None);
+    assert_eq!(unexpected_growth(100, 100 + 10 + BLOCKS, 10), None);
+    assert_eq!(unexpected_growth(100, 100 + 10 + BLOCKS + 1, 10), Some(BLOCKS + 1));
+    // It shrank, or grew by less.
+    assert_eq!(unexpected_growth(100, 50, 0), None);
+    assert_eq!(unexpected_growth(0, BLOCKS + 5, u64::MAX), None);
+    assert_eq!(unexpected_growth(0, u64::MAX, 0), Some(u64::MAX));
+}
+
+#[test]
+fn arenas_are_charged_what_the_driver_says_that_they_hold() {
+    let bench = Bench::new(0);
+    let memory = bench.memory();
+    let (arenas, books) = (&memory.state.arenas, memory.books());
+    let (pool, other, graphs) = (Arena::Pool(0x1000), Arena::Pool(0x2000), Arena::Graphs(0));
+    let far = Arena::Pool(0x3000);
+    assert!(!arenas.any());
+    for (arena, device) in [(pool, 0), (other, 0), (graphs, 0), (far, 1)] {
+        assert!(arenas.know(arena, device) && arenas.know(arena, device));
+    }
+    let charge = |arena, held| arenas.update_charge_to(books, arena, || usage(held, 0));
+    for (arena, held) in [(pool, 10 * MIB), (other, 5 * MIB), (graphs, 3 * MIB), (far, 7 * MIB)] {
+        charge(arena, held);
+    }
+    assert_eq!((bench.used(0), bench.used(1)), (18 * MIB, 7 * MIB));
+    assert_eq!(books.accounts.journals.arena_bytes(0), 18 * MIB);
+    charge(pool, 2 * MIB);
+    assert_eq!((bench.used(0), arenas.charge_of(pool)), (10 * MIB, 2 * MIB));
+    // Where the driver does not tell, what was charged stays.
+    arenas.update_charge_to(books, other, || None);
+    assert_eq!(bench.used(0), 10 * MIB);
+    // What is not known is charged for nothing.
+    charge(Arena::Pool(0x9000), MIB);
+    assert_eq!(bench.used(0), 10 * MIB);
+    arenas.forget(books, other);
+    assert_eq!((bench.used(0), arenas.charge_of(other), arenas.device_of(other)), (5 * MIB, 0, None));
+    arenas.forget(books, pool);
+    arenas.forget(books, graphs);
+    arenas.forget(books, far);
+    assert_eq!((bench.used(0), bench.used(1)), (0, 0));
+}
+
+#[test]
+fn a_figure_that_changes_while_it_is_written_down_is_asked_for_again() {
+    let bench = Bench::new(0);
+    let memory = bench.memory();
+    let pool = Arena::Pool(0x1000);
+    assert!(memory.state.arenas.know(pool, 0));
+    let held = Cell::new(0);
+    memory.state.arenas.update_charge_to(memory.books(), pool, || {
+        held.set((held.get() + MIB).min(3 * MIB));
+        usage(held.get(), 0)
+    });
+    assert_eq!((bench.used(0), memory.state.arenas.charge_of(pool)), (3 * MIB, 3 * MIB));
+}
+
+#[test]
+fn an_arena_too_many_is_not_known_until_one_is_gone() {
+    let bench = Bench::new(0);
+    let memory = bench.memory();
+    let pools = (1..=super::ARENAS as u64).map(|index| Arena::Pool(index * 16));
+    assert!(pools.into_iter().all(|pool| memory.state.arenas.know(pool, 0)));
+    assert!(!memory.state.arenas.know(Arena::Graphs(0), 0) && !memory.state.arenas.any_graphs());
+    memory.state.arenas.forget(memory.books(), Arena::Pool(32));
+    assert!(memory.state.arenas.know(Arena::Graphs(0), 0) && memory.state.arenas.any_graphs());
+}

@@ -1,0 +1,305 @@
+//! The table of holdings against the standard library's, over long random histories.
+//!
+//! # Safety
+//! These tests may use `unsafe` because all-zero bytes are an empty table.
+
+use super::{FIRST, Holding, Holdings, Key, Kind, MANY, SHARDS};
+use proptest::prelude::*;
+use std::boxed::Box;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::vec;
+use std::vec::Vec;
+
+std::thread_local! {
+    static READS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// An entry of a table was read.
+pub fn count_read() {
+    READS.set(READS.get().wrapping_add(1));
+}
+
+/// How many entries this thread reads meanwhile.
+fn reads(act: impl FnOnce()) -> u64 {
+    let before = READS.get();
+    act();
+    READS.get().wrapping_sub(before)
+}
+
+fn empty() -> Box<Holdings> {
+    // SAFETY: all-zero bytes are an empty table.
+    unsafe { Box::new(core::mem::zeroed()) }
+}
+
+const KINDS: [Kind; 9] = [
+    Kind::Memory,
+    Kind::Array,
+    Kind::Physical,
+    Kind::Mapping,
+    Kind::Pooled,
+    Kind::Graph,
+    Kind::External,
+    Kind::Binding,
+    Kind::Spilled,
+];
+
+/// The multiplier of [`Key::hash`] has an inverse, so that keys can be made for a hash.
+fn inverse() -> u64 {
+    let multiplier = Key(1).hash();
+    (0..6).fold(multiplier, |inverse, _| {
+        inverse.wrapping_mul(2u64.wrapping_sub(multiplier.wrapping_mul(inverse)))
+    })
+}
+
+/// Keys that all belong into one shard, and in it to one place, which is a table's last: so their runs go round its end.
+fn colliding(count: usize) -> Vec<Key> {
+    let home = (1u64 << 20) - 1;
+    let keys = (0u64..).map(|low| Key((17 << 58 | home << 20 | low).wrapping_mul(inverse())));
+    keys.filter(|key| (1..=9).contains(&key.kind()) && key.value() != 0).take(count).collect()
+}
+
+/// Keys as drivers give them: addresses and handles at even distances.
+fn regular(count: usize) -> Vec<Key> {
+    let values = (0..count as u64).map(|index| 0x7f00_0000_0000 + index * 512);
+    values.zip(KINDS.iter().cycle()).filter_map(|(value, kind)| Key::new(*kind, value)).collect()
+}
+
+/// What may happen to a table.
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(usize, Holding),
+    Remove(usize),
+    Get(usize),
+    ChangeReferences(usize, i64),
+    RemoveOwned(Vec<usize>, u64),
+    HeldOf(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = || any::<prop::sample::Index>().prop_map(|index| index.index(1 << 20));
+    let holding = (0u64..1 << 40, 0u8..4, 0u8..32, 0u64..6)
+        .prop_map(|(bytes, device, journal, owner)| Holding { bytes, device, journal, owner });
+    prop_oneof![
+        120 => (key(), holding).prop_map(|(key, holding)| Step::Insert(key, holding)),
+        50 => key().prop_map(Step::Remove),
+        20 => key().prop_map(Step::Get),
+        20 => (key(), -3i64..3).prop_map(|(key, by)| Step::ChangeReferences(key, by)),
+        1 => (prop::collection::vec(0..9usize, 1..5), 0u64..6)
+            .prop_map(|(kinds, owner)| Step::RemoveOwned(kinds, owner)),
+        2 => (0u8..4).prop_map(Step::HeldOf),
+    ]
+}
+
+/// What [`Holdings`] shall be.
+type Model = HashMap<u64, Holding>;
+
+fn padded(bytes: u64) -> u64 {
+    bytes.next_multiple_of(4096)
+}
+
+/// Takes a step with both, which must agree.
+fn take(table: &Holdings, model: &mut Model, keys: &[Key], step: &Step) {
+    let key = |index: &usize| keys[index % keys.len()];
+    match step {
+        Step::Insert(at, holding) => {
+            let before = table.insert(key(at), *holding).ok().expect("room");
+            assert_eq!(before, model.insert(key(at).0, *holding));
+        }
+        Step::Remove(at) => assert_eq!(table.remove(key(at)), model.remove(&key(at).0)),
+        Step::Get(at) => assert_eq!(table.get(key(at)), model.get(&key(at).0).copied()),
+        Step::ChangeReferences(at, by) => {
+            let before = model.get(&key(at).0).copied();
+            let owner = before.map_or(1, |holding| holding.owner.saturating_add_signed(*by));
+            if let Some(holding) = model.get_mut(&key(at).0) {
+                holding.owner = owner;
+            }
+            // It is handed out as it was noted.
+            let gone = if owner == 0 { model.remove(&key(at).0).and(before) } else { None };
+            assert_eq!(table.change_references(key(at), *by), gone);
+        }
+        Step::RemoveOwned(kinds, owner) => {
+            let kinds: Vec<Kind> = kinds.iter().map(|kind| KINDS[*kind]).collect();
+            let mut gone = Vec::new();
+            table.remove_owned(&kinds, *owner, |key, holding| gone.push((key.0, holding)));
+            let is_meant = |key: u64, holding: &Holding| {
+                holding.owner == *owner && kinds.iter().any(|kind| Key(key).is(*kind))
+            };
+            let mut expected: Vec<_> = model
+                .iter()
+                .map(|(key, holding)| (*key, *holding))
+                .filter(|(key, holding)| is_meant(*key, holding))
+                .collect();
+            model.retain(|key, holding| !is_meant(*key, holding));
+            gone.sort_by_key(|(key, _)| *key);
+            expected.sort_by_key(|(key, _)| *key);
+            assert_eq!(gone, expected);
+        }
+        Step::HeldOf(device) => {
+            let held = model.iter().filter(|(key, _)| Key(**key).is_charged()).map(|(_, holding)| holding);
+            let held = held.filter(|holding| holding.device == *device);
+            let sums = held
+                .fold((0, 0), |(bytes, most), holding| (bytes + holding.bytes, most + padded(holding.bytes)));
+            assert_eq!(table.held_of(*device, 4096), Some(sums));
+        }
+    }
+}
+
+/// Both tables hold the same.
+fn compare(table: &Holdings, model: &Model, keys: &[Key]) {
+    for key in keys {
+        assert_eq!(table.get(*key), model.get(&key.0).copied());
+    }
+}
+
+#[test]
+fn a_long_history_leaves_what_a_map_would_hold() {
+    // Miri takes a minute for what takes milliseconds; growth it sees in the test below.
+    let (cases, length, few) = if cfg!(miri) { (1, 120, 8) } else { (48, 2000, 1) };
+    // So many of one shard that its table grows twice, and of the others once.
+    let mut keys = colliding(3 * FIRST / 2 / few);
+    keys.extend(regular(400 / few));
+    let steps = prop::collection::vec(step(), length / 2..length);
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = prop::test_runner::TestRunner::new(config);
+    let outcome = runner.run(&steps, |steps| {
+        let (table, mut model) = (empty(), Model::new());
+        steps.iter().for_each(|step| take(&table, &mut model, &keys, step));
+        compare(&table, &model, &keys);
+        Ok(())
+    });
+    outcome.expect("the table agrees with the map");
+}
+
+#[test]
+fn keys_of_one_place_are_told_apart_while_their_table_grows() {
+    let keys = colliding(if cfg!(miri) { 200 } else { 2 * FIRST });
+    let table = empty();
+    let held = |index: usize| Holding { bytes: index as u64, device: 1, journal: 2, owner: 3 };
+    for (index, key) in keys.iter().enumerate() {
+        assert_eq!(table.insert(*key, held(index)).ok(), Some(None));
+    }
+    // Every third goes; the others stay where they are found.
+    for (index, key) in keys.iter().enumerate().filter(|(index, _)| index % 3 == 0) {
+        assert_eq!(table.remove(*key), Some(held(index)));
+    }
+    for (index, key) in keys.iter().enumerate() {
+        assert_eq!(table.get(*key), Some(held(index)).filter(|_| index % 3 != 0));
+    }
+}
+
+#[test]
+fn a_kind_is_part_of_a_key_and_what_cannot_be_told_apart_has_none() {
+    let table = empty();
+    for (bytes, kind) in (1..).zip(KINDS) {
+        let key = Key::new(kind, 0x1000).expect("a key");
+        assert!(key.is(kind) && key.value() == 0x1000);
+        assert_eq!(table.insert(key, Holding { bytes, device: 0, journal: 0, owner: 1 }).ok(), Some(None));
+    }
+    let charged: u64 =
+        (1..).zip(KINDS).filter(|(_, kind)| Key::CHARGED.contains(kind)).map(|(bytes, _)| bytes).sum();
+    assert_eq!(table.held_of(0, 1), Some((charged, charged)));
+    assert!(Key::new(Kind::Memory, 0).is_none() && Key::new(Kind::Memory, 1 << 60).is_none());
+}
+
+/// So many pieces of memory of one context, and as many of another beside them.
+fn two_owners(count: usize) -> Box<Holdings> {
+    let table = empty();
+    for index in 0..2 * count as u64 {
+        let key = Key::new(Kind::Memory, 0x7f00_0000_0000 + index * 512).expect("a key");
+        let holding = Holding { bytes: index, device: 0, journal: 0, owner: index % 2 };
+        assert!(table.insert(key, holding).is_ok());
+    }
+    table
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many entries, no unsafe code that the others do not run")]
+fn what_a_context_held_is_found_with_work_that_grows_as_the_table_does() {
+    let work = |count: usize| {
+        let table = two_owners(count);
+        let mut gone = 0;
+        let work = reads(|| table.remove_owned(&[Kind::Memory], 1, |_, _| gone += 1));
+        assert_eq!(gone, count);
+        work
+    };
+    let (small, large) = (work(1 << 14), work(1 << 15));
+    assert!(large < small * 5 / 2, "{small} entries were read of 2^14, {large} of 2^15");
+    assert!(large < 20 << 15, "{large} entries were read to find 2^15");
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many entries, no unsafe code that the others do not run")]
+fn threads_that_insert_meanwhile_do_not_make_it_more() {
+    const COUNT: usize = 1 << 14;
+    const OTHERS: u64 = 1 << 10;
+    let table = two_owners(COUNT);
+    let (done, mut gone, mut work) = (AtomicBool::new(false), 0, 0);
+    let key =
+        |thread: u64, index: u64| Key::new(Kind::Memory, (thread + 1) << 40 | index << 9).expect("a key");
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let (table, done) = (&table, &done);
+            scope.spawn(move || {
+                while !done.load(Relaxed) {
+                    for index in 1..OTHERS {
+                        let holding = Holding { bytes: index, device: 0, journal: 0, owner: 7 };
+                        assert_eq!(table.insert(key(thread, index), holding).ok(), Some(None));
+                    }
+                    for index in 1..OTHERS {
+                        assert!(table.remove(key(thread, index)).is_some_and(|held| held.bytes == index));
+                    }
+                }
+            });
+        }
+        work = reads(|| table.remove_owned(&[Kind::Memory], 1, |_, _| gone += 1));
+        done.store(true, Relaxed);
+    });
+    assert_eq!(gone, COUNT);
+    assert!(work < 40 * COUNT as u64, "{work} entries were read to find {COUNT}");
+    let left = (0..2 * COUNT as u64).filter(|index| {
+        table.get(Key::new(Kind::Memory, 0x7f00_0000_0000 + index * 512).expect("a key")).is_some()
+    });
+    assert_eq!(left.count(), COUNT);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "many entries, no unsafe code that the others do not run")]
+fn so_much_that_looking_through_it_would_be_noticed_is_not_summed_up() {
+    let table = empty();
+    let of_a_shard = regular(SHARDS * MANY * 2).into_iter().filter(|key| key.hash() >> 58 == 5);
+    let mut keys = of_a_shard.filter(|key| key.is_charged()).take(MANY + 1);
+    let holding = Holding { bytes: 1, device: 0, journal: 0, owner: 1 };
+    for key in keys.by_ref().take(MANY) {
+        assert!(table.insert(key, holding).is_ok());
+    }
+    assert_eq!(table.held_of(0, 1), Some((MANY as u64, MANY as u64)));
+    assert!(table.insert(keys.next().expect("one more"), holding).is_ok());
+    assert_eq!(table.held_of(0, 1), None);
+}
+
+#[test]
+fn threads_of_one_process_do_not_disturb_each_other() {
+    let table = empty();
+    let (rounds, count) = if cfg!(miri) { (4, 4) } else { (2000, 20) };
+    std::thread::scope(|scope| {
+        for thread in 0..3u64 {
+            let table = &table;
+            scope.spawn(move || {
+                let all = colliding(3 * count).into_iter();
+                let keys: Vec<Key> = all.skip(thread as usize * count).take(count).collect();
+                for round in 0..rounds {
+                    let holding = Holding { bytes: round, device: 0, journal: 0, owner: thread };
+                    for key in &keys {
+                        assert_eq!(table.insert(*key, holding).ok(), Some(None));
+                    }
+                    for key in &keys {
+                        assert_eq!(table.remove(*key), Some(holding));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(table.held_of(0, 1), Some((0, 0)));
+}
