@@ -10,7 +10,7 @@
 use crate::driver::library::Library;
 use crate::driver::loader::{self, DLOPEN, DLSYM, LoaderFunction};
 use crate::driver::sys::{LIBCUDA, LIBNVML};
-use crate::thread::Inside;
+use crate::thread::HookGuard;
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
@@ -164,7 +164,7 @@ unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> D
     let name = unsafe { CStr::from_ptr(name) };
     let Some((library, hook)) = intercepted(name) else { return GO_ON };
     // The driver itself asks: it must have its own.
-    if Inside::is_entered() {
+    if HookGuard::is_entered() {
         return GO_ON;
     }
     let real = if library.adopt() { library.real(name) } else { None };
@@ -193,7 +193,7 @@ unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> D
 /// if the plugin asks for a driver at all.
 unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int) {
     resolve(&REAL_DLOPEN, &DLOPEN);
-    if flags & libc::RTLD_DEEPBIND == 0 || path.is_null() || Inside::is_entered() {
+    if flags & libc::RTLD_DEEPBIND == 0 || path.is_null() || HookGuard::is_entered() {
         return;
     }
     let errno = gpuquota_region::sys::KeepErrno::new();

@@ -13,7 +13,7 @@ pub mod cuda;
 pub mod nvml;
 
 use crate::driver::library::Real;
-use crate::thread::Inside;
+use crate::thread::HookGuard;
 
 /// What a function answers that the driver does not have.
 pub trait Missing {
@@ -30,7 +30,7 @@ pub fn gate<F: Copy, R: Missing>(
     body: impl FnOnce(F) -> R,
 ) -> R {
     let Some(real) = real.get() else { return R::MISSING };
-    match Inside::enter() {
+    match HookGuard::enter() {
         Some(_inside) => body(real),
         None => straight(real),
     }

@@ -29,7 +29,7 @@ pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> O
         let mut other = false;
         for earlier in devices.iter().take(own) {
             wait_while_claimed(earlier);
-            other |= earlier.state.load(Acquire) == DEVICE_READY && uuid.is(earlier);
+            other |= earlier.state.load(Acquire) == DEVICE_READY && uuid.matches(earlier);
         }
         if other {
             device.state.store(DEVICE_FREE, Release);
@@ -63,7 +63,7 @@ fn terms(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
 }
 
 fn position(region: &Region, uuid: &Uuid) -> Option<u8> {
-    let is = |device: &Device| device.state.load(Acquire) == DEVICE_READY && uuid.is(device);
+    let is = |device: &Device| device.state.load(Acquire) == DEVICE_READY && uuid.matches(device);
     region.ours().devices.iter().position(is).map(|found| found as u8)
 }
 

@@ -7,7 +7,7 @@
 use crate::container::books::{JournalBook, OwnJournal};
 use crate::container::{Container, DeviceRef};
 use crate::driver::cuda;
-use crate::lock::{Held, Lock};
+use crate::lock::{Lock, LockGuard};
 use crate::thread;
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -42,7 +42,7 @@ pub struct Open<'j> {
     pub journal: u8,
     slot: usize,
     own: OwnJournal,
-    _held: Held<'j>,
+    _held: LockGuard<'j>,
 }
 
 impl Journals {

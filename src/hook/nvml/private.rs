@@ -101,7 +101,7 @@ unsafe extern "C" fn list<const WHICH: usize>(
         let entry = core::mem::transmute_copy::<*mut c_void, List>(&entry);
         let answer = entry(device, count, infos);
         if answer == SUCCESS && !count.is_null() && !infos.is_null() {
-            let _inside = crate::thread::Inside::enter();
+            let _inside = crate::thread::HookGuard::enter();
             let entries = core::slice::from_raw_parts_mut(infos, *count as usize);
             *count = keep_own(device, entries) as c_uint;
         }
