@@ -180,7 +180,7 @@ impl Arenas {
     #[cold]
     pub fn trim(&self, books: Books<'_>, device: u8) {
         for Known { arena, device: of, .. } in self.each() {
-            if of == device && arena.may_spare() {
+            if of == device && arena.may_shrink() {
                 arena.trim();
                 if let Arena::Graphs(_) = arena {
                     self.trims.fetch_add(1, AcqRel);

@@ -91,7 +91,7 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
         }
         (Key::new(Kind::Memory, pointer), row.saturating_mul(height))
     };
-    let undo = || managed::take_back(places.read().0);
+    let undo = || managed::free_unseen(places.read().0);
     let answer = memory.allocate_at_most(place.device, most, &call, taken, undo, place.context);
     if answer.is_out_of_memory() && may_spill {
         return allocate_on_host(memory, place, asked, places, most);
@@ -133,7 +133,7 @@ fn row_of(memory: Memory<'_>, place: Place, asked: Pitched) -> Option<u64> {
     // SAFETY: writes to locals; the sizes are the caller's, who gives them to the driver too.
     let answer = unsafe { allocate(&mut address, &mut pitch, asked.width, 1, asked.element) };
     if answer.is_success() {
-        managed::take_back(address);
+        managed::free_unseen(address);
     }
     memory.books().roll_back(reservation);
     answer.is_success().then_some(pitch as u64)

@@ -33,7 +33,7 @@ impl Origin {
         match named {
             Some(pool) => match device_of(memory, pool) {
                 Some(device) => Self::Pool(pool, device),
-                None if !arenas::tells_default_pools() => Self::Device(here),
+                None if !arenas::knows_default_pools() => Self::Device(here),
                 None => Self::Elsewhere,
             },
             None => arenas::current_pool().map_or(Self::Device(here), |pool| Self::Pool(pool, here)),
