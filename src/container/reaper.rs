@@ -1,4 +1,4 @@
-//! Gives back what a dead process held: its bytes, and the GPU time that it had in flight.
+//! Gives back the bytes of a dead process and the GPU time that it had in flight.
 
 use super::books::{JournalBook, OwnJournal, time_books};
 use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
@@ -7,7 +7,7 @@ use gpuquota_region::layout::{EVENT_REAPED, KIND_SPILLED};
 use gpuquota_region::slot::SettleSlot;
 use gpuquota_region::{Region, sys};
 
-/// Settles what a dead process left.
+/// Gives back the bytes and the pending GPU time of a dead process.
 pub struct Reaper;
 
 impl SettleSlot for Reaper {
@@ -15,7 +15,7 @@ impl SettleSlot for Reaper {
         let ours = region.ours();
         let Some(slot) = ours.slots.get(index) else { return };
         let mut given = 0u64;
-        // What lay on the host is taken back from there first, as with every free.
+        // Bytes on the host leave their own total first, as in every free.
         for spilled in [true, false] {
             let lanes = slot.journal_device.iter().zip(&slot.journal_kind).enumerate();
             for (lane, (serves, kind)) in lanes {

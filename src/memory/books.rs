@@ -115,7 +115,7 @@ impl<'p> Books<'p> {
     #[inline(always)]
     pub fn give_back(self, device: u8, journal: u8, bytes: u64) {
         if self.accounts.journals.give(&self.scope.container, device, journal, bytes).is_none() {
-            self.scope.container.fell_back();
+            self.scope.container.count_fallback();
         }
     }
 
@@ -143,7 +143,7 @@ impl<'p> Books<'p> {
             }
             Some(Ok(Some(_))) => {}
             // What cannot be noted stays charged until the process ends: never too little.
-            Some(Err(_)) | None => self.scope.container.fell_back(),
+            Some(Err(_)) | None => self.scope.container.count_fallback(),
         }
     }
 

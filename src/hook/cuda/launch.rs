@@ -21,7 +21,7 @@ use gpuquota_quota::share;
 fn asking() -> Option<&'static Process> {
     let Quota::On(process) = quota() else { return None };
     let container = &process.scope.container;
-    let asks = hami::at_work(container.hami(), container.header()) || !container.is_unthrottled();
+    let asks = hami::report_launch(container.hami(), container.header()) || !container.is_unthrottled();
     asks.then_some(process)
 }
 

@@ -38,7 +38,7 @@ fn create<T>(out: *mut *mut T, ordinal: CUdevice, call: impl FnOnce() -> CUresul
     let memory = process.memory();
     let answer = memory.state.overhead.create_context(memory.books(), device, call, context);
     if answer.is_success() {
-        process.scope.devices.context_is_of(context(), device);
+        process.scope.devices.remember_context(context(), device);
     }
     answer
 }
@@ -49,7 +49,7 @@ fn retain_primary(out: *mut CUcontext, ordinal: CUdevice, call: impl FnOnce() ->
     let answer = if primary_is_active(ordinal) { call() } else { create(out, ordinal, call) };
     if answer.is_success() && !out.is_null() {
         // SAFETY: not null, and after success the driver has written to it.
-        process.scope.devices.primary_is(ordinal, unsafe { *out } as u64);
+        process.scope.devices.remember_primary(ordinal, unsafe { *out } as u64);
     }
     answer
 }
