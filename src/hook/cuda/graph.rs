@@ -32,10 +32,10 @@ fn note_allocations(process: &Process, exec: u64, graph: sys::CUgraph) {
     let Some(nodes) = graph_allocations(graph) else { return };
     let Some(device) = process.scope.of_ordinal(nodes.ordinal) else { return };
     let ordinal = nodes.ordinal as u8;
-    if memory.state.arenas.know(Arena::Graphs(ordinal), device.index) {
+    if memory.state.arenas.register(Arena::Graphs(ordinal), device.index) {
         let owner = Mapped { ordinal, since: None }.word();
         let holding = Holding { bytes: nodes.bytes, device: device.index, journal: 0, owner };
-        memory.books().note(Key::new(Kind::Graph, exec), holding);
+        memory.books().record_holding(Key::new(Kind::Graph, exec), holding);
     }
 }
 
@@ -70,7 +70,7 @@ fn with_noted_memory(memory: Memory<'_>, exec: u64, call: impl Fn() -> CUresult)
     let answer = memory.take_from_arena(arena, device, holding.bytes, &call, None).unwrap_or_else(call);
     if answer.is_success() {
         let owner = Mapped { since: Some(since), ..mapped }.word();
-        memory.books().note(key, Holding { owner, ..holding });
+        memory.books().record_holding(key, Holding { owner, ..holding });
     }
     answer
 }

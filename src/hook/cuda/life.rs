@@ -66,7 +66,7 @@ fn destroy(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     forget_launches(process, context);
     let answer = call();
     if answer.is_success() {
-        process.memory().context_is_gone(context);
+        process.memory().context_was_destroyed(context);
     }
     answer
 }
@@ -77,7 +77,7 @@ fn detach(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     let answer = call();
     if answer.is_success() && !context_lives(context) {
         forget_launches(process, context);
-        process.memory().context_is_gone(context);
+        process.memory().context_was_destroyed(context);
     }
     answer
 }
@@ -89,7 +89,7 @@ fn leave_primary(ordinal: CUdevice, reset: bool, call: impl FnOnce() -> CUresult
     forget_launches(process, context);
     let answer = call();
     if answer.is_success() && (reset || !primary_is_active(ordinal)) {
-        process.memory().context_is_gone(context);
+        process.memory().context_was_destroyed(context);
     }
     answer
 }

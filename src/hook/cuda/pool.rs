@@ -54,7 +54,7 @@ fn device_of(memory: Memory<'_>, pool: Pool) -> Option<DeviceRef> {
 fn learn_default(memory: Memory<'_>, pool: Pool) -> Option<DeviceRef> {
     let ordinal = arenas::ordinal_of_default_pool(pool)?;
     let device = memory.scope.of_ordinal(ordinal)?;
-    memory.state.arenas.know(Arena::Pool(pool as u64), device.index).then_some(device)
+    memory.state.arenas.register(Arena::Pool(pool as u64), device.index).then_some(device)
 }
 
 /// A stream-ordered allocation, from the pool that is named or from the current one.
@@ -85,7 +85,7 @@ fn charged(memory: Memory<'_>, place: Place, asked: &Ordered, call: &impl Fn() -
         Origin::Elsewhere => return call(),
     };
     let arena = Arena::Pool(pool as u64);
-    if !memory.state.arenas.know(arena, device.index) {
+    if !memory.state.arenas.register(arena, device.index) {
         return by_size(memory, device, asked, call);
     }
     let undo = || {
@@ -99,7 +99,7 @@ fn charged(memory: Memory<'_>, place: Place, asked: &Ordered, call: &impl Fn() -
     if answer.is_success() {
         let owner = pool as u64;
         let holding = Holding { bytes: asked.bytes, device: device.index, journal: 0, owner };
-        memory.books().note(asked.key(Kind::Pooled), holding);
+        memory.books().record_holding(asked.key(Kind::Pooled), holding);
     }
     answer
 }
@@ -127,7 +127,7 @@ fn created(pool: *mut Pool, properties: *const sys::CUmemPoolProps, answer: CUre
         let (ordinal, pool) = unsafe { (ordinal_of(&(*properties).location), *pool) };
         let device = ordinal.and_then(|ordinal| process.scope.of_ordinal(ordinal));
         if let Some(device) = device {
-            process.memory().state.arenas.know(Arena::Pool(pool as u64), device.index);
+            process.memory().state.arenas.register(Arena::Pool(pool as u64), device.index);
         }
     }
     answer
@@ -139,7 +139,7 @@ fn destroy(pool: Pool, call: impl FnOnce() -> CUresult) -> CUresult {
     if answer.is_success()
         && let Quota::On(process) = quota()
     {
-        process.memory().pool_is_gone(pool as u64);
+        process.memory().pool_was_destroyed(pool as u64);
     }
     answer
 }

@@ -65,7 +65,7 @@ const MULTICAST: u64 = 0;
 
 fn is_multicast(books: Books<'_>, handle: Handle) {
     let object = Holding { bytes: MULTICAST, device: 0, journal: 0, owner: 1 };
-    books.note(Key::new(Kind::Physical, handle), object);
+    books.record_holding(Key::new(Kind::Physical, handle), object);
 }
 
 /// The key of what is bound to an object at an offset on a device: three words mixed into one.
