@@ -94,7 +94,7 @@ impl Client {
         }
         let arguments: Vec<_> =
             command[1..].iter().map(|argument| argument.to_str().expect("text")).collect();
-        Program::start(setting.command(&command[0], &arguments)).patient(PATIENCE).finish().success()
+        Program::start(setting.command(&command[0], &arguments)).timeout(PATIENCE).finish().success()
     }
 
     /// The client behaves the same with and without the quota of memory and time, the device itself saw its work both
@@ -162,7 +162,7 @@ fn books() -> Verdict {
         let quota = machine.quota().memory(CAP).cores(SHARE).with("PYTORCH_ALLOC_CONF", allocator);
         let start = || {
             let script = command[1].to_str().expect("text");
-            Program::start(quota.command(&command[0], &[script])).patient(PATIENCE)
+            Program::start(quota.command(&command[0], &[script])).timeout(PATIENCE)
         };
         let mut both = [start(), start()];
         both.iter_mut().for_each(|one| _ = one.wait_for("ready"));

@@ -45,7 +45,7 @@ fn run(kit: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let out_folder = out.to_str().expect("text");
     let all: Vec<_> = ["--out", out_folder].into_iter().chain(arguments.iter().copied()).collect();
     let outcome =
-        Program::start(setting.command(kit.join("run"), &all)).patient(Duration::from_secs(300)).finish();
+        Program::start(setting.command(kit.join("run"), &all)).timeout(Duration::from_secs(300)).finish();
     let summary = fs::read_to_string(out.join("summary.json")).unwrap_or_default();
     Run {
         code: outcome.status.code(),
