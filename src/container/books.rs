@@ -50,8 +50,8 @@ impl Journals for JournalBook {
     fn serves(&self, index: u32) -> bool {
         let index = index as usize;
         let Some(slot) = self.ours.slots.get(index / JOURNALS) else { return false };
-        let lane = slot.journal_device.get(index % JOURNALS).zip(slot.journal_kind.get(index % JOURNALS));
-        lane.is_some_and(|(device, kind)| {
+        let journal = slot.journal_device.get(index % JOURNALS).zip(slot.journal_kind.get(index % JOURNALS));
+        journal.is_some_and(|(device, kind)| {
             device.load(Acquire) == self.device.wrapping_add(1)
                 && (kind.load(Acquire) == KIND_SPILLED) == self.spilled
         })
@@ -77,7 +77,7 @@ impl JournalBook {
 pub fn time_books<'b>(
     header: &Header,
     device: &'b Device,
-    turns: &'b LeaseRecord,
+    lease_record: &'b LeaseRecord,
     pending_ns: &'b AtomicU64,
 ) -> Books<'b> {
     Books {
@@ -96,19 +96,19 @@ pub fn time_books<'b>(
         rate: Rate::new(device.core_limit.load(Relaxed)),
         has_peers: header.slot_high.load(Relaxed) > 1,
         agent: AgentWords {
-            lease: lease(turns),
+            lease: lease(lease_record),
             enforces_share: true,
-            asked_at: &turns.asked_at_ns,
-            in_flight_ns: &turns.in_flight_ns,
-            uncertainty_ns: &turns.uncertainty_ns,
+            asked_at: &lease_record.asked_at_ns,
+            in_flight_ns: &lease_record.in_flight_ns,
+            uncertainty_ns: &lease_record.uncertainty_ns,
         },
     }
 }
 
 /// The container's lease; `None` without an agent, and where the agent has not renewed the lease in time.
 #[inline]
-pub fn lease(turns: &LeaseRecord) -> Option<Lease> {
-    let lease = Lease::read(turns.lease.load(Relaxed))?;
-    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.renewed_at_ns.load(Relaxed));
+pub fn lease(lease_record: &LeaseRecord) -> Option<Lease> {
+    let lease = Lease::read(lease_record.lease.load(Relaxed))?;
+    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(lease_record.renewed_at_ns.load(Relaxed));
     (silent_ns < AGENT_TIMEOUT_NS).then_some(lease)
 }

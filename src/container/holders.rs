@@ -38,8 +38,8 @@ pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Hold
     let high = ours.header.slot_high.load(Acquire) as usize;
     let here = sys::inode_of(c"/proc/self/ns/pid");
     let _ = container.with_file(|file| {
-        for ((at, slot), lanes) in ours.slots.iter().enumerate().zip(&ours.journals).take(high) {
-            let Some(kinds) = held_bytes(slot, lanes, device.index) else { continue };
+        for ((at, slot), journals) in ours.slots.iter().enumerate().zip(&ours.journals).take(high) {
+            let Some(kinds) = held_bytes(slot, journals, device.index) else { continue };
             let own = container.slot_index() == Some(at);
             // A slot whose lock is free belongs to a dead process.
             if !own && slot::is_held(file, at) != Ok(true) {
@@ -60,17 +60,17 @@ pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Hold
 }
 
 /// The bytes that the process in a slot holds of a device, by kind; `None` if it has no journal for the device.
-fn held_bytes(slot: &Slot, lanes: &[JournalRecord], device: u8) -> Option<[u64; KINDS]> {
+fn held_bytes(slot: &Slot, journals: &[JournalRecord], device: u8) -> Option<[u64; KINDS]> {
     if slot.state.load(Acquire) != SLOT_TAKEN {
         return None;
     }
     let serves = |of: &AtomicU8| of.load(Acquire) == device.wrapping_add(1);
     let mut kinds = None;
-    for ((of, kind), lane) in slot.journal_device.iter().zip(&slot.journal_kind).zip(lanes) {
+    for ((of, kind), journal) in slot.journal_device.iter().zip(&slot.journal_kind).zip(journals) {
         if serves(of) {
             let sum = kinds.get_or_insert([0u64; KINDS]).get_mut(usize::from(kind.load(Relaxed)));
             if let Some(sum) = sum {
-                *sum = sum.wrapping_add(layout::held_bytes(lane.held.load(Acquire)));
+                *sum = sum.wrapping_add(layout::held_bytes(journal.held.load(Acquire)));
             }
         }
     }

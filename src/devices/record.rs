@@ -43,14 +43,14 @@ pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> O
         let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
         device.physical_limit.store(physical, Relaxed);
         region.limit_cores(own, cores);
-        region.set_policy(own, terms(limits, index, uuid));
+        region.set_policy(own, policy_bits(limits, index, uuid));
         device.state.store(DEVICE_READY, Release);
         write_hami_view(&region, own, uuid);
     }
 }
 
 /// The policy bits: how the agent shares a device's time between this container and others.
-fn terms(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
+fn policy_bits(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
     let request = limits.request_for(index, uuid.text()).map_or(0, u32::from);
     // A share in the limits file is a ceiling. A container with a request and a share may borrow up to the share.
     let share = limits.cores.lookup(index, uuid.text());
