@@ -1,14 +1,14 @@
-//! What the processes of the container share, as this process has it: the region, its slot there, the limits.
+//! This process's access to the state that all processes of the container share: the region, its slot there, the limits.
 //!
-//! - `start`: finds out what was asked and opens the region;
-//! - [`books`]: the region's words as `quota` wants them;
-//! - `reaper`: gives back what a dead process held;
-//! - [`hami`]: what HAMi's monitor says, and what it is told;
-//! - [`holders`]: which living process holds what.
+//! - `start`: reads the limits and opens the region;
+//! - [`books`]: the region's words in the types of `quota`;
+//! - `reaper`: gives back the bytes and the GPU time of a dead process;
+//! - [`hami`]: the words through which HAMi's monitor and the library talk to each other;
+//! - [`holders`]: the living processes and the bytes that they hold.
 //!
 //! # Safety
-//! This file may use `unsafe` because what start found is a plain value that the starting thread alone writes, before the
-//! process's phase is published; everything else is atomics. All-zero bytes are a container that was not started.
+//! This file may use `unsafe` because the result of the start is a plain value. The starting thread alone writes it, before
+//! it publishes the process's phase. Everything else is atomics. All-zero bytes are a container before its start.
 #![allow(unsafe_code)]
 
 pub mod books;
@@ -32,23 +32,23 @@ use gpuquota_region::sys::{self, Descriptor, Errno, KeepErrno};
 use gpuquota_region::{Region, slot};
 use reaper::Reaper;
 pub use start::Outcome;
-use start::Started;
+use start::Startup;
 
-/// The container as this process has it.
+/// The container, as this process sees it.
 pub struct Container {
-    started: UnsafeCell<MaybeUninit<Started>>,
-    /// Index of this process's slot + 1; 0 until one was claimed.
+    startup: UnsafeCell<MaybeUninit<Startup>>,
+    /// Index of this process's slot + 1; 0 until the process has claimed one.
     slot: AtomicU32,
     claiming: Lock,
     file: RegionFile,
-    /// Held by the thread that looks for the dead: locks on slots are the process's, and would not keep another thread
-    /// from settling the same slot at the same time.
+    /// The thread that reaps holds it. A lock on a slot belongs to the whole process, so it would not keep another thread
+    /// from reaping the same slot at the same time.
     reaping: Lock,
-    /// When the dead were last looked for, CLOCK_MONOTONIC nanoseconds.
+    /// When this process last reaped, CLOCK_MONOTONIC nanoseconds.
     reaped_at_ns: AtomicU64,
 }
 
-// SAFETY: `started` is written before the process's phase is published and only read afterwards; the rest is atomics.
+// SAFETY: `startup` is written before the process's phase is published and only read afterwards; the rest is atomics.
 unsafe impl Sync for Container {}
 
 /// A device of the region.
@@ -61,39 +61,39 @@ pub struct DeviceRef {
 }
 
 impl Container {
-    /// Finds out what was asked and opens the region. Runs once, in the thread that starts the process.
+    /// Reads the limits and opens the region. Runs once, in the thread that starts the process.
     pub fn start(&self) -> Outcome {
-        // SAFETY: only the starting thread is here, and nobody reads before the phase is published.
-        let started = unsafe { (*self.started.get()).write(Started::default()) };
-        started.find_out()
+        // SAFETY: only the starting thread is here, and no thread reads before the phase is published.
+        let startup = unsafe { (*self.startup.get()).write(Startup::default()) };
+        startup.run()
     }
 
     #[inline]
-    fn started(&self) -> &Started {
+    fn startup(&self) -> &Startup {
         // SAFETY: callers hold a container of a process whose phase was published.
-        unsafe { (*self.started.get()).assume_init_ref() }
+        unsafe { (*self.startup.get()).assume_init_ref() }
     }
 
-    /// The region. There is one in every process whose quota is on; the others hand no container out but to [`Self::warn`].
+    /// The region. Every process whose quota is on has one; a process whose quota is off calls only [`Self::warn`].
     #[inline]
     pub fn region(&self) -> Region {
         // SAFETY: `Outcome::Ready` is answered only with a region, and only then are callers given a container.
-        unsafe { self.started().region.unwrap_unchecked() }
+        unsafe { self.startup().region.unwrap_unchecked() }
     }
 
-    /// Our part of it.
+    /// The region's part that this project defines.
     #[inline]
     pub fn ours(&self) -> &'static Ours {
         self.region().ours()
     }
 
-    /// Its header.
+    /// The region's header.
     #[inline]
     pub fn header(&self) -> &'static Header {
         &self.ours().header
     }
 
-    /// HAMi's view of it.
+    /// The region's part that HAMi defines.
     #[inline]
     pub fn hami(&self) -> &'static View {
         self.region().hami()
@@ -107,16 +107,16 @@ impl Container {
 
     /// The region's path.
     pub fn path(&self) -> &CStr {
-        self.started().path.as_c_str()
+        self.startup().path.as_c_str()
     }
 
-    /// What the operator asked.
+    /// The limits that the operator set.
     #[inline]
     pub fn limits(&self) -> &Limits {
-        &self.started().reading.limits
+        &self.startup().reading.limits
     }
 
-    /// Whether refusals and waits are only counted.
+    /// Whether the library only counts the refusals and waits that it would cause.
     #[inline]
     pub fn observes(&self) -> bool {
         self.limits().mode == Mode::Observe
@@ -125,41 +125,41 @@ impl Container {
     /// Whether allocations may come from the host's memory.
     #[inline]
     pub fn spills(&self) -> bool {
-        self.started().spills
+        self.startup().spills
     }
 
-    /// Whether the limits file itself gives a share of time: that holds whatever the region says.
+    /// Whether the limits file sets a share: it holds whatever the region says.
     #[inline]
     pub fn has_file_share(&self) -> bool {
-        self.started().has_file_share
+        self.startup().has_file_share
     }
 
-    /// Whether no launch of the container needs a look: no device has a share by the region, nor by the limits file, and
-    /// on none are there turns.
+    /// Whether no launch of the container may have to wait: neither the region nor the limits file sets a share, and the
+    /// agent gives no leases.
     #[inline(always)]
     pub fn is_unthrottled(&self) -> bool {
         self.header().shares.load(Relaxed) == 0 && !self.has_file_share()
     }
 
-    /// Whether a monitor of the node blocks the container's launches for a higher priority.
+    /// Whether HAMi's monitor blocks the container's launches for a task of higher priority.
     #[inline]
     pub fn is_blocked(&self) -> bool {
         self.limits().mode == Mode::Enforce && hami::blocks(self.hami())
     }
 
-    /// Whether the container's shares do not bind now, because what is idle is lent to it.
+    /// Whether the container's shares do not bind now, because HAMi's monitor lends it idle time.
     #[inline]
     pub fn borrows(&self) -> bool {
         self.limits().policy == CorePolicy::BurstShare && hami::lends(self.hami(), self.header())
     }
 
-    /// Counts an incident that was survived by going on with the driver's own answer.
+    /// Counts a failure of the library's after which it went on with the driver's own answer.
     #[cold]
-    pub fn fell_back(&self) {
+    pub fn count_fallback(&self) {
         self.header().fallbacks.fetch_add(1, Relaxed);
     }
 
-    /// Index of this process's slot, claimed if need be. `None` when all 1,024 are held by living processes.
+    /// Index of this process's slot; the first call claims one. `None` while living processes hold all 1,024.
     #[inline]
     pub fn slot_index(&self) -> Option<usize> {
         match self.slot.load(Acquire) {
@@ -188,12 +188,12 @@ impl Container {
         Some(self.slot.load(Acquire).wrapping_sub(1) as usize)
     }
 
-    /// Uses the region's file: its locks tell which processes live.
-    fn with_file<R>(&self, then: impl FnOnce(&Descriptor) -> R) -> Result<R, Errno> {
-        self.file.with(self.path(), then)
+    /// Calls `action` with the region's file, whose locks show which processes live.
+    fn with_file<R>(&self, action: impl FnOnce(&Descriptor) -> R) -> Result<R, Errno> {
+        self.file.with(self.path(), action)
     }
 
-    /// Gives back what dead processes of the container hold; true if there was any.
+    /// Gives back the bytes and the GPU time of the container's dead processes; true if there were any.
     #[cold]
     pub fn reap(&self) -> bool {
         let _errno = KeepErrno::new();
@@ -203,18 +203,18 @@ impl Container {
         reaped.is_ok_and(|freed| freed > 0)
     }
 
-    /// Whether a process of the container is dying, so that what it holds will be free in a moment.
+    /// Whether a process of the container is dying, so that its bytes will be free in a moment.
     #[cold]
     pub fn any_dying(&self) -> bool {
         self.with_file(|file| slot::any_dying(&self.region(), file)).unwrap_or(false)
     }
 
-    /// As [`Self::reap`], at most every tenth of a second and only where there are other processes: the view must
-    /// not keep the dead for long.
+    /// As [`Self::reap`], at most every tenth of a second and only where other processes may have a slot: the view must
+    /// not show the bytes of dead processes for long.
     #[inline]
     pub fn reap_sometimes(&self) {
         let own = self.slot.load(Relaxed);
-        // A process that only looks has no slot, so the one slot that was ever used may be a dead process's.
+        // A process that only reads the view has no slot, so a single slot in use may be a dead process's.
         let high = self.header().slot_high.load(Relaxed);
         if high != 0 && (high != 1 || own != 1) {
             self.reap_if_due();
@@ -231,23 +231,23 @@ impl Container {
         }
     }
 
-    /// At cuInit: if something is wrong with the limits, says so in one line, once per container. `closed`: the quota cannot
-    /// be kept, and the GPU is refused.
+    /// At cuInit: writes one line on stderr if something is wrong with the limits, once per container. `closed`: the library
+    /// refuses the GPU because it cannot keep the quota.
     #[cold]
     pub fn warn(&self, closed: bool) {
-        let started = self.started();
-        let problems = started.problems();
-        if problems == 0 || started.reading.limits.quiet {
+        let startup = self.startup();
+        let problems = startup.problems();
+        if problems == 0 || startup.reading.limits.quiet {
             return;
         }
-        if let Some(region) = started.region {
+        if let Some(region) = startup.region {
             if region.ours().header.warned.swap(1, AcqRel) != 0 {
                 return;
             }
             region.event(EVENT_BAD_LIMITS, u32::MAX, u64::from(problems), 0, 0);
         }
         let mut line = Line::default();
-        started.complain(&mut line, closed);
+        startup.write_warning(&mut line, closed);
         sys::write_stderr(line.end());
     }
 }

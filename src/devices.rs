@@ -1,7 +1,7 @@
-//! Which device of the region is meant, and what is allowed on it?
+//! Which device of the region does a call act on, and which limits hold there?
 //!
-//! CUDA, NVML and the region each number devices in their own way; what they agree on is the UUID. [`Devices`] keeps
-//! the translations of this process, and what the limits file says of each device.
+//! CUDA, NVML and the region each number devices in their own way, and agree on the UUID. [`Devices`] keeps the
+//! translations of this process, and the limits that the limits file sets for each device.
 
 mod handles;
 mod record;
@@ -20,15 +20,15 @@ use record::register;
 /// Devices as CUDA numbers them in one process.
 const ORDINALS: usize = 64;
 
-/// In `Devices::visible`: the device was given by its UUID.
-const NAMED: u8 = u8::MAX;
+/// In `Devices::visible`: CUDA_VISIBLE_DEVICES gives the device's UUID.
+const BY_UUID: u8 = u8::MAX;
 
-/// What this process knows of devices. All-zero bytes: nothing.
+/// The devices that this process has met. All-zero bytes: none.
 pub struct Devices {
     /// Region index + 1 by CUDA ordinal.
     ordinals: [AtomicU8; ORDINALS],
-    /// Index in the container + 1 by CUDA ordinal, where CUDA_VISIBLE_DEVICES reorders; 0 where it does not, [`NAMED`]
-    /// where it says a UUID.
+    /// Index in the container + 1 by CUDA ordinal, where CUDA_VISIBLE_DEVICES reorders; 0 where it does not, [`BY_UUID`]
+    /// where it gives a UUID.
     visible: [AtomicU8; ORDINALS],
     /// Primary context by CUDA ordinal.
     primaries: [AtomicU64; ORDINALS],
@@ -36,14 +36,15 @@ pub struct Devices {
     contexts: Handles,
     /// Region index + 1 by NVML handle.
     handles: Handles,
-    /// What the limits file allows in all and on the device, bytes + 1, by region index; 0 where it says nothing.
-    ceilings: [AtomicU64; layout::DEVICES],
-    physical: [AtomicU64; layout::DEVICES],
-    /// The same for its share of time, percent + 1.
-    cores: [AtomicU64; layout::DEVICES],
+    /// The limits file's caps, bytes + 1, by region index; 0 where it sets none.
+    memory_ceilings: [AtomicU64; layout::DEVICES],
+    /// Its physical caps, in the same form.
+    physical_ceilings: [AtomicU64; layout::DEVICES],
+    /// Its shares, percent + 1, in the same form.
+    share_ceilings: [AtomicU64; layout::DEVICES],
 }
 
-/// The container and its devices, which bytes and time are counted by. All-zero bytes: nothing is known yet.
+/// The container and its devices: bytes and GPU time are counted for these. All-zero bytes: a process before its start.
 pub struct Scope {
     /// The container.
     pub container: Container,
@@ -51,19 +52,19 @@ pub struct Scope {
     pub devices: Devices,
 }
 
-/// What an NVML handle stands for.
+/// The device or devices of the region that an NVML handle stands for.
 #[derive(Clone, Copy)]
 pub enum Target {
     /// One device of the region.
     One(DeviceRef),
-    /// A device that is split: its instances are the region's devices, it is none.
+    /// A split device: the region has its instances, and has no record of the device itself.
     Split,
 }
 
 /// In `Devices::handles`: the device is split.
 const SPLIT: u8 = 254;
 
-/// Where a call acts: the calling thread's context and its device.
+/// The context and the device on which a call acts.
 #[derive(Clone, Copy)]
 pub struct Place {
     /// The context's handle.
@@ -73,7 +74,7 @@ pub struct Place {
 }
 
 impl Scope {
-    /// Where the calling thread's calls act.
+    /// The current context of the calling thread and its device.
     #[inline]
     pub fn place(&self) -> Option<Place> {
         self.devices.place(&self.container)
@@ -95,103 +96,105 @@ impl Devices {
                 let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
                 number.checked_mul(10)?.checked_add(digit)
             });
-            let place = match number.filter(|_| !word.is_empty()) {
+            let entry = match number.filter(|_| !word.is_empty()) {
                 Some(number) => number.saturating_add(1),
-                None if word.starts_with(b"GPU-") || word.starts_with(b"MIG-") => NAMED,
-                // Here CUDA ends the list.
+                None if word.starts_with(b"GPU-") || word.starts_with(b"MIG-") => BY_UUID,
+                // CUDA ignores the rest of the list too.
                 None => return,
             };
-            visible.store(place, Relaxed);
+            visible.store(entry, Relaxed);
         }
     }
 
-    /// Where the calling thread's calls act: without a context, or where the driver does not tell, on the first device.
-    /// Most drivers refuse such a call, and one that does not is not to give what is not counted.
+    /// The current context of the calling thread and its device. Without a context this is the first device: most drivers
+    /// refuse an allocation then, and one that does not must not give uncounted memory.
     #[inline]
     pub fn place(&self, container: &Container) -> Option<Place> {
         let context = cuda::current_context().unwrap_or(0);
         let device = match self.contexts.get(context) {
             Some(device) => device,
-            None => self.learn_context(container, context)?,
+            None => self.identify_context(container, context)?,
         };
         Some(Place { context, device: container.device(device)? })
     }
 
-    /// Where calls in a context act that need not be the calling thread's.
+    /// A context, which need not be current, and its device.
     pub fn place_of(&self, container: &Container, context: u64) -> Option<Place> {
         let device = match self.contexts.get(context) {
             Some(device) => device,
-            None => cuda::within(context, || self.learn_context(container, context))?,
+            None => cuda::within(context, || self.identify_context(container, context))?,
         };
         Some(Place { context, device: container.device(device)? })
     }
 
     #[cold]
-    fn learn_context(&self, container: &Container, context: u64) -> Option<u8> {
+    fn identify_context(&self, container: &Container, context: u64) -> Option<u8> {
         let device = self.of_ordinal(container, cuda::current_device())?;
-        self.context_is_of(context, device);
+        self.remember_context(context, device);
         Some(device.index)
     }
 
-    /// Remembers which device a context is of.
-    pub fn context_is_of(&self, context: u64, device: DeviceRef) {
-        self.contexts.put(context, device.index);
+    /// Remembers the device of a context.
+    pub fn remember_context(&self, context: u64, device: DeviceRef) {
+        self.contexts.insert(context, device.index);
     }
 
     /// The region's device of a CUDA device.
     pub fn of_ordinal(&self, container: &Container, ordinal: i32) -> Option<DeviceRef> {
         let position = usize::try_from(ordinal).ok()?;
-        let known = self.ordinals.get(position)?;
-        let index = match known.load(Acquire).checked_sub(1) {
+        let entry = self.ordinals.get(position)?;
+        let index = match entry.load(Acquire).checked_sub(1) {
             Some(index) => index,
             None => {
-                let index = self.meet(container, ordinal, position)?;
-                known.store(index.wrapping_add(1), Release);
+                let index = self.identify_ordinal(container, ordinal, position)?;
+                entry.store(index.wrapping_add(1), Release);
                 index
             }
         };
         container.device(index)
     }
 
-    /// A CUDA device that is met for the first time.
+    /// Finds the region's device of a CUDA device that this process meets for the first time.
     #[cold]
-    fn meet(&self, container: &Container, ordinal: i32, position: usize) -> Option<u8> {
+    fn identify_ordinal(&self, container: &Container, ordinal: i32, position: usize) -> Option<u8> {
         let mut uuid = Uuid::default();
-        let told = cuda::uuid_of(ordinal, &mut uuid);
+        let has_uuid = cuda::uuid_of(ordinal, &mut uuid);
         let index = match self.visible.get(position)?.load(Relaxed) {
-            // Only NVML knows; it is asked where a limit depends on it, because asking loads it. Beside an instance CUDA
-            // shows no other device, so its ordinal says nothing either.
+            // Only NVML knows the index of a device that was selected by its UUID, and of an instance, beside which CUDA
+            // shows no other device. The query loads NVML, so it is made only where a limit depends on the index.
             visible
-                if told && (visible == NAMED || uuid.is_instance()) && container.limits().go_by_index() =>
+                if has_uuid
+                    && (visible == BY_UUID || uuid.is_instance())
+                    && container.limits().go_by_index() =>
             {
                 nvml::index_of(&uuid).unwrap_or(position as u32)
             }
-            0 | NAMED => position as u32,
+            0 | BY_UUID => position as u32,
             number => u32::from(number).wrapping_sub(1),
         };
-        if !told && !nvml::uuid_at(index, &mut uuid) {
+        if !has_uuid && !nvml::uuid_at(index, &mut uuid) {
             uuid.push_index(index);
         }
         self.register(container, &uuid, index, cuda::total_memory(ordinal).unwrap_or(0))
     }
 
-    /// What an NVML handle stands for; its memory is `total` bytes, or 0 where that is not known.
+    /// The target of an NVML handle. `total`: bytes of the device, or 0 where the caller does not know them.
     pub fn of_handle(&self, container: &Container, handle: nvmlDevice_t, total: u64) -> Option<Target> {
         let word = handle as u64;
-        let found = match self.handles.get(word) {
-            Some(found) => found,
+        let index = match self.handles.get(word) {
+            Some(index) => index,
             None => {
-                let found = self.meet_handle(container, handle, total)?;
-                self.handles.put(word, found);
-                found
+                let index = self.identify_handle(container, handle, total)?;
+                self.handles.insert(word, index);
+                index
             }
         };
-        if found == SPLIT { Some(Target::Split) } else { container.device(found).map(Target::One) }
+        if index == SPLIT { Some(Target::Split) } else { container.device(index).map(Target::One) }
     }
 
-    /// An NVML handle that is met for the first time.
+    /// Finds the region's device of an NVML handle that this process meets for the first time.
     #[cold]
-    fn meet_handle(&self, container: &Container, handle: nvmlDevice_t, total: u64) -> Option<u8> {
+    fn identify_handle(&self, container: &Container, handle: nvmlDevice_t, total: u64) -> Option<u8> {
         if nvml::instances::is_split(handle) {
             return Some(SPLIT);
         }
@@ -199,10 +202,12 @@ impl Devices {
         if nvml::uuid_of(handle, &mut uuid) {
             return self.register(container, &uuid, nvml::index(handle).unwrap_or(0), total);
         }
-        // A device that NVML gives no name: CUDA may have met it under one.
+        // NVML gives no UUID, and a call through CUDA may have registered the device under one.
         let index = nvml::index(handle)?;
-        let met = |device: &DeviceRef| device.record.state.load(Acquire) == DEVICE_READY;
-        if let Some(device) = u8::try_from(index).ok().and_then(|index| container.device(index)).filter(met) {
+        let is_ready = |device: &DeviceRef| device.record.state.load(Acquire) == DEVICE_READY;
+        if let Some(device) =
+            u8::try_from(index).ok().and_then(|index| container.device(index)).filter(is_ready)
+        {
             return Some(device.index);
         }
         uuid.push_index(index);
@@ -210,41 +215,43 @@ impl Devices {
     }
 
     fn register(&self, container: &Container, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
-        let found = register(container, uuid, index, total)?;
+        let position = register(container, uuid, index, total)?;
         let limits = container.limits();
-        for (table, ceilings) in [(&limits.memory, &self.ceilings), (&limits.physical, &self.physical)] {
-            raise(ceilings, found, table, index, uuid);
+        for (table, ceilings) in
+            [(&limits.memory, &self.memory_ceilings), (&limits.physical, &self.physical_ceilings)]
+        {
+            set_ceiling(ceilings, position, table, index, uuid);
         }
         if limits.policy != CorePolicy::BestEffort {
-            raise(&self.cores, found, &limits.cores, index, uuid);
+            set_ceiling(&self.share_ceilings, position, &limits.cores, index, uuid);
         }
-        Some(found)
+        Some(position)
     }
 
-    /// The cap on a device's memory. What the limits file says outranks the region, which the container's programs
-    /// can write: the lower of both holds.
+    /// The cap on a device's memory: the lower of the region's and the limits file's. The container's programs can write
+    /// the region, and cannot write the file.
     #[inline]
     pub fn memory_cap(&self, device: DeviceRef) -> Option<u64> {
-        lower(device.record.memory_limit.load(Relaxed), &self.ceilings, device.index)
+        effective_limit(device.record.memory_limit.load(Relaxed), &self.memory_ceilings, device.index)
     }
 
-    /// The same for what may lie on the device, where memory may be oversubscribed.
+    /// The physical cap, where memory may be oversubscribed.
     pub fn physical_cap(&self, device: DeviceRef) -> Option<u64> {
-        lower(device.record.physical_limit.load(Relaxed), &self.physical, device.index)
+        effective_limit(device.record.physical_limit.load(Relaxed), &self.physical_ceilings, device.index)
     }
 
-    /// The share of a device's time, if it is limited: what the limits file says outranks the region here too, and is
-    /// not lent.
+    /// The share of a device's time, if it is limited. The lower of the region's and the limits file's holds here too, and
+    /// lending suspends only the region's.
     #[inline]
     pub fn share(&self, container: &Container, device: DeviceRef) -> Option<Rate> {
         let limit = if container.borrows() { 0 } else { device.record.core_limit.load(Relaxed) };
-        Rate::new(lower(limit.into(), &self.cores, device.index)? as u32)
+        Rate::new(effective_limit(limit.into(), &self.share_ceilings, device.index)? as u32)
     }
 
     /// Whether the limits file sets the share of a device.
     #[inline]
     pub fn has_ceiling(&self, device: DeviceRef) -> bool {
-        self.cores.get(usize::from(device.index)).is_some_and(|ceiling| ceiling.load(Relaxed) != 0)
+        self.share_ceilings.get(usize::from(device.index)).is_some_and(|ceiling| ceiling.load(Relaxed) != 0)
     }
 
     /// Whether tools see the container's slice of a device: it has a cap, and the cap binds.
@@ -253,35 +260,41 @@ impl Devices {
     }
 
     /// Remembers the primary context of a device.
-    pub fn primary_is(&self, ordinal: i32, context: u64) {
+    pub fn remember_primary(&self, ordinal: i32, context: u64) {
         if let Some(primary) = usize::try_from(ordinal).ok().and_then(|at| self.primaries.get(at)) {
             primary.store(context, Relaxed);
         }
     }
 
-    /// The primary context of a device, if it was ever retained.
+    /// The primary context of a device, if this process has ever retained it.
     pub fn primary(&self, ordinal: i32) -> Option<u64> {
         let primary = self.primaries.get(usize::try_from(ordinal).ok()?)?.load(Relaxed);
         (primary != 0).then_some(primary)
     }
 
-    /// Forgets a context that is gone: its handle may come back for another device.
+    /// Forgets a destroyed context: the driver may reuse its handle for another device.
     pub fn forget_context(&self, context: u64) {
-        self.contexts.forget(context);
+        self.contexts.remove(context);
     }
 }
 
-/// Notes what the limits file says of a device as its ceiling.
-fn raise<T: Copy + Into<u64>>(ceilings: &[AtomicU64], found: u8, table: &Table<T>, index: u32, uuid: &Uuid) {
+/// Stores the limits file's limit for a device, if it has one, as the ceiling at `position` in the region.
+fn set_ceiling<T: Copy + Into<u64>>(
+    ceilings: &[AtomicU64],
+    position: u8,
+    table: &Table<T>,
+    index: u32,
+    uuid: &Uuid,
+) {
     let limit = table.lookup(index, uuid.text()).filter(|limit| limit.source == Source::File);
-    if let Some((limit, ceiling)) = limit.zip(ceilings.get(usize::from(found))) {
+    if let Some((limit, ceiling)) = limit.zip(ceilings.get(usize::from(position))) {
         ceiling.store(limit.value.into().saturating_add(1), Relaxed);
     }
 }
 
-/// The lower of the region's limit and of the file's ceiling, as far as there are any.
+/// The lower of the region's limit and the limits file's ceiling; `None` where neither is set.
 #[inline(always)]
-fn lower(shared: u64, ceilings: &[AtomicU64; layout::DEVICES], index: u8) -> Option<u64> {
+fn effective_limit(shared: u64, ceilings: &[AtomicU64; layout::DEVICES], index: u8) -> Option<u64> {
     let ceiling = ceilings.get(usize::from(index))?.load(Relaxed).wrapping_sub(1);
     let lower = if shared == 0 { ceiling } else { ceiling.min(shared) };
     (lower != u64::MAX).then_some(lower)

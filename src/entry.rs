@@ -1,26 +1,27 @@
-//! How does the world get in? Linked calls reach the exports of `hook`; this file adds `dlsym`, and `dlopen` as a
-//! mere observer. Both jump on to the real functions with the caller's own return address on the stack, because
-//! glibc tells by it who asks (RTLD_NEXT, RTLD_DEFAULT, RUNPATH).
+//! The doors beside the exports of `hook`: `dlsym`, and `dlopen`, which only observes. Both jump on to the real functions
+//! with the caller's own return address on the stack, because glibc identifies the caller by it (RTLD_NEXT, RTLD_DEFAULT,
+//! RUNPATH).
 //!
 //! # Safety
-//! This file may use `unsafe` because it exports two functions of the loader: naked ones, which save what a function
-//! may not lose, ask a decision of Rust's, and then return its answer or jump.
+//! This file may use `unsafe` because it exports two functions of the loader. They are naked: they save the argument
+//! registers, call a Rust function that decides, and then return its answer or jump.
 #![allow(unsafe_code)]
 
 use crate::driver::library::Library;
 use crate::driver::loader::{self, DLOPEN, DLSYM, LoaderFunction};
 use crate::driver::sys::{LIBCUDA, LIBNVML};
-use crate::thread::Inside;
+use crate::thread::HookGuard;
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Where the naked functions jump to. Not exported: they are reached relative to the program counter.
+/// The targets of the naked functions' jumps. They are not exported, so the code reaches them relative to the program
+/// counter.
 static REAL_DLSYM: AtomicUsize = AtomicUsize::new(0);
 static REAL_DLOPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// What `dlsym` shall do.
+/// The decision on a call of `dlsym`.
 #[repr(C)]
 struct DlsymDecision {
     answer: *mut c_void,
@@ -28,7 +29,7 @@ struct DlsymDecision {
     decided: usize,
 }
 
-const GO_ON: DlsymDecision = DlsymDecision { answer: null_mut(), decided: 0 };
+const CALL_REAL: DlsymDecision = DlsymDecision { answer: null_mut(), decided: 0 };
 
 fn decided(answer: *mut c_void) -> DlsymDecision {
     DlsymDecision { answer, decided: 1 }
@@ -130,7 +131,7 @@ pub unsafe extern "C" fn dlopen(path: *const c_char, flags: c_int) -> *mut c_voi
     )
 }
 
-/// Without a loader function to jump to (no libc has ever lacked them): finds nothing.
+/// The target where no object has the loader's function: it finds nothing. No libc has ever lacked these functions.
 unsafe extern "C" fn nothing(_: *mut c_void, _: *const c_char) -> *mut c_void {
     null_mut()
 }
@@ -145,7 +146,7 @@ fn resolve(word: &AtomicUsize, function: &LoaderFunction) {
     }
 }
 
-/// The library and the hook of an intercepted name. Almost all names fail at their first two letters.
+/// The library and the hook of an intercepted name. For almost all names the first two letters decide.
 fn intercepted(name: &CStr) -> Option<(&'static Library, *mut c_void)> {
     let library = match name.to_bytes() {
         [b'c', b'u', ..] => &LIBCUDA,
@@ -158,26 +159,26 @@ fn intercepted(name: &CStr) -> Option<(&'static Library, *mut c_void)> {
 unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> DlsymDecision {
     resolve(&REAL_DLSYM, &DLSYM);
     if name.is_null() {
-        return GO_ON;
+        return CALL_REAL;
     }
     // SAFETY: dlsym is called with a C string.
     let name = unsafe { CStr::from_ptr(name) };
-    let Some((library, hook)) = intercepted(name) else { return GO_ON };
-    // The driver itself asks: it must have its own.
-    if Inside::is_entered() {
-        return GO_ON;
+    let Some((library, hook)) = intercepted(name) else { return CALL_REAL };
+    // This call comes from the driver itself, which must get its own function.
+    if HookGuard::is_entered() {
+        return CALL_REAL;
     }
     let real = if library.adopt() { library.real(name) } else { None };
     let hook = real.map(|_| hook);
     if handle == libc::RTLD_NEXT {
-        // Its answer depends on who asks. A redirected driver answers with our hook by itself.
+        // The real answer depends on the caller. With a redirected driver it is our hook already.
         return match hook {
             Some(hook) if !library.is_redirected() => decided(hook),
-            _ => GO_ON,
+            _ => CALL_REAL,
         };
     }
     if handle == libc::RTLD_DEFAULT {
-        // The loader would find our export even where no driver is loaded.
+        // Where no driver is loaded the loader would find our export, and the program must find nothing.
         return decided(hook.unwrap_or_else(|| {
             loader::look_up(libc::RTLD_DEFAULT, c"a function of a CUDA driver that is not loaded")
         }));
@@ -188,12 +189,12 @@ unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> D
     decided(if is_ours { hook } else { answer })
 }
 
-/// A plugin opened with RTLD_DEEPBIND sees the driver before it sees us, and libc's `dlsym` before ours: only a
-/// redirected driver leads it here. So the driver must be loaded, and redirected, before such a plugin is bound,
-/// if the plugin asks for a driver at all.
+/// A plugin opened with RTLD_DEEPBIND finds the driver's exports and libc's `dlsym` before ours, so only a redirected driver
+/// leads it to our hooks. If such a plugin uses a driver, the driver must be loaded and redirected before the loader binds
+/// the plugin.
 unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int) {
     resolve(&REAL_DLOPEN, &DLOPEN);
-    if flags & libc::RTLD_DEEPBIND == 0 || path.is_null() || Inside::is_entered() {
+    if flags & libc::RTLD_DEEPBIND == 0 || path.is_null() || HookGuard::is_entered() {
         return;
     }
     let errno = gpuquota_region::sys::KeepErrno::new();
@@ -208,7 +209,7 @@ unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int) {
     drop(errno);
 }
 
-/// Whether a file contains the name of a library, be it to link it or to open it.
+/// Whether a file contains the name of a library, which it may link or open.
 fn mentions(path: &CStr, soname: &CStr) -> bool {
     let Ok(file) = gpuquota_region::sys::Descriptor::open(path, libc::O_RDONLY | libc::O_NOCTTY, 0) else {
         return false;

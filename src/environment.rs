@@ -1,9 +1,9 @@
-//! The variables that set limits, found in one pass over the environment: asking `getenv` for each of them and its
-//! indices would pass over it a hundred times, and a pod's environment may hold a thousand variables.
+//! The variables that set limits, found in one pass over the environment. A `getenv` for each of them and for each of
+//! its indices would pass over the environment a hundred times, and a pod's environment may hold a thousand variables.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads the C library's environment. Values are used before start returns; a
-//! program that changes its environment in another thread at that very moment races with every `getenv` of its own.
+//! This file may use `unsafe` because it reads the C library's environment. The library uses the values before its
+//! start returns. A program that changes its environment in another thread at that moment races with every `getenv`.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char};
@@ -15,18 +15,18 @@ unsafe extern "C" {
 }
 
 /// More than all knobs with all their indices.
-const MOST: usize = 96;
+const MAX_ENTRIES: usize = 96;
 
-/// What the environment says of knobs.
+/// The environment's entries for knobs.
 pub struct Environment {
-    entries: [&'static [u8]; MOST],
+    entries: [&'static [u8]; MAX_ENTRIES],
     used: usize,
 }
 
 impl Environment {
-    /// Reads it.
+    /// Copies the entries for knobs out of the process's environment.
     pub fn read() -> Self {
-        let mut found = Self { entries: [&[]; MOST], used: 0 };
+        let mut knobs = Self { entries: [&[]; MAX_ENTRIES], used: 0 };
         // SAFETY: environ is null or a list of C strings that ends with null.
         let mut next = unsafe { environ };
         while !next.is_null() {
@@ -38,14 +38,14 @@ impl Environment {
             // SAFETY: as above.
             let entry = unsafe { CStr::from_ptr(entry) }.to_bytes();
             if KNOBS.iter().any(|knob| entry.starts_with(knob.name.as_bytes()))
-                && let Some(place) = found.entries.get_mut(found.used)
+                && let Some(free) = knobs.entries.get_mut(knobs.used)
             {
-                *place = entry;
-                found.used = found.used.saturating_add(1);
+                *free = entry;
+                knobs.used = knobs.used.saturating_add(1);
             }
             next = next.wrapping_add(1);
         }
-        found
+        knobs
     }
 
     /// The value of a knob or of one of its indices.

@@ -1,8 +1,8 @@
-//! What happens round every intercepted call?
+//! The hooks: the steps round every intercepted call.
 //!
 //! One symbol, one entry: the [`hooks!`] macro takes names, signature and behaviour, and makes the export and a check that
 //! its signature is NVIDIA's. `dlsym` and `cuGetProcAddress` find a hook as our export of that name (`driver::loader`). Every
-//! call passes one gate, which finds the real function and lets calls from inside another hook straight through.
+//! call passes one gate, which finds the real function and passes calls from inside another hook straight through.
 //!
 //! # Safety
 //! This file may use `unsafe` because its exports are called by programs with NVIDIA's signatures and call the real
@@ -13,16 +13,15 @@ pub mod cuda;
 pub mod nvml;
 
 use crate::driver::library::Real;
-use crate::thread::Inside;
+use crate::thread::HookGuard;
 
-/// What a function answers that the driver does not have.
+/// The answer of a hook whose real function the driver does not have.
 pub trait Missing {
     /// That answer.
     const MISSING: Self;
 }
 
-/// The gate: `body` runs with the real function; from inside another hook, or while a thread's hook is being
-/// served, the call goes straight to it.
+/// The gate: it runs `body` with the real function. A call from inside another hook goes straight to the real function.
 #[inline(always)]
 pub fn gate<F: Copy, R: Missing>(
     real: &Real<F>,
@@ -30,8 +29,8 @@ pub fn gate<F: Copy, R: Missing>(
     body: impl FnOnce(F) -> R,
 ) -> R {
     let Some(real) = real.get() else { return R::MISSING };
-    match Inside::enter() {
-        Some(_inside) => body(real),
+    match HookGuard::enter() {
+        Some(_guard) => body(real),
         None => straight(real),
     }
 }
@@ -42,7 +41,7 @@ macro_rules! hooks {
         $($( hooks!(@one $sys, $name, $arguments, $result, $real, $body); )+)+
     };
     (@one $sys:ident, $name:ident, ($($argument:ident : $type:ty),* $(,)?), $result:ty, $real:ident, $body:expr) => {
-        /// Intercepted; the behaviour stands in the table.
+        /// An intercepted function; the `hooks!` table has its behaviour.
         ///
         /// # Safety
         /// As the function of this name in NVIDIA's header.

@@ -1,8 +1,8 @@
-//! The lock of lanes and holdings: one word, private to the process, free when zero (so that a child made by fork,
-//! which sees its parent's state as zeroes, finds it free).
+//! The lock of journals and holdings: one word, private to the process, free when zero. A child made by fork sees its
+//! parent's state as zeroes, so it finds the lock free.
 //!
-//! What it guards takes nanoseconds, so giving it back is one plain store: no waiter is ever woken. A waiter spins,
-//! and should the holder have lost its processor, sleeps a little between looks.
+//! A thread holds the lock for nanoseconds. So it releases it by one plain store and wakes nobody: a waiter spins, and
+//! sleeps a little between attempts in case the holder has lost its processor.
 
 use core::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_region::sys;
@@ -10,30 +10,30 @@ use gpuquota_region::sys;
 /// A lock. All-zero bytes are a free one.
 pub struct Lock(AtomicU32);
 
-/// Held until dropped.
-pub struct Held<'l>(&'l Lock);
+/// Releases the lock when dropped.
+pub struct LockGuard<'l>(&'l Lock);
 
 impl Lock {
     /// Takes the lock if it is free.
     #[inline]
-    pub fn try_lock(&self) -> Option<Held<'_>> {
-        self.0.compare_exchange(0, 1, Acquire, Relaxed).ok().map(|_| Held(self))
+    pub fn try_lock(&self) -> Option<LockGuard<'_>> {
+        self.0.compare_exchange(0, 1, Acquire, Relaxed).ok().map(|_| LockGuard(self))
     }
 
-    /// Takes the lock.
+    /// Takes the lock; waits while another thread holds it.
     #[inline]
-    pub fn lock(&self) -> Held<'_> {
+    pub fn lock(&self) -> LockGuard<'_> {
         self.try_lock().unwrap_or_else(|| self.lock_slowly())
     }
 
     #[cold]
-    fn lock_slowly(&self) -> Held<'_> {
+    fn lock_slowly(&self) -> LockGuard<'_> {
         let _errno = sys::KeepErrno::new();
         loop {
             for _ in 0..200 {
                 core::hint::spin_loop();
-                if let Some(held) = self.try_lock() {
-                    return held;
+                if let Some(guard) = self.try_lock() {
+                    return guard;
                 }
             }
             sys::sleep_until(sys::monotonic_ns().wrapping_add(20_000));
@@ -41,7 +41,7 @@ impl Lock {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.0.store(0, Release);

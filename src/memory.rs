@@ -1,15 +1,15 @@
-//! Bytes: which the container may have, which it has, and through which of its processes.
+//! Bytes: the cap of the container, its use, and the part of it that this process holds.
 //!
 //! Bottom up:
 //!
-//! - [`holdings`]: what this process holds, by pointer or handle;
-//! - `journals`: through which journals of the region it charges a device;
-//! - [`books`]: charges, one by one;
-//! - `overhead`: bytes that the driver takes without being asked: contexts, code, heaps; measured;
-//! - `arenas`: bytes that the driver keeps for later: pools, and the memory of graphs;
-//! - `refusal`: what is said of a request that does not fit;
-//! - `reserve`: the request itself, and what is tried before it is refused;
-//! - [`ops`]: what happens to bytes round a call of the driver.
+//! - [`holdings`]: this process's allocations, by pointer or handle;
+//! - `journals`: the journals of the region through which it charges a device;
+//! - [`books`]: reservations, holdings, and the way back;
+//! - `overhead`: bytes that the driver takes unasked for contexts, code and heaps, by measurement;
+//! - `arenas`: bytes that the driver keeps for later in pools and graphs;
+//! - `refusal`: events and messages of a request that does not fit;
+//! - `reserve`: the request, and the attempts to make room before a refusal;
+//! - [`ops`]: the steps before and after a call of the driver.
 
 mod arenas;
 pub mod books;

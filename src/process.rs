@@ -1,11 +1,11 @@
-//! This process: the parts below, composed. Started by the first hook that needs it, and again in a child made by fork.
+//! This process: the composition of the parts below. The first hook that needs it starts it, and in a child made by fork
+//! the first hook there starts it again.
 //!
 //! # Safety
 //! This file may use `unsafe` because it keeps the process's state in one mapping that the kernel zeroes in a child
-//! (`MADV_WIPEONFORK`): locks that another thread held at the fork are free there, the parent's slot is not the
-//! child's, and the child starts anew without being told. Every type in [`Process`] is therefore valid when all its
-//! bytes are zero; the few fields that are not atomic are written by the starting thread alone, before `phase` is
-//! published.
+//! (`MADV_WIPEONFORK`). So locks that another thread held at the fork are free there, the child does not have the parent's
+//! slot, and it starts anew without any handler. Every type in [`Process`] is therefore valid when all its bytes are zero.
+//! The starting thread alone writes the few fields that are not atomic, before it publishes `phase`.
 #![allow(unsafe_code)]
 
 use crate::container::Outcome;
@@ -26,25 +26,25 @@ const CLOSED: u32 = 4;
 /// Everything that belongs to this process alone.
 pub struct Process {
     phase: AtomicU32,
-    /// Its container and devices.
+    /// The container and its devices.
     pub scope: Scope,
     memory: memory::State,
     meter: Meter,
 }
 
-/// What a hook shall do.
+/// Whether this process has a quota.
 pub enum Quota {
-    /// Keep the books.
+    /// It has one, and this is its state.
     On(&'static Process),
-    /// Nothing: there is no quota.
+    /// It has none: the hook passes the call through.
     Off,
-    /// Refuse: the quota cannot be kept, and the policy is closed.
+    /// The library cannot keep it, and the operator wants such a process to have no GPU: the hook refuses.
     Closed,
 }
 
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(core::ptr::null_mut());
 
-/// This process's quota, started if need be.
+/// This process's quota. The first call starts it.
 #[inline(always)]
 pub fn quota() -> Quota {
     let process = PROCESS.load(Acquire);
@@ -78,7 +78,7 @@ fn quota_slowly() -> Quota {
     }
 }
 
-/// The mapping, made by the first thread that asks.
+/// The mapping. The first thread here makes it.
 fn state() -> Option<&'static Process> {
     let process = PROCESS.load(Acquire);
     if !process.is_null() {
@@ -86,7 +86,7 @@ fn state() -> Option<&'static Process> {
         return Some(unsafe { &*process });
     }
     let fresh = sys::map_private(size_of::<Process>()).ok()?;
-    // Kernels before 4.14 do not know it; there a child keeps its parent's books until exec.
+    // Kernels before 4.14 lack this advice; there a child keeps its parent's books until exec.
     let _ = sys::advise_fork(fresh, size_of::<Process>(), InChild::Zeroed);
     let published = PROCESS.compare_exchange(core::ptr::null_mut(), fresh.cast(), AcqRel, Acquire);
     let process = match published {
@@ -101,7 +101,7 @@ fn state() -> Option<&'static Process> {
 }
 
 impl Process {
-    /// Finds out what was asked. Runs once, in the thread that won `phase`.
+    /// Starts the container and its devices. Runs once, in the thread that won `phase`.
     fn start(&self) {
         let phase = match self.scope.container.start() {
             Outcome::Ready => READY,
@@ -112,19 +112,19 @@ impl Process {
         self.phase.store(phase, Release);
     }
 
-    /// Its bytes.
+    /// This process's bytes.
     #[inline]
     pub fn memory(&self) -> Memory<'_> {
         Memory { scope: &self.scope, state: &self.memory }
     }
 
-    /// Its GPU time.
+    /// This process's GPU time.
     #[inline]
     pub fn meter(&self) -> (&Meter, &Scope) {
         (&self.meter, &self.scope)
     }
 
-    /// After a call that may have loaded code or grown a heap.
+    /// Measures the overhead after a call that may have loaded code or grown a heap.
     #[cold]
     pub fn measure_after_load(&self) {
         if let Some(place) = self.scope.place() {
@@ -134,7 +134,7 @@ impl Process {
     }
 }
 
-/// At cuInit: if something is wrong with the limits, says so in one line, once per container.
+/// At cuInit: writes one line on stderr if something is wrong with the limits, once per container.
 #[cold]
 pub fn warn() {
     let _errno = KeepErrno::new();

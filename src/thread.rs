@@ -1,14 +1,12 @@
-//! The one word that each thread has: whether it is inside a hook.
+//! The library's one thread-local word: it says whether the thread is inside a hook.
 //!
-//! A driver calls back into what it exports (`dlsym` from inside, one exported function from another): such a call
-//! must reach the real function and must not be accounted twice. So a thread that is inside a hook passes straight
-//! through all others.
+//! A driver calls its own exports (through `dlsym`, or one exported function from another). Such a call must reach
+//! the real function and must not be charged twice. So a thread that is inside a hook passes through all other hooks.
 //!
 //! # Safety
-//! This room may use `unsafe` because stable Rust has no thread-local storage without its standard library: the
-//! word is declared and reached in assembly, in the initial-exec model (an offset from the thread pointer). That is
-//! also the only model that neither allocates nor can fail in a signal handler, and it needs no destructor, so
-//! hooks work in exit handlers.
+//! This file may use `unsafe` because stable Rust has no thread-local storage without its standard library. Assembly
+//! declares and reaches the word, in the initial-exec model (an offset from the thread pointer). No other model
+//! neither allocates nor fails in a signal handler. The word needs no destructor, so hooks work in exit handlers.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};
@@ -55,24 +53,24 @@ fn word() -> *mut u64 {
     word
 }
 
-/// A number that no other thread of the process has now.
+/// A number that no other living thread of the process has.
 #[inline]
 pub fn number() -> u64 {
     word() as u64
 }
 
-/// A number that tells most threads apart in its last bits: their words lie a stack apart.
+/// A number whose last bits differ between most threads: their words lie a stack apart.
 #[inline(always)]
 pub fn spread() -> usize {
     let number = word() as usize;
     number >> 12 ^ number >> 23
 }
 
-/// Held while a thread is inside a hook.
-pub struct Inside(());
+/// A thread holds this guard while it is inside a hook.
+pub struct HookGuard(());
 
-impl Inside {
-    /// Enters; `None` if the thread is inside a hook already.
+impl HookGuard {
+    /// Enters a hook; `None` if the thread is inside one already.
     #[inline(always)]
     pub fn enter() -> Option<Self> {
         let word = word();
@@ -94,7 +92,7 @@ impl Inside {
     }
 }
 
-impl Drop for Inside {
+impl Drop for HookGuard {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: as in `enter`.

@@ -25,7 +25,7 @@ impl Uuid {
         }
     }
 
-    /// Appends what stands for a UUID where the driver tells none.
+    /// Appends a substitute for the UUID of a device for which the driver gives none.
     pub fn push_index(&mut self, index: u32) {
         self.push(b"CUDA-ordinal-");
         self.push(&[b'0'.wrapping_add((index / 10) as u8), b'0'.wrapping_add((index % 10) as u8)]);
@@ -44,11 +44,12 @@ impl Uuid {
         }
     }
 
+    /// The text.
     pub fn text(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or(&[])
     }
 
-    /// A record's text.
+    /// The UUID that a device record of the region stores.
     pub fn of(device: &Device) -> Self {
         let mut uuid = Self::default();
         for word in &device.uuid {
@@ -58,12 +59,12 @@ impl Uuid {
         uuid
     }
 
-    /// Whether it is known to be a MIG instance's.
+    /// Whether this UUID says that it belongs to a MIG instance. Not every CUDA writes it so.
     pub fn is_instance(&self) -> bool {
         self.text().starts_with(b"MIG-")
     }
 
-    /// The same number as that of a MIG instance.
+    /// The UUID of the MIG instance with this number.
     pub fn as_mig(&self) -> Self {
         let mut uuid = Self::default();
         uuid.push(b"MIG");
@@ -76,15 +77,16 @@ impl Uuid {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
     }
 
+    /// The text as the region stores it, in words.
     pub fn words(&self) -> impl Iterator<Item = u64> + '_ {
         self.bytes
             .chunks_exact(8)
             .map(|word| word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    /// Whether a record is this device's. Not every CUDA tells a MIG instance from a whole device, NVML does: the four
-    /// bytes before the number, `GPU-` or `MIG-`, do not count.
-    pub fn is(&self, device: &Device) -> bool {
+    /// Whether a record of the region is this device's. NVML distinguishes a MIG instance from a whole device and not
+    /// every CUDA does. So the four bytes before the number, `GPU-` or `MIG-`, do not count.
+    pub fn matches(&self, device: &Device) -> bool {
         let number = |(at, word): (usize, u64)| if at == 0 { word >> 32 } else { word };
         let stored = device.uuid.iter().map(|word| word.load(Relaxed)).enumerate().map(number);
         stored.eq(self.words().enumerate().map(number))

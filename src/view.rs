@@ -1,22 +1,22 @@
-//! The container's slice as its tools shall see it: the same numbers through every door.
+//! The view: the container's slice of a device, with the same numbers for every call that shows memory.
 
 use crate::container::DeviceRef;
 use crate::memory::Memory;
 use core::sync::atomic::Ordering::Relaxed;
 use gpuquota_quota::ledger;
 
-/// A device's memory as the container sees it, bytes.
+/// The container's slice of a device's memory, bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Slice {
-    /// What there is: the smaller of the device and the cap; the cap where memory is oversubscribed.
+    /// Its size: the smaller of the device and the cap; the cap where memory may be oversubscribed.
     pub total: u64,
-    /// What is in use by the container.
+    /// The container's use of it.
     pub used: u64,
-    /// What is left of it; never more than the device itself has left, unless the host stands in.
+    /// The rest. Never more than the device itself has left, unless memory may be oversubscribed.
     pub free: u64,
 }
 
-/// The slice of a device, from what the driver says of the whole; `None` where there is no cap to show.
+/// The slice of a device, from the driver's figures for the whole device; `None` where no cap applies.
 #[inline(always)]
 pub fn slice(memory: Memory<'_>, device: DeviceRef, real_total: u64, real_free: u64) -> Option<Slice> {
     let container = &memory.scope.container;
@@ -31,14 +31,14 @@ pub fn slice(memory: Memory<'_>, device: DeviceRef, real_total: u64, real_free: 
     memory.state.overhead.measure_for_view(memory.books(), device);
     memory.state.arenas.update_stale(memory.books());
     let used = ledger::used(&device.record.used);
-    // Where the host stands in, the device's own memory is no bound.
+    // Memory may lie on the host, so the device's own memory is no bound.
     let bound = |bytes: u64| if container.spills() { u64::MAX } else { bytes };
     let total = cap.min(bound(real_total));
     let free = total.saturating_sub(used).min(bound(real_free));
     Some(Slice { total, used: used.min(total), free })
 }
 
-/// The total alone.
+/// The total of the slice; the device's own where no cap applies.
 pub fn total(memory: Memory<'_>, device: DeviceRef, real_total: u64) -> u64 {
     slice(memory, device, real_total, real_total).map_or(real_total, |slice| slice.total)
 }

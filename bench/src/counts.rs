@@ -1,10 +1,10 @@
-//! The cost of a call in instructions, which are exact: a program makes some calls and then more of them under callgrind, and
-//! the difference, by call, is what the library itself executes. Not counted are the functions of the driver and of libc that
-//! it calls; a pair of cuMemAlloc and cuMemFree calls the driver once (cuCtxGetCurrent).
+//! The cost of a call in instructions, which are exact. A program makes some calls and then more of them under callgrind; the
+//! difference, divided by the calls, is the instructions of the library itself. The bench does not count the functions of the
+//! driver and of libc that the library calls; a pair of cuMemAlloc and cuMemFree calls the driver once (cuCtxGetCurrent).
 //!
 //! `make counts` prints the counts beside their goals, and fails where one has grown by more than 3% over `bench/counts.toml`;
-//! `--keep` writes that file. For launches under a share the clock goes slower by as much as callgrind makes the program
-//! (`tests/programs/slow_clock.c`), so that decisions by time are those of a program at its own pace.
+//! `--keep` writes that file. For launches under a share the bench slows the clock by the factor by which callgrind slows the
+//! program (`tests/programs/slow_clock.c`), so that decisions by time are those of a program at full speed.
 
 #![forbid(unsafe_code)]
 
@@ -15,14 +15,14 @@ use std::process::ExitCode;
 
 use gpuquota_promises::{Machine, Scratch, Setting, program};
 
-/// A count may grow by so much before it is a failure, in percent.
+/// A count may grow by so many percent without a failure.
 const SLACK: f64 = 3.0;
 
-/// What is counted.
+/// One count.
 struct Count {
     /// Its name in `counts.toml`.
     key: &'static str,
-    /// For people.
+    /// Its name for people.
     name: &'static str,
     work: &'static str,
     /// Calls in the shorter run and in the longer one.
@@ -34,7 +34,7 @@ struct Count {
     cores: Option<u32>,
     /// The most instructions of the library in a call.
     goal: f64,
-    /// Calls of which the program makes as many for each that is counted.
+    /// The calls that the program makes for each one of `calls`.
     times: u64,
 }
 
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         let shown = kept(count.key).map_or_else(|| "-".into(), |kept| format!("{kept:.0}"));
         println!("{:<34} {added:>8.0} {:>8.0} {verdict:>8}  {shown:>8}", count.name, count.goal);
         writeln!(written, "{} = {added:.0}", count.key).expect("text");
-        // A few instructions more are no growth where there are few.
+        // Growth by a few instructions is no failure, because it is more than 3% of a small count.
         if kept(count.key).is_none_or(|kept| added > kept * (1.0 + SLACK / 100.0) + 3.0) {
             grown.push(count.key);
         }
@@ -150,11 +150,11 @@ fn instructions(setting: &Setting<'_>, count: &Count, calls: u64) -> u64 {
     own
 }
 
-/// Of a file of callgrind's, the instructions of the library itself.
+/// The instructions of the library itself, from a file of callgrind's.
 fn own(file: &str) -> u64 {
     let (mut objects, mut is_own, mut inclusive, mut sum) = (BTreeMap::new(), false, false, 0);
     let mut object = |word: &str| {
-        // `(3) /path` names an object, `(3)` the one that was named so.
+        // `(3) /path` gives an object its number, and `(3)` refers to it.
         let (number, name) = word.split_once(')').expect("an object has a number");
         let own = name.trim().rsplit('/').next().is_some_and(|file| file == "libgpuquota.so");
         if name.is_empty() {
@@ -169,7 +169,7 @@ fn own(file: &str) -> u64 {
         } else if let Some(word) = line.strip_prefix("cob=") {
             object(word);
         } else if line.starts_with("calls=") {
-            // The next line is what the called function took.
+            // The next line has the cost of the called function.
             inclusive = true;
         } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
             if is_own && !inclusive {

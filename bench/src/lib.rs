@@ -1,10 +1,10 @@
-//! What the benches share.
+//! Functions that the benches share.
 
 #![forbid(unsafe_code)]
 
 use std::path::Path;
 
-/// The middle one of some figures; of none, no number.
+/// The median of some figures; not a number without any.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -19,7 +19,7 @@ pub fn store(folder: &Path, raw: &serde_json::Value, text: &str) -> std::io::Res
     std::fs::write(folder.join("README.md"), format!("{}\n\n{text}", machine()))
 }
 
-/// What the figures were taken on, in one line.
+/// The machine of the figures, in one line.
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (cpus, kernel) = (read("/proc/cpuinfo"), read("/proc/sys/kernel/osrelease"));

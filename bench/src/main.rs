@@ -1,8 +1,8 @@
-//! What gpuquota costs: the same program with and without the library, in turn, in one run, on the simulated
-//! GPU. `make bench` runs it; `--json FOLDER` also writes the raw figures there, with the table and the machine;
-//! `--peer LIBRARY` takes another library's turn in every round, under the same limit by HAMi's variables.
+//! The cost of gpuquota: the same program with and without the library, alternately, in one run, on the simulated GPU.
+//! `make bench` runs it. `--json FOLDER` also writes the raw figures there, with the table and the machine.
+//! `--peer LIBRARY` also measures another library in every round, under the same limit by HAMi's variables.
 //!
-//! Absolute figures are the simulator's and this machine's; what counts is the difference within a run.
+//! Absolute figures depend on the simulator and this machine; the difference within a run counts.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ mod report;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Rounds of every comparison; sides take turns within a round, so that a slow moment hits both.
+/// Rounds of every comparison. The sides alternate within a round, so that a slow moment hits both.
 const ROUNDS: usize = 11;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! Takes the figures: programs on one simulated machine, the sides of each comparison in turn.
+//! Takes the figures: programs on one simulated machine, with the sides of each comparison alternately.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,32 +6,32 @@ use std::time::Instant;
 
 use gpuquota_promises::{Machine, Outcome, Scratch, Setting, artifact, program};
 
-/// One comparison: what is measured, and every figure of every round.
+/// One comparison with every figure of every round.
 pub struct Row {
-    /// What is measured.
+    /// The calls or programs that it measures.
     pub name: &'static str,
     /// Nanoseconds without the library, one figure per round.
     pub without: Vec<f64>,
     /// Nanoseconds with it.
     pub with: Vec<f64>,
-    /// Nanoseconds with another library in its place, if one was named.
+    /// Nanoseconds with another library in its place, if the command line names one.
     pub peer: Vec<f64>,
     /// The most that it may add, in nanoseconds.
     pub goal: Goal,
 }
 
-/// What a row is held against.
+/// The goal of a row.
 #[derive(Clone, Copy)]
 pub enum Goal {
     /// At most so many nanoseconds more.
     Adds(f64),
-    /// At most so many times what an empty preloaded library adds in the same rounds.
+    /// At most so many times the nanoseconds that an empty preloaded library adds in the same rounds.
     TimesEmpty(f64),
     /// Shown for comparison only.
     None,
 }
 
-/// What the program `gate` prints, the row that it becomes, and the most that it may add.
+/// The keys that the program `gate` prints, the names of their rows, and the most nanoseconds that each may add.
 const CALLS: [(&str, &str, f64); 6] = [
     ("pair", "cuMemAlloc + cuMemFree", 60.0),
     ("pair_live", "the same, 10,000 live", 60.0),
@@ -80,34 +80,34 @@ pub fn all(rounds: usize, peer: Option<&Path>) -> Vec<Row> {
         goal: Goal::Adds(60.0),
     };
     rows.insert(launch + 1, shared);
-    rows.extend(COMPANY.iter().map(|company| company.row(rounds.div_ceil(2), &sides)));
+    rows.extend(LOADS.iter().map(|load| load.row(rounds.div_ceil(2), &sides)));
     rows.extend(exec(rounds * 40));
     rows
 }
 
-/// A pair of cuMemAlloc and cuMemFree in company: processor time, as processors are fewer than threads.
-struct Company {
+/// A pair of cuMemAlloc and cuMemFree under load: processor time, because there are fewer processors than threads.
+struct Load {
     name: &'static str,
     processes: usize,
-    /// What the program `pairs` is told: threads, living allocations, bytes, pairs.
+    /// The arguments of the program `pairs`: threads, living allocations, bytes, pairs.
     arguments: [&'static str; 4],
 }
 
-const COMPANY: [Company; 6] = [
-    Company { name: "pair, 10 live", processes: 1, arguments: ["1", "10", "4096", "300000"] },
-    Company { name: "pair, 1,000,000 live", processes: 1, arguments: ["1", "1000000", "4096", "300000"] },
-    Company { name: "pair of 64 MiB", processes: 1, arguments: ["1", "10", "67108864", "300000"] },
-    Company { name: "pair, 8 threads", processes: 1, arguments: ["8", "10", "4096", "50000"] },
-    Company { name: "pair, 8 processes", processes: 8, arguments: ["1", "10", "4096", "50000"] },
-    Company { name: "pair, 8 processes of 8 threads", processes: 8, arguments: ["8", "10", "4096", "10000"] },
+const LOADS: [Load; 6] = [
+    Load { name: "pair, 10 live", processes: 1, arguments: ["1", "10", "4096", "300000"] },
+    Load { name: "pair, 1,000,000 live", processes: 1, arguments: ["1", "1000000", "4096", "300000"] },
+    Load { name: "pair of 64 MiB", processes: 1, arguments: ["1", "10", "67108864", "300000"] },
+    Load { name: "pair, 8 threads", processes: 1, arguments: ["8", "10", "4096", "50000"] },
+    Load { name: "pair, 8 processes", processes: 8, arguments: ["1", "10", "4096", "50000"] },
+    Load { name: "pair, 8 processes of 8 threads", processes: 8, arguments: ["8", "10", "4096", "10000"] },
 ];
 
-impl Company {
+impl Load {
     fn row(&self, rounds: usize, sides: &[Setting<'_>]) -> Row {
         let mut figures: [Vec<f64>; 3] = Default::default();
         // Without the library, with it, and the peer.
         let sides: Vec<_> = match sides {
-            // A peer whose frees search a list would be at a million for hours.
+            // With a million living allocations a peer whose frees search a list would take hours.
             [without, with, _, peer] if self.arguments[1].len() < 6 => vec![without, with, peer],
             [without, with, ..] => vec![without, with],
             _ => Vec::new(),
@@ -127,7 +127,7 @@ impl Company {
     }
 }
 
-/// A figure that a program says.
+/// A figure that a program prints.
 fn said(outcome: &Outcome, key: &str) -> f64 {
     let lines = outcome.out.lines().filter_map(|line| line.split_once('='));
     let found = lines.filter(|(said, _)| *said == key).find_map(|(_, value)| value.parse().ok());
@@ -140,7 +140,7 @@ fn gate(setting: &Setting<'_>) -> Vec<f64> {
     CALLS.iter().map(|(key, ..)| said(&outcome, key)).collect()
 }
 
-/// Starting a program that never touches CUDA, with nothing, an empty library and ours preloaded.
+/// The start of a program without CUDA: with nothing, an empty library and ours preloaded.
 fn exec(rounds: usize) -> [Row; 2] {
     let (empty, ours) = (program("empty.so"), artifact("libgpuquota.so"));
     let mut figures: [Vec<f64>; 3] = Default::default();

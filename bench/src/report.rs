@@ -1,4 +1,4 @@
-//! Shows the figures: a table for people, the raw data for whoever wants to check it.
+//! Shows the figures: a table for people, and the raw data to check it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use gpuquota_bench::{median, store};
 
 use crate::measure::{Goal, Row};
 
-/// The table, in Markdown: medians, what the library adds, and the goal.
+/// The table, in Markdown: medians, the nanoseconds that the library adds, and the goal.
 pub fn table(rows: &[Row]) -> String {
     let peers = rows.iter().any(|row| !row.peer.is_empty());
     let (head, rule) = if peers { (" peer | peer adds, to ours |", "--:|--:|") } else { ("", "") };
@@ -48,12 +48,12 @@ pub fn write(folder: &Path, rows: &[Row], table: &str) -> std::io::Result<()> {
     store(folder, &rows.into(), table)
 }
 
-/// What the library adds: the median of the differences, each taken within one round.
+/// The nanoseconds that the library adds: the median of the differences within each round.
 fn added(row: &Row) -> f64 {
     difference(&row.with, &row.without)
 }
 
-/// How many times as much the peer adds.
+/// The peer's addition as a multiple of ours.
 fn times(row: &Row) -> f64 {
     difference(&row.peer, &row.without) / added(row)
 }

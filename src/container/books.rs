@@ -1,4 +1,4 @@
-//! The region's words as `quota` wants them: journals and totals of bytes, and the books of a device's time.
+//! The region's words in the types of `quota`: journals and totals of bytes, and the books of a device's time.
 
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{Journal, Journals};
@@ -7,10 +7,10 @@ use gpuquota_quota::share::{Books, Busy, Clock, Rate};
 use gpuquota_region::layout::{Device, Header, JOURNALS, JournalRecord, KIND_SPILLED, LeaseRecord, Ours};
 use gpuquota_region::sys;
 
-/// One of the region's journals.
+/// One of the region's journals, with its number there.
 #[derive(Clone, Copy)]
 pub struct OwnJournal {
-    /// Its number in the region, slot by slot.
+    /// Its number in the region, which counts through the slots.
     pub number: u32,
     words: &'static JournalRecord,
 }
@@ -25,11 +25,11 @@ impl OwnJournal {
     }
 }
 
-/// The region's journals as seen from one word of a device, and the one among them that an operation goes through.
+/// The region's journals of one total of a device, and the journal among them that records an operation.
 pub struct JournalBook {
     ours: &'static Ours,
     device: u8,
-    /// Whether the word is that of bytes on the host.
+    /// Whether the total is that of bytes on the host.
     spilled: bool,
     own: OwnJournal,
 }
@@ -50,8 +50,8 @@ impl Journals for JournalBook {
     fn serves(&self, index: u32) -> bool {
         let index = index as usize;
         let Some(slot) = self.ours.slots.get(index / JOURNALS) else { return false };
-        let lane = slot.journal_device.get(index % JOURNALS).zip(slot.journal_kind.get(index % JOURNALS));
-        lane.is_some_and(|(device, kind)| {
+        let journal = slot.journal_device.get(index % JOURNALS).zip(slot.journal_kind.get(index % JOURNALS));
+        journal.is_some_and(|(device, kind)| {
             device.load(Acquire) == self.device.wrapping_add(1)
                 && (kind.load(Acquire) == KIND_SPILLED) == self.spilled
         })
@@ -59,13 +59,13 @@ impl Journals for JournalBook {
 }
 
 impl JournalBook {
-    /// As seen from the word of bytes in use, or from that of bytes on the host.
+    /// The journals of the total of bytes in use, or of the total of bytes on the host.
     #[inline]
     pub fn new(ours: &'static Ours, device: u8, spilled: bool, own: OwnJournal) -> Self {
         Self { ours, device, spilled, own }
     }
 
-    /// The word itself.
+    /// The total.
     #[inline]
     pub fn word(&self) -> Option<&'static AtomicU64> {
         let record = self.ours.devices.get(usize::from(self.device))?;
@@ -73,11 +73,11 @@ impl JournalBook {
     }
 }
 
-/// Where the use of a device is written down, on behalf of one process or of none.
+/// The words that record the use of a device's time: `pending_ns` is one process's, the others are the container's.
 pub fn time_books<'b>(
     header: &Header,
     device: &'b Device,
-    turns: &'b LeaseRecord,
+    lease_record: &'b LeaseRecord,
     pending_ns: &'b AtomicU64,
 ) -> Books<'b> {
     Books {
@@ -96,19 +96,19 @@ pub fn time_books<'b>(
         rate: Rate::new(device.core_limit.load(Relaxed)),
         has_peers: header.slot_high.load(Relaxed) > 1,
         agent: AgentWords {
-            lease: lease(turns),
+            lease: lease(lease_record),
             enforces_share: true,
-            asked_at: &turns.asked_at_ns,
-            in_flight_ns: &turns.in_flight_ns,
-            uncertainty_ns: &turns.uncertainty_ns,
+            asked_at: &lease_record.asked_at_ns,
+            in_flight_ns: &lease_record.in_flight_ns,
+            uncertainty_ns: &lease_record.uncertainty_ns,
         },
     }
 }
 
-/// The container's turn, as long as the node's agent says anything.
+/// The container's lease; `None` without an agent, and where the agent has not renewed the lease in time.
 #[inline]
-pub fn lease(turns: &LeaseRecord) -> Option<Lease> {
-    let turn = Lease::read(turns.lease.load(Relaxed))?;
-    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(turns.renewed_at_ns.load(Relaxed));
-    (silent_ns < AGENT_TIMEOUT_NS).then_some(turn)
+pub fn lease(lease_record: &LeaseRecord) -> Option<Lease> {
+    let lease = Lease::read(lease_record.lease.load(Relaxed))?;
+    let silent_ns = sys::monotonic_coarse_ns().saturating_sub(lease_record.renewed_at_ns.load(Relaxed));
+    (silent_ns < AGENT_TIMEOUT_NS).then_some(lease)
 }

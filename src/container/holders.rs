@@ -1,4 +1,4 @@
-//! Which living processes of the container hold what of a device, as far as this process can see the others.
+//! The living processes of the container and the bytes that each holds of a device, as far as this process sees them.
 
 use super::{Container, DeviceRef};
 use core::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Relaxed};
@@ -6,40 +6,40 @@ use gpuquota_region::layout::JournalRecord;
 use gpuquota_region::layout::{self, KINDS, SLOT_TAKEN, Slot};
 use gpuquota_region::{lock, slot, sys};
 
-/// A living process of the container that has to do with a device.
+/// A living process of the container that has a journal for a device.
 #[derive(Clone, Copy, Default)]
 pub struct Holder {
     /// Its slot.
     pub slot: usize,
-    /// Its pid as the caller sees it.
+    /// Its pid in the caller's PID namespace.
     pub pid: u32,
-    /// What it holds, by kind.
+    /// The bytes that it holds, by kind.
     pub kinds: [u64; KINDS],
     /// The priority of its task, 0 is the highest.
     pub priority: u32,
 }
 
 impl Holder {
-    /// All that it holds.
+    /// The bytes that it holds.
     pub fn bytes(&self) -> u64 {
         self.kinds.iter().fold(0, |sum: u64, bytes| sum.wrapping_add(*bytes))
     }
 
-    /// The kind that most of it is of.
+    /// The kind of most of its bytes.
     pub fn main_kind(&self) -> u8 {
         let kinds = self.kinds.iter().zip(0u8..);
         kinds.max_by_key(|(bytes, kind)| (**bytes, core::cmp::Reverse(*kind))).map_or(0, |(_, kind)| kind)
     }
 }
 
-/// Calls `visit` with each living process of the container that has to do with a device, until it returns false.
+/// Calls `visit` with each living process of the container that has a journal for a device, until it returns false.
 pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Holder) -> bool) {
     let ours = container.ours();
     let high = ours.header.slot_high.load(Acquire) as usize;
     let here = sys::inode_of(c"/proc/self/ns/pid");
     let _ = container.with_file(|file| {
-        for ((at, slot), lanes) in ours.slots.iter().enumerate().zip(&ours.journals).take(high) {
-            let Some(kinds) = held(slot, lanes, device.index) else { continue };
+        for ((at, slot), journals) in ours.slots.iter().enumerate().zip(&ours.journals).take(high) {
+            let Some(kinds) = held_bytes(slot, journals, device.index) else { continue };
             let own = container.slot_index() == Some(at);
             // A slot whose lock is free belongs to a dead process.
             if !own && slot::is_held(file, at) != Ok(true) {
@@ -48,7 +48,7 @@ pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Hold
             let pid = if slot.pid_namespace.load(Relaxed) == here {
                 slot.pid.load(Relaxed)
             } else {
-                // The kernel translates; 0 and nothing are processes that are not visible from here.
+                // The kernel translates the pid; for a process that is not visible from here it answers 0 or nothing.
                 file.classic_holder(lock::PID_BYTE.wrapping_add(at as u64)).ok().flatten().unwrap_or(0)
             };
             let holder = Holder { slot: at, pid, kinds, priority: slot.priority.load(Relaxed) };
@@ -59,18 +59,18 @@ pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Hold
     });
 }
 
-/// What the process in a slot holds of a device; `None` where it has nothing to do with it.
-fn held(slot: &Slot, lanes: &[JournalRecord], device: u8) -> Option<[u64; KINDS]> {
+/// The bytes that the process in a slot holds of a device, by kind; `None` if it has no journal for the device.
+fn held_bytes(slot: &Slot, journals: &[JournalRecord], device: u8) -> Option<[u64; KINDS]> {
     if slot.state.load(Acquire) != SLOT_TAKEN {
         return None;
     }
     let serves = |of: &AtomicU8| of.load(Acquire) == device.wrapping_add(1);
     let mut kinds = None;
-    for ((of, kind), lane) in slot.journal_device.iter().zip(&slot.journal_kind).zip(lanes) {
+    for ((of, kind), journal) in slot.journal_device.iter().zip(&slot.journal_kind).zip(journals) {
         if serves(of) {
             let sum = kinds.get_or_insert([0u64; KINDS]).get_mut(usize::from(kind.load(Relaxed)));
             if let Some(sum) = sum {
-                *sum = sum.wrapping_add(layout::held_bytes(lane.held.load(Acquire)));
+                *sum = sum.wrapping_add(layout::held_bytes(journal.held.load(Acquire)));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Gives back what a dead process held: its bytes, and the GPU time that it had in flight.
+//! Gives back the bytes of a dead process and the GPU time that it had in flight.
 
 use super::books::{JournalBook, OwnJournal, time_books};
 use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
@@ -7,7 +7,7 @@ use gpuquota_region::layout::{EVENT_REAPED, KIND_SPILLED};
 use gpuquota_region::slot::SettleSlot;
 use gpuquota_region::{Region, sys};
 
-/// Settles what a dead process left.
+/// Gives back the bytes and the pending GPU time of a dead process.
 pub struct Reaper;
 
 impl SettleSlot for Reaper {
@@ -15,16 +15,16 @@ impl SettleSlot for Reaper {
         let ours = region.ours();
         let Some(slot) = ours.slots.get(index) else { return };
         let mut given = 0u64;
-        // What lay on the host is taken back from there first, as with every free.
+        // Bytes on the host leave their own total first, as in every free.
         for spilled in [true, false] {
-            let lanes = slot.journal_device.iter().zip(&slot.journal_kind).enumerate();
-            for (lane, (serves, kind)) in lanes {
+            let journals = slot.journal_device.iter().zip(&slot.journal_kind).enumerate();
+            for (journal, (serves, kind)) in journals {
                 let Some(at) = serves.load(Acquire).checked_sub(1) else { continue };
                 let Some(device) = ours.devices.get(usize::from(at)) else { continue };
                 if (kind.load(Acquire) == KIND_SPILLED) != spilled {
                     continue;
                 }
-                let Some(own) = OwnJournal::of(ours, index, lane as u8) else { continue };
+                let Some(own) = OwnJournal::of(ours, index, journal as u8) else { continue };
                 let book = JournalBook::new(ours, at, spilled, own);
                 let Some(word) = book.word() else { continue };
                 if let Ok(bytes @ 1..) = ledger::reap(&book, word, own.number)
@@ -36,8 +36,8 @@ impl SettleSlot for Reaper {
             }
         }
         let (now, last_launch) = (sys::monotonic_ns(), slot.last_launch_ns.load(Relaxed));
-        for ((device, turns), pending) in ours.devices.iter().zip(&ours.header.leases).zip(&slot.pending_ns) {
-            time_books(&ours.header, device, turns, pending).reap_pending(now, last_launch);
+        for ((device, lease), pending) in ours.devices.iter().zip(&ours.header.leases).zip(&slot.pending_ns) {
+            time_books(&ours.header, device, lease, pending).reap_pending(now, last_launch);
         }
         if given > 0 {
             region.event(EVENT_REAPED, u32::MAX, 0, given, 0);

@@ -1,4 +1,4 @@
-//! What this process finds when it starts: what was asked, where the container's region is, and what is wrong.
+//! The start of the library in a process: it reads the limits, opens the container's region, and collects problems.
 
 use crate::driver::loader;
 use crate::environment::Environment;
@@ -8,58 +8,58 @@ use gpuquota_quota::text::{Fixed, Line};
 use gpuquota_region::sys::{self, Errno};
 use gpuquota_region::{OpenError, Region};
 
-/// The limits file: read-only, mounted by whoever runs the container; it outranks the environment.
+/// The limits file: the operator mounts it read-only, and it outranks the environment.
 const LIMITS_FILE: &CStr = c"/etc/gpuquota/limits";
-/// Bytes that a limits file may have.
+/// A limits file must be shorter than this.
 const LIMITS_FILE_BYTES: usize = 8192;
 
-/// What start comes to.
+/// The outcome of the start.
 pub enum Outcome {
-    /// There is a region: books are kept.
+    /// The region is open, and the library keeps the books.
     Ready,
-    /// There is no quota.
+    /// This process has no quota.
     Off,
-    /// The quota cannot be kept, and the policy is closed.
+    /// The library cannot keep the quota, and the operator wants such a process to have no GPU.
     Closed,
 }
 
-/// What start found out.
+/// The results of the start.
 #[derive(Default)]
-pub(super) struct Started {
+pub(super) struct Startup {
     pub region: Option<Region>,
     pub path: limits::Path,
     pub reading: Reading,
     /// Whether allocations may come from the host's memory.
     pub spills: bool,
-    /// Whether the limits file gives a share of time.
+    /// Whether the limits file sets a share.
     pub has_file_share: bool,
-    trouble: Option<Trouble>,
+    error: Option<StartError>,
 }
 
-/// Why there is no quota although one was asked for.
+/// Why the library cannot keep a quota that the operator set.
 #[derive(Clone, Copy)]
-enum Trouble {
-    /// The limits file is there and cannot be read.
+enum StartError {
+    /// The limits file exists, and the library cannot read it.
     File(Errno),
-    /// It is longer than anybody would write.
+    /// The limits file is too long.
     FileTooLong,
     Path(Problem),
     Region(OpenError),
 }
 
-impl Started {
+impl Startup {
     /// Reads the limits and opens the region.
-    pub fn find_out(&mut self) -> Outcome {
+    pub fn run(&mut self) -> Outcome {
         let environment = Environment::read();
-        if let Err(trouble) = self.read_limits(&environment) {
-            self.trouble = Some(trouble);
+        if let Err(error) = self.read_limits(&environment) {
+            self.error = Some(error);
         }
         if self.reading.limits.mode == Mode::Off || !loader::is_first_copy() {
             return Outcome::Off;
         }
         match self.open(&environment) {
             Ok(region) => self.region = Some(region),
-            Err(trouble) if self.trouble.is_none() && self.is_asked() => self.trouble = Some(trouble),
+            Err(error) if self.error.is_none() && self.has_limits() => self.error = Some(error),
             Err(_) => {}
         }
         let limits = &self.reading.limits;
@@ -68,77 +68,74 @@ impl Started {
         let strict = limits.mode == Mode::Enforce && limits.on_error == OnError::Closed;
         match self.region {
             _ if self.reading.closed() => Outcome::Closed,
-            _ if strict && self.trouble.is_some() => Outcome::Closed,
+            _ if strict && self.error.is_some() => Outcome::Closed,
             Some(_) => Outcome::Ready,
             None => Outcome::Off,
         }
     }
 
-    /// Whether any limit was given.
-    fn is_asked(&self) -> bool {
+    /// Whether the operator set any limit.
+    fn has_limits(&self) -> bool {
         let limits = &self.reading.limits;
         limits.memory.iter().next().is_some() || limits.cores.iter().next().is_some()
     }
 
-    fn read_limits(&mut self, environment: &Environment) -> Result<(), Trouble> {
-        let ask = |name: &str| environment.get(name);
+    fn read_limits(&mut self, environment: &Environment) -> Result<(), StartError> {
+        let variable = |name: &str| environment.get(name);
         match sys::Descriptor::open(LIMITS_FILE, libc::O_RDONLY | libc::O_NOCTTY, 0) {
-            Ok(file) => self.read_file(&file, &ask),
+            Ok(file) => self.read_file(&file, &variable),
             Err(Errno(libc::ENOENT | libc::ENOTDIR)) => {
-                limits::read_into(&mut self.reading, &ask, None);
+                limits::read_into(&mut self.reading, &variable, None);
                 Ok(())
             }
             Err(error) => {
-                limits::read_into(&mut self.reading, &ask, Some(b""));
-                Err(Trouble::File(error))
+                limits::read_into(&mut self.reading, &variable, Some(b""));
+                Err(StartError::File(error))
             }
         }
     }
 
     #[cold]
-    fn read_file(&mut self, file: &sys::Descriptor, ask: limits::Env) -> Result<(), Trouble> {
+    fn read_file(&mut self, file: &sys::Descriptor, variable: limits::Env) -> Result<(), StartError> {
         let mut buffer = [0u8; LIMITS_FILE_BYTES];
         let text = file.read_at(&mut buffer, 0);
-        // Whatever is wrong with the file: while there is one, the environment cannot switch off what it may set.
-        limits::read_into(&mut self.reading, ask, Some(text.unwrap_or_default()));
+        // A damaged file counts as a file without limits, so the environment cannot switch off what the file may set.
+        limits::read_into(&mut self.reading, variable, Some(text.unwrap_or_default()));
         match text {
-            Err(error) => Err(Trouble::File(error)),
-            Ok(text) if text.len() >= LIMITS_FILE_BYTES => Err(Trouble::FileTooLong),
+            Err(error) => Err(StartError::File(error)),
+            Ok(text) if text.len() >= LIMITS_FILE_BYTES => Err(StartError::FileTooLong),
             Ok(_) => Ok(()),
         }
     }
 
-    fn open(&mut self, environment: &Environment) -> Result<Region, Trouble> {
+    fn open(&mut self, environment: &Environment) -> Result<Region, StartError> {
         let priority = self.reading.limits.priority;
-        let found = limits::region_path(&|name| environment.get(name)).map_err(Trouble::Path)?;
+        let found = limits::region_path(&|name| environment.get(name)).map_err(StartError::Path)?;
         self.path = found.path;
         let opened = Region::open(self.path.as_c_str(), priority);
         if opened.is_err() && found.may_fall_back {
             self.path = Fixed::copy_of(DEFAULT_REGION.as_bytes()).unwrap_or_default();
-            return Region::open(self.path.as_c_str(), priority).map_err(Trouble::Region);
+            return Region::open(self.path.as_c_str(), priority).map_err(StartError::Region);
         }
-        opened.map_err(Trouble::Region)
+        opened.map_err(StartError::Region)
     }
 
-    /// How much is wrong.
+    /// The number of problems.
     pub fn problems(&self) -> u32 {
         let Reading { problems, .. } = &self.reading;
-        problems
-            .errors()
-            .saturating_add(problems.warnings())
-            .saturating_add(u32::from(self.trouble.is_some()))
+        problems.errors().saturating_add(problems.warnings()).saturating_add(u32::from(self.error.is_some()))
     }
 
-    /// Writes the line that says what is wrong: the worst of it, and how much more there is.
-    pub fn complain(&self, line: &mut Line<900>, closed: bool) {
+    /// Writes the line with the worst problem and the number of the others.
+    pub fn write_warning(&self, line: &mut Line<900>, closed: bool) {
         line.push_str("gpuquota: ");
         let problems = &self.reading.problems;
         let error = problems.iter().find(|problem| problem.reason.severity() == Severity::Error);
-        match (error, self.trouble, problems.iter().next()) {
+        match (error, self.error, problems.iter().next()) {
             (Some(problem), _, _) | (None, None, Some(problem)) => {
                 problem.write(line, self.reading.consequence());
             }
-            (None, Some(trouble), _) => self.complain_of(trouble, line, closed),
+            (None, Some(error), _) => self.write_error(error, line, closed),
             (None, None, None) => {}
         }
         let rest = self.problems().saturating_sub(1);
@@ -147,33 +144,33 @@ impl Started {
         }
     }
 
-    fn complain_of(&self, trouble: Trouble, line: &mut Line<900>, closed: bool) {
-        let reason = match trouble {
-            Trouble::Path(problem) => return problem.write(line, self.reading.consequence()),
-            Trouble::Region(error) => {
+    fn write_error(&self, error: StartError, line: &mut Line<900>, closed: bool) {
+        let reason = match error {
+            StartError::Path(problem) => return problem.write(line, self.reading.consequence()),
+            StartError::Region(reason) => {
                 line.push_str("the quota's region ").push_escaped(self.path.as_bytes(), 200).push_str(": ");
-                error.reason()
+                reason.reason()
             }
-            Trouble::File(Errno(libc::EACCES | libc::EPERM)) => {
+            StartError::File(Errno(libc::EACCES | libc::EPERM)) => {
                 "limits file /etc/gpuquota/limits: permission denied"
             }
-            Trouble::File(_) => "limits file /etc/gpuquota/limits: it cannot be read",
-            Trouble::FileTooLong => "limits file /etc/gpuquota/limits: it is longer than 8191 bytes",
+            StartError::File(_) => "limits file /etc/gpuquota/limits: it cannot be read",
+            StartError::FileTooLong => "limits file /etc/gpuquota/limits: it is longer than 8191 bytes",
         };
         line.push_str(reason);
-        if let Trouble::Region(error) = trouble
+        if let StartError::Region(error) = error
             && let Some(numbers) = error.numbers()
         {
             line.push_str(" (").push_str(numbers.of).push_str(": found ").push_u64(numbers.found);
             line.push_str(", this version writes ").push_u64(numbers.known).push_str(")");
         }
-        line.push_str(match trouble {
-            Trouble::Region(_) => ". Without a region that all processes share there is no quota",
+        line.push_str(match error {
+            StartError::Region(_) => ". Without a region that all processes share there is no quota",
             _ => ". What it sets is not known",
         });
         line.push_str(if closed { ", so there is no GPU here. " } else { "; programs run without it. " });
-        line.push_str(match trouble {
-            Trouble::Region(_) => {
+        line.push_str(match error {
+            StartError::Region(_) => {
                 "Set GPUQUOTA_REGION to a path that can be written, or GPUQUOTA_ON_ERROR=open."
             }
             _ => "Make it readable for every user of the container.",

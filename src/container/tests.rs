@@ -1,11 +1,11 @@
 //! A container of a test's own, with a region in a file that nobody else has.
 //!
 //! # Safety
-//! This file may use `unsafe` because it makes a container of zeroes, which is one that was not started, and starts it
+//! This file may use `unsafe` because it makes a container of zeroes, which is one that was not startup, and starts it
 //! before anybody else has it.
 
 use super::Container;
-use super::start::Started;
+use super::start::Startup;
 use gpuquota_quota::limits::Limits;
 use gpuquota_quota::text::Fixed;
 use gpuquota_region::Region;
@@ -21,14 +21,14 @@ impl Container {
         let number = NUMBER.fetch_add(1, Relaxed);
         let path = std::env::temp_dir().join(format!("gpuquota-test-{}-{number}", std::process::id()));
         let path = CString::new(path.to_str().expect("a path in UTF-8")).expect("no NUL");
-        let mut started = Started::default();
-        started.region = Some(Region::open(&path, 0).expect("a region"));
-        started.path = Fixed::copy_of(path.as_bytes()).expect("a short path");
-        started.reading.limits = limits;
-        // SAFETY: all-zero bytes are a container that was not started, and nobody else has it yet.
+        let mut startup = Startup::default();
+        startup.region = Some(Region::open(&path, 0).expect("a region"));
+        startup.path = Fixed::copy_of(path.as_bytes()).expect("a short path");
+        startup.reading.limits = limits;
+        // SAFETY: all-zero bytes are a container that was not startup, and nobody else has it yet.
         let container = unsafe {
             let container: Box<Self> = Box::new(core::mem::zeroed());
-            (*container.started.get()).write(started);
+            (*container.startup.get()).write(startup);
             container
         };
         // A slot is found by the file's name, later on its locks by a descriptor.

@@ -1,70 +1,70 @@
-//! Handles that were met before.
+//! A cache from handles to devices of the region.
 
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-/// Contexts and NVML handles remembered; more are asked for anew each time.
-const REMEMBERED: usize = 64;
+/// Handles that the cache holds; the library queries further ones each time.
+const CAPACITY: usize = 64;
 
-/// A small table from a handle to a region index, without locks. 0 is no handle: it is never found.
+/// A small table from a handle to a region index, without locks. 0 is no handle: the table never finds it.
 pub struct Handles {
-    keys: [AtomicU64; REMEMBERED],
-    values: [AtomicU8; REMEMBERED],
+    keys: [AtomicU64; CAPACITY],
+    values: [AtomicU8; CAPACITY],
 }
 
 impl Handles {
-    /// Where a handle is kept if the place is free: handles are pointers, whose last bits are equal.
+    /// The preferred entry of a handle. Handles are pointers, whose last bits are equal.
     #[inline]
     fn home(key: u64) -> usize {
-        (key ^ key >> 12) as usize / 16 % REMEMBERED
+        (key ^ key >> 12) as usize / 16 % CAPACITY
     }
 
     #[inline]
-    fn at(&self, place: usize) -> Option<(&AtomicU64, &AtomicU8)> {
-        self.keys.get(place).zip(self.values.get(place))
+    fn at(&self, entry: usize) -> Option<(&AtomicU64, &AtomicU8)> {
+        self.keys.get(entry).zip(self.values.get(entry))
     }
 
     /// The index of a handle.
     #[inline(always)]
     pub fn get(&self, key: u64) -> Option<u8> {
         match self.at(Self::home(key)) {
-            Some((found, value)) if found.load(Acquire) == key && key != 0 => {
+            Some((stored, value)) if stored.load(Acquire) == key && key != 0 => {
                 value.load(Relaxed).checked_sub(1)
             }
-            _ => self.look_for(key),
+            _ => self.search(key),
         }
     }
 
     #[inline(never)]
-    fn look_for(&self, key: u64) -> Option<u8> {
+    fn search(&self, key: u64) -> Option<u8> {
         if key == 0 {
             return None;
         }
         let mut pairs = self.keys.iter().zip(&self.values);
-        let (_, value) = pairs.find(|(found, _)| found.load(Acquire) == key)?;
+        let (_, value) = pairs.find(|(stored, _)| stored.load(Acquire) == key)?;
         value.load(Relaxed).checked_sub(1)
     }
 
-    /// Remembers a handle, unless it is known already or there is no room.
-    pub fn put(&self, key: u64, index: u8) {
+    /// Adds a handle, unless the table has it or is full.
+    pub fn insert(&self, key: u64, index: u8) {
         if key == 0 || self.get(key).is_some() {
             return;
         }
-        let take = |(found, value): &(&AtomicU64, &AtomicU8)| {
-            found.load(Relaxed) == 0
+        let claim = |(stored, value): &(&AtomicU64, &AtomicU8)| {
+            stored.load(Relaxed) == 0
                 && value.compare_exchange(0, index.wrapping_add(1), AcqRel, Relaxed).is_ok()
         };
-        let home = self.at(Self::home(key)).filter(|place| take(place));
-        if let Some((found, _)) = home.or_else(|| self.keys.iter().zip(&self.values).find(take)) {
-            found.store(key, Release);
+        let home = self.at(Self::home(key)).filter(|entry| claim(entry));
+        if let Some((stored, _)) = home.or_else(|| self.keys.iter().zip(&self.values).find(claim)) {
+            stored.store(key, Release);
         }
     }
 
-    /// Forgets a handle that is gone.
-    pub fn forget(&self, key: u64) {
-        for (found, value) in self.keys.iter().zip(&self.values) {
-            if found.compare_exchange(key, 0, AcqRel, Relaxed).is_ok() {
+    /// Removes a handle.
+    pub fn remove(&self, key: u64) {
+        for (stored, value) in self.keys.iter().zip(&self.values) {
+            if stored.compare_exchange(key, 0, AcqRel, Relaxed).is_ok() {
                 value.store(0, Release);
             }
         }

@@ -1,4 +1,4 @@
-//! The container's records of its devices: made when the first of its processes meets one.
+//! The region's records of devices: the first process of the container that meets a device makes its record.
 
 use crate::container::Container;
 use crate::uuid::Uuid;
@@ -9,7 +9,7 @@ use gpuquota_region::layout::{
 };
 use gpuquota_region::{Region, lock, sys};
 
-/// The region's record of a device, made now if the container meets it for the first time.
+/// The index of the region's record of a device; makes the record if the container has none yet.
 #[cold]
 pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
     let _errno = sys::KeepErrno::new();
@@ -25,13 +25,13 @@ pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> O
         let device = devices.get(own)?;
         device.claimed_by.store(sys::pid(), Relaxed);
         device.uuid.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
-        // Of two processes that register the same device at once, the one with the lower record wins.
-        let mut other = false;
+        // If two processes register the same device at once, the lower record wins.
+        let mut lost = false;
         for earlier in devices.iter().take(own) {
             wait_while_claimed(earlier);
-            other |= earlier.state.load(Acquire) == DEVICE_READY && uuid.is(earlier);
+            lost |= earlier.state.load(Acquire) == DEVICE_READY && uuid.matches(earlier);
         }
-        if other {
+        if lost {
             device.state.store(DEVICE_FREE, Release);
             continue;
         }
@@ -43,16 +43,16 @@ pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> O
         let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
         device.physical_limit.store(physical, Relaxed);
         region.limit_cores(own, cores);
-        region.set_policy(own, terms(limits, index, uuid));
+        region.set_policy(own, policy_bits(limits, index, uuid));
         device.state.store(DEVICE_READY, Release);
-        show(&region, own, uuid);
+        write_hami_view(&region, own, uuid);
     }
 }
 
-/// How a device's time is to be shared with other containers.
-fn terms(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
+/// The policy bits: how the agent shares a device's time between this container and others.
+fn policy_bits(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
     let request = limits.request_for(index, uuid.text()).map_or(0, u32::from);
-    // What the limits file sets is a ceiling. Whoever says both a request and a share may borrow up to the share.
+    // A share in the limits file is a ceiling. A container with a request and a share may borrow up to the share.
     let share = limits.cores.lookup(index, uuid.text());
     let ceiling = share.is_some_and(|share| share.source == Source::File);
     match limits.policy {
@@ -63,11 +63,11 @@ fn terms(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
 }
 
 fn position(region: &Region, uuid: &Uuid) -> Option<u8> {
-    let is = |device: &Device| device.state.load(Acquire) == DEVICE_READY && uuid.is(device);
-    region.ours().devices.iter().position(is).map(|found| found as u8)
+    let is_its = |device: &Device| device.state.load(Acquire) == DEVICE_READY && uuid.matches(device);
+    region.ours().devices.iter().position(is_its).map(|index| index as u8)
 }
 
-/// Waits for a process that is writing a record: it takes microseconds, unless the process died in between.
+/// Waits for a process that is writing a record. That takes microseconds; the record of a process that died is freed.
 fn wait_while_claimed(device: &Device) {
     let deadline = sys::monotonic_ns().wrapping_add(100_000_000);
     while device.state.load(Acquire) == DEVICE_CLAIMED {
@@ -80,8 +80,8 @@ fn wait_while_claimed(device: &Device) {
     }
 }
 
-/// HAMi's view of a device.
-fn show(region: &Region, index: usize, uuid: &Uuid) {
+/// Writes a device into HAMi's view.
+fn write_hami_view(region: &Region, index: usize, uuid: &Uuid) {
     let view = region.hami();
     let Some(words) = view.uuids.get(index) else { return };
     words.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));

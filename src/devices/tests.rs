@@ -4,13 +4,13 @@
 //! These tests may use `unsafe` because all-zero bytes are a process that knows no device.
 #![allow(unsafe_code)]
 
-use super::{Devices, NAMED, ORDINALS, lower};
+use super::{BY_UUID, Devices, ORDINALS, effective_limit};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::boxed::Box;
 use std::string::String;
 use std::vec::Vec;
 
-/// What CUDA_VISIBLE_DEVICES says of the first ordinals: index + 1, `NAMED`, or 0 for nothing.
+/// What CUDA_VISIBLE_DEVICES says of the first ordinals: index + 1, `BY_UUID`, or 0 for nothing.
 fn read(value: Option<&str>, count: usize) -> Vec<u8> {
     // SAFETY: all-zero bytes know no device.
     let devices: Box<Devices> = unsafe { Box::new(core::mem::zeroed()) };
@@ -22,7 +22,7 @@ fn read(value: Option<&str>, count: usize) -> Vec<u8> {
 fn numbers_and_names_are_taken_in_their_order() {
     assert_eq!(read(Some("2,0"), 3), [3, 1, 0]);
     assert_eq!(read(Some(" 1 , 3 "), 3), [2, 4, 0]);
-    assert_eq!(read(Some("GPU-8932f937,1,MIG-x"), 4), [NAMED, 2, NAMED, 0]);
+    assert_eq!(read(Some("GPU-8932f937,1,MIG-x"), 4), [BY_UUID, 2, BY_UUID, 0]);
 }
 
 #[test]
@@ -49,12 +49,12 @@ fn more_than_there_is_room_for_is_left_off() {
 #[test]
 fn the_lower_of_two_limits_holds() {
     let ceilings = core::array::from_fn(|at| AtomicU64::new([0, 1, 101].get(at).copied().unwrap_or(0)));
-    assert_eq!(lower(0, &ceilings, 0), None);
-    assert_eq!(lower(50, &ceilings, 0), Some(50));
+    assert_eq!(effective_limit(0, &ceilings, 0), None);
+    assert_eq!(effective_limit(50, &ceilings, 0), Some(50));
     // A ceiling of nothing is one.
-    assert_eq!(lower(50, &ceilings, 1), Some(0));
-    assert_eq!(lower(0, &ceilings, 1), Some(0));
-    assert_eq!(lower(50, &ceilings, 2), Some(50));
-    assert_eq!(lower(500, &ceilings, 2), Some(100));
-    assert_eq!(lower(0, &ceilings, 2), Some(100));
+    assert_eq!(effective_limit(50, &ceilings, 1), Some(0));
+    assert_eq!(effective_limit(0, &ceilings, 1), Some(0));
+    assert_eq!(effective_limit(50, &ceilings, 2), Some(50));
+    assert_eq!(effective_limit(500, &ceilings, 2), Some(100));
+    assert_eq!(effective_limit(0, &ceilings, 2), Some(100));
 }

@@ -1,13 +1,13 @@
-//! NVIDIA's libraries: the slots of their functions, filled when a library is first seen.
+//! NVIDIA's libraries and the slots of their functions, which the first call that finds a library loaded fills.
 //!
 //! # Safety
-//! This file may use `unsafe` because it turns addresses found under a name into functions of the type that NVIDIA's header
-//! gives that name (`sys`); a hook of another type does not compile.
+//! This file may use `unsafe` because it turns the address of a name into a function of the type that NVIDIA's header
+//! gives that name (`sys`). A hook of another type does not compile.
 #![allow(unsafe_code)]
 
 use super::elf::{self, Object};
 use super::loader::{OUR_SONAME, hook, is_first_copy, open, program_needs};
-use super::variant::{Request, version};
+use super::variant::{FunctionRequest, version};
 use core::ffi::{CStr, c_void};
 use core::marker::PhantomData;
 use core::mem::{size_of, transmute_copy};
@@ -16,19 +16,20 @@ use core::sync::atomic::{
     AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-/// A function of the driver or of NVML: null until its library was seen, then its address or [`ABSENT`].
-pub struct Slot(AtomicPtr<c_void>);
+/// The slot of a function of the driver or of NVML: null until the library is loaded, then the function's address or
+/// [`ABSENT`].
+pub struct FunctionSlot(AtomicPtr<c_void>);
 
-/// In a slot: the library does not have the function. An address that no function can have.
+/// In a slot: the library does not have the function. No function can have this address.
 const ABSENT: *mut c_void = core::ptr::dangling_mut::<c_void>();
 
-impl Slot {
+impl FunctionSlot {
     /// An empty slot.
     pub const fn new() -> Self {
         Self(AtomicPtr::new(null_mut()))
     }
 
-    /// The function's address, once known.
+    /// The function's address, once the slot is filled.
     #[inline]
     pub fn address(&self) -> Option<*mut c_void> {
         let address = self.0.load(Acquire);
@@ -37,28 +38,28 @@ impl Slot {
 }
 
 /// One function that a library may have: its name and its slot.
-pub struct Entry {
+pub struct FunctionEntry {
     /// Name as exported.
     pub name: &'static CStr,
     /// Where the real one is.
-    pub slot: &'static Slot,
+    pub slot: &'static FunctionSlot,
 }
 
-/// Declares functions of a library: for each a module of its name with its type `F` and its slot `REAL`, and the `TABLE` of
-/// all of them.
+/// Declares functions of a library: for each function a module of its name with its type `F` and its slot `REAL`, and a
+/// `TABLE` of all of them.
 macro_rules! functions {
     ($library:path; $( $name:ident: fn($($argument:ident: $type:ty),*) -> $result:ty; )+) => {
         $(
             pub mod $name {
                 use super::*;
                 pub type F = unsafe extern "C" fn($($type),*) -> $result;
-                pub static SLOT: $crate::driver::library::Slot = $crate::driver::library::Slot::new();
+                pub static SLOT: $crate::driver::library::FunctionSlot = $crate::driver::library::FunctionSlot::new();
                 pub static REAL: $crate::driver::library::Real<F> = $crate::driver::library::Real::new(&$library, &SLOT);
             }
         )+
 
-        pub static TABLE: &[$crate::driver::library::Entry] = &[ $(
-            $crate::driver::library::Entry {
+        pub static TABLE: &[$crate::driver::library::FunctionEntry] = &[ $(
+            $crate::driver::library::FunctionEntry {
                 name: match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
                     Ok(name) => name,
                     Err(_) => c"",
@@ -70,21 +71,21 @@ macro_rules! functions {
 }
 pub(crate) use functions;
 
-/// A slot with its type.
+/// A slot with the type of its function.
 pub struct Real<F> {
     library: &'static Library,
-    slot: &'static Slot,
+    slot: &'static FunctionSlot,
     function: PhantomData<F>,
 }
 
 impl<F: Copy> Real<F> {
     /// `F` is the type of the function pointer that `slot`'s name has in NVIDIA's header.
-    pub const fn new(library: &'static Library, slot: &'static Slot) -> Self {
+    pub const fn new(library: &'static Library, slot: &'static FunctionSlot) -> Self {
         assert!(size_of::<F>() == size_of::<*mut c_void>());
         Self { library, slot, function: PhantomData }
     }
 
-    /// The real function; `None` while its library is not loaded or when it has none of that name.
+    /// The real function; `None` while the library is not loaded, and where it has no function of that name.
     #[inline(always)]
     pub fn get(&self) -> Option<F> {
         let address = self.slot.0.load(Acquire);
@@ -106,33 +107,33 @@ impl<F: Copy> Real<F> {
     }
 }
 
-/// `Library::state`: not seen yet.
+/// `Library::state`: not found loaded yet.
 const UNSEEN: u32 = 0;
 /// `Library::state`: a thread is filling the slots.
 const FILLING: u32 = 1;
-/// `Library::state`: slots filled.
+/// `Library::state`: the slots are filled.
 const ADOPTED: u32 = 2;
 
-/// A library of NVIDIA's that we stand in front of.
+/// A library of NVIDIA's some of whose functions are intercepted.
 pub struct Library {
-    /// Its soname, with which it is also asked for.
+    /// Its soname, by which programs link and open it.
     pub soname: &'static CStr,
     /// Beginning of its file name.
     stem: &'static [u8],
-    /// An object under another name is taken for the library if it exports all of these.
+    /// An object under another name counts as the library if it exports all of these.
     marks: &'static [&'static CStr],
-    tables: &'static [&'static [Entry]],
+    tables: &'static [&'static [FunctionEntry]],
     state: AtomicU32,
     redirected: AtomicU32,
 }
 
 impl Library {
-    /// A library that was not seen yet.
+    /// A library that was not found loaded yet.
     pub const fn new(
         soname: &'static CStr,
         stem: &'static str,
         marks: &'static [&'static CStr],
-        tables: &'static [&'static [Entry]],
+        tables: &'static [&'static [FunctionEntry]],
     ) -> Self {
         Self {
             soname,
@@ -144,33 +145,34 @@ impl Library {
         }
     }
 
-    fn entries(&self) -> impl Iterator<Item = &'static Entry> + use<> {
+    fn entries(&self) -> impl Iterator<Item = &'static FunctionEntry> + use<> {
         self.tables.iter().flat_map(|table| table.iter())
     }
 
-    /// The entry of a function that we intercept.
-    fn entry(&self, name: &CStr) -> Option<&'static Entry> {
+    /// The entry of a function that this library intercepts or calls.
+    fn entry(&self, name: &CStr) -> Option<&'static FunctionEntry> {
         self.entries().find(|entry| entry.name == name)
     }
 
-    /// Where the real function of this name is, once the library was seen.
+    /// The address of the real function of this name, once the slots are filled.
     pub fn real(&self, name: &CStr) -> Option<*mut c_void> {
         self.entry(name)?.slot.address()
     }
 
     /// The hook of the function that lies at `address` in the real library. A driver may export one function under
-    /// several names; the newest of them says what its arguments are.
+    /// several names; the newest name determines its arguments.
     pub fn hook_by_address(&self, address: *mut c_void) -> Option<*mut c_void> {
-        let is = |entry: &&Entry| entry.slot.address() == Some(address);
-        let hooked = self.entries().filter(is).filter_map(|entry| Some((entry.name, hook(entry.name)?)));
+        let lies_there = |entry: &&FunctionEntry| entry.slot.address() == Some(address);
+        let hooked =
+            self.entries().filter(lies_there).filter_map(|entry| Some((entry.name, hook(entry.name)?)));
         let newest = |(name, _): &(&CStr, _)| (version(name), core::cmp::Reverse(name.count_bytes()));
         hooked.max_by_key(newest).map(|(_, hook)| hook)
     }
 
-    /// The hook for a name and version, where the library answers with a function that it does not export. If it does
-    /// export the function and we do not know it, it is a later variant with arguments of its own, and has no hook.
+    /// The hook for a name and version, where the driver answers with a function that it does not export. An exported
+    /// function without an entry is a later variant with arguments of its own, and has no hook.
     #[cold]
-    pub fn hook_by_request(&self, request: &Request, address: *mut c_void) -> Option<*mut c_void> {
+    pub fn hook_by_request(&self, request: &FunctionRequest, address: *mut c_void) -> Option<*mut c_void> {
         let ranked = self.entries().filter_map(|entry| Some((request.rank(entry.name)?, entry)));
         let hooked = ranked.filter_map(|(rank, entry)| Some((rank, entry, hook(entry.name)?)));
         let (_, entry, hook) = hooked.max_by_key(|(rank, ..)| *rank)?;
@@ -183,12 +185,12 @@ impl Library {
         if exported {
             return None;
         }
-        // It may export nothing of that name at all.
+        // The driver may export no function of that name, so this is the only address for the slot.
         let _ = entry.slot.0.compare_exchange(ABSENT, address, AcqRel, Relaxed);
         Some(hook)
     }
 
-    /// Whether the library is loaded; fills the slots when it is seen for the first time.
+    /// Whether the library is loaded. The first call that finds it loaded fills the slots.
     pub fn adopt(&self) -> bool {
         loop {
             match self.state.load(Acquire) {
@@ -205,14 +207,14 @@ impl Library {
             && !program_needs(self.soname)
             && let Ok(path) = CStr::from_bytes_until_nul(&path)
         {
-            // A driver that is unloaded would leave the slots dangling. After the state was published: the loader
-            // may run constructors or wait for a thread that runs one, and those may call hooks.
+            // Unloading the driver would leave the slots dangling, so this pins it. The pin comes after the state is
+            // published: the loader may run constructors or wait for a thread that runs one, and those may call hooks.
             open(path, libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE);
         }
         found
     }
 
-    /// Whether an object is called as the library is.
+    /// Whether an object has the library's name and at least one of its functions.
     fn is_named(&self, object: &Object) -> bool {
         let path = object.path().to_bytes();
         let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
@@ -220,7 +222,7 @@ impl Library {
         named && self.entries().any(|entry| object.function(entry.name).is_some())
     }
 
-    /// Whether an object under another name does the library's work.
+    /// Whether an object under another name serves as the library.
     fn is_marked(&self, object: &Object) -> bool {
         object.soname() != Some(OUR_SONAME) && self.marks.iter().all(|mark| object.function(mark).is_some())
     }
@@ -230,11 +232,11 @@ impl Library {
             || self.fill_from(path, &|object| self.is_marked(object))
     }
 
-    /// Fills the slots from the first object that `is` it.
-    fn fill_from(&self, path: &mut [u8; 4096], is: &dyn Fn(&Object) -> bool) -> bool {
+    /// Fills the slots from the first object that `is_library` accepts.
+    fn fill_from(&self, path: &mut [u8; 4096], is_library: &dyn Fn(&Object) -> bool) -> bool {
         let mut found = false;
         elf::each_object(&mut |object| {
-            if !is(object) {
+            if !is_library(object) {
                 return false;
             }
             found = true;
@@ -258,7 +260,7 @@ impl Library {
         found
     }
 
-    /// Whether the library's own symbol table leads to our hooks, so that the loader answers right by itself.
+    /// Whether the library's own symbol table leads to our hooks: then the loader finds them without our help.
     pub fn is_redirected(&self) -> bool {
         self.redirected.load(Relaxed) != 0
     }

@@ -10,37 +10,37 @@ use core::mem::transmute_copy;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-/// The name that each copy of this library carries, whatever its file is called (build.rs).
+/// The soname of each copy of this library, whatever its file is called (build.rs).
 pub const OUR_SONAME: &CStr = c"libgpuquota.so";
 
-/// Our hook for a function of NVIDIA's, which is our export of the same name; `None` for functions that we do not intercept,
-/// and where another copy of us comes first.
+/// Our hook for a function of NVIDIA's, which is our export of the same name. `None` for functions that this library does
+/// not intercept, and where another copy of it comes first.
 pub fn hook(name: &CStr) -> Option<*mut c_void> {
     let function = Object::own()?.function(name)?;
     is_first_copy().then_some(function.address as *mut c_void)
 }
 
-/// Whether no other copy of this library comes before this one. A container may be given two, one by its image and
-/// one by its node: the second stands aside, or everything would be counted twice.
+/// Whether no other copy of this library comes before this one. A container may have two, one from its image and one
+/// from its node. The second one does nothing, because two would count everything twice.
 pub fn is_first_copy() -> bool {
-    /// 0: not looked yet; 1: the first; 2: another.
-    static PLACE: AtomicU32 = AtomicU32::new(0);
-    match PLACE.load(Relaxed) {
+    /// 0: not found out yet; 1: this copy is the first; 2: another one is.
+    static POSITION: AtomicU32 = AtomicU32::new(0);
+    match POSITION.load(Relaxed) {
         0 => {
             let mut first = true;
             elf::each_object(&mut |object| {
                 let ours = object.soname() == Some(OUR_SONAME);
-                first = !ours || object.contains(core::ptr::from_ref(&PLACE) as usize);
+                first = !ours || object.contains(core::ptr::from_ref(&POSITION) as usize);
                 ours
             });
-            PLACE.store(if first { 1 } else { 2 }, Relaxed);
+            POSITION.store(if first { 1 } else { 2 }, Relaxed);
             first
         }
-        place => place == 1,
+        position => position == 1,
     }
 }
 
-/// Whether the program itself was linked to a library, so that it stays loaded as long as the program.
+/// Whether the program itself is linked to a library: then the library stays loaded as long as the program runs.
 pub fn program_needs(soname: &CStr) -> bool {
     let mut needs = false;
     elf::each_object(&mut |object| {
@@ -50,15 +50,15 @@ pub fn program_needs(soname: &CStr) -> bool {
     needs
 }
 
-/// A function of the loader, as the next object after ours in load order has it: libc's (libdl's before glibc
-/// 2.34), or that of another library which interposes it, as if we had asked for RTLD_NEXT.
+/// A function of the loader, as RTLD_NEXT would find it from here: that of the next object after ours in load order. This
+/// is libc's (libdl's before glibc 2.34), or that of another library which interposes it.
 pub struct LoaderFunction {
     name: &'static CStr,
     address: AtomicUsize,
 }
 
 impl LoaderFunction {
-    /// Not looked up yet.
+    /// The function of this name; the first use looks it up.
     pub const fn new(name: &'static CStr) -> Self {
         Self { name, address: AtomicUsize::new(0) }
     }
@@ -93,7 +93,7 @@ pub static DLSYM: LoaderFunction = LoaderFunction::new(c"dlsym");
 /// The real `dlopen`.
 pub static DLOPEN: LoaderFunction = LoaderFunction::new(c"dlopen");
 
-/// Asks the real `dlsym`; for handles that do not depend on who asks.
+/// Calls the real `dlsym`; only for handles whose answer does not depend on the caller.
 pub fn look_up(handle: *mut c_void, name: &CStr) -> *mut c_void {
     type Dlsym = unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void;
     match DLSYM.address() {
@@ -103,7 +103,7 @@ pub fn look_up(handle: *mut c_void, name: &CStr) -> *mut c_void {
     }
 }
 
-/// Asks the real `dlopen` from here; null when the file cannot be loaded.
+/// Calls the real `dlopen` from here; null when the loader cannot load the file.
 pub fn open(path: &CStr, flags: c_int) -> *mut c_void {
     type Dlopen = unsafe extern "C" fn(*const c_char, c_int) -> *mut c_void;
     let name = if path.is_empty() { null() } else { path.as_ptr() };

@@ -1,8 +1,8 @@
-//! Variants of a function: what the names of a driver's exports say.
+//! Variants of a function: the names of a driver's exports say version and stream semantics.
 
 use core::ffi::{CStr, c_int};
 
-/// The version in a name such as `cuMemAlloc_v2`; 1 where none is written.
+/// The version in a name such as `cuMemAlloc_v2`; 1 for a name without one.
 pub fn version(name: &CStr) -> u8 {
     let mut pairs = name.to_bytes().windows(3);
     let written = pairs.find_map(|window| match window {
@@ -12,35 +12,36 @@ pub fn version(name: &CStr) -> u8 {
     written.map_or(1, |digit| digit.wrapping_sub(b'0'))
 }
 
-/// What a program asks `cuGetProcAddress` for.
-pub struct Request<'n> {
+/// A program's request to `cuGetProcAddress`.
+pub struct FunctionRequest<'n> {
     /// The function's name, without a version.
     pub name: &'n CStr,
-    /// The CUDA version whose variant is meant, such as 12040.
+    /// The CUDA version whose variant the program wants, such as 12040.
     pub version: c_int,
-    /// Whether streams that are not named are the thread's own.
+    /// Whether the null stream shall be the calling thread's own.
     pub per_thread: bool,
 }
 
-impl Request<'_> {
-    /// How well a function's name answers it: the thread's own streams first, then the later variant; `None` if not.
+impl FunctionRequest<'_> {
+    /// How well the function of this name meets the request: variants with per-thread streams first, then later ones;
+    /// `None` if not at all.
     pub fn rank(&self, name: &CStr) -> Option<(bool, c_int)> {
-        let (asked, name) = (self.name.to_bytes(), name.to_bytes());
-        let rest = name.strip_prefix(asked)?;
+        let (requested, name) = (self.name.to_bytes(), name.to_bytes());
+        let rest = name.strip_prefix(requested)?;
         let of_thread = [&b"_ptsz"[..], b"_ptds"].iter().find_map(|suffix| rest.strip_suffix(*suffix));
         let since = match of_thread.unwrap_or(rest) {
             [] => 0,
-            version @ [b'_', b'v', _] => since(name.get(..asked.len().wrapping_add(version.len()))?),
+            version @ [b'_', b'v', _] => since(name.get(..requested.len().wrapping_add(version.len()))?),
             _ => return None,
         };
-        // From 12.0 on this name means another function, which has a name of its own too.
-        let renamed = asked == b"cuGraphInstantiate" && self.version >= 12000;
-        let may_be = since <= self.version && (self.per_thread || of_thread.is_none()) && !renamed;
-        may_be.then_some((of_thread.is_some(), since))
+        // From 12.0 on this name means another function, which also has a name of its own.
+        let renamed = requested == b"cuGraphInstantiate" && self.version >= 12000;
+        let eligible = since <= self.version && (self.per_thread || of_thread.is_none()) && !renamed;
+        eligible.then_some((of_thread.is_some(), since))
     }
 }
 
-/// The CUDA version that brought a later variant of a function, by cudaTypedefs.h.
+/// The CUDA version that introduced a later variant of a function, by cudaTypedefs.h.
 fn since(name: &[u8]) -> c_int {
     match name {
         b"cuCtxDestroy_v2" => 4000,

@@ -1,4 +1,4 @@
-//! The CUDA driver API: the table by subject.
+//! The hooks of the CUDA driver API, by subject.
 
 pub mod array;
 pub mod external;

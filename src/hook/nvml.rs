@@ -1,4 +1,4 @@
-//! NVML: the container's memory as its tools read it.
+//! The hooks of NVML: the container's slice, as its tools read it.
 //!
 //! # Safety
 //! This file may use `unsafe` because it calls NVML with pointers to its own locals, and rewrites the records that
@@ -24,35 +24,35 @@ impl Missing for nvmlReturn_t {
     const MISSING: Self = Self::NVML_ERROR_FUNCTION_NOT_FOUND;
 }
 
-/// What an NVML handle stands for; its memory is `total` bytes, or 0 where that is not known.
+/// The target of an NVML handle. `total`: bytes of the device, or 0 where the caller does not know them.
 fn target(process: &Process, device: nvmlDevice_t, total: u64) -> Option<Target> {
     process.scope.devices.of_handle(&process.scope.container, device, total)
 }
 
-/// The slice of a device, from what NVML said of the whole: of a split one the slices of its instances together.
+/// The slice of a device, from NVML's figures for the whole device. For a split device: the sum of its instances' slices.
 fn slice(device: nvmlDevice_t, total: u64, free: u64) -> Option<Slice> {
     let Quota::On(process) = quota() else { return None };
     match target(process, device, total)? {
         Target::One(device) => view::slice(process.memory(), device, total, free),
-        Target::Split => slices(device),
+        Target::Split => sum_of_slices(device),
     }
 }
 
-fn slices(whole: nvmlDevice_t) -> Option<Slice> {
-    let ask = sys::nvmlDeviceGetMemoryInfo::REAL.get()?;
-    let mut all = Some(Slice { total: 0, used: 0, free: 0 });
+fn sum_of_slices(whole: nvmlDevice_t) -> Option<Slice> {
+    let query = sys::nvmlDeviceGetMemoryInfo::REAL.get()?;
+    let mut sum = Some(Slice { total: 0, used: 0, free: 0 });
     instances::each(whole, &mut |instance| {
         let mut memory = nvmlMemory_t { total: 0, free: 0, used: 0 };
         // SAFETY: writes to a local.
-        let told = unsafe { ask(instance, &mut memory) } == SUCCESS;
-        let part = if told { slice(instance, memory.total, memory.free) } else { None };
-        all = all.zip(part).map(|(all, part)| Slice {
-            total: all.total.saturating_add(part.total),
-            used: all.used.saturating_add(part.used),
-            free: all.free.saturating_add(part.free),
+        let found = unsafe { query(instance, &mut memory) } == SUCCESS;
+        let part = if found { slice(instance, memory.total, memory.free) } else { None };
+        sum = sum.zip(part).map(|(sum, part)| Slice {
+            total: sum.total.saturating_add(part.total),
+            used: sum.used.saturating_add(part.used),
+            free: sum.free.saturating_add(part.free),
         });
     });
-    all.filter(|all| all.total > 0)
+    sum.filter(|sum| sum.total > 0)
 }
 
 fn memory(device: nvmlDevice_t, memory: *mut nvmlMemory_t, answer: nvmlReturn_t) -> nvmlReturn_t {

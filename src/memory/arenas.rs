@@ -1,11 +1,11 @@
-//! What arenas are charged: stream-ordered pools and the memory of graphs, which the driver keeps for later.
+//! The charges of arenas: stream-ordered pools and the memory of graphs, which the driver keeps for later.
 //!
-//! A pool holds more than its allocations ask for: what was freed stays with it until it is trimmed. So an arena is
-//! charged for what the driver says that it holds, in use or not, and an allocation from it is admitted by how much it
-//! may make the arena grow (`reserve`). A card as small as the cap would take back what arenas do not use before it refuses
-//! a request; so does this file ([`Arenas::trim`]).
+//! A pool holds more than its allocations use: it keeps freed memory until it is trimmed. So the charge of an arena is all
+//! that the driver says that it holds, in use or not. An allocation from an arena is admitted by the bytes by which it may
+//! make the arena grow (`ops`). On a card as small as the cap the driver would trim its arenas before it refuses a request;
+//! so does this file ([`Arenas::trim`]).
 //!
-//! Pools are not clamped by `CUmemPoolProps::maxSize`: the cap may be raised while the pool lives.
+//! The library does not clamp pools by `CUmemPoolProps::maxSize`, because the cap may rise while the pool lives.
 
 use super::books::Books;
 use crate::driver::cuda::arenas::{Arena, Usage};
@@ -16,35 +16,35 @@ use core::sync::atomic::{
 };
 use gpuquota_region::layout::{KIND_GRAPH, KIND_POOL};
 
-/// An arena grows in blocks. What it takes beyond a request, up to so much, counts as overhead: it may lift use above
-/// the cap, and then nothing more is admitted.
+/// An arena grows in blocks. Up to so many bytes beyond a request count as overhead: they may lift use above the cap, and
+/// then the library admits nothing more.
 const BLOCKS: u64 = 64 << 20;
-/// Arenas that this process can keep books on.
+/// The library charges so many arenas of a process.
 const ARENAS: usize = 64;
 
-/// All arenas of this process. All-zero bytes: none.
+/// The registered arenas of this process. All-zero bytes: none.
 pub struct Arenas {
-    /// Names and charges change under it.
-    settling: Lock,
-    /// Whether there is any.
+    /// A thread holds it while it changes entries or charges.
+    changing: Lock,
+    /// Whether any arena is registered.
     any: AtomicBool,
     /// Whether any of them is a device's graphs.
     graphs: AtomicBool,
-    /// How often graphs were told to give memory back.
+    /// How often the graphs of a device were trimmed.
     trims: AtomicU64,
-    /// Something was freed since charges were last brought up to date.
+    /// Whether memory was freed since the last update of charges.
     stale: AtomicBool,
-    /// [`Arena::word`]; 0: a free place.
+    /// [`Arena::word`]; 0: a free entry.
     words: [AtomicU64; ARENAS],
     devices: [AtomicU8; ARENAS],
     charged: [AtomicU64; ARENAS],
 }
 
-/// An arena that is known.
-struct Known<'a> {
+/// A registered arena.
+struct Registered<'a> {
     arena: Arena,
     device: u8,
-    /// Bytes that it was last found to hold.
+    /// The bytes that it held at the last update.
     charged: &'a AtomicU64,
 }
 
@@ -64,31 +64,31 @@ pub fn unexpected_growth(charged: u64, held: u64, growth: u64) -> Option<u64> {
 }
 
 impl Arenas {
-    fn each(&self) -> impl Iterator<Item = Known<'_>> {
+    fn each(&self) -> impl Iterator<Item = Registered<'_>> {
         let words = self.words.iter().zip(&self.devices).zip(&self.charged);
         words.filter_map(|((word, device), charged)| {
-            Some(Known { arena: Arena::of(word.load(Acquire))?, device: device.load(Relaxed), charged })
+            Some(Registered { arena: Arena::of(word.load(Acquire))?, device: device.load(Relaxed), charged })
         })
     }
 
-    fn find(&self, arena: Arena) -> Option<Known<'_>> {
-        self.each().find(|known| known.arena == arena)
+    fn find(&self, arena: Arena) -> Option<Registered<'_>> {
+        self.each().find(|registered| registered.arena == arena)
     }
 
-    /// The device of an arena that is known.
+    /// The device of a registered arena.
     pub fn device_of(&self, arena: Arena) -> Option<u8> {
-        self.find(arena).map(|known| known.device)
+        self.find(arena).map(|registered| registered.device)
     }
 
-    /// Makes an arena of a device known. False when there are too many.
-    pub fn know(&self, arena: Arena, device: u8) -> bool {
-        let _settling = self.settling.lock();
+    /// Registers an arena of a device. False where the table is full.
+    pub fn register(&self, arena: Arena, device: u8) -> bool {
+        let _changing = self.changing.lock();
         if self.find(arena).is_some() {
             return true;
         }
         let Some(at) = self.words.iter().position(|word| word.load(Relaxed) == 0) else { return false };
-        let places = self.words.get(at).zip(self.devices.get(at)).zip(self.charged.get(at));
-        if let Some(((word, of_device), charged)) = places {
+        let entry = self.words.get(at).zip(self.devices.get(at)).zip(self.charged.get(at));
+        if let Some(((word, of_device), charged)) = entry {
             of_device.store(device, Relaxed);
             charged.store(0, Relaxed);
             word.store(arena.word(), Release);
@@ -98,7 +98,7 @@ impl Arenas {
         true
     }
 
-    /// Whether there is any arena.
+    /// Whether this process has any arena.
     #[inline]
     pub fn any(&self) -> bool {
         self.any.load(Relaxed)
@@ -110,45 +110,45 @@ impl Arenas {
         self.graphs.load(Relaxed)
     }
 
-    /// A number that changes when graphs may have lost the memory that their last launch mapped.
+    /// The number of trims of graphs. A trim may take the memory that a graph's last launch mapped.
     pub fn graph_trims(&self) -> u64 {
         self.trims.load(Acquire)
     }
 
-    /// A device's graphs were told to give back what they do not use.
+    /// Counts a trim of a device's graphs that the program has made, and updates their charge.
     pub fn graphs_were_trimmed(&self, books: Books<'_>, ordinal: u8) {
         self.trims.fetch_add(1, AcqRel);
         self.update_charge(books, Arena::Graphs(ordinal));
     }
 
-    /// An arena is gone, and is charged for nothing any more.
-    pub fn forget(&self, books: Books<'_>, arena: Arena) {
-        let settling = self.settling.lock();
+    /// Removes an arena that was destroyed, and its charge.
+    pub fn remove(&self, books: Books<'_>, arena: Arena) {
+        let changing = self.changing.lock();
         let word = self.words.iter().find(|word| word.load(Relaxed) == arena.word());
         let device = self.device_of(arena);
         if let Some(word) = word {
             word.store(0, Release);
         }
-        drop(settling);
+        drop(changing);
         if let Some(device) = device {
             self.charge(books, device, kind_of(arena));
         }
     }
 
-    /// Bytes that an arena is charged.
+    /// The charge of an arena, bytes.
     pub fn charge_of(&self, arena: Arena) -> u64 {
-        self.find(arena).map_or(0, |known| known.charged.load(Relaxed))
+        self.find(arena).map_or(0, |registered| registered.charged.load(Relaxed))
     }
 
-    /// Charges an arena for what the driver says that it holds.
+    /// Sets the charge of an arena to the bytes that the driver says that it holds.
     pub fn update_charge(&self, books: Books<'_>, arena: Arena) {
         self.update_charge_to(books, arena, || arena.usage());
     }
 
-    /// The same, where the driver's word is `usage`.
+    /// The same with the driver's answer from `usage`.
     pub fn update_charge_to(&self, books: Books<'_>, arena: Arena, usage: impl Fn() -> Option<Usage>) {
-        let Some(Known { device, charged, .. }) = self.find(arena) else { return };
-        // Threads may pass each other between asking and writing down, so each looks again after it has written.
+        let Some(Registered { device, charged, .. }) = self.find(arena) else { return };
+        // A thread may overtake another between the query and the store, so each queries again after its store.
         for _ in 0..8 {
             let Some(Usage { held, .. }) = usage() else { return };
             if charged.swap(held, AcqRel) == held {
@@ -159,15 +159,15 @@ impl Arenas {
     }
 
     fn charge(&self, books: Books<'_>, device: u8, kind: u8) {
-        let _settling = self.settling.lock();
-        let of_kind = self.each().filter(|known| known.device == device && kind_of(known.arena) == kind);
-        let sum = of_kind.fold(0u64, |sum, known| sum.saturating_add(known.charged.load(Acquire)));
+        let _changing = self.changing.lock();
+        let of_kind = self.each().filter(|each| each.device == device && kind_of(each.arena) == kind);
+        let sum = of_kind.fold(0u64, |sum, each| sum.saturating_add(each.charged.load(Acquire)));
         if let Some(device) = books.container().device(device) {
             books.accounts.journals.set_charge(books.container(), device, kind, sum);
         }
     }
 
-    /// Something was freed that an arena may give back sooner or later.
+    /// Marks all charges as stale: memory was freed, and an arena may give it back sooner or later.
     #[inline]
     pub fn mark_stale(&self) {
         if self.any() {
@@ -175,7 +175,7 @@ impl Arenas {
         }
     }
 
-    /// Brings all charges up to date, if anything was freed since that was last done. Synchronizing is when a pool gives back.
+    /// Updates all charges if they are stale. Pools give memory back when the program synchronizes.
     #[inline]
     pub fn update_stale(&self, books: Books<'_>) {
         if self.stale.load(Relaxed) {
@@ -186,20 +186,20 @@ impl Arenas {
     #[cold]
     fn update_all(&self, books: Books<'_>) {
         self.stale.store(false, Relaxed);
-        for Known { arena, .. } in self.each() {
+        for Registered { arena, .. } in self.each() {
             self.update_charge(books, arena);
-            // As long as it holds what it does not use it may still give that back.
+            // It may still give back the memory that it holds and does not use.
             if arena.usage().is_some_and(|usage| usage.held > usage.used) {
                 self.stale.store(true, Relaxed);
             }
         }
     }
 
-    /// Takes back what the arenas of a device hold and do not use, as the driver does on a card that is full.
+    /// Trims all arenas of a device, as the driver does on a full card.
     #[cold]
     pub fn trim(&self, books: Books<'_>, device: u8) {
-        for Known { arena, device: of, .. } in self.each() {
-            if of == device && arena.may_spare() {
+        for Registered { arena, device: of, .. } in self.each() {
+            if of == device && arena.may_shrink() {
                 arena.trim();
                 if let Arena::Graphs(_) = arena {
                     self.trims.fetch_add(1, AcqRel);

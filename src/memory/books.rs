@@ -1,40 +1,40 @@
-//! Charges: a reservation before the driver is called, what is held after it, and the way back.
+//! Charges: a reservation before the call of the driver, a holding after it, and the way back.
 //!
-//! The protocol that makes a reservation atomic and survives SIGKILL stands in `quota::ledger`; this file gives it
-//! the region's words. A request that does not fit is `reserve`'s matter.
+//! `quota::ledger` has the protocol that makes a reservation atomic and survives SIGKILL; this file gives it the region's
+//! words. `reserve` treats a request that does not fit.
 
 use super::holdings::{Holding, Holdings, Key, Kind};
-use super::journals::Journals;
+use super::journals::ProcessJournals;
 use crate::container::{Container, DeviceRef};
 use crate::devices::Scope;
 use core::sync::atomic::Ordering::Relaxed;
 use gpuquota_quota::ledger::{self, Refused};
 use gpuquota_region::layout::Device;
 
-/// Where bytes may lie that are reserved.
+/// Where reserved bytes may lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub enum Placement {
     /// On the device only.
     Device,
-    /// On the host if need be.
+    /// On the host too.
     Anywhere,
-    /// Where they are: the driver has given them already, and no cap is asked.
+    /// Where they lie already: the driver has given them, so no cap applies.
     Given,
 }
 
-/// Bytes that are counted in the total and not yet recorded as an allocation.
+/// Bytes that are in the total and not yet recorded as a holding.
 #[derive(Clone, Copy)]
 pub struct Reservation {
-    /// Of this device.
+    /// The device.
     pub device: DeviceRef,
-    /// Through this journal.
+    /// The journal that recorded the charge.
     pub journal: u8,
-    /// So many.
+    /// The bytes.
     pub bytes: u64,
 }
 
 impl Reservation {
-    /// What is held once the driver has given them.
+    /// The holding that it becomes once the driver has given the bytes.
     pub fn holding(self, owner: u64) -> Holding {
         Holding { bytes: self.bytes, device: self.device.index, journal: self.journal, owner }
     }
@@ -42,16 +42,16 @@ impl Reservation {
 
 /// The accounts of this process. All-zero bytes: nothing is charged.
 pub struct Accounts {
-    /// Through which journals it charges.
-    pub journals: Journals,
-    /// What it holds.
+    /// Its journals.
+    pub journals: ProcessJournals,
+    /// Its holdings.
     pub holdings: Holdings,
 }
 
-/// The accounts, and what they are counted by.
+/// The accounts of this process, with the container and the devices that they belong to.
 #[derive(Clone, Copy)]
 pub struct Books<'p> {
-    /// The container whose total they count in, and its devices.
+    /// The container and its devices.
     pub scope: &'p Scope,
     /// The accounts.
     pub accounts: &'p Accounts,
@@ -64,14 +64,14 @@ impl<'p> Books<'p> {
         &self.scope.container
     }
 
-    /// What may be in use after a request has been admitted; `None` for any number.
+    /// The most bytes that may be in use once a request is admitted; `None` without a limit.
     #[inline(always)]
-    pub fn ceiling(self, device: DeviceRef, room: Room) -> Option<u64> {
-        if room == Room::Given {
+    pub fn ceiling(self, device: DeviceRef, placement: Placement) -> Option<u64> {
+        if placement == Placement::Given {
             return None;
         }
         let cap = self.scope.devices.memory_cap(device).filter(|_| !self.scope.container.observes());
-        if room == Room::Anywhere || !self.scope.container.spills() {
+        if placement == Placement::Anywhere || !self.scope.container.spills() {
             return cap;
         }
         match self.scope.devices.physical_cap(device) {
@@ -80,74 +80,79 @@ impl<'p> Books<'p> {
         }
     }
 
-    /// Whether `bytes` more would be within the cap now; another thread may take them in the next instant.
+    /// Whether the cap has room for `bytes` now. Another thread may take them in the next instant.
     pub fn has_room(self, device: DeviceRef, bytes: u64) -> bool {
         let fits = |cap| ledger::used(&device.record.used).checked_add(bytes).is_some_and(|sum| sum <= cap);
-        self.ceiling(device, Room::Device).is_none_or(fits)
+        self.ceiling(device, Placement::Device).is_none_or(fits)
     }
 
     /// One attempt to reserve `bytes`.
-    pub fn try_reserve(self, device: DeviceRef, bytes: u64, room: Room) -> Result<Reservation, Refused> {
-        let journal = self.try_take(device, bytes, room)?;
+    pub fn try_reserve(
+        self,
+        device: DeviceRef,
+        bytes: u64,
+        placement: Placement,
+    ) -> Result<Reservation, Refused> {
+        let journal = self.try_take(device, bytes, placement)?;
         Ok(Reservation { device, journal, bytes })
     }
 
-    /// The same; answers the journal alone, which a processor has in a register.
+    /// The same. Answers the journal alone, because one byte stays in a register.
     #[inline(always)]
-    pub fn try_take(self, device: DeviceRef, bytes: u64, room: Room) -> Result<u8, Refused> {
+    pub fn try_take(self, device: DeviceRef, bytes: u64, placement: Placement) -> Result<u8, Refused> {
         let container = &self.scope.container;
-        let open = self.accounts.journals.free(container, device.index).ok_or(Refused::Broken)?;
+        let locked = self.accounts.journals.lock_free(container, device.index).ok_or(Refused::Broken)?;
         let used = if container.spills() {
-            // What lies on the host moves meanwhile.
-            open.take(container, device, bytes, || self.ceiling(device, room))?
+            // The bytes on the host change meanwhile, and the ceiling with them.
+            locked.take(container, device, bytes, || self.ceiling(device, placement))?
         } else {
-            let cap = self.ceiling(device, room);
-            open.take(container, device, bytes, || cap)?
+            let cap = self.ceiling(device, placement);
+            locked.take(container, device, bytes, || cap)?
         };
         let Device { peak, .. } = device.record;
         if peak.load(Relaxed) < used {
             peak.fetch_max(used, Relaxed);
         }
-        Ok(open.journal)
+        Ok(locked.journal)
     }
 
-    /// Gives `bytes` of a journal back.
+    /// Gives back `bytes` of a journal.
     #[inline(always)]
     pub fn give_back(self, device: u8, journal: u8, bytes: u64) {
-        if self.accounts.journals.give(&self.scope.container, device, journal, bytes).is_none() {
-            self.scope.container.fell_back();
+        if self.accounts.journals.give_back(&self.scope.container, device, journal, bytes).is_none() {
+            self.scope.container.count_fallback();
         }
     }
 
-    /// Gives a reservation back that nothing came of.
+    /// Gives back a reservation whose call failed.
     pub fn roll_back(self, reservation: Reservation) {
         self.give_back(reservation.device.index, reservation.journal, reservation.bytes);
     }
 
-    /// Notes what is held under a key.
+    /// Records a holding under its key.
     #[inline(always)]
-    pub fn note(self, key: Option<Key>, holding: Holding) {
+    pub fn record_holding(self, key: Option<Key>, holding: Holding) {
         if key.is_none_or(|key| !self.accounts.holdings.insert_fresh(key, holding)) {
-            self.note_slowly(key, holding);
+            self.record_slowly(key, holding);
         }
     }
 
-    /// The same where there is no room yet for the key, or something was held under it.
+    /// The same where the table has to grow, or the key has a holding already.
     #[inline(never)]
-    fn note_slowly(self, key: Option<Key>, holding: Holding) {
+    fn record_slowly(self, key: Option<Key>, holding: Holding) {
         match key.map(|key| self.accounts.holdings.insert(key, holding)) {
             Some(Ok(None)) => {}
-            // Freed behind our back.
+            // The previous memory was freed by a call that the library did not see.
             Some(Ok(Some(before))) if key.is_some_and(Key::is_charged) => {
                 self.give_back(before.device, before.journal, before.bytes);
             }
             Some(Ok(Some(_))) => {}
-            // What cannot be noted stays charged until the process ends: never too little.
-            Some(Err(_)) | None => self.scope.container.fell_back(),
+            // The charge stays until the process ends, because an error must never charge too little.
+            Some(Err(_)) | None => self.scope.container.count_fallback(),
         }
     }
 
-    /// What was held under a key is gone, and its bytes with it.
+    /// Gives back the bytes of a holding whose memory was freed.
     #[inline(always)]
     pub fn release(self, key: Key, holding: Holding) {
         if key.is(Kind::Spilled) {
@@ -161,7 +166,7 @@ impl<'p> Books<'p> {
         self.give_back(holding.device, holding.journal, holding.bytes);
     }
 
-    /// The key of memory at an address that may have been sent to the host.
+    /// The key of memory at an address, which may lie on the host.
     #[inline(always)]
     pub fn memory_key(self, pointer: u64) -> Option<Key> {
         let spilled =

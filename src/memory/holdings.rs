@@ -1,12 +1,12 @@
-//! What this process holds: each living allocation, by pointer or handle.
+//! The holdings of this process: each living allocation, by pointer or handle.
 //!
-//! A sharded hash table: an operation takes one shard's lock for a few nanoseconds, and its cost does not grow with
-//! the number of living allocations. The tables are mappings of our own, absent in a child made by fork: nothing
-//! here calls malloc, which the program may interpose, and a child must not take its parent's allocations for its
-//! own. Why not a crate: `hashbrown` and its like contain paths that panic or abort when memory is short.
+//! They lie in a sharded hash table. An operation takes one shard's lock for a few nanoseconds, and its cost does not grow
+//! with the number of living allocations. The tables are mappings of our own, for two reasons: the program may interpose
+//! malloc, and a child made by fork must not have its parent's allocations (there the mappings are absent). Crates such as
+//! `hashbrown` have paths that panic or abort when memory is short.
 //!
 //! # Safety
-//! This room may use `unsafe` because it reads and writes the entries in mappings of its own, under the shard's
+//! This file may use `unsafe` because it reads and writes the entries in mappings of its own, under the shard's
 //! lock, at indices that are masked to the table's size.
 #![allow(unsafe_code)]
 
@@ -16,7 +16,7 @@ use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use gpuquota_region::sys::{self, InChild};
 
-/// What a key names. Pointers and handles come from different spaces and may be equal as numbers.
+/// The kind of a key. Pointers and handles come from different spaces and may be equal as numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
@@ -28,27 +28,27 @@ pub enum Kind {
     Physical = 3,
     /// A mapping of physical memory, by address.
     Mapping = 4,
-    /// Memory from a pool, by address: the pool is charged for it.
+    /// Memory from a pool, by address. Its bytes are part of the pool's charge.
     Pooled = 5,
-    /// An executable graph that allocates, by handle: the device's graphs are charged for it.
+    /// An executable graph that allocates, by handle. Its bytes are part of the charge of the device's graphs.
     Graph = 6,
     /// Memory of another API, by handle.
     External = 7,
-    /// What keeps physical memory bound to a multicast object.
+    /// A binding of physical memory to a multicast object.
     Binding = 8,
     /// Memory that lies on the host, by address.
     Spilled = 9,
 }
 
-/// A key: user-space addresses and handles are below 2^57, the kind goes above.
+/// A key. User-space addresses and handles are below 2^57; the kind takes the bits above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key(u64);
 
 impl Key {
-    /// The kinds that are charged for themselves.
+    /// The kinds with a charge of their own.
     const CHARGED: [Kind; 5] = [Kind::Memory, Kind::Array, Kind::Physical, Kind::External, Kind::Spilled];
 
-    /// The key of `value`; `None` for zero and for what cannot be told apart.
+    /// The key of `value`; `None` for zero and for values that reach into the kind's bits.
     #[inline]
     pub fn new(kind: Kind, value: u64) -> Option<Self> {
         (value != 0 && value >> 60 == 0).then_some(Self(value | (kind as u64) << 60))
@@ -58,12 +58,12 @@ impl Key {
         self.0 >> 60
     }
 
-    /// Whether what it names is charged for itself.
+    /// Whether its holding has a charge of its own.
     pub fn is_charged(self) -> bool {
         Self::CHARGED.iter().any(|kind| *kind as u64 == self.kind())
     }
 
-    /// Whether it is of this kind.
+    /// Whether it has this kind.
     pub fn is(self, kind: Kind) -> bool {
         self.kind() == kind as u64
     }
@@ -73,7 +73,7 @@ impl Key {
         self.0 & (u64::MAX >> 4)
     }
 
-    /// Folded, because a product keeps the zeroes at the end of an address that is a multiple of much.
+    /// Folds the product, because a product keeps the zeroes at the end of an aligned address.
     #[inline]
     fn hash(self) -> u64 {
         let product = self.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -81,23 +81,23 @@ impl Key {
     }
 }
 
-/// What is held.
+/// One allocation of this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holding {
     /// Bytes charged.
     pub bytes: u64,
     /// Region index of the device.
     pub device: u8,
-    /// Journal, within the process, through which they were charged.
+    /// The journal of the process that recorded the charge.
     pub journal: u8,
-    /// Memory, arrays, what other APIs made: the context they belong to. Physical memory: how many handles, mappings and
-    /// bindings keep it. Mappings: the physical memory's handle. Bindings: the multicast object (and `bytes` is the
-    /// physical memory's handle). Memory from a pool: the pool. Graphs: the device's ordinal.
+    /// The meaning depends on the kind. Memory, arrays, memory of other APIs: their context. Physical memory: the number of
+    /// handles, mappings and bindings that keep it. Mappings: the physical memory's handle. Bindings: the multicast object
+    /// (and `bytes` is the physical memory's handle). Memory from a pool: the pool. Graphs: the device's ordinal.
     pub owner: u64,
 }
 
-/// There is no memory for a note.
-pub struct NoRoom;
+/// The table cannot grow.
+pub struct TableFull;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -116,7 +116,7 @@ impl Entry {
         Self { key: key.0, charge, owner: holding.owner }
     }
 
-    /// Whether there is one, and it is charged for itself.
+    /// Whether the entry has a holding with a charge of its own.
     fn is_charged(&self) -> bool {
         self.key != 0 && Key(self.key).is_charged()
     }
@@ -129,14 +129,14 @@ impl Entry {
 
 const SHARDS: usize = 64;
 /// Entries of a shard's first table: one page and a half.
-const FIRST: usize = 256;
-/// Living entries of a shard that are looked through at most: some tens of microseconds.
-const MANY: usize = 4096;
+const FIRST_CAPACITY: usize = 256;
+/// The sum of all holdings is not computed where a shard has more: reading so many takes some tens of microseconds.
+const MAX_SUMMED: usize = 4096;
 
 /// The table. All-zero bytes are an empty one.
 pub struct Holdings {
     shards: [Shard; SHARDS],
-    /// Whether anything was ever noted that lies on the host.
+    /// Whether this process has ever had memory on the host.
     spilled: AtomicBool,
 }
 
@@ -154,42 +154,43 @@ struct Table {
     used: usize,
 }
 
-// SAFETY: a shard's table is only touched with its lock held.
+// SAFETY: all accesses to a shard's table hold its lock.
 unsafe impl Sync for Shard {}
 
 impl Holdings {
     #[inline(always)]
-    fn with<R>(&self, key: Key, then: impl FnOnce(&mut Table, Key) -> R) -> Option<R> {
+    fn with<R>(&self, key: Key, action: impl FnOnce(&mut Table, Key) -> R) -> Option<R> {
         let shard = self.shards.get((key.hash() >> 58) as usize % SHARDS)?;
-        let _held = shard.lock.lock();
+        let _locked = shard.lock.lock();
         // SAFETY: the lock is held, so this is the only reference to the table.
-        Some(then(unsafe { &mut *shard.table.get() }, key))
+        Some(action(unsafe { &mut *shard.table.get() }, key))
     }
 
-    /// Notes a holding under a key that nothing is held under, if the table has room; else does nothing and answers false.
+    /// Inserts a holding under a fresh key. Does nothing and answers false if the key has a holding, or the table has to
+    /// grow first.
     #[inline(always)]
     pub fn insert_fresh(&self, key: Key, holding: Holding) -> bool {
         self.with(key, |table, key| table.insert_fresh(Entry::new(key, holding))) == Some(true)
     }
 
-    /// Notes a holding. Gives what stood there before, which must be gone, since the driver gave its address or handle
-    /// anew.
-    pub fn insert(&self, key: Key, holding: Holding) -> Result<Option<Holding>, NoRoom> {
-        self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(Err(NoRoom))
+    /// Inserts a holding. Answers the key's previous holding, whose memory must be gone, since the driver has reused its
+    /// address or handle.
+    pub fn insert(&self, key: Key, holding: Holding) -> Result<Option<Holding>, TableFull> {
+        self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(Err(TableFull))
     }
 
-    /// From now on there is memory that lies on the host. Called before its key is noted.
+    /// From now on this process may have memory on the host. The caller inserts the holding afterwards.
     pub fn mark_spilled(&self) {
         self.spilled.store(true, Release);
     }
 
-    /// Whether anything was ever noted that lies on the host.
+    /// Whether this process has ever had memory on the host.
     #[inline]
     pub fn has_spilled(&self) -> bool {
         self.spilled.load(Acquire)
     }
 
-    /// Takes a holding out.
+    /// Removes a holding and answers it.
     #[inline(always)]
     pub fn remove(&self, key: Key) -> Option<Holding> {
         self.with(key, |table, key| table.remove(key)).flatten()
@@ -200,7 +201,7 @@ impl Holdings {
         self.with(key, |table, key| table.find(key).map(|(_, entry)| entry.holding())).flatten()
     }
 
-    /// Changes the count of references that keep physical memory; takes it out and returns it when none is left.
+    /// Changes the number of references to physical memory. Removes the holding and answers it when none is left.
     pub fn change_references(&self, key: Key, by: i64) -> Option<Holding> {
         self.with(key, |table, key| {
             let (at, mut entry) = table.find(key)?;
@@ -214,19 +215,19 @@ impl Holdings {
         .flatten()
     }
 
-    /// Bytes that are held of a device, and the most that a driver can spend on them, if it gives memory out in blocks of
-    /// `block` bytes, a power of two. `None` where so much is held that looking through it would be noticed.
-    pub fn held_of(&self, device: u8, block: u64) -> Option<(u64, u64)> {
+    /// The sum of the holdings of a device, and the most that a driver can spend on them if it gives memory out in blocks of
+    /// `block` bytes, a power of two. `None` where the process has so many that the sum would take too long.
+    pub fn sum_of(&self, device: u8, block: u64) -> Option<(u64, u64)> {
         let (mut bytes, mut most) = (0u64, 0u64);
         for shard in &self.shards {
-            let _held = shard.lock.lock();
+            let _locked = shard.lock.lock();
             // SAFETY: the lock is held.
             let table = unsafe { &*shard.table.get() };
-            if table.used > MANY {
+            if table.used > MAX_SUMMED {
                 return None;
             }
-            let held = (0..table.capacity).map(|at| table.read(at)).filter(Entry::is_charged);
-            let of_device = held.map(Entry::holding).filter(|holding| holding.device == device);
+            let charged = (0..table.capacity).map(|at| table.read(at)).filter(Entry::is_charged);
+            let of_device = charged.map(Entry::holding).filter(|holding| holding.device == device);
             for holding in of_device {
                 let padded = holding.bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX);
                 (bytes, most) = (bytes.saturating_add(holding.bytes), most.saturating_add(padded));
@@ -235,22 +236,22 @@ impl Holdings {
         Some((bytes, most))
     }
 
-    /// Takes out everything of some kinds that has this owner, and hands each to `gone`.
-    pub fn remove_owned(&self, kinds: &[Kind], owner: u64, mut gone: impl FnMut(Key, Holding)) {
-        let is = |entry: &Entry| {
+    /// Removes all holdings of some kinds with this owner, and passes each to `removed`.
+    pub fn remove_owned(&self, kinds: &[Kind], owner: u64, mut removed: impl FnMut(Key, Holding)) {
+        let is_owned = |entry: &Entry| {
             let kind = Key(entry.key).kind();
             entry.key != 0 && entry.owner == owner && kinds.iter().any(|wanted| *wanted as u64 == kind)
         };
         for shard in &self.shards {
-            // Down through the table: a removal moves later entries of a run up, and of these none is passed over that way
-            // but where a run goes round the end of the table. So passes are made until one finds nothing.
+            // A pass goes down through the table. A removal moves later entries of a run up, so a pass misses an entry only
+            // where a run wraps round the end of the table. Passes repeat until one finds nothing.
             loop {
                 let mut any = false;
                 let mut next = usize::MAX;
-                while let Some((at, entry)) = shard.last_before(next, &is) {
+                while let Some((at, entry)) = shard.remove_last_before(next, &is_owned) {
                     any = true;
                     next = at;
-                    gone(Key(entry.key), entry.holding());
+                    removed(Key(entry.key), entry.holding());
                 }
                 if !any {
                     break;
@@ -261,13 +262,15 @@ impl Holdings {
 }
 
 impl Shard {
-    /// Takes out the last entry below a place that is wanted, and answers where it was. The lock is held only meanwhile.
-    fn last_before(&self, end: usize, is: &impl Fn(&Entry) -> bool) -> Option<(usize, Entry)> {
-        let _held = self.lock.lock();
+    /// Removes the last entry before `end` that is `wanted`, and answers its index. Holds the lock only for this search.
+    fn remove_last_before(&self, end: usize, wanted: &impl Fn(&Entry) -> bool) -> Option<(usize, Entry)> {
+        let _locked = self.lock.lock();
         // SAFETY: the lock is held.
         let table = unsafe { &mut *self.table.get() };
-        let (at, entry) =
-            (0..table.capacity.min(end)).rev().map(|at| (at, table.read(at))).find(|(_, entry)| is(entry))?;
+        let (at, entry) = (0..table.capacity.min(end))
+            .rev()
+            .map(|at| (at, table.read(at)))
+            .find(|(_, entry)| wanted(entry))?;
         table.remove(Key(entry.key));
         Some((at, entry))
     }
@@ -294,7 +297,7 @@ impl Table {
         (key.hash() >> 20) as usize & self.mask()
     }
 
-    /// Where a key is, or the free place that its probe ends at. There is one in every table that is mapped.
+    /// The entry of a key, or the free entry that ends its probe. Every mapped table has a free entry.
     #[inline(always)]
     fn probe(&self, key: Key) -> (usize, Entry) {
         let mut at = self.home(key);
@@ -328,18 +331,18 @@ impl Table {
         true
     }
 
-    fn insert(&mut self, entry: Entry) -> Result<Option<Holding>, NoRoom> {
+    fn insert(&mut self, entry: Entry) -> Result<Option<Holding>, TableFull> {
         if let Some((at, before)) = self.find(Key(entry.key)) {
             self.write(at, entry);
             return Ok(Some(before.holding()));
         }
         if !self.has_room() && !self.grow() {
-            return Err(NoRoom);
+            return Err(TableFull);
         }
-        if self.insert_fresh(entry) { Ok(None) } else { Err(NoRoom) }
+        if self.insert_fresh(entry) { Ok(None) } else { Err(TableFull) }
     }
 
-    /// At most half full: probes stay short, two places on average, and there always is a free place to end them.
+    /// A table is at most half full, so probes read two entries on average and always end at a free one.
     #[inline(always)]
     fn has_room(&self) -> bool {
         self.used.wrapping_mul(2) < self.capacity
@@ -347,7 +350,7 @@ impl Table {
 
     #[cold]
     fn grow(&mut self) -> bool {
-        let capacity = self.capacity.saturating_mul(2).max(FIRST);
+        let capacity = self.capacity.saturating_mul(2).max(FIRST_CAPACITY);
         let Some(bytes) = capacity.checked_mul(size_of::<Entry>()) else { return false };
         let Ok(entries) = sys::map_private(bytes) else { return false };
         // Miri has no fork.
@@ -372,7 +375,7 @@ impl Table {
     #[inline(always)]
     fn remove(&mut self, key: Key) -> Option<Holding> {
         let (mut hole, removed) = self.find(key)?;
-        // Later entries of the same run move up, so that no probe ends early and nothing has to be swept.
+        // Later entries of the same run move up, so no probe ends early and the table needs no tombstones.
         let mut at = hole;
         loop {
             at = at.wrapping_add(1) & self.mask();

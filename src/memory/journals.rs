@@ -1,13 +1,13 @@
-//! The journals of this process: through which of them a thread charges a device, and how much each kind comes to.
+//! The journals of this process: the threads charge devices through them.
 //!
-//! A journal serves one device and one kind of bytes. What programs ask for may go through several journals, so that
-//! threads need not wait for each other; the measured kinds have one each. A process of very many devices has one journal
-//! for each of them, where all that it holds there is told as asked for.
+//! A journal serves one device and one kind of bytes. Requested bytes may go through several journals, so that threads
+//! need not wait for each other; each measured kind has one. A process with very many devices has one journal for each of
+//! them, in which all kinds count as requested bytes.
 
 use crate::container::books::{JournalBook, OwnJournal};
 use crate::container::{Container, DeviceRef};
 use crate::driver::cuda;
-use crate::lock::{Held, Lock};
+use crate::lock::{Lock, LockGuard};
 use crate::thread;
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -19,75 +19,84 @@ use gpuquota_region::layout::{
     KINDS, Slot,
 };
 
-/// Journals that threads of one process may use at a time for what they ask of one device; beyond, they wait for each
-/// other for the nanoseconds that an operation takes.
+/// Journals for requested bytes of one device. Further threads wait for each other, for the nanoseconds of an operation.
 const DATA_JOURNALS: usize = 4;
-/// With one for each other kind.
+/// Those, and one for each other kind.
 const USES: usize = DATA_JOURNALS + KIND_SPILLED as usize;
 
 /// The journals of this process. All-zero bytes: none in use.
-pub struct Journals {
+pub struct ProcessJournals {
     locks: [Lock; JOURNALS],
-    /// Journal + 1 by device and use; 0 for none yet. First those of what is asked for, then the other kinds.
+    /// Journal + 1 by device and use; 0 for none yet. The uses are first requested bytes, then the other kinds.
     opened: [[AtomicU8; USES]; DEVICES],
-    /// Other kinds that go through the first journal of what is asked for, bit by bit, for want of another.
+    /// The other kinds that share the first journal of requested bytes because no journal was left: one bit for each.
     sharing: [AtomicU8; DEVICES],
-    /// Bytes of each kind that were not asked for by a call with a size, as they were last set.
+    /// The last charge of each other kind, bytes.
     others: [[AtomicU64; KINDS]; DEVICES],
 }
 
 /// A journal whose lock this thread holds.
-pub struct Open<'j> {
+pub struct LockedJournal<'j> {
     /// Its number in the process.
     pub journal: u8,
     slot: usize,
     own: OwnJournal,
-    _held: Held<'j>,
+    _guard: LockGuard<'j>,
 }
 
-impl Journals {
-    /// A journal for this thread to charge what was asked for: one by the thread's number, so that threads do not meet as
-    /// long as there are enough; else the first that is not busy.
+impl ProcessJournals {
+    /// Locks a journal for requested bytes: one that depends on the thread, so that threads use different journals as long as
+    /// there are enough; else the first free one.
     #[inline(always)]
-    pub fn free(&self, container: &Container, device: u8) -> Option<Open<'_>> {
-        self.free_from(container, device, thread::spread() % DATA_JOURNALS)
+    pub fn lock_free(&self, container: &Container, device: u8) -> Option<LockedJournal<'_>> {
+        self.lock_free_from(container, device, thread::spread() % DATA_JOURNALS)
     }
 
     /// The same for a thread that prefers one of them.
     #[inline(always)]
-    fn free_from(&self, container: &Container, device: u8, preferred: usize) -> Option<Open<'_>> {
+    fn lock_free_from(
+        &self,
+        container: &Container,
+        device: u8,
+        preferred: usize,
+    ) -> Option<LockedJournal<'_>> {
         let slot = container.slot_index()?;
         let uses = self.opened.get(usize::from(device))?;
         let journal = uses.get(preferred)?.load(Acquire).checked_sub(1);
         if let Some(journal) = journal
-            && let Some(held) = self.lock(journal)?.try_lock()
+            && let Some(guard) = self.lock(journal)?.try_lock()
         {
             let own = OwnJournal::of(container.ours(), slot, journal)?;
-            return Some(Open { journal, slot, own, _held: held });
+            return Some(LockedJournal { journal, slot, own, _guard: guard });
         }
-        self.next_free(container, device, preferred)
+        self.lock_next_free(container, device, preferred)
     }
 
     #[inline(never)]
-    fn next_free(&self, container: &Container, device: u8, preferred: usize) -> Option<Open<'_>> {
+    fn lock_next_free(
+        &self,
+        container: &Container,
+        device: u8,
+        preferred: usize,
+    ) -> Option<LockedJournal<'_>> {
         let (ours, slot) = (container.ours(), container.slot_index()?);
         let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
         let opened = |serving: &AtomicU8| {
             let journal = serving.load(Acquire).checked_sub(1);
             journal.or_else(|| self.open(container, device, KIND_DATA, serving))
         };
-        let open = |journal, held| {
-            Some(Open { journal, slot, own: OwnJournal::of(ours, slot, journal)?, _held: held })
+        let locked = |journal, guard| {
+            Some(LockedJournal { journal, slot, own: OwnJournal::of(ours, slot, journal)?, _guard: guard })
         };
         // Each device has the first; the others are opened as long as every device still finds one.
         let first = opened(uses.first()?)?;
         let preferred = uses.get(preferred..preferred.saturating_add(1))?;
         for journal in preferred.iter().chain(uses).filter_map(opened) {
-            if let Some(held) = self.lock(journal)?.try_lock() {
-                return open(journal, held);
+            if let Some(guard) = self.lock(journal)?.try_lock() {
+                return locked(journal, guard);
             }
         }
-        open(first, self.lock(first)?.lock())
+        locked(first, self.lock(first)?.lock())
     }
 
     #[inline(always)]
@@ -95,13 +104,13 @@ impl Journals {
         self.locks.get(usize::from(journal))
     }
 
-    /// The journal of one of the other kinds; `None` where there is none for it.
+    /// The journal of another kind than requested bytes; `None` where none is left for it.
     fn of_kind(&self, container: &Container, device: u8, kind: u8) -> Option<u8> {
         let at = DATA_JOURNALS.wrapping_add(usize::from(kind.checked_sub(1)?));
         let uses = self.opened.get(usize::from(device))?;
         let serving = uses.get(at)?;
         serving.load(Acquire).checked_sub(1).or_else(|| match self.open(container, device, kind, serving) {
-            // What lies on the host is counted in another word.
+            // Bytes on the host have a total of their own, so they cannot share a journal.
             None if kind != KIND_SPILLED => {
                 let first = uses.first()?;
                 let journal = first.load(Acquire).checked_sub(1);
@@ -114,16 +123,16 @@ impl Journals {
         })
     }
 
-    /// Each device that the process may ever use keeps a journal; the others are for the first that asks.
+    /// Whether a further use may open a journal: one stays reserved for each device that the process has not used yet.
     fn may_open(&self, slot: &Slot, serving: &AtomicU8) -> bool {
         let first = |uses: &[AtomicU8; USES]| uses.first().is_some_and(|first| core::ptr::eq(first, serving));
         if self.opened.iter().any(first) {
             return true;
         }
         let served = |uses: &&[AtomicU8; USES]| uses.first().is_some_and(|first| first.load(Relaxed) != 0);
-        let waiting =
+        let unserved =
             (cuda::device_count() as usize).saturating_sub(self.opened.iter().filter(served).count());
-        slot.journal_device.iter().filter(|journal| journal.load(Relaxed) == 0).count() > waiting
+        slot.journal_device.iter().filter(|journal| journal.load(Relaxed) == 0).count() > unserved
     }
 
     #[cold]
@@ -140,16 +149,16 @@ impl Journals {
         match serving.compare_exchange(0, (journal as u8).wrapping_add(1), AcqRel, Acquire) {
             Ok(_) => Some(journal as u8),
             Err(other) => {
-                // Another thread was first; the journal has held nothing yet.
+                // Another thread was first; no operation has used this journal yet.
                 journals.get(journal)?.store(0, Release);
                 other.checked_sub(1)
             }
         }
     }
 
-    /// Changes a word of a device through a journal of this process, whose lock is held meanwhile. `None` where there is no
-    /// such journal, or the book is broken.
-    fn post(
+    /// Changes a total of a device through a journal of this process, and holds the journal's lock meanwhile. `None` where
+    /// the process has no such journal, or the journal is corrupt.
+    fn change_total(
         &self,
         container: &Container,
         device: u8,
@@ -161,36 +170,38 @@ impl Journals {
         let own = OwnJournal::of(ours, slot, journal)?;
         let book = JournalBook::new(ours, device, spilled, own);
         let word = book.word()?;
-        let _held = self.lock(journal)?.lock();
+        let _guard = self.lock(journal)?.lock();
         change(&book, word, own.number).ok()
     }
 
-    /// Gives `bytes` back that were taken through a journal. `None` where the book is broken.
+    /// Gives back `bytes` that were taken through a journal. `None` where the journal is corrupt.
     #[inline(always)]
-    pub fn give(&self, container: &Container, device: u8, journal: u8, bytes: u64) -> Option<u64> {
+    pub fn give_back(&self, container: &Container, device: u8, journal: u8, bytes: u64) -> Option<u64> {
         let (ours, slot) = (container.ours(), container.slot_index()?);
         let own = OwnJournal::of(ours, slot, journal)?;
         let word = &ours.devices.get(usize::from(device))?.used;
         let after = {
-            let _held = self.lock(journal)?.lock();
+            let _guard = self.lock(journal)?.lock();
             ledger::give(&JournalBook::new(ours, device, false, own), word, own.number, bytes).ok()?
         };
-        show_data(container, slot, device, bytes.wrapping_neg());
+        write_data_view(container, slot, device, bytes.wrapping_neg());
         Some(after)
     }
 
-    /// Counts bytes as lying on the host, or no longer. False where no journal is free for them, or the book is broken.
+    /// Adds bytes to the total of bytes on the host, or takes them out. False where no journal is left for them, or the
+    /// journal is corrupt.
     pub fn change_spilled(&self, container: &Container, device: u8, bytes: u64, more: bool) -> bool {
         let Some(journal) = self.of_kind(container, device, KIND_SPILLED) else { return false };
-        let after = self.post(container, device, journal, true, |book, word, number| match more {
+        let after = self.change_total(container, device, journal, true, |book, word, number| match more {
             true => ledger::take(book, word, number, bytes, None),
             false => ledger::give(book, word, number, bytes),
         });
         after.is_some()
     }
 
-    /// Says that so many bytes of a journal are an upper bound, until they are settled; 0 takes that back.
-    pub fn announce(&self, container: &Container, journal: u8, bytes: i64) {
+    /// Adds to the bytes of a journal that are an upper bound: the call has not returned, and its true size may be less. A
+    /// negative number takes the bound back.
+    pub fn add_reserving(&self, container: &Container, journal: u8, bytes: i64) {
         let slot = container.slot_index();
         let words = slot.and_then(|slot| container.ours().journals.get(slot)?.get(usize::from(journal)));
         if let Some(words) = words {
@@ -198,7 +209,7 @@ impl Journals {
         }
     }
 
-    /// Bytes that this process is charged for what it asked of a device.
+    /// This process's charge for requested bytes of a device.
     pub fn requested_bytes(&self, container: &Container, device: u8) -> Option<u64> {
         let words = container.ours().journals.get(container.slot_index()?)?;
         let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
@@ -212,12 +223,12 @@ impl Journals {
         Some(bytes.wrapping_sub(others.fold(0, u64::wrapping_add)))
     }
 
-    /// Bytes that this process is charged for another kind.
+    /// This process's charge for another kind, bytes.
     pub fn other_bytes(&self, device: u8, kind: u8) -> u64 {
         self.other(device, kind).map_or(0, |bytes| bytes.load(Relaxed))
     }
 
-    /// Bytes that this process is charged for what arenas hold of a device.
+    /// This process's charge for the arenas of a device, bytes.
     pub fn arena_bytes(&self, device: u8) -> u64 {
         self.other_bytes(device, KIND_POOL).wrapping_add(self.other_bytes(device, KIND_GRAPH))
     }
@@ -226,16 +237,16 @@ impl Journals {
         self.others.get(usize::from(device))?.get(usize::from(kind))
     }
 
-    /// Sets what this process is charged for another kind. The driver has taken or given these bytes already, so no
-    /// cap is asked: it may be passed by this, and then nothing more is admitted. False where no journal is free for the
-    /// kind, or the book is broken.
+    /// Sets this process's charge for another kind. The driver has taken or given these bytes already, so the cap does not
+    /// apply: this may lift use above it, and then the library admits nothing more. False where no journal is left for the
+    /// kind, or the journal is corrupt.
     pub fn set_charge(&self, container: &Container, device: DeviceRef, kind: u8, bytes: u64) -> bool {
         let Some(charged) = self.other(device.index, kind) else { return false };
         if charged.load(Relaxed) == bytes {
             return true;
         }
         let Some(journal) = self.of_kind(container, device.index, kind) else { return false };
-        let after = self.post(container, device.index, journal, false, |book, word, number| {
+        let after = self.change_total(container, device.index, journal, false, |book, word, number| {
             let before = charged.swap(bytes, Relaxed);
             let after = match bytes.checked_sub(before) {
                 Some(more) => ledger::take(book, word, number, more, None),
@@ -244,15 +255,15 @@ impl Journals {
             if let Ok(after) = after {
                 device.record.peak.fetch_max(after, Relaxed);
             }
-            show_kind(container, device.index, kind, bytes.wrapping_sub(before));
+            write_kind_view(container, device.index, kind, bytes.wrapping_sub(before));
             after
         });
         after.is_some()
     }
 }
 
-impl Open<'_> {
-    /// Takes `bytes` of a device if its total then stays below `cap`, which is asked for after the total was read.
+impl LockedJournal<'_> {
+    /// Takes `bytes` of a device if its total stays within `cap`. `cap` runs after the total was read.
     #[inline(always)]
     pub fn take(
         &self,
@@ -263,29 +274,29 @@ impl Open<'_> {
     ) -> Result<u64, Refused> {
         let book = JournalBook::new(container.ours(), device.index, false, self.own);
         let used = ledger::take_below(&book, &device.record.used, self.own.number, bytes, cap)?;
-        show_data(container, self.slot, device.index, bytes);
+        write_data_view(container, self.slot, device.index, bytes);
         Ok(used)
     }
 }
 
-/// HAMi's view of what the process in a slot holds of a device.
+/// The entry of HAMi's view for the process in a slot and a device.
 #[inline(always)]
-fn shown(container: &Container, slot: usize, device: u8) -> Option<&'static Used> {
+fn view_entry(container: &Container, slot: usize, device: u8) -> Option<&'static Used> {
     container.hami().procs.get(slot)?.used.get(usize::from(device))
 }
 
-/// Writes into HAMi's view by how much this process's requested bytes have changed. Changes add up whatever their order.
+/// Adds a change of this process's requested bytes to HAMi's view. The sum does not depend on the order of changes.
 #[inline(always)]
-fn show_data(container: &Container, slot: usize, device: u8, change: u64) {
-    if let Some(used) = shown(container, slot, device) {
+fn write_data_view(container: &Container, slot: usize, device: u8, change: u64) {
+    if let Some(used) = view_entry(container, slot, device) {
         used.data.fetch_add(change, Relaxed);
         used.total.fetch_add(change, Relaxed);
     }
 }
 
-/// The same for another kind: pools and graphs are data there.
-fn show_kind(container: &Container, device: u8, kind: u8, change: u64) {
-    let used = container.slot_index().and_then(|slot| shown(container, slot, device));
+/// The same for another kind. HAMi's view counts pools and graphs as data.
+fn write_kind_view(container: &Container, device: u8, kind: u8, change: u64) {
+    let used = container.slot_index().and_then(|slot| view_entry(container, slot, device));
     let Some(used) = used else { return };
     let of_kind = match kind {
         KIND_CONTEXT => &used.context,

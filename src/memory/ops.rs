@@ -1,7 +1,7 @@
-//! What happens to bytes round a call of the driver: admitted before it, committed or rolled back after it.
+//! The steps round a call of the driver: bytes are admitted before it, and committed or rolled back after it.
 
 use super::arenas::{growth, unexpected_growth};
-use super::books::{Books, Reservation, Room};
+use super::books::{Books, Placement, Reservation};
 use super::holdings::{Key, Kind};
 use super::reserve::Memory;
 use crate::container::DeviceRef;
@@ -11,22 +11,22 @@ use core::sync::atomic::Ordering::Relaxed;
 use gpuquota_region::layout::Device;
 use gpuquota_region::sys;
 
-/// How long the driver's own refusal is retried while a dead process's memory may be on its way back.
+/// How long the library repeats a call that the driver refuses while the memory of a dead process may be on its way back.
 const TEARDOWN_NS: u64 = 100_000_000;
-/// How long after a death its memory may still be on its way.
+/// How long after a death the driver may still be freeing memory.
 const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
 
-/// What a hook is to do with an allocation.
+/// The decision on an allocation, which the hook carries out.
 pub enum Decision<'p> {
-    /// Make the call: there is no quota here.
+    /// Make the call: this process has no quota.
     PassThrough,
-    /// Answer that there is no memory.
+    /// Answer that the device is out of memory.
     Refused,
     /// Make the call with these bytes.
     Granted(Grant<'p>),
 }
 
-/// Bytes that an allocation may have.
+/// The bytes of an allocation that was admitted.
 #[derive(Clone, Copy)]
 pub struct Grant<'p> {
     books: Books<'p>,
@@ -34,7 +34,7 @@ pub struct Grant<'p> {
 }
 
 impl<'p> Memory<'p> {
-    /// May an allocation of `bytes` be made?
+    /// Decides on an allocation of `bytes`.
     #[inline(always)]
     pub fn admit(self, device: DeviceRef, bytes: u64) -> Decision<'p> {
         match self.reserve(device, bytes) {
@@ -43,8 +43,8 @@ impl<'p> Memory<'p> {
         }
     }
 
-    /// The same where the memory may lie on the host if there is no room on the device. The caller makes `call` for memory
-    /// of the device and `on_host` for the host's; answers the grant and the answer of the call that was made last.
+    /// The same where the memory may lie on the host if the device has no room. `call` allocates on the device, and
+    /// `on_host` on the host. Answers the grant, and the driver's answer to the last of these calls.
     #[cold]
     pub fn admit_or_spill(
         self,
@@ -59,13 +59,13 @@ impl<'p> Memory<'p> {
             if !answer.is_out_of_memory() {
                 return (answer, Some(Spillable { grant, kind: Kind::Memory }));
             }
-            // The device itself is full, of others' memory.
+            // The device itself is full, with the memory of other containers.
             return grant.spill(on_host);
         }
         self.admit_on_host(device, bytes, on_host)
     }
 
-    /// An allocation on the host, which `on_host` makes.
+    /// Admits an allocation on the host, and makes it by `on_host`.
     #[cold]
     pub fn admit_on_host(
         self,
@@ -73,14 +73,15 @@ impl<'p> Memory<'p> {
         bytes: u64,
         on_host: impl FnOnce() -> CUresult,
     ) -> (CUresult, Option<Spillable<'p>>) {
-        match self.reserve_in(device, bytes, Room::Anywhere) {
+        match self.reserve_in(device, bytes, Placement::Anywhere) {
             Some(reservation) => Grant { books: self.books(), reservation }.spill(on_host),
             None => (CUresult::OUT_OF_MEMORY, None),
         }
     }
 
-    /// An allocation whose size the driver decides: reserves `most`, and settles to the bytes that `taken` tells. Where that
-    /// is more, `undo` gives the memory back and it is asked for again, for now it is known how much it takes.
+    /// Makes an allocation whose size the driver decides. It reserves `most`, and after the call gives back all but the
+    /// bytes that `taken` reads. Where the driver has taken more, `undo` frees the memory, and the loop reserves the size
+    /// that is known by then.
     pub fn allocate_at_most(
         self,
         device: DeviceRef,
@@ -95,8 +96,8 @@ impl<'p> Memory<'p> {
         let mut most = most;
         loop {
             let Some(reservation) = self.reserve(device, most) else { return CUresult::OUT_OF_MEMORY };
-            journals.announce(container, reservation.journal, most.cast_signed());
-            let answer = call_with_patience(self.books(), device.record, &call);
+            journals.add_reserving(container, reservation.journal, most.cast_signed());
+            let answer = call_with_retries(self.books(), device.record, &call);
             let (key, bytes) = if answer.is_success() { taken() } else { (None, 0) };
             if bytes > most {
                 undo();
@@ -105,21 +106,21 @@ impl<'p> Memory<'p> {
             if kept < most {
                 self.books().give_back(device.index, reservation.journal, most.wrapping_sub(kept));
             }
-            journals.announce(container, reservation.journal, most.cast_signed().wrapping_neg());
+            journals.add_reserving(container, reservation.journal, most.cast_signed().wrapping_neg());
             if bytes > most {
                 most = bytes;
                 continue;
             }
             if answer.is_success() {
-                self.books().note(key, Reservation { bytes, ..reservation }.holding(owner));
+                self.books().record_holding(key, Reservation { bytes, ..reservation }.holding(owner));
             }
             return answer;
         }
     }
 
-    /// A call that makes an arena hold `bytes` more in use. `undo` gives it back where the arena grew by more than may
-    /// be had; a call that cannot be undone has none. `None`, and nothing was done, where the driver does not tell what
-    /// the arena holds.
+    /// Makes a call that takes `bytes` from an arena. `undo` frees them again where the arena grew by more than the cap
+    /// allows; a call that cannot be undone has none. `None` where the driver does not say what the arena holds: then this
+    /// has not made the call.
     pub fn take_from_arena(
         self,
         arena: Arena,
@@ -150,7 +151,7 @@ impl<'p> Memory<'p> {
             },
         };
         let charged = self.state.arenas.charge_of(arena);
-        let answer = call_with_patience(self.books(), device.record, call);
+        let answer = call_with_retries(self.books(), device.record, call);
         let held = usage().map_or(charged, |usage| usage.held);
         let more = unexpected_growth(charged, held, growth);
         let unexpected = more.and_then(|more| self.reserve(device, more));
@@ -167,8 +168,9 @@ impl<'p> Memory<'p> {
         Some(if too_much && undo.is_some() { CUresult::OUT_OF_MEMORY } else { answer })
     }
 
-    /// A free: takes the holding out, makes the call, gives the bytes back; a failed free puts the holding back.
-    /// What is not known is forwarded all the same.
+    /// Frees memory: removes the holding, makes the call, gives the bytes back. The holding leaves before the call, because
+    /// another thread may get the same address right after it; a failed free records it again. A free without a holding
+    /// goes to the driver too.
     #[inline(always)]
     pub fn free(self, key: Option<Key>, call: impl FnOnce() -> CUresult) -> CUresult {
         let held = key.and_then(|key| Some((key, self.books().accounts.holdings.remove(key)?)));
@@ -177,13 +179,13 @@ impl<'p> Memory<'p> {
             if answer.is_success() {
                 self.books().release(key, holding);
             } else {
-                self.books().note(Some(key), holding);
+                self.books().record_holding(Some(key), holding);
             }
         }
         answer
     }
 
-    /// A free by address, in stream order or not: of memory that is charged for itself, or from a pool.
+    /// Frees memory by address, in stream order or not, with a charge of its own or from a pool.
     #[inline(always)]
     pub fn free_by_address(self, pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
         if self.state.arenas.any()
@@ -194,30 +196,30 @@ impl<'p> Memory<'p> {
             if answer.is_success() {
                 self.state.arenas.mark_stale();
             } else {
-                self.books().note(Some(key), holding);
+                self.books().record_holding(Some(key), holding);
             }
             return answer;
         }
         self.free(self.books().memory_key(pointer), call)
     }
 
-    /// A pool is gone: what was allocated from it is charged for itself from now on.
-    pub fn pool_is_gone(self, pool: u64) {
+    /// A pool was destroyed: its living allocations get charges of their own.
+    pub fn pool_was_destroyed(self, pool: u64) {
         let arena = Arena::Pool(pool);
         let device =
             self.state.arenas.device_of(arena).and_then(|device| self.scope.container.device(device));
         let Some(device) = device else { return };
         self.books().accounts.holdings.remove_owned(&[Kind::Pooled], pool, |key, holding| {
-            if let Ok(reservation) = self.books().try_reserve(device, holding.bytes, Room::Given) {
-                self.books().note(Key::new(Kind::Memory, key.value()), reservation.holding(0));
+            if let Ok(reservation) = self.books().try_reserve(device, holding.bytes, Placement::Given) {
+                self.books().record_holding(Key::new(Kind::Memory, key.value()), reservation.holding(0));
             }
         });
-        self.state.arenas.forget(self.books(), arena);
+        self.state.arenas.remove(self.books(), arena);
     }
 
-    /// A context is gone, and with it all that belonged to it.
+    /// A context was destroyed, and all its memory was freed.
     #[cold]
-    pub fn context_is_gone(self, context: u64) {
+    pub fn context_was_destroyed(self, context: u64) {
         self.scope.devices.forget_context(context);
         let kinds = [Kind::Memory, Kind::Array, Kind::External, Kind::Spilled];
         self.books()
@@ -231,25 +233,25 @@ impl<'p> Memory<'p> {
 }
 
 impl<'p> Grant<'p> {
-    /// Makes the call; where the driver itself has no room although the quota has, and a process has just died,
-    /// tries again until its memory is back.
+    /// Makes the call. If the driver has no memory although the cap has room, and a process has just died, repeats it until
+    /// the memory of that process is back.
     #[inline(always)]
     pub fn call(self, call: impl Fn() -> CUresult) -> CUresult {
-        call_with_patience(self.books, self.reservation.device.record, call)
+        call_with_retries(self.books, self.reservation.device.record, call)
     }
 
     /// The driver has given the bytes, under this key.
     #[inline(always)]
     pub fn commit(self, key: Option<Key>, owner: u64) {
-        self.books.note(key, self.reservation.holding(owner));
+        self.books.record_holding(key, self.reservation.holding(owner));
     }
 
-    /// Nothing came of it.
+    /// The call has failed: gives the bytes back.
     pub fn roll_back(self) {
         self.books.roll_back(self.reservation);
     }
 
-    /// The bytes lie on the host, if `on_host` succeeds.
+    /// Allocates on the host by `on_host`, and counts the bytes there.
     fn spill(self, on_host: impl FnOnce() -> CUresult) -> (CUresult, Option<Spillable<'p>>) {
         let Reservation { device, bytes, .. } = self.reservation;
         let (container, journals) = (self.books.container(), &self.books.accounts.journals);
@@ -272,7 +274,7 @@ pub struct Spillable<'p> {
 }
 
 impl Spillable<'_> {
-    /// The call has succeeded and given memory at `pointer`.
+    /// The call has succeeded, and the memory lies at `pointer`.
     pub fn commit(self, pointer: u64, owner: u64) {
         let Grant { books, reservation } = self.grant;
         let key = Key::new(self.kind, pointer);
@@ -280,23 +282,23 @@ impl Spillable<'_> {
             reservation.device.record.spills.fetch_add(1, Relaxed);
             books.accounts.holdings.mark_spilled();
         }
-        books.note(key, reservation.holding(owner));
+        books.record_holding(key, reservation.holding(owner));
     }
 
-    /// The call has failed.
+    /// The call has failed: gives the bytes back.
     pub fn roll_back(self) {
         self.grant.roll_back();
     }
 }
 
 #[inline]
-fn call_with_patience(books: Books<'_>, record: &Device, call: impl Fn() -> CUresult) -> CUresult {
+fn call_with_retries(books: Books<'_>, record: &Device, call: impl Fn() -> CUresult) -> CUresult {
     let answer = call();
-    if answer.is_out_of_memory() { call_again(books, record, answer, call) } else { answer }
+    if answer.is_out_of_memory() { retry(books, record, answer, call) } else { answer }
 }
 
 #[cold]
-fn call_again(books: Books<'_>, record: &Device, answer: CUresult, call: impl Fn() -> CUresult) -> CUresult {
+fn retry(books: Books<'_>, record: &Device, answer: CUresult, call: impl Fn() -> CUresult) -> CUresult {
     let _errno = sys::KeepErrno::new();
     books.container().reap();
     let started = sys::monotonic_ns();

@@ -1,13 +1,14 @@
-//! What the driver takes beside requests: contexts, code, heaps, local memory.
+//! Overhead: the bytes that the driver takes unasked, for contexts, code, heaps and local memory.
 //!
-//! No call tells how much that is, so it is measured: the driver's own figure for this process, less the most that it
-//! can have spent on what the process asked for (a driver gives memory out in blocks, and the rest of a block is not
-//! held against anybody). What a context cost when it was made stays charged while it lives, also where memory that was
-//! asked for is not there yet (managed memory moves). Where the driver tells no figure nothing is charged: never a guess
-//! by the card's name, never a difference of the whole device, in which a neighbour's allocation looks like ours.
+//! No call gives this figure, so the library measures it: the driver's own figure for this process, less the most that
+//! the driver can have spent on the process's requests. A driver gives memory out in blocks, and the container does not
+//! pay for the rest of a block. The cost of a context, measured when it was made, stays charged while the context lives,
+//! also where requested memory is not on the device yet (managed memory moves). Where the driver gives no figure the
+//! library charges nothing. It does not guess by the card's name, and it does not take differences of the whole device, in
+//! which a neighbour's allocation looks like one of ours.
 //!
-//! Measured is after each call that can have such an effect, at most every few milliseconds; code that the driver loads
-//! when a kernel first runs is found at the next of them, or when somebody looks at the memory or is refused.
+//! The library measures after each call that may change the overhead, at most every few milliseconds. It finds code that
+//! the driver loads at a kernel's first run in the next measurement, or when a program reads the view or is refused.
 
 use super::books::{Accounts, Books};
 use crate::container::DeviceRef;
@@ -21,32 +22,32 @@ use core::sync::atomic::{
 use gpuquota_region::layout::{DEVICES, KIND_CONTEXT, KIND_MODULE};
 use gpuquota_region::sys::{self, KeepErrno};
 
-/// Pause between two measurements of a device that nobody waits for.
+/// Pause between two measurements of a device after calls.
 const PAUSE_NS: u64 = 5_000_000;
-/// The same where somebody only looks.
-const LOOKING_PAUSE_NS: u64 = 100_000_000;
+/// Pause between two measurements for the view.
+const VIEW_PAUSE_NS: u64 = 100_000_000;
 /// Drivers give device memory out in blocks of this size, or of smaller ones.
 const BLOCK: u64 = 2 << 20;
-/// Contexts whose cost is remembered.
+/// Contexts whose cost the library remembers.
 const CONTEXTS: usize = 64;
 
-/// What this process knows of its overhead. All-zero bytes: nothing.
+/// The overhead of this process. All-zero bytes: none.
 pub struct Overhead {
     /// One measurement at a time.
     measuring: Lock,
-    /// Living contexts by handle, and what each cost: bytes << 8 | device.
+    /// Living contexts by handle, and the cost of each: bytes << 8 | device.
     contexts: [AtomicU64; CONTEXTS],
     costs: [AtomicU64; CONTEXTS],
     devices: [DeviceOverhead; DEVICES],
 }
 
-/// One device.
+/// The overhead on one device.
 struct DeviceOverhead {
     /// When it was last measured, CLOCK_MONOTONIC nanoseconds; 0: never.
     measured_at_ns: AtomicU64,
-    /// Something happened since that was not measured, because it came too soon after another.
-    owing: AtomicBool,
-    /// What its living contexts cost.
+    /// A call since then was not measured, because it came too soon after the last measurement.
+    due: AtomicBool,
+    /// The cost of its living contexts, bytes.
     floor: AtomicU64,
 }
 
@@ -55,7 +56,7 @@ impl Overhead {
         self.devices.get(usize::from(device))
     }
 
-    /// Makes a call that creates a context, which `handle` tells afterwards, and charges what it cost.
+    /// Makes a call that creates a context, and charges the context's cost. `handle` reads its handle after the call.
     #[cold]
     pub fn create_context(
         &self,
@@ -64,7 +65,7 @@ impl Overhead {
         call: impl FnOnce() -> CUresult,
         handle: impl FnOnce() -> u64,
     ) -> CUresult {
-        // Of contexts that two threads make at the same time none can be told what it cost; the sum still is right.
+        // If two threads make contexts at the same time, the cost of each is not measurable; the sum is.
         let measuring = self.measuring.try_lock();
         let before = measuring.as_ref().and_then(|_| overhead_now(books, device));
         let answer = call();
@@ -79,15 +80,16 @@ impl Overhead {
         answer
     }
 
-    /// A context is gone, and what it cost with it.
+    /// Gives back the cost of a context that was destroyed.
     pub fn forget_context(&self, books: Books<'_>, context: u64) {
         let mut pairs = self.contexts.iter().zip(&self.costs);
-        let Some((known, cost)) = pairs.find(|(known, _)| known.load(Acquire) == context) else { return };
+        let Some((stored, cost)) = pairs.find(|(stored, _)| stored.load(Acquire) == context) else { return };
         let cost = cost.swap(0, AcqRel);
-        known.store(0, Release);
+        stored.store(0, Release);
         let [index, ..] = cost.to_le_bytes();
-        if let Some(known) = self.of(index) {
-            let _ = known.floor.fetch_update(AcqRel, Relaxed, |floor| Some(floor.saturating_sub(cost >> 8)));
+        if let Some(overhead) = self.of(index) {
+            let _ =
+                overhead.floor.fetch_update(AcqRel, Relaxed, |floor| Some(floor.saturating_sub(cost >> 8)));
         }
         if let Some(device) = books.container().device(index) {
             self.measure(books, device, 0);
@@ -95,91 +97,90 @@ impl Overhead {
     }
 
     fn remember_context(&self, device: u8, context: u64, cost: u64) {
-        let free = |(known, _): &(&AtomicU64, &AtomicU64)| {
-            known.compare_exchange(0, context, AcqRel, Relaxed).is_ok()
+        let claim = |(stored, _): &(&AtomicU64, &AtomicU64)| {
+            stored.compare_exchange(0, context, AcqRel, Relaxed).is_ok()
         };
-        let place = self.contexts.iter().zip(&self.costs).find(free);
-        if let Some(((_, place), known)) = place.zip(self.of(device)) {
-            place.store(cost << 8 | u64::from(device), Release);
-            known.floor.fetch_add(cost, AcqRel);
+        let entry = self.contexts.iter().zip(&self.costs).find(claim);
+        if let Some(((_, stored_cost), overhead)) = entry.zip(self.of(device)) {
+            stored_cost.store(cost << 8 | u64::from(device), Release);
+            overhead.floor.fetch_add(cost, AcqRel);
         }
     }
 
-    /// After a call that may have loaded code or grown a heap.
+    /// Measures after a call that may have loaded code or grown a heap.
     #[cold]
     pub fn measure_after_load(&self, books: Books<'_>, device: DeviceRef) {
         self.measure(books, device, PAUSE_NS);
     }
 
-    /// When somebody looks at a device's memory: not each time.
+    /// Measures when a program reads the view, unless the last measurement is recent.
     #[inline]
     pub fn measure_for_view(&self, books: Books<'_>, device: DeviceRef) {
-        let Some(known) = self.of(device.index) else { return };
-        let measured = known.measured_at_ns.load(Relaxed);
-        // Where nothing was ever measured, nothing that has an overhead has happened.
-        let long_ago = || sys::monotonic_coarse_ns().saturating_sub(measured) > LOOKING_PAUSE_NS;
-        if known.owing.load(Relaxed) || measured != 0 && long_ago() {
+        let Some(overhead) = self.of(device.index) else { return };
+        let measured = overhead.measured_at_ns.load(Relaxed);
+        // Without any measurement this process has made no call with an overhead.
+        let long_ago = || sys::monotonic_coarse_ns().saturating_sub(measured) > VIEW_PAUSE_NS;
+        if overhead.due.load(Relaxed) || measured != 0 && long_ago() {
             self.measure(books, device, 0);
         }
     }
 
-    /// Before bytes are given: what was not measured yet counts too, as soon as it may be measured.
+    /// Measures before an admission, if a measurement is due and the pause is over.
     #[inline]
-    pub fn measure_if_owing(&self, books: Books<'_>, device: DeviceRef) {
-        if self.of(device.index).is_some_and(|known| known.owing.load(Relaxed)) {
+    pub fn measure_if_due(&self, books: Books<'_>, device: DeviceRef) {
+        if self.of(device.index).is_some_and(|overhead| overhead.due.load(Relaxed)) {
             self.measure(books, device, PAUSE_NS);
         }
     }
 
-    /// Before a request is refused: code that was unloaded may still be charged.
+    /// Measures before a refusal, because unloaded code may still be charged.
     pub fn measure_before_refusal(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
         self.measure(books, device, pause_ns);
     }
 
-    /// Measures, unless that was done less than `pause_ns` ago, and charges what there is.
+    /// Measures and charges the result, unless the last measurement is less than `pause_ns` old.
     #[cold]
     fn measure(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
         let _errno = KeepErrno::new();
-        let Some(known) = self.of(device.index) else { return };
-        known.owing.store(true, Relaxed);
+        let Some(of_device) = self.of(device.index) else { return };
+        of_device.due.store(true, Relaxed);
         let now = sys::monotonic_ns();
-        if now.saturating_sub(known.measured_at_ns.load(Relaxed)) < pause_ns {
+        if now.saturating_sub(of_device.measured_at_ns.load(Relaxed)) < pause_ns {
             return;
         }
         let Some(_measuring) = self.measuring.try_lock() else { return };
-        known.measured_at_ns.store(now.max(1), Relaxed);
-        known.owing.store(false, Relaxed);
+        of_device.measured_at_ns.store(now.max(1), Relaxed);
+        of_device.due.store(false, Relaxed);
         let Some(overhead) = overhead_now(books, device) else { return };
-        let (contexts, code) = split(overhead, known.floor.load(Acquire));
+        let (contexts, code) = split(overhead, of_device.floor.load(Acquire));
         books.accounts.journals.set_charge(books.container(), device, KIND_CONTEXT, contexts);
         books.accounts.journals.set_charge(books.container(), device, KIND_MODULE, code);
     }
 }
 
-/// What of the driver's figure nobody asked for: all but the most that requests can have cost, and what arenas hold.
+/// The bytes of the driver's figure beyond the most that requests can have cost and beyond what arenas hold.
 fn beyond_requests(figure: u64, most: u64, arenas: u64) -> u64 {
     figure.saturating_sub(most).saturating_sub(arenas)
 }
 
-/// What contexts are charged, and what code and heaps are. A context costs what it cost when it was made, also where less
-/// than that is measured.
+/// The charges for contexts, and for code and heaps. A context costs what it cost when it was made, also where the driver's figure
+/// is below that.
 fn split(overhead: u64, floor: u64) -> (u64, u64) {
     (floor, overhead.saturating_sub(floor))
 }
 
-/// What the driver says that this process holds, beyond what it asked for. `None` where the driver does not tell,
-/// or other threads allocate all the time.
+/// The driver's figure for this process, beyond the requests of the process. `None` where the driver gives no figure, and
+/// where other threads allocate all the time.
 fn overhead_now(books: Books<'_>, device: DeviceRef) -> Option<u64> {
     let (container, Accounts { journals, holdings }) = (books.container(), books.accounts);
     books.scope.devices.memory_cap(device)?;
     let uuid = Uuid::of(device.record);
     for _ in 0..4 {
-        let (noted, most) = holdings.held_of(device.index, BLOCK)?;
+        let (held, most) = holdings.sum_of(device.index, BLOCK)?;
         let bytes = process_memory::of_this_process(&uuid)?;
-        // What is charged and not noted, or the other way round, is of a call under way: nobody knows whether the
-        // driver's figure contains it.
-        if journals.requested_bytes(container, device.index) == Some(noted)
-            && holdings.held_of(device.index, BLOCK)?.0 == noted
+        // Charges and holdings differ while a call is under way, and the driver's figure may contain its bytes or not.
+        if journals.requested_bytes(container, device.index) == Some(held)
+            && holdings.sum_of(device.index, BLOCK)?.0 == held
         {
             return Some(beyond_requests(bytes, most, journals.arena_bytes(device.index)));
         }

@@ -1,4 +1,4 @@
-//! A request that is refused: what makes room before, and what is said of it.
+//! Refusals: processes that may make room for a request, and the events and messages of a request that is refused.
 
 use super::books::Books;
 use crate::container::holders::{self, Holder};
@@ -14,33 +14,33 @@ use gpuquota_region::layout::{
 };
 use gpuquota_region::{slot, sys};
 
-/// Pause between two refusals of a process that are explained: allocators try again and again.
-const EXPLAINING_PAUSE_NS: u64 = 1_000_000_000;
-/// Holders that are named.
-const NAMED: usize = 3;
+/// Pause between two lists of holders: allocators try again and again.
+const LISTING_PAUSE_NS: u64 = 1_000_000_000;
+/// Holders that a list names.
+const LISTED: usize = 3;
 
-/// What this process has said of refusals. All-zero bytes: nothing.
+/// The reports of this process on its refusals. All-zero bytes: none yet.
 pub struct Refusals {
-    /// Whether it has written its one line.
+    /// Whether the process has written its line on stderr.
     warned: AtomicBool,
-    /// When holders were last named, CLOCK_MONOTONIC nanoseconds.
-    explained_at_ns: AtomicU64,
+    /// When it last listed holders, CLOCK_MONOTONIC nanoseconds.
+    listed_at_ns: AtomicU64,
 }
 
 /// A request that the cap does not allow now.
 #[derive(Clone, Copy)]
-pub struct Request {
-    /// Of this device.
+pub struct MemoryRequest {
+    /// The device.
     pub device: DeviceRef,
-    /// So many.
+    /// The bytes requested.
     pub bytes: u64,
     /// The cap that forbids it.
     pub cap: Option<u64>,
 }
 
-impl Request {
-    /// Where the operator allows it, ends a process of lower priority than this one's: of the lowest the largest, and only
-    /// if what they all hold is enough. True if one was ended.
+impl MemoryRequest {
+    /// Where the operator allows it, ends a process of lower priority than this one's: the largest of the lowest priority,
+    /// and only if all of lower priority together hold enough. True if it has ended one.
     pub fn end_a_lower_priority(&self, container: &Container) -> bool {
         let limits = container.limits();
         let Some(cap) = self.cap.filter(|_| limits.oom_kill && !container.observes()) else { return false };
@@ -48,7 +48,7 @@ impl Request {
         let own = limits.priority.unsigned_abs();
         let (mut victim, mut enough) = (Holder::default(), 0u64);
         holders::each(container, self.device, &mut |holder| {
-            // Process 1 of a container takes all others with it.
+            // The end of process 1 of a container ends all others.
             if holder.priority > own && holder.pid > 1 {
                 enough = enough.saturating_add(holder.bytes());
                 let worse = |holder: &Holder| (holder.priority, holder.bytes());
@@ -78,17 +78,17 @@ impl Request {
 }
 
 impl Refusals {
-    /// Writes a refusal down, and says the first one aloud. `used` bytes were in use.
-    pub fn tell(&self, container: &Container, request: &Request, used: u64) {
-        let Request { device, bytes, cap } = *request;
+    /// Records a refusal as an event, and reports the first one on stderr. `used` bytes were in use.
+    pub fn report(&self, container: &Container, request: &MemoryRequest, used: u64) {
+        let MemoryRequest { device, bytes, cap } = *request;
         device.record.denied.fetch_add(1, Relaxed);
         let region = container.region();
         region.event(EVENT_DENIED, device.index.into(), bytes, used, cap.unwrap_or(0));
-        let (now, last) = (sys::monotonic_ns(), self.explained_at_ns.load(Relaxed));
-        if last != 0 && now.saturating_sub(last) < EXPLAINING_PAUSE_NS {
+        let (now, last) = (sys::monotonic_ns(), self.listed_at_ns.load(Relaxed));
+        if last != 0 && now.saturating_sub(last) < LISTING_PAUSE_NS {
             return;
         }
-        self.explained_at_ns.store(now, Relaxed);
+        self.listed_at_ns.store(now, Relaxed);
         let top = top_holders(container, device);
         for holder in top.iter().filter(|holder| holder.pid != 0) {
             let kind = u64::from(holder.main_kind());
@@ -100,15 +100,15 @@ impl Refusals {
     }
 }
 
-/// Counts a request that would have been refused, where nothing is.
-pub fn note_excess(books: Books<'_>, device: DeviceRef) {
+/// In observe mode: counts a request that a cap would have refused.
+pub fn count_excess(books: Books<'_>, device: DeviceRef) {
     let cap = books.scope.devices.memory_cap(device);
     if cap.is_some_and(|cap| ledger::used(&device.record.used) > cap) {
         device.record.would_deny.fetch_add(1, Relaxed);
     }
 }
 
-/// Whether any process has reserved an upper bound whose call has not returned.
+/// Whether any process has reserved an upper bound for a call that has not returned.
 pub fn any_reserving(container: &Container, device: u8) -> bool {
     let ours = container.ours();
     let high = ours.header.slot_high.load(Acquire) as usize;
@@ -119,7 +119,7 @@ pub fn any_reserving(container: &Container, device: u8) -> bool {
     })
 }
 
-/// Whether another process holds anything of a device that it might give back.
+/// Whether another process holds any bytes of a device, which it might give back.
 pub fn others_hold(container: &Container, device: DeviceRef) -> bool {
     let mut any = false;
     holders::each(container, device, &mut |holder| {
@@ -129,14 +129,14 @@ pub fn others_hold(container: &Container, device: DeviceRef) -> bool {
     any
 }
 
-/// The processes that hold most of a device, the largest first; free places have pid 0.
-fn top_holders(container: &Container, device: DeviceRef) -> [Holder; NAMED] {
-    let mut top = [Holder::default(); NAMED];
+/// The processes that hold most of a device, the largest first; free entries have pid 0.
+fn top_holders(container: &Container, device: DeviceRef) -> [Holder; LISTED] {
+    let mut top = [Holder::default(); LISTED];
     holders::each(container, device, &mut |holder| {
         let mut holder = holder;
-        for place in &mut top {
-            if holder.bytes() > place.bytes() {
-                core::mem::swap(place, &mut holder);
+        for entry in &mut top {
+            if holder.bytes() > entry.bytes() {
+                core::mem::swap(entry, &mut holder);
             }
         }
         true
@@ -144,8 +144,8 @@ fn top_holders(container: &Container, device: DeviceRef) -> [Holder; NAMED] {
     top
 }
 
-/// The line of a process's first refusal.
-fn write_line(request: &Request, used: u64, top: &[Holder]) {
+/// Writes the line of a process's first refusal on stderr.
+fn write_line(request: &MemoryRequest, used: u64, top: &[Holder]) {
     let mut line = Line::<700>::new();
     line.push_str("gpuquota: process ").push_u64(sys::pid().into()).push_str(" was refused ");
     push_size(&mut line, request.bytes);
@@ -172,7 +172,7 @@ fn write_line(request: &Request, used: u64, top: &[Holder]) {
     sys::write_stderr(line.end());
 }
 
-/// Bytes for people: three digits and a unit.
+/// Appends bytes for people: three digits and a unit.
 fn push_size<const N: usize>(line: &mut Line<N>, bytes: u64) {
     let units = [("TiB", 40u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let Some((name, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift != 0) else {

@@ -1,38 +1,39 @@
-//! Reservations: the fast path, and what is tried before a request is refused.
+//! Reservations: the fast path, and the attempts to make room before a refusal.
 
 use super::arenas::Arenas;
-use super::books::{Accounts, Books, Reservation, Room};
+use super::books::{Accounts, Books, Placement, Reservation};
 use super::overhead::Overhead;
-use super::refusal::{Refusals, Request, any_reserving, note_excess, others_hold};
+use super::refusal::{MemoryRequest, Refusals, any_reserving, count_excess, others_hold};
 use crate::container::DeviceRef;
 use crate::devices::Scope;
 use gpuquota_quota::ledger::{self, Refused};
 use gpuquota_region::sys;
 
-/// How long a refusal waits for reservations in flight, which may turn out smaller or fail.
-const SETTLING_NS: u64 = 10_000_000;
-/// How long for the bytes of a process that is dying.
+/// How long a refusal waits for reservations of calls under way, which may turn out smaller or fail.
+const RESERVING_WAIT_NS: u64 = 10_000_000;
+/// How long a refusal waits for the bytes of a process that is dying.
 const TEARDOWN_NS: u64 = 100_000_000;
-/// Pause between two looks. The wait that the operator allows may be long.
+/// Pause between two attempts.
 const PAUSE_NS: u64 = 200_000;
+/// The same in the wait that the operator allows, which may be long.
 const LONG_PAUSE_NS: u64 = 2_000_000;
 
-/// What this process knows of its bytes. All-zero bytes: it has none.
+/// The state of this process's bytes. All-zero bytes: it has none.
 pub struct State {
     accounts: Accounts,
-    /// What arenas hold.
+    /// The charges of its arenas.
     pub arenas: Arenas,
-    /// What the driver takes beside requests.
+    /// The bytes that the driver takes unasked.
     pub overhead: Overhead,
     refusals: Refusals,
 }
 
-/// The bytes of this process, and what they are counted by.
+/// The bytes of this process, with the container and the devices that they belong to.
 #[derive(Clone, Copy)]
 pub struct Memory<'p> {
     /// The container and its devices.
     pub scope: &'p Scope,
-    /// What is known of them.
+    /// The state of the bytes.
     pub state: &'p State,
 }
 
@@ -43,60 +44,60 @@ impl<'p> Memory<'p> {
         Books { scope: self.scope, accounts: &self.state.accounts }
     }
 
-    /// Reserves `bytes` of a device; `None` if they may not be had, which is then already written down.
+    /// Reserves `bytes` of a device. `None`: they do not fit, and the refusal is recorded.
     #[inline(always)]
     pub fn reserve(self, device: DeviceRef, bytes: u64) -> Option<Reservation> {
-        self.state.overhead.measure_if_owing(self.books(), device);
-        self.reserve_in(device, bytes, Room::Device)
+        self.state.overhead.measure_if_due(self.books(), device);
+        self.reserve_in(device, bytes, Placement::Device)
     }
 
-    /// The same, wherever they may lie.
+    /// The same with a placement.
     #[inline(always)]
-    pub fn reserve_in(self, device: DeviceRef, bytes: u64, room: Room) -> Option<Reservation> {
-        let journal = match self.books().try_take(device, bytes, room) {
+    pub fn reserve_in(self, device: DeviceRef, bytes: u64, placement: Placement) -> Option<Reservation> {
+        let journal = match self.books().try_take(device, bytes, placement) {
             Ok(journal) => {
                 if self.scope.container.observes() {
-                    note_excess(self.books(), device);
+                    count_excess(self.books(), device);
                 }
                 journal
             }
-            Err(_) => self.take_slowly(device, bytes, room)?,
+            Err(_) => self.take_slowly(device, bytes, placement)?,
         };
         Some(Reservation { device, journal, bytes })
     }
 
-    /// A refusal is right only if the bytes of the dead are back and no reservation in flight may still shrink. Answers the
-    /// journal through which the bytes were taken after all.
+    /// Makes room and tries again, or refuses. A refusal is right only if the bytes of dead processes are back and no
+    /// reservation of a call under way may still shrink. Answers the journal that recorded the charge.
     #[cold]
-    fn take_slowly(self, device: DeviceRef, bytes: u64, room: Room) -> Option<u8> {
+    fn take_slowly(self, device: DeviceRef, bytes: u64, placement: Placement) -> Option<u8> {
         let _errno = sys::KeepErrno::new();
         let container = &self.scope.container;
-        let mut request = Request { device, bytes, cap: self.books().ceiling(device, room) };
+        let mut request = MemoryRequest { device, bytes, cap: self.books().ceiling(device, placement) };
         let mut used = ledger::used(&device.record.used);
         let started = sys::monotonic_ns();
-        // Code that was unloaded may still be charged, and pools may hold what they do not use.
-        self.state.overhead.measure_before_refusal(self.books(), device, SETTLING_NS);
+        // Unloaded code may still be charged, and pools may hold memory that no allocation uses.
+        self.state.overhead.measure_before_refusal(self.books(), device, RESERVING_WAIT_NS);
         self.state.arenas.trim(self.books(), device.index);
-        let patience = u64::from(container.limits().memory_wait_ms).wrapping_mul(1_000_000);
+        let allowed_wait_ns = u64::from(container.limits().memory_wait_ms).wrapping_mul(1_000_000);
         let mut killed_at = None;
         while request.cap.is_none_or(|cap| bytes <= cap) {
             container.reap();
-            request.cap = self.books().ceiling(device, room);
-            match self.books().try_take(device, bytes, room) {
+            request.cap = self.books().ceiling(device, placement);
+            match self.books().try_take(device, bytes, placement) {
                 Ok(journal) => return Some(journal),
                 Err(Refused::Cap { used: now }) => used = now,
                 Err(Refused::Broken) => {}
             }
             let now = sys::monotonic_ns();
             let waited = now.saturating_sub(started);
-            let settling = waited < SETTLING_NS && any_reserving(container, device.index);
+            let may_shrink = waited < RESERVING_WAIT_NS && any_reserving(container, device.index);
             let dying = match killed_at {
                 Some(at) => now.saturating_sub(at) < TEARDOWN_NS,
                 None => waited < TEARDOWN_NS && container.any_dying(),
             };
-            if settling || dying {
+            if may_shrink || dying {
                 sys::sleep_until(now.wrapping_add(PAUSE_NS));
-            } else if waited < patience && others_hold(container, device) {
+            } else if waited < allowed_wait_ns && others_hold(container, device) {
                 sys::sleep_until(now.wrapping_add(LONG_PAUSE_NS));
             } else if request.end_a_lower_priority(container) {
                 killed_at = Some(now);
@@ -104,14 +105,14 @@ impl<'p> Memory<'p> {
                 break;
             }
         }
-        self.state.refusals.tell(container, &request, used);
+        self.state.refusals.report(container, &request, used);
         None
     }
 
-    /// Reserves on the device without much ado: there is another place.
+    /// Reserves on the device without a wait and without a refusal, because the bytes may lie on the host instead.
     pub fn reserve_on_device(self, device: DeviceRef, bytes: u64) -> Option<Reservation> {
-        self.state.overhead.measure_if_owing(self.books(), device);
-        let attempt = || self.books().try_reserve(device, bytes, Room::Device).ok();
+        self.state.overhead.measure_if_due(self.books(), device);
+        let attempt = || self.books().try_reserve(device, bytes, Placement::Device).ok();
         attempt().or_else(|| {
             let _errno = sys::KeepErrno::new();
             self.state.arenas.trim(self.books(), device.index);

@@ -1,4 +1,4 @@
-//! The node's agent on a port of its own, and what it serves.
+//! The node's agent on a port of its own, and its metrics.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use crate::artifact;
 
-/// A running `gpuquota agent`, ended when this value is dropped.
+/// A running `gpuquota agent`; dropping this value ends it.
 pub struct Agent {
     child: Child,
     address: SocketAddr,
 }
 
 impl Agent {
-    /// Starts one that looks for regions in a folder. It takes a free port and says which.
+    /// Starts an agent for the regions in a folder. It takes a free port and prints it.
     pub fn start(regions: &Path) -> Self {
         Self::of(&[regions])
     }
 
-    /// The same of several folders.
+    /// The same for several folders.
     pub fn of(folders: &[&Path]) -> Self {
         let mut command = Command::new(artifact("gpuquota"));
         command.args(["agent", "--listen", "127.0.0.1:0"]);
@@ -36,19 +36,19 @@ impl Agent {
         Self { child, address }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// SIGSTOP: it is there and does nothing any more.
+    /// Sends SIGSTOP: the agent exists and does nothing any more.
     pub fn stop(&self) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args(["-STOP", &pid]).status();
         assert!(status.is_ok_and(|status| status.success()), "the agent is a child of ours");
     }
 
-    /// What it answers to `GET /metrics`, headers included.
+    /// Its answer to `GET /metrics`, headers included.
     pub fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.address).expect("the agent listens");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout above zero");

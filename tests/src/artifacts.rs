@@ -1,6 +1,6 @@
-//! Where the things under test lie. `make test` builds them and says so by the environment; without it they
-//! are looked for where `make` puts them. One that is older than its sources is refused: a test that judges
-//! yesterday's library proves nothing about today's.
+//! The paths of the artifacts under test. `make test` builds them and sets their folders in the environment. Without these
+//! variables the tests use the folders into which `make` builds. They refuse an artifact that is older than its sources,
+//! because a test of yesterday's library proves nothing about today's.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use std::time::SystemTime;
 /// `GPUQUOTA_ARTIFACTS`, else in `target/release`.
 ///
 /// # Panics
-/// It is not there, or a source that it was built from has changed since.
+/// The artifact is missing, or one of its sources has changed since the build.
 pub fn artifact(name: &str) -> PathBuf {
     let folder = folder("GPUQUOTA_ARTIFACTS", "target/release");
     // The simulator starts programs with the libraries that lie beside it.
@@ -23,11 +23,11 @@ pub fn artifact(name: &str) -> PathBuf {
     existing(folder.join(name))
 }
 
-/// Whether an artifact was built from the sources as they are now, else why not. Cargo lists the sources of each artifact
-/// beside it; where there is no list, somebody has installed the artifact, and it is taken as it is.
+/// Whether an artifact was built from the present sources, or the reason why not. Cargo writes a list of sources beside each
+/// artifact. An artifact without a list was installed, and this accepts it.
 ///
-/// Sources are judged as cargo judges them, by their time, so that `make artifacts` always mends what is refused. The
-/// lock file is on no list and is judged by its content: `make artifacts` leaves the one that it has built with.
+/// As in cargo, the time of a source decides, so `make artifacts` always mends a refusal. The lock file is on no list, and its
+/// content decides: `make artifacts` leaves a copy of the one that it has built with.
 fn up_to_date(artifact: &Path, lock: &Path) -> Result<(), String> {
     let Ok(list) = std::fs::read_to_string(artifact.with_extension("d")) else { return Ok(()) };
     let shown = artifact.display();
@@ -62,7 +62,7 @@ pub fn program(name: &str) -> PathBuf {
     existing(folder("GPUQUOTA_PROGRAMS", "target/programs").join(name))
 }
 
-/// What a script of `scripts/` makes and prints the path of, or the reason why it cannot be had here.
+/// The path that a script of `scripts/` prints, which it has just made; or the reason why it cannot make it here.
 pub fn fetched(script: &str, argument: &str) -> Result<PathBuf, String> {
     let path = tree().join("scripts").join(script);
     let output =
@@ -70,8 +70,8 @@ pub fn fetched(script: &str, argument: &str) -> Result<PathBuf, String> {
     if output.status.success() {
         return Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
-    let told = String::from_utf8_lossy(&output.stderr);
-    Err(told.lines().last().unwrap_or("it does not say why").to_owned())
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(stderr.lines().last().unwrap_or("it does not say why").to_owned())
 }
 
 /// A client program of `clients/`: a script, or one that `make clients` compiles.

@@ -1,9 +1,9 @@
-//! What gpuquota promises, each as a test: this crate holds what those tests share, `tests/` holds them by
-//! subject, `programs/` the small CUDA programs that they run.
+//! The promises of gpuquota, each as a test. This crate has the code that the tests share, `tests/` has the tests by subject,
+//! and `programs/` the small CUDA programs that they run.
 //!
-//! A test puts a program on a simulated machine, with the quota or without, reads the `key=value` lines that
-//! the program says, and asks the device itself ([`Machine::truth`]) what really happened. Nothing here
-//! links to the library, the region or the simulator: the tests see what a user sees.
+//! A test runs a program on a simulated machine, with the quota or without, and reads the `key=value` lines that the program
+//! prints. It judges by the device's own figures ([`Machine::truth`]). This crate does not link to the library, the region
+//! or the simulator, so the tests see what a user sees.
 
 #![forbid(unsafe_code)]
 
@@ -27,5 +27,5 @@ pub use trial::{Trial, Verdict, trials, twice};
 pub const MIB: i64 = 1 << 20;
 /// One gibibyte.
 pub const GIB: i64 = 1 << 30;
-/// What the driver answers when a cap refuses: `CUDA_ERROR_OUT_OF_MEMORY`.
+/// The answer to a request that a cap refuses: `CUDA_ERROR_OUT_OF_MEMORY`.
 pub const OUT_OF_MEMORY: i64 = 2;

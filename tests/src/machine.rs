@@ -1,4 +1,4 @@
-//! A simulated machine, what runs on it with and without the quota, and what its device knows.
+//! A simulated machine, the programs on it with and without the quota, and the figures of its device.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use serde_json::Value;
 use crate::scratch::unique;
 use crate::{Outcome, Program, Scratch, artifact, program};
 
-/// A machine: a simulated one with a state of its own, which lives as long as this value, or this one.
+/// A machine: a simulated one with a state of its own, which lives as long as this value, or the real one.
 pub struct Machine {
     /// The name of the simulated machine's state.
     state: Option<String>,
-    /// What a program needs in its environment to be on the machine.
+    /// The variables that put a program on the machine.
     environment: Vec<(OsString, OsString)>,
 }
 
@@ -24,7 +24,7 @@ impl Machine {
         let state = unique();
         let mut command = Command::new(artifact("cuda-sim"));
         command.args(["run", kind, "--state", &state, "--", "env"]);
-        // Programs are started without the launcher, so that killing one kills nothing else and spares nothing.
+        // Programs start without the launcher, so that a kill reaches the program itself and nothing else.
         let environment = output(command)
             .lines()
             .filter_map(|line| line.split_once('='))
@@ -34,7 +34,7 @@ impl Machine {
         Self { state: Some(state), environment }
     }
 
-    /// A machine whose driver is the compiled one of this kind (`programs/Makefile`), none of the simulator's.
+    /// A machine with a compiled driver of this kind (`programs/Makefile`) in place of the simulator's.
     pub fn with_driver(kind: &str) -> Self {
         let library = program(&format!("driver_{kind}/libcuda.so.1"));
         let folder = library.parent().expect("a file lies in a folder").as_os_str().to_owned();
@@ -48,12 +48,12 @@ impl Machine {
         (answer == 0).then_some(here)
     }
 
-    /// Programs on this machine as they are.
+    /// Programs on this machine without the library.
     pub fn bare(&self) -> Setting<'_> {
         Setting { machine: self, home: None, preload: Vec::new(), variables: Vec::new() }
     }
 
-    /// Programs on this machine under one quota, which they share: one container. It has no limits yet.
+    /// Programs on this machine in one container: they share a quota, which has no limits yet.
     pub fn quota(&self) -> Setting<'_> {
         let home = Scratch::new();
         let region = region_in(home.path());
@@ -66,7 +66,7 @@ impl Machine {
         .with("GPUQUOTA_REGION", region)
     }
 
-    /// What the device itself knows now. Only a simulated one tells.
+    /// The device's own figures now. Only a simulated device gives them.
     pub fn truth(&self) -> Truth {
         let state = self.state.as_ref().expect("a real device does not tell");
         let mut command = Command::new(artifact("cuda-sim"));
@@ -96,7 +96,7 @@ impl Drop for Machine {
     }
 }
 
-/// How programs are started on a machine.
+/// The setting in which programs start on a machine.
 pub struct Setting<'m> {
     machine: &'m Machine,
     home: Option<Scratch>,
@@ -121,7 +121,7 @@ impl Setting<'_> {
         self.with("GPUQUOTA_CORES", percent.to_string())
     }
 
-    /// Preloads another library, `before` or after what is preloaded already.
+    /// Preloads another library, `before` or after those of this setting.
     pub fn preloading(mut self, library: PathBuf, before: bool) -> Self {
         let place = if before { 0 } else { self.preload.len() };
         self.preload.insert(place, library);
@@ -133,7 +133,7 @@ impl Setting<'_> {
         region_in(self.home())
     }
 
-    /// The folder that holds the region.
+    /// The region's folder.
     pub fn home(&self) -> &Path {
         self.folder().expect("only a quota has a region")
     }
@@ -158,8 +158,8 @@ impl Setting<'_> {
         Program::start(self.command(command, arguments)).finish()
     }
 
-    /// The command that puts a program on the machine. All that it takes is on its command line, so that other
-    /// commands can be put in front; what is preloaded goes into the program only.
+    /// The command that runs a program on the machine. Its command line has the whole setting, so a test may put other
+    /// commands in front. Only the program gets the preloaded libraries.
     pub fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
         let mut command = Command::new("env");
         for (name, value) in self.machine.environment.iter().chain(&self.variables) {
@@ -180,7 +180,7 @@ impl Setting<'_> {
         Program::start(command).finish()
     }
 
-    /// What `gpuquota inspect --json` says of this quota's region.
+    /// The output of `gpuquota inspect --json` on this quota's region.
     pub fn inspect(&self) -> Value {
         let mut command = Command::new(artifact("gpuquota"));
         command.arg("inspect").arg(self.region()).arg("--json");
@@ -188,7 +188,7 @@ impl Setting<'_> {
     }
 }
 
-/// What the simulated device knows, independent of all that the library writes down.
+/// The simulated device's own figures, independent of the library's books.
 pub struct Truth(Value);
 
 impl Truth {
@@ -198,26 +198,26 @@ impl Truth {
         self.of_device(0, key)
     }
 
-    /// The same of any device.
+    /// The same for any device.
     #[track_caller]
     pub fn of_device(&self, device: usize, key: &str) -> i64 {
         number(&self.0["devices"][device], key)
     }
 
-    /// How long kernels of these processes have had device 0, in nanoseconds; of the dead too.
+    /// How long kernels of these processes, dead ones included, have occupied device 0, in nanoseconds.
     pub fn busy_ns_of(&self, pids: &[i64]) -> i64 {
         let processes = self.0["devices"][0]["processes"].as_array().into_iter().flatten();
         let theirs = processes.filter(|process| pids.iter().any(|pid| process["pid"] == *pid));
         theirs.map(|process| number(process, "busy_ns")).sum()
     }
 
-    /// The device's clock in nanoseconds at the moment of asking.
+    /// The device's clock at the time of the query, in nanoseconds.
     pub fn clock_ns(&self) -> i64 {
         number(&self.0, "clock_ns")
     }
 }
 
-/// The region in a container's folder, named as no other container's: a node's agent tells them apart by that.
+/// The region in a container's folder. Its name is unique, because the node's agent identifies containers by it.
 fn region_in(home: &Path) -> PathBuf {
     home.join(home.file_name().expect("it is no root")).with_extension("cache")
 }
@@ -232,7 +232,7 @@ fn json(command: Command) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why}:\n{text}"))
 }
 
-/// What a command says that must succeed.
+/// The output of a command, which must succeed.
 fn output(mut command: Command) -> String {
     let output = command.output().unwrap_or_else(|why| panic!("{command:?}: {why}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,4 +1,4 @@
-//! A running test program: what it says, what it is told, how it ended. Nothing waits for ever.
+//! A running test program: its output, its input, its end. No wait lasts for ever.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Longer than any program takes on a busy machine of two cores; a program that hangs fails its test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A program that is running, or was.
+/// A program that is running, or has ended.
 pub struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -17,7 +17,7 @@ pub struct Program {
     stderr: Option<JoinHandle<String>>,
     said: Vec<(String, String)>,
     out: String,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Program {
@@ -44,23 +44,23 @@ impl Program {
             stderr: Some(stderr),
             said: Vec::new(),
             out: String::new(),
-            patience: PATIENCE,
+            timeout: TIMEOUT,
         }
     }
 
-    /// Waits longer than usual before it takes the program for hanging.
-    pub fn patient(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    /// Sets how long a wait lasts before it fails the test.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// The value of `key` the next time the program says it.
+    /// Waits for the program's next line with `key`, and answers its value.
     pub fn wait_for(&mut self, key: &str) -> i64 {
-        let until = Instant::now() + self.patience;
+        let until = Instant::now() + self.timeout;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    self.note(&line);
+                    self.record(&line);
                     if let Some((said, value)) = line.split_once('=')
                         && said == key
                     {
@@ -68,7 +68,7 @@ impl Program {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("waited {:?} for {key}; said so far:\n{}", self.patience, self.out)
+                    panic!("waited {:?} for {key}; said so far:\n{}", self.timeout, self.out)
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let outcome = self.reap();
@@ -90,7 +90,7 @@ impl Program {
         self.wait_for(key)
     }
 
-    /// SIGKILL: nothing that the program could do about it, and nothing that it leaves behind in order.
+    /// Kills the program by SIGKILL, so that it cannot clean up.
     pub fn kill(mut self) -> Outcome {
         self.child.kill().expect("the program is a child of ours");
         self.reap()
@@ -103,26 +103,26 @@ impl Program {
     }
 
     fn reap(&mut self) -> Outcome {
-        let until = Instant::now() + self.patience;
+        let until = Instant::now() + self.timeout;
         let status = loop {
             match self.child.try_wait().expect("the program is a child of ours") {
                 Some(status) => break status,
                 None if Instant::now() > until => {
                     self.child.kill().ok();
-                    panic!("still running after {:?}; said so far:\n{}", self.patience, self.out);
+                    panic!("still running after {:?}; said so far:\n{}", self.timeout, self.out);
                 }
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         };
-        // A grandchild may keep the pipe open; what the program itself said is there at once.
+        // A grandchild may keep the pipe open; the program's own output is there at once.
         while let Ok(line) = self.lines.recv_timeout(Duration::from_millis(500)) {
-            self.note(&line);
+            self.record(&line);
         }
         let stderr = self.stderr.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
         Outcome { status, said: std::mem::take(&mut self.said), out: std::mem::take(&mut self.out), stderr }
     }
 
-    fn note(&mut self, line: &str) {
+    fn record(&mut self, line: &str) {
         if let Some((key, value)) = line.split_once('=') {
             self.said.push((key.to_owned(), value.to_owned()));
         }
@@ -133,13 +133,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // A test that fails half way must not leave its holder behind; for one that ended this does nothing.
+        // A test that fails half way must not leave its programs running; on a program that has ended this does nothing.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-/// How a program ended and what it said.
+/// The end and the output of a program.
 #[derive(Debug)]
 pub struct Outcome {
     /// Its exit status.
@@ -159,25 +159,25 @@ impl Outcome {
         self
     }
 
-    /// The last value said for `key`.
+    /// The last value that the program printed for `key`.
     #[track_caller]
     pub fn value(&self, key: &str) -> i64 {
         *self.values(key).last().unwrap_or_else(|| panic!("never said {key}: {self}"))
     }
 
-    /// Everything that was said, in order.
+    /// All keys and values, in order.
     pub fn said(&self) -> &[(String, String)] {
         &self.said
     }
 
-    /// The last value said for `key`, which need not be a number.
+    /// The last value for `key`, which need not be a number.
     #[track_caller]
     pub fn text(&self, key: &str) -> &str {
         let last = self.said.iter().rfind(|(said, _)| said == key);
         &last.unwrap_or_else(|| panic!("never said {key}: {self}")).1
     }
 
-    /// Every value said for `key`, in order.
+    /// Every value for `key`, in order.
     #[track_caller]
     pub fn values(&self, key: &str) -> Vec<i64> {
         let mine = self.said.iter().filter(|(said, _)| said == key);

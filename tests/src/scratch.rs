@@ -1,14 +1,14 @@
-//! A folder of its own for each test, gone when the test is.
+//! A folder of its own for each test, which is removed with the test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A fresh folder that is removed when it is dropped.
+/// A fresh folder; dropping this value removes it.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes one in the system's folder for temporary files, writable by everybody as a node's would be.
+    /// Makes one in the system's folder for temporary files.
     #[allow(clippy::new_without_default)] // making a folder is not a default value
     pub fn new() -> Self {
         let path = std::env::temp_dir().join(format!("gpuquota-{}", unique()));
@@ -21,7 +21,7 @@ impl Scratch {
         &self.0
     }
 
-    /// A file in it, written now.
+    /// Writes a file in it.
     pub fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         std::fs::write(&path, contents).unwrap_or_else(|why| panic!("{}: {why}", path.display()));

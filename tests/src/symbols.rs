@@ -1,10 +1,10 @@
-//! What a library says of itself, by binutils.
+//! The symbols and headers of a library, by binutils.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// What a tool of binutils prints of a library.
+/// The output of a tool of binutils on a library.
 pub fn binutils(tool: &str, arguments: &[&str], library: &Path) -> String {
     let output = Command::new(tool).args(arguments).arg(library).output();
     let output = output.unwrap_or_else(|why| panic!("{tool}: {why}; it comes with binutils"));
@@ -12,7 +12,7 @@ pub fn binutils(tool: &str, arguments: &[&str], library: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Names of the dynamic symbols that it defines, without their versions.
+/// Names of the dynamic symbols that a library defines, without their versions.
 pub fn exports(library: &Path) -> BTreeSet<String> {
     let table = binutils("nm", &["-D", "--defined-only"], library);
     let names = table.lines().filter_map(|line| line.split_whitespace().last());

@@ -1,11 +1,11 @@
-//! Tests that need what not every machine has. Rust's own harness knows only passed and failed at run time;
-//! here a test may also find that it cannot be run, and says why, and is not counted as passed.
+//! Tests with needs that not every machine meets. Rust's own harness knows only passed and failed at run time. Here a test
+//! may also be skipped with a reason, and does not count as passed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-/// A promise about time, which the machine that the test runs on can spoil: it must be kept at the second attempt at the
-/// latest. An attempt answers what it saw, and whether that is as promised.
+/// A promise about time, which a busy machine can spoil: one of two attempts must keep it. An attempt answers its figures,
+/// and whether they keep the promise.
 pub fn twice<T: std::fmt::Debug>(attempt: impl Fn() -> (T, bool)) -> Result<(), String> {
     let (first, kept) = attempt();
     if kept {
@@ -15,19 +15,19 @@ pub fn twice<T: std::fmt::Debug>(attempt: impl Fn() -> (T, bool)) -> Result<(), 
     if kept { Ok(()) } else { Err(format!("{first:.1?}, then {second:.1?}")) }
 }
 
-/// What came of a test that did not panic.
+/// The result of a test that did not panic.
 pub enum Verdict {
-    /// The promise was put to the test and was kept.
+    /// The promise was tested and kept.
     Kept,
-    /// It could not be put to the test here, for this reason.
+    /// The promise cannot be tested here, for this reason.
     Skipped(String),
 }
 
-/// A name that says the promise, and what puts it to the test.
+/// The name of a promise, and its test.
 pub type Trial = (&'static str, fn() -> Verdict);
 
-/// Runs the tests whose name contains the command line's first word, all of them without one; the other
-/// words of `cargo test` are understood as far as they matter here.
+/// Runs the tests whose name contains the command line's first word; all of them without one. Of the options of `cargo test`
+/// it understands `--list`.
 pub fn trials(all: &[Trial]) -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if arguments.iter().any(|word| word == "--list") {

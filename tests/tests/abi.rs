@@ -1,7 +1,7 @@
-//! The region's C header, its Rust layout, the Python reader and `docs/region.md` say the same.
+//! The region's C header, its Rust layout, the Python reader and `docs/region.md` agree.
 //!
-//! Each is turned into a set of lines, one for a number, a field or a length, and the sets are compared: what stands in one
-//! and not in the other is named. The records cover every byte, so no field can be left out of all of them.
+//! The tests turn each into a set of lines, one for a number, a field or a length, and compare the sets. A failure names the
+//! lines that one set lacks. The records cover every byte, so no field can be missing in all of them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -83,7 +83,7 @@ fn structs(header: &str) -> Vec<(String, Vec<String>)> {
     found
 }
 
-/// Runs the C compiler on a source, and answers what it says.
+/// Runs the C compiler on a source, and answers its output.
 fn compile(arguments: &[&str], source: &str) -> String {
     let mut compiler = Command::new("cc")
         .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-x", "c"])
@@ -133,12 +133,12 @@ fn c() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_c_header_says_what_the_rust_layout_says() {
+fn the_c_header_and_the_rust_layout_agree() {
     assert_same(("the C header", &c()), ("the Rust layout", &rust()));
 }
 
 #[test]
-fn every_constant_of_the_rust_layout_is_part_of_what_is_compared() {
+fn every_constant_of_the_rust_layout_is_compared() {
     for path in ["region/src/layout.rs", "region/src/lock.rs", "region/src/hami.rs"] {
         let lines = text(path);
         let outside = lines.lines().map(str::trim).find(|line| {
@@ -150,7 +150,7 @@ fn every_constant_of_the_rust_layout_is_part_of_what_is_compared() {
 }
 
 #[test]
-fn the_head_of_the_c_header_and_its_version_say_the_same() {
+fn the_head_of_the_c_header_names_its_version() {
     use gpuquota_region::layout::{ABI_MAJOR, ABI_MINOR};
     let version = format!("ABI {ABI_MAJOR}.{ABI_MINOR}:");
     let header = text("include/gpuquota_region.h");

@@ -1,10 +1,10 @@
-//! What cannot be understood is said, with its name and its value, and the policy holds: by default no GPU.
+//! The library reports a value that it cannot parse, with its variable, and the policy holds: by default no GPU.
 
 use std::process::Command;
 
 use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, artifact};
 
-/// The program got no GPU, and one line says which variable and which value are to blame.
+/// The program got no GPU, and one line names the wrong variable and its value.
 #[track_caller]
 fn refused(outcome: &Outcome, name: &str, value: &str) {
     assert!(!outcome.status.success(), "{name}={value} left the program with a GPU: {outcome}");
@@ -19,7 +19,7 @@ fn named(outcome: &Outcome, name: &str, value: &str) {
 }
 
 #[test]
-fn a_limit_that_cannot_be_understood_means_no_gpu() {
+fn a_limit_that_cannot_be_parsed_means_no_gpu() {
     let machine = Machine::new("H100");
     for (name, value) in [
         ("GPUQUOTA_MEMORY", "1.5x"),
@@ -50,7 +50,7 @@ fn a_limit_that_cannot_be_understood_means_no_gpu() {
 }
 
 #[test]
-fn with_the_open_policy_it_counts_as_not_given_and_is_said_all_the_same() {
+fn under_the_open_policy_a_bad_limit_counts_as_absent_and_is_reported() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory("1.5x").with("GPUQUOTA_ON_ERROR", "open");
     let outcome = quota.run("door_linked", &[]).success();
@@ -70,7 +70,7 @@ fn hami_variables_keep_hami_s_meaning_of_zero_and_empty_loudly() {
 }
 
 #[test]
-fn it_is_said_once_per_container_and_not_by_every_process() {
+fn a_bad_limit_is_reported_once_per_container_and_not_by_every_process() {
     let machine = Machine::new("H100");
     let quota = machine.quota().with("CUDA_DEVICE_MEMORY_LIMIT", "0");
     let mut said = 0;
@@ -98,7 +98,7 @@ fn a_region_that_is_no_region_is_a_failed_quota() {
     }
 }
 
-/// A command line that cannot be understood: status 2, and the reason names what is wrong.
+/// A bad command line: status 2, and the message names the mistake.
 #[track_caller]
 fn usage_error(binary: &str, arguments: &[&str], word: &str) {
     let mut command = Command::new(artifact(binary));
@@ -110,7 +110,7 @@ fn usage_error(binary: &str, arguments: &[&str], word: &str) {
 }
 
 #[test]
-fn command_lines_that_make_no_sense_end_with_status_2() {
+fn bad_command_lines_end_with_status_2() {
     let scratch = Scratch::new();
     let no_region = scratch.file("notes.txt", "this is no region");
     let no_region = no_region.to_str().expect("text");

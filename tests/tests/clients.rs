@@ -1,5 +1,5 @@
-//! Real software as people run it, unmodified: on the simulated machine as it is, and under the quota. Below the cap
-//! it behaves the same, above it gets its own error of running out of memory, and none of it falls back to the CPU.
+//! Real software, unmodified: on the simulated machine as it is, and under the quota. Below the cap it behaves the same,
+//! above the cap it reports its own out-of-memory error, and none of it falls back to the CPU.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,9 +52,9 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A client program and what is expected of it.
+/// A client program and its expected results.
 struct Client {
-    /// The command, or why it cannot be had here.
+    /// The command, or the reason why this machine has none.
     command: Result<Vec<PathBuf>, String>,
     variables: Vec<(&'static str, &'static str)>,
     /// The error that it gets when the device is full.
@@ -85,7 +85,7 @@ impl Client {
 
     fn run(&self, setting: Setting<'_>) -> Outcome {
         let command = self.command.as_ref().expect("asked before");
-        // What was compiled once must be compiled again.
+        // A fresh cache makes the client compile again.
         let cache = Scratch::new();
         let mut setting =
             setting.with("TORCHINDUCTOR_CACHE_DIR", cache.path()).with("TRITON_CACHE_DIR", cache.path());
@@ -94,11 +94,11 @@ impl Client {
         }
         let arguments: Vec<_> =
             command[1..].iter().map(|argument| argument.to_str().expect("text")).collect();
-        Program::start(setting.command(&command[0], &arguments)).patient(PATIENCE).finish().success()
+        Program::start(setting.command(&command[0], &arguments)).timeout(PATIENCE).finish().success()
     }
 
     /// The client behaves the same with and without the quota of memory and time, the device itself saw its work both
-    /// times, and `and` holds of what it said: bare, and under the quota.
+    /// times, and `and` holds for its outputs: bare, and under the quota.
     fn alike(&self, kind: &str, and: fn(&Outcome, &Outcome)) -> Verdict {
         if let Err(why) = &self.command {
             return Verdict::Skipped(why.clone());
@@ -126,14 +126,14 @@ impl Client {
     }
 }
 
-/// The device itself saw kernels, so nothing was done on the CPU in its stead.
+/// The device itself saw kernels, so the client has not fallen back to the CPU.
 #[track_caller]
 fn worked(machine: &Machine, outcome: &Outcome) {
     assert!(machine.truth().device("kernels") > 0, "no kernel ever ran: {outcome}");
     assert_eq!(outcome.text("device"), "NVIDIA H100 80GB HBM3", "{outcome}");
 }
 
-/// What a client says, but for sizes, which are the cap's.
+/// A client's output without sizes, which depend on the cap.
 fn behaviour(outcome: &Outcome) -> Vec<&(String, String)> {
     let sizes = ["total", "held", "limit"];
     outcome.said().iter().filter(|(key, _)| !sizes.contains(&key.as_str())).collect()
@@ -149,8 +149,8 @@ fn torch(allocator: &'static str) -> Verdict {
     client.refused_by("torch.OutOfMemoryError").alike("H100", sees_the_cap)
 }
 
-/// Two processes under one cap: what PyTorch says that it has reserved is what we charge for allocations and what the
-/// device knows, to the byte, and what the one gives back to the driver the other can have.
+/// Two processes under one cap: PyTorch's own count of reserved bytes equals our charge for allocations and the device's
+/// count, to the byte. When one process gives memory back to the driver, the other can allocate it.
 fn books() -> Verdict {
     let Client { command, .. } = python("torch", "torch_books.py");
     let command = match command {
@@ -162,7 +162,7 @@ fn books() -> Verdict {
         let quota = machine.quota().memory(CAP).cores(SHARE).with("PYTORCH_ALLOC_CONF", allocator);
         let start = || {
             let script = command[1].to_str().expect("text");
-            Program::start(quota.command(&command[0], &[script])).patient(PATIENCE)
+            Program::start(quota.command(&command[0], &[script])).timeout(PATIENCE)
         };
         let mut both = [start(), start()];
         both.iter_mut().for_each(|one| _ = one.wait_for("ready"));
@@ -204,7 +204,7 @@ fn books() -> Verdict {
     Verdict::Kept
 }
 
-/// JAX takes three quarters of what it is told that the device has, and runs out of them.
+/// JAX takes three quarters of the memory that the view shows, and runs out of them.
 fn jax() -> Verdict {
     let client = python("jax", "jax_client.py").refused_by("jax.errors.JaxRuntimeError");
     client.alike("H100", |bare, quota| {
@@ -213,7 +213,7 @@ fn jax() -> Verdict {
     })
 }
 
-/// Runs a look at the machine, bare and under the quota, while a process there holds 1 GiB.
+/// Runs a monitoring tool, bare and under the quota, while a process there holds 1 GiB.
 fn beside_a_holder(look: impl Fn(&Setting<'_>, i64, i64)) {
     let machine = Machine::new("H100");
     let total = machine.truth().device("total_bytes");

@@ -1,5 +1,5 @@
-//! What users of such libraries complain about, `docs/complaints.md`: each row names promises that exist, and here are
-//! those that no other file is about.
+//! The complaints of users of such libraries (`docs/complaints.md`): each row names promises that exist. This file has the
+//! promises that belong to no other file.
 
 use gpuquota_promises::{GIB, MIB, Machine};
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
 }
 
-/// Where the promises of a room are written, as `docs/complaints.md` names it.
-fn sources(room: &str) -> Vec<PathBuf> {
-    let all = match room.split_once('/') {
-        None => vec![format!("tests/tests/{room}.rs")],
+/// The files with the promises of a subject, as `docs/complaints.md` names it.
+fn sources(subject: &str) -> Vec<PathBuf> {
+    let all = match subject.split_once('/') {
+        None => vec![format!("tests/tests/{subject}.rs")],
         Some(("conformance", file)) => vec![format!("tests/conformance/{file}.c")],
         Some(("quota", "share")) => {
             ["tests/share/main.rs", "src/share/clock/tests.rs"].map(|file| format!("quota/{file}")).into()
         }
         Some(("quota", part)) => vec![format!("quota/src/{part}/tests.rs")],
-        Some(_) => panic!("{room}: no such room"),
+        Some(_) => panic!("{subject}: no such subject"),
     };
     all.iter().map(|path| project().join(path)).collect()
 }
@@ -40,22 +40,22 @@ fn every_complaint_has_a_promise_that_is_kept() {
         let answer = row.rsplit('|').nth(1).expect("a row ends with |");
         let named: Vec<_> = answer.split('`').filter_map(|word| word.split_once("::")).collect();
         assert!(!named.is_empty(), "no promise in {row}");
-        for (room, promise) in named {
+        for (subject, promise) in named {
             promises += 1;
-            let found = sources(room).iter().any(|source| {
+            let found = sources(subject).iter().any(|source| {
                 let text = read(source);
                 // A test, a trial of a list, or a promise of the conformance suite.
                 let forms = [format!("fn {promise}("), format!("\"{promise}\""), format!("void {promise}(")];
                 forms.iter().any(|form| text.contains(form))
             });
-            assert!(found, "{room}::{promise} is not there");
+            assert!(found, "{subject}::{promise} is not there");
         }
     }
     assert!(promises > 40, "the page is not as this test reads it: {promises} promises");
 }
 
 /// [HAMi#1662](https://github.com/Project-HAMi/HAMi/issues/1662): a minute until hundreds of processes had started.
-/// Whoever starts cleans up after nobody who lives, and waits for nobody.
+/// A process that starts reaps no living process, and waits for none.
 #[test]
 fn hundreds_of_processes_start_together_and_share_one_cap_exactly() {
     const PROCESSES: i64 = 200;
@@ -75,12 +75,12 @@ fn hundreds_of_processes_start_together_and_share_one_cap_exactly() {
 
 /// [HAMi-core#191](https://github.com/Project-HAMi/HAMi-core/issues/191): a second process saw all of the slice free.
 #[test]
-fn every_process_sees_what_all_of_them_left() {
+fn every_process_sees_the_bytes_that_all_of_them_left() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(8 * GIB);
     let mut first = quota.start("hold", &[]);
     let mut second = quota.start("hold", &[]);
-    // What a context takes is charged at the first call after it was made.
+    // The library charges a context at the first call after its creation.
     first.ask("info", "free");
     let free = second.ask("info", "free");
     assert_eq!(first.ask(&format!("alloc {GIB}"), "rc"), 0);

@@ -13,11 +13,12 @@ fn main() -> ExitCode {
     ])
 }
 
-/// What the library does not count yet (docs/design.md, *next*), so that freeing it frees nothing of the slice.
+/// Promises about memory that the library does not count yet (docs/design.md, *next*): a free of it frees nothing of the
+/// slice.
 const UNCOUNTED: [&str; 1] = ["exported_memory_outlives_its_exporter_and_is_paid_for_until_it_is_released"];
 
-/// Every promise was put to the test and kept, but for those that are known to be broken, which still are; those that the
-/// device cannot be asked about are told.
+/// Every promise was tested and kept, except those that are known to be broken, which must still be broken. This prints the
+/// promises that cannot be tested on the device.
 #[track_caller]
 fn kept(outcome: &Outcome, uncounted: &[&str]) -> Verdict {
     let answers = || outcome.out.lines().filter_map(|line| line.split_once('='));

@@ -1,5 +1,5 @@
 //! Namespaces and containers: mounts of one's own, PID namespaces, a limits file, podman with a CDI spec.
-//! Each of these needs something of the machine, and is skipped, by name and with the reason, without it.
+//! Each test needs something that not every machine has. Without it the test is skipped, by name and with the reason.
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -22,14 +22,14 @@ fn main() -> ExitCode {
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
         ("drivers_name_the_processes_of_a_container_each_in_its_way", pids_by_driver),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
-        ("users_of_one_container_share_its_cap_whoever_came_first", other_users),
+        ("users_of_one_container_share_its_cap_in_any_order", other_users),
         ("java_starts_and_ends_as_without_the_library", java),
         ("a_musl_program_starts_and_ends_as_without_the_library", musl),
         ("the_release_runs_on_glibc_2_17", glibc_floor),
     ])
 }
 
-/// The options of `unshare` that make a mount namespace here: as root plainly, else with a user namespace.
+/// The options of `unshare` that make a mount namespace here: for root plain ones, else a user namespace too.
 fn mount_namespace() -> Option<&'static [&'static str]> {
     let works = |options: &[&str]| {
         Command::new("unshare").args(options).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output()
@@ -135,7 +135,7 @@ fn limits_file_ceiling() -> Verdict {
     Verdict::Kept
 }
 
-/// What it sets is not known, so nothing in the environment stands in for it.
+/// The library does not know the file's limits, so no limit of the environment replaces them.
 fn limits_file_unreadable() -> Verdict {
     let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
     let machine = Machine::new("H100");
@@ -158,7 +158,7 @@ fn limits_file_unreadable() -> Verdict {
 /// The options of `unshare` that make a PID namespace with a /proc of its own.
 const PID_NAMESPACE: [&str; 5] = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
-/// Why there can be none, if so.
+/// The reason, if this machine allows no PID namespace.
 fn no_pid_namespace() -> Option<Verdict> {
     let works = Command::new("unshare").args(PID_NAMESPACE).arg("true").output();
     let works = works.is_ok_and(|output| output.status.success());
@@ -173,7 +173,7 @@ fn start_apart(setting: &Setting<'_>, name: &str) -> Program {
     Program::start(command)
 }
 
-/// Runs one that waits to be told once.
+/// Runs a program there that waits for one line.
 fn run_apart(setting: &Setting<'_>, name: &str) -> Outcome {
     let mut program = start_apart(setting, name);
     program.wait_for("pid");
@@ -181,12 +181,12 @@ fn run_apart(setting: &Setting<'_>, name: &str) -> Outcome {
     program.finish()
 }
 
-/// What the open kernel modules do, by branch; and that a quota lists its processes right on each of them.
+/// The behaviour of the open kernel modules, by branch: a quota lists its processes correctly on each of them.
 fn pids_by_driver() -> Verdict {
     if let Some(skipped) = no_pid_namespace() {
         return skipped;
     }
-    // Above every pid: one of the node's that a container cannot know.
+    // Above every pid: a pid of the node that no container can know.
     let of_the_node = |pid: &i64| *pid >= 1 << 22;
     for (driver, lists_ours, tells_memory, samples_ours) in [
         ("535.104.12", false, true, false),
@@ -216,14 +216,14 @@ fn pids_by_driver() -> Verdict {
         let listed = run_apart(&quota, "processes").success();
         assert_eq!(listed.values("v3_pid"), [1], "{driver}: {listed}");
         assert!(listed.value("v3_bytes") >= MIB, "{driver}: {listed}");
-        // A sample that cannot be told to be the container's is left out: NVML_ERROR_NOT_FOUND.
+        // The library leaves out a sample that it cannot recognise as the container's: NVML_ERROR_NOT_FOUND.
         let sampled = run_apart(&quota, "samples");
         if samples_ours {
             assert_eq!(sampled.success().values("sample"), [1]);
         } else {
             assert_eq!((sampled.value("rc"), sampled.value("idle")), (6, 6), "{driver}: {sampled}");
         }
-        // On the node itself each driver tells the truth.
+        // On the node itself each driver gives true figures.
         let mut apart = start_apart(&machine.bare(), "processes");
         apart.wait_for("pid");
         neighbour.tell("look");
@@ -249,7 +249,7 @@ fn pid_namespaces() -> Verdict {
     assert_eq!((one.wait_for("pid"), other.wait_for("pid")), (1, 1), "each namespace is its own");
     let free = one.ask("info", "free");
     assert_eq!(one.ask(&format!("alloc {GIB}"), "rc"), 0);
-    // Both are process 1 of their namespace: neither may take the other for dead, or for itself.
+    // Both are process 1 of their namespace: neither may mistake the other for a dead process, or for itself.
     let seen = other.ask("info", "free");
     assert!(seen <= free - GIB, "the other namespace's memory is not counted: {seen} free");
     assert_eq!(other.ask(&format!("alloc {}", seen + 1), "rc"), 2);
@@ -261,7 +261,7 @@ fn pid_namespaces() -> Verdict {
     outside.sort_unstable();
     outside.dedup();
     assert!(outside.len() == 2 && outside[0] > 1, "{told:#}");
-    // This kills its keeper; the kernel tells the program itself a little later.
+    // This kills its parent; the kernel kills the program itself a little later.
     one.kill();
     let alive = |quota: &Setting<'_>| {
         let told = quota.inspect();
@@ -324,8 +324,8 @@ fn root_file_system(scratch: &Scratch) -> std::path::PathBuf {
     root
 }
 
-/// What a node hands to a container that was given a slice, as one CDI device: the library, its ld.so.preload,
-/// its limits. The artifacts and programs lie where they lie on the host.
+/// The CDI device by which a node gives a container its slice: the library, its ld.so.preload, its limits. The artifacts and
+/// programs have the same paths as on the host.
 fn cdi_spec(scratch: &Scratch, root: &Path) -> std::path::PathBuf {
     let preload = scratch.file("ld.so.preload", format!("{}\n", artifact("libgpuquota.so").display()));
     let mut mounts =
@@ -437,7 +437,7 @@ fn musl() -> Verdict {
     Verdict::Kept
 }
 
-/// The library of the release build, or why it is not there.
+/// The library of the release build, or the reason why it is missing.
 fn released() -> Result<PathBuf, String> {
     let folder = std::env::var_os("GPUQUOTA_DIST");
     let folder = folder.as_deref().unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist").as_ref());

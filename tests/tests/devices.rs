@@ -1,4 +1,4 @@
-//! Several devices: each has its own cap, whoever counts them.
+//! Several devices: each has its own cap, in every numbering of devices.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome};
 
@@ -71,7 +71,7 @@ fn processes_with_different_subsets_share_each_device_s_cap() {
     holder.finish().success();
 }
 
-/// HAMi's region has room for sixteen.
+/// HAMi's region has records for sixteen.
 #[test]
 fn more_than_sixteen_devices_have_a_cap_each() {
     let machine = Machine::new("24xH100");

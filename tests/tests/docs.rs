@@ -1,4 +1,4 @@
-//! The documents: short where they promise to be short, and true of the tree as far as a test can see.
+//! The documents: short where they promise to be short, and true of the tree as far as a test can check.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,11 +22,11 @@ const FOLDERS: &[&str] = &[
 /// Words that stand for any name in a path.
 const PLACEHOLDERS: &[&str] = &["FILE", "PART", "DATE", "NNN", "*"];
 
-/// What says where a table's figures come from: a kept run, the command that makes one, the world of the tests, or how it was
-/// measured.
+/// Marks of a table's source: a kept run, the command that makes one, the world of the tests, or a description of the
+/// measurement.
 const SOURCES: &[&str] = &["bench/runs/", "`make ", "quota/tests/", "Measured", "**Measured reason.**"];
 
-/// What the pictures name and renames that are under way have yet to bring.
+/// Names in the pictures that renames under way have yet to bring.
 const NOT_YET: &[&str] = &["quota/src/share/gate.rs is not there"];
 
 #[test]
@@ -126,7 +126,7 @@ fn every_table_of_figures_says_where_they_come_from() {
     assert!(tables >= 8, "the documents are not as this test reads them: {tables} tables");
 }
 
-/// Costs are those of the run that is named, and a goal that was missed is called missed.
+/// The table quotes the run that it names, and calls a missed goal missed.
 #[test]
 fn the_table_of_costs_is_that_of_its_run() {
     let numbers = read(&root().join("docs/numbers.md"));
@@ -169,7 +169,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
 }
 
-/// Every document of the project, by its path from the root; what is kept of a run is not edited, so it is none.
+/// Every document of the project, by its path from the root. The records of kept runs are not edited, so they do not count.
 fn documents() -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open = vec![root()];
@@ -214,13 +214,13 @@ fn leads_somewhere(document: &Path, link: &str) -> bool {
     target.exists() && anchor.is_none_or(|anchor| headings().iter().any(|heading| heading == anchor))
 }
 
-/// What a heading is called in links.
+/// The name of a heading in links.
 fn anchor_of(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
     text.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_')).collect()
 }
 
-/// What stands between backticks in a line.
+/// The words between backticks in a line.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }

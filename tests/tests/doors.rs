@@ -1,10 +1,10 @@
-//! However a program comes to the driver's functions, each call reaches the hook exactly once.
+//! The doors: by every way in which a program finds the driver's functions, each call reaches the hook exactly once.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Setting, artifact, program};
 
 const CAP: i64 = 2 * GIB;
 
-/// The walk saw the slice, was charged once for what it took, could not pass the cap, got back what it gave.
+/// The walk saw the slice, was charged once for each allocation, could not pass the cap, and each free gave its bytes back.
 #[track_caller]
 fn walked_under_the_quota(outcome: Outcome) -> Outcome {
     let outcome = outcome.success();
@@ -117,7 +117,7 @@ fn a_constructor_that_runs_before_our_own() {
     }
 }
 
-/// Somebody else's preloaded tool in front of ours goes on by RTLD_NEXT: both are reached, each once.
+/// Another preloaded tool in front of ours calls on by RTLD_NEXT: a call reaches both, each once.
 #[test]
 fn a_tool_in_front_of_ours_that_uses_rtld_next() {
     let machine = Machine::new("H100");

@@ -1,5 +1,5 @@
-//! Right on drivers that are none of ours: `drivers/other.c`, written apart from the simulator, made and linked in
-//! every way in which drivers may differ. It counts for itself what reached it.
+//! Correct on a driver that is not ours: `drivers/other.c`, written apart from the simulator, built and linked in every way
+//! in which drivers may differ. It counts the calls that reach it.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Scratch, artifact, program};
 
@@ -44,7 +44,7 @@ fn a_driver_older_than_cu_get_proc_address() {
     every_door("old", &[("door_linked", &[]), ("door_dlsym", &[])]);
 }
 
-/// Its table of functions holds whatever the loader binds its own names to: our hooks.
+/// The loader binds this driver's names for its own functions to our hooks.
 #[test]
 fn a_driver_whose_own_calls_go_through_the_loader() {
     every_door("plt", WITH_GET_PROC_ADDRESS);
@@ -70,9 +70,9 @@ fn a_driver_that_is_bound_at_once_and_read_only_then() {
     every_door("relro", WITH_GET_PROC_ADDRESS);
 }
 
-/// What is not counted is not given, however little the driver tells.
+/// The library never gives uncounted memory, also on a driver that gives few figures.
 #[test]
-fn a_driver_that_tells_neither_context_nor_device() {
+fn a_driver_that_gives_neither_context_nor_device() {
     every_door("silent", &[("door_linked", &[]), ("door_dlsym", &[])]);
 }
 
@@ -98,7 +98,7 @@ fn a_driver_that_works_without_a_context() {
 }
 
 #[test]
-fn a_driver_that_hands_out_what_it_does_not_export() {
+fn a_driver_that_hands_out_functions_that_it_does_not_export() {
     for kind in ["hidden", "secret"] {
         every_door(kind, &[("door_getproc", &["1", "0"]), ("door_getproc", &["2", "0"])]);
     }
@@ -112,7 +112,7 @@ fn a_driver_under_another_name() {
     every_door("renamed", &[("door_dlsym", &[copy.to_str().expect("text")])]);
 }
 
-/// Whatever a driver pads rows to, what fits is given, to the byte, and what does not is refused.
+/// With any padding of rows the library grants requests that fit, to the byte, and refuses requests that do not.
 #[test]
 fn rows_are_charged_as_the_driver_pads_them() {
     for (kind, pitch) in [("bound", 1536), ("fine", 1056), ("coarse", 4096)] {
@@ -127,13 +127,13 @@ fn rows_are_charged_as_the_driver_pads_them() {
 }
 
 #[test]
-fn an_address_given_anew_takes_the_place_of_what_was_there() {
+fn a_reused_address_replaces_the_previous_holding() {
     let machine = Machine::with_driver("bound");
     let outcome = machine.quota().memory(CAP).run("lost", &[]).success();
     assert_eq!(outcome.values("free"), [CAP, CAP - 32 * MIB, CAP], "{outcome}");
 }
 
-/// Calls of the first driver API, physical memory that a mapping or a multicast object keeps, memory of other APIs.
+/// Calls of the first driver API, physical memory under a mapping or a multicast object, memory of other APIs.
 #[test]
 fn rare_routes_are_charged_too() {
     let machine = Machine::with_driver("rare");
@@ -147,7 +147,7 @@ fn rare_routes_are_charged_too() {
 
 /// A container that was given the library twice, by its image and by its node, from two files.
 #[test]
-fn a_second_copy_of_the_library_stands_aside() {
+fn a_second_copy_of_the_library_does_nothing() {
     let scratch = Scratch::new();
     let library = std::fs::read(artifact("libgpuquota.so")).expect("built");
     let copy = scratch.file("libvgpu.so", library);

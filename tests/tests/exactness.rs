@@ -1,11 +1,11 @@
-//! The cap is exact: never one byte over by the device's own truth, and nothing refused that fits.
+//! The cap is exact: by the device's own count no use passes it by a byte, and no request that fits is refused.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting};
 
 const CAP: i64 = 8 * GIB;
 
-/// Eight processes of four threads race; answers them at rest, each still holding a few pieces, and the bytes
-/// that were free before: the cap, less what contexts are charged.
+/// Eight processes of four threads race. Answers them at rest, where each still holds a few pieces, and the bytes that were
+/// free before: the cap, less the charge of contexts.
 fn race(setting: &Setting<'_>, rounds: u32) -> (Vec<Program>, i64) {
     let arguments = ["4".to_owned(), (256 * MIB).to_string(), rounds.to_string()];
     let arguments = arguments.each_ref().map(String::as_str);
@@ -25,7 +25,7 @@ fn eight_processes_of_four_threads_cannot_pass_one_cap() {
     let peak = machine.truth().device("requested_peak_bytes");
     assert!(cap <= CAP && peak <= cap, "{} bytes over", peak - cap);
 
-    // At rest whatever is free can be had, to the byte; a refusal before that would have been a wrong one.
+    // At rest all free bytes can be allocated, to the byte; an earlier refusal would have been wrong.
     let free = all[0].ask("info", "free");
     assert!(free > 0);
     assert_eq!(all[1].ask(&format!("alloc {free}"), "rc"), 0, "{free} bytes are free and were refused");
@@ -40,7 +40,7 @@ fn eight_processes_of_four_threads_cannot_pass_one_cap() {
 #[test]
 fn the_same_race_passes_the_cap_where_there_is_none() {
     let machine = Machine::new("H100");
-    // Nobody is refused and nobody waits: it takes more rounds for all of them to be at it at once.
+    // Without a cap no request is refused and none waits, so the processes need more rounds until all race at once.
     race(&machine.bare(), 100_000).0.into_iter().for_each(|one| _ = one.finish().success());
     assert!(machine.truth().device("requested_peak_bytes") > CAP);
 }
@@ -100,7 +100,7 @@ fn a_storm_of_kills_leaks_nothing() {
 }
 
 #[test]
-fn every_free_is_forwarded_also_of_pointers_that_nobody_knows() {
+fn every_free_reaches_the_driver_also_of_unknown_pointers() {
     let machine = Machine::new("H100");
     let bare = machine.bare().run("free_unknown", &[]).success();
     let quota = machine.quota().memory("2GiB").run("free_unknown", &[]).success();
@@ -143,7 +143,7 @@ fn a_released_handle_is_charged_while_it_is_mapped() {
     assert_eq!(free[2], free[0]);
 }
 
-/// Bytes that programs asked for, by the books.
+/// Bytes that programs requested, by the books.
 fn asked(setting: &Setting<'_>) -> i64 {
     let seen = setting.inspect();
     let processes = seen["processes"].as_array().expect("a list");
@@ -151,8 +151,8 @@ fn asked(setting: &Setting<'_>) -> i64 {
     devices.filter_map(|device| device["data_bytes"].as_i64()).sum()
 }
 
-/// Every kind of memory by several processes of several threads, some of them killed at any instruction: at rest the
-/// books are the device's truth to the byte, the cap was never passed, and what is free can be had.
+/// Several processes of several threads use every kind of memory, and some are killed at any instruction. At rest the books
+/// equal the device's count to the byte, no use has passed the cap, and all free bytes can be allocated.
 #[test]
 fn a_storm_over_all_kinds_ends_with_the_device_s_truth() {
     let machine = Machine::new("H100");
@@ -168,7 +168,7 @@ fn a_storm_over_all_kinds_ends_with_the_device_s_truth() {
             all.pop().map(Program::kill).expect("there are four");
         }
         let refusals: i64 = all.iter_mut().map(|one| one.ask("rest", "refusals")).sum();
-        // Whoever asks first finds the dead.
+        // The first process that requests memory reaps the dead.
         witness.ask("info", "free");
         assert_eq!(asked(&quota), machine.truth().device("requested_bytes"), "round {round}");
         assert!(refusals > 0, "nobody was refused: the storm was a breeze");

@@ -1,4 +1,4 @@
-//! What goes wrong by script: a machine file says which call fails, which is slow, and when a device is lost.
+//! Scripted faults: a machine file says which call fails, which one is slow, and when a device is lost.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Scratch};
 
@@ -37,7 +37,7 @@ fn the_call_of_a_number_fails_in_each_process_and_no_other_call_does() {
 }
 
 #[test]
-fn what_the_device_refused_is_not_charged_to_a_quota() {
+fn an_allocation_that_the_device_refused_is_not_charged() {
     let machine = machine(&["call = 'cuMemAlloc'\nnth = 2\nerror = 'CUDA_ERROR_OUT_OF_MEMORY'"]);
     let quota = machine.quota().memory("4GiB");
     let mut program = quota.start("hold", &[]);

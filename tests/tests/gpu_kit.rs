@@ -1,4 +1,4 @@
-//! The GPU kit runs here as it does on a card, and finds what is broken: nothing in it knows that the card is simulated.
+//! The GPU kit runs here as it does on a card, and detects breakage: no part of it knows that the card is simulated.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use gpuquota_promises::{Machine, Program, Scratch, program};
 use serde_json::Value;
 
-/// What `make gpu-kit` has built.
+/// The folder that `make gpu-kit` has built.
 fn kit() -> PathBuf {
     let otherwise = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/gpu-kit");
     let path = std::env::var_os("GPUQUOTA_KIT").map_or(otherwise, PathBuf::from);
     path.canonicalize().unwrap_or_else(|why| panic!("{}: {why}; `make gpu-kit` builds it", path.display()))
 }
 
-/// A card whose kernels of the kit take as long as they are told and write down when they ran.
+/// A card whose kernels of the kit take as long as their arguments say, and write down when they ran.
 fn card() -> Machine {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("machines/gpu-kit.toml");
     Machine::new(file.to_str().expect("text"))
@@ -30,7 +30,7 @@ fn copy(scratch: &Scratch) -> PathBuf {
     copied
 }
 
-/// What a run came to.
+/// The results of a run.
 struct Run {
     code: Option<i32>,
     text: String,
@@ -45,7 +45,7 @@ fn run(kit: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     let out_folder = out.to_str().expect("text");
     let all: Vec<_> = ["--out", out_folder].into_iter().chain(arguments.iter().copied()).collect();
     let outcome =
-        Program::start(setting.command(kit.join("run"), &all)).patient(Duration::from_secs(300)).finish();
+        Program::start(setting.command(kit.join("run"), &all)).timeout(Duration::from_secs(300)).finish();
     let summary = fs::read_to_string(out.join("summary.json")).unwrap_or_default();
     Run {
         code: outcome.status.code(),
@@ -80,7 +80,7 @@ fn word<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
-/// What is known not to hold yet. Whoever mends one takes it out here.
+/// Promises that are known not to hold yet. A change that mends one removes it here.
 const KNOWN: [(&str, &str); 4] = [
     ("cap", "contexts of 8 processes stay within a cap of 1 GiB"),
     ("cap", "allocations of 1 MiB + 4 KiB stay within a cap of 2 GiB"),
@@ -89,7 +89,7 @@ const KNOWN: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn every_stage_runs_and_misses_only_what_is_known() {
+fn every_stage_runs_and_misses_only_known_promises() {
     let run = run(&kit(), &["--budget", "95"], &[]);
     assert!(run.results().values().all(|result| *result != "broken"), "{}", run.text);
     assert_eq!(run.results().len(), 10, "{}", run.text);
@@ -97,7 +97,7 @@ fn every_stage_runs_and_misses_only_what_is_known() {
         let known: Vec<_> = KNOWN.iter().filter(|(of, _)| *of == stage).map(|(_, name)| *name).collect();
         assert_eq!(run.missed(stage), known, "{stage}: {}", run.text);
     }
-    // On a machine of two busy processors a cell may be off; that all are found here is what is promised.
+    // On a machine of two busy processors a cell may be off. The promise here is that the stage has all cells.
     let cells = run.rows("share", "promise").count();
     assert!(cells >= 40 && run.missed("share").len() <= cells / 4, "{}", run.text);
     assert!(run.rows("neighbours", "figure").count() >= 15, "{}", run.text);
@@ -107,7 +107,7 @@ fn every_stage_runs_and_misses_only_what_is_known() {
 }
 
 #[test]
-fn a_library_that_does_nothing_is_found_out_by_every_stage_that_it_is_in() {
+fn every_stage_with_the_library_detects_one_that_does_nothing() {
     let scratch = Scratch::new();
     let copied = copy(&scratch);
     fs::copy(program("empty.so"), copied.join("lib/libgpuquota.so")).expect("writable");
@@ -116,7 +116,7 @@ fn a_library_that_does_nothing_is_found_out_by_every_stage_that_it_is_in() {
         let run = run(&copied, &["--budget", "25", stage], &[]);
         let result = run.results()[stage];
         let found = result == "missed" || result == "broken";
-        // Conformance is what a driver promises by itself; without a library it holds.
+        // Conformance is a promise of the driver itself, so it holds without a library.
         assert_eq!(found, stage != "conformance", "{stage}: {}", run.text);
         assert_eq!(run.code, Some(i32::from(found)), "{stage}: {}", run.text);
     }
@@ -147,7 +147,7 @@ fn a_program_that_fails_breaks_its_stages_and_no_other() {
 }
 
 #[test]
-fn other_bits_under_the_library_are_found() {
+fn a_result_that_differs_under_the_library_is_detected() {
     let scratch = Scratch::new();
     let copied = copy(&scratch);
     let client =
@@ -181,7 +181,7 @@ fn an_mps_daemon_is_used_where_there_is_one_and_ended() {
 }
 
 #[test]
-fn what_cannot_begin_says_why() {
+fn a_run_that_cannot_begin_says_why() {
     let says = |arguments: &[&str], words: &str| {
         let outcome = Program::start(card().bare().command(kit().join("run"), arguments)).finish();
         assert_eq!(outcome.status.code(), Some(2), "{outcome}");
@@ -236,16 +236,16 @@ fn a_stage_without_enough_time_is_skipped_and_says_so() {
     );
 }
 
-/// The README and `docs/numbers.md` say of real cards what the newest run that is kept says.
+/// The README and `docs/numbers.md` quote the newest kept run for their figures of real cards.
 #[test]
-fn the_documents_tell_the_newest_run_on_a_card() {
+fn the_documents_quote_the_newest_run_on_a_card() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/on-real-cards");
     let outcome = Command::new(script).arg("--check").output().expect("python3 is here");
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
 }
 
 #[test]
-fn a_share_is_the_union_of_what_kernels_wrote() {
+fn a_share_is_the_union_of_the_intervals_that_kernels_wrote() {
     let script = "
 from kit.stamps import Busy
 busy = Busy([(20, 30), (0, 10), (5, 12), (25, 26), (40, 50)])

@@ -1,4 +1,4 @@
-//! The house: in every crate imports go one way, down.
+//! Imports of every crate go one way: down, and never in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ const CRATES: &[&str] = &[
     "tests/src",
 ];
 
-/// NVIDIA's types and slots refer to the library that holds them: generated, and one with their parent.
+/// NVIDIA's types and slots refer to the library that holds them. They are generated, and count as part of their parent.
 const GENERATED: &str = "driver/sys/";
 
 type Module = Vec<String>;
@@ -40,8 +40,8 @@ type Module = Vec<String>;
 #[test]
 fn a_file_of_the_library_imports_only_from_its_own_floor_and_below() {
     let floor = |module: &Module| {
-        let room = module.first()?;
-        FLOORS.iter().position(|floor| floor.contains(&room.as_str()))
+        let top = module.first()?;
+        FLOORS.iter().position(|floor| floor.contains(&top.as_str()))
     };
     let mut wrong = Vec::new();
     for (from, to) in imports("src") {
@@ -64,7 +64,7 @@ fn no_files_of_a_crate_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn a_circle_would_be_found() {
+fn a_circle_of_imports_is_detected() {
     let edges = [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")];
     let module = |name: &str| vec![name.to_owned()];
     let edges = edges.iter().map(|(from, to)| (module(from), module(to))).collect();
@@ -107,7 +107,7 @@ fn sources(name: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// Which file of a crate imports from which, as modules.
+/// The imports of a crate's files, as pairs of modules.
 fn imports(name: &str) -> BTreeSet<(Module, Module)> {
     let sources = sources(name);
     let module = |path: &str| -> Module {
@@ -128,7 +128,7 @@ fn imports(name: &str) -> BTreeSet<(Module, Module)> {
                 .rev()
                 .map(|length| target[..length].to_vec())
                 .find(|at| files.contains(at));
-            // A crate's root lists its rooms; who names an item of the root imports nothing that lies higher.
+            // A crate's root lists its modules, so a file that names an item of the root imports nothing that lies higher.
             if let Some(target) = target.filter(|target| !target.is_empty() && *target != own) {
                 edges.insert((own.clone(), target));
             }
@@ -174,7 +174,7 @@ impl Reader {
         }
     }
 
-    /// Macros are not expanded: of their tokens the paths from `crate` on count.
+    /// This does not expand macros: it reads the paths that begin with `crate` from their tokens.
     fn tokens(&mut self, tokens: proc_macro2::TokenStream) {
         use proc_macro2::TokenTree::{Group, Ident, Punct};
         let mut path: Vec<String> = Vec::new();

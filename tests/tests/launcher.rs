@@ -1,5 +1,5 @@
-//! `gpuquota`: starts any command under a quota and gets out of its way; shows what the region says, which
-//! must be what the device knows.
+//! `gpuquota` starts any command under a quota and does nothing else to it. It shows the region's figures, which must equal
+//! the device's.
 
 use std::process::Command;
 
@@ -47,7 +47,7 @@ fn status_and_signals_are_the_command_s() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_said_to_be_so() {
+fn a_command_that_does_not_exist_is_reported() {
     let machine = Machine::new("H100");
     let outcome = under(&machine.bare(), &["--memory", "2GiB"], &["/nowhere/train"]).finish();
     assert_eq!(outcome.status.code(), Some(127), "{outcome}");
@@ -68,7 +68,7 @@ fn without_a_driver_it_says_so_and_starts_the_command_all_the_same() {
 }
 
 #[test]
-fn inspect_shows_what_the_device_knows() {
+fn inspect_shows_the_device_s_own_figures() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(2 * GIB).cores(50);
     let mut holder = quota.start("hold", &[]);
@@ -93,7 +93,7 @@ fn inspect_shows_what_the_device_knows() {
 }
 
 #[test]
-fn the_agent_serves_what_inspect_shows() {
+fn the_agent_serves_the_figures_that_inspect_shows() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(2 * GIB);
     let mut holder = quota.start("hold", &[]);

@@ -1,4 +1,4 @@
-//! `gpuquota limit`: what an operator changes holds from the next call on, for programs that are running.
+//! `gpuquota limit`: a changed limit holds from the next call on, for running programs too.
 
 use std::thread;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn a_raised_cap_lets_the_next_request_in() {
 }
 
 #[test]
-fn a_cap_lowered_below_what_is_in_use_takes_nothing_away_and_gives_nothing_new() {
+fn a_cap_lowered_below_the_use_takes_nothing_away_and_grants_nothing_new() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(8 * GIB);
     let (mut one, mut other) = (holder(&quota), holder(&quota));
@@ -42,13 +42,13 @@ fn a_cap_lowered_below_what_is_in_use_takes_nothing_away_and_gives_nothing_new()
     assert_eq!(machine.truth().device("requested_bytes"), 4 * GIB);
     assert_eq!(one.ask("free", "rc"), 0);
     assert_eq!((alloc(&mut other, 2 * GIB), alloc(&mut other, GIB / 2)), (OUT_OF_MEMORY, 0));
-    // Whoever comes later does not bring the old cap back.
+    // A later process does not bring the old cap back.
     let mut late = holder(&quota);
     assert_eq!((late.ask("info", "total"), alloc(&mut late, 2 * GIB)), (4 * GIB, OUT_OF_MEMORY));
 }
 
 #[test]
-fn who_waits_for_memory_goes_when_the_cap_is_raised() {
+fn a_request_that_waits_is_granted_when_the_cap_is_raised() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB).with("GPUQUOTA_MEMORY_WAIT", "30s");
     let (mut sibling, mut waiting) = (holder(&quota), holder(&quota));
@@ -60,7 +60,7 @@ fn who_waits_for_memory_goes_when_the_cap_is_raised() {
     assert_eq!(waiting.wait_for("rc"), 0);
 }
 
-/// Also of programs that were started without any share, whose launches looked at nothing so far.
+/// Also for programs that were started without any share, whose launches read two words only so far.
 #[test]
 fn a_changed_share_holds_from_the_next_launch_on() {
     let attempt = || {
@@ -101,7 +101,7 @@ fn a_request_is_changed_with_the_share_or_without_and_never_above_it() {
 }
 
 #[test]
-fn who_waits_for_the_share_goes_when_it_is_raised() {
+fn a_launch_that_waits_for_the_share_goes_when_it_is_raised() {
     let machine = Machine::new("H100");
     let quota = machine.quota().cores(1);
     let mut program = quota.start("launch_loop", &["busy_40ms", "2", "plain", "1"]);
@@ -114,7 +114,7 @@ fn who_waits_for_the_share_goes_when_it_is_raised() {
 }
 
 #[test]
-fn a_device_can_be_meant_by_its_index_and_by_its_uuid() {
+fn a_device_can_be_selected_by_its_index_and_by_its_uuid() {
     let machine = Machine::new("2xH100");
     let quota = machine.quota().memory(8 * GIB);
     quota.run("devices", &[]).success();
@@ -127,9 +127,9 @@ fn a_device_can_be_meant_by_its_index_and_by_its_uuid() {
     assert!(devices[0]["core_limit"].is_null(), "{devices}");
 }
 
-/// Each with the words that say what is wrong; and nothing is changed, also not by what was right beside it.
+/// Each message names the mistake, and nothing changes, also not by the correct options beside it.
 #[test]
-fn what_cannot_be_understood_changes_nothing_and_is_named() {
+fn an_option_that_cannot_be_parsed_changes_nothing_and_is_named() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(2 * GIB).cores(50);
     let _program = holder(&quota);

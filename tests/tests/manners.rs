@@ -1,5 +1,4 @@
-//! The host application never suffers: processes fork, exec, take signals, close descriptors and end as they
-//! do without the library.
+//! The host application never suffers: processes fork, exec, take signals, close descriptors and end as without the library.
 
 use std::io::Write;
 use std::process::Command;
@@ -55,7 +54,7 @@ fn an_executed_child_is_a_process_of_the_same_quota() {
 }
 
 #[test]
-fn exec_gives_back_what_the_old_image_held() {
+fn exec_gives_back_the_bytes_of_the_old_image() {
     let machine = Machine::new("H100");
     let outcome = machine.quota().memory(CAP).run("exec_self", &[]).success();
     assert_eq!(outcome.value("rc"), 0, "{outcome}");
@@ -93,7 +92,7 @@ fn stays_counted(arguments: impl Fn(&str) -> Vec<String>, program: &str) {
     let arguments = arguments(quota.region().to_str().expect("the path is text"));
     let mut holder = quota.start(program, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let free = holder.wait_for("free");
-    // Asking for more than there is makes the witness look for dead ones to reap.
+    // A request for more than is left makes the witness reap dead processes.
     assert_eq!(witness.ask(&format!("alloc {}", free + 1), "rc"), 2);
     assert_eq!(witness.ask("info", "free"), free);
     assert!(alone - free >= 64 * MIB);
@@ -117,9 +116,9 @@ fn a_program_that_opens_and_closes_the_region_stays_counted() {
     stays_counted(|region| vec![region.to_owned()], "opens_region");
 }
 
-/// Nobody asks for memory here: a monitor that only looks must see the truth too, if not at the very instant.
+/// No process requests memory here. A monitor that only reads the view must see the truth too, if not at the very instant.
 #[test]
-fn the_view_forgets_the_dead() {
+fn the_view_does_not_show_dead_processes() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut witness = quota.start("hold", &[]);
@@ -166,7 +165,7 @@ fn hex(pair: &[u8]) -> u8 {
     u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal")
 }
 
-/// Changes the first byte of every occurrence of `what`; answers how many there were.
+/// Changes the first byte of every occurrence of `what`; answers their number.
 fn overwrite(file: &mut [u8], what: &[u8]) -> usize {
     let places: Vec<_> = (0..file.len() - what.len()).filter(|&i| &file[i..i + what.len()] == what).collect();
     // A letter becomes another one that is hexadecimal too.
@@ -228,7 +227,7 @@ fn a_limit_that_makes_no_sense_is_no_concern_of_programs_without_cuda() {
     assert_eq!(outcome.stderr, "");
 }
 
-/// It has something to say, and nobody to say it to: a reader that is gone, and one that reads no more.
+/// The library has a line to write, and the reader of stderr is gone, or has stopped reading.
 #[test]
 fn a_broken_or_full_stderr_neither_kills_nor_stops_the_program() {
     let machine = Machine::new("H100");

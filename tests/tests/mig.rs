@@ -1,5 +1,5 @@
-//! Devices that are split into instances (MIG): what the simulated driver tells of them, and that each instance has its
-//! own cap, whoever names it and however.
+//! Devices that are split into instances (MIG): the simulated driver's answers on them, and the cap that each instance has
+//! of its own, by every name and index.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Program, Setting};
 
@@ -21,7 +21,7 @@ fn on(setting: &Setting<'_>, visible: &str, mib: &str) -> Program {
     Program::start(command)
 }
 
-/// What it says once all have started.
+/// Its output once all have started.
 fn looked(mut program: Program) -> Outcome {
     program.tell("look");
     program.wait_for("done");
@@ -29,7 +29,7 @@ fn looked(mut program: Program) -> Outcome {
 }
 
 #[test]
-fn nvml_tells_a_split_device_from_its_instances() {
+fn nvml_distinguishes_a_split_device_from_its_instances() {
     let machine = machine();
     let bare = machine.bare();
     let mut other = on(&bare, SECOND, "100");
@@ -63,7 +63,7 @@ fn nvml_tells_a_split_device_from_its_instances() {
     );
     assert_eq!(told.values("listed_whole_pid_0"), [pid, other_pid], "{told}");
     assert_eq!(told.values("listed_whole_gi_0"), [1, 2], "{told}");
-    // What drivers do not tell of instances.
+    // Figures that drivers do not give for instances.
     assert_eq!(told.value("utilisation"), NOT_SUPPORTED, "{told}");
     assert_eq!(told.values("utilisation_of_instance"), [NOT_SUPPORTED; 2], "{told}");
     assert_eq!(told.values("pci_of_instance"), [2, 2], "{told}");
@@ -117,7 +117,7 @@ fn an_instance_is_capped_by_its_uuid() {
     let (one, other) = (looked(one), looked(other));
     capped(&one, 0, 2 * GIB);
     capped(&other, 1, 3 * GIB);
-    // Either sees the other's instance by the other's cap and books, and none is taken for the other.
+    // Each sees the other's instance with the other's cap and books.
     assert_eq!(one.value("nvml_total_1"), 3 * GIB, "{one}");
     assert_eq!((one.value("listed_pid_0"), one.value("listed_pid_1")), pids, "{one}");
     assert_eq!(one.value("listed_bytes_1"), 612 * MIB, "{one}");
@@ -129,9 +129,9 @@ fn an_instance_is_capped_by_its_uuid() {
     assert_eq!(one.value("nvml_whole_used_0"), (300 + 512 + 100 + 512) * MIB, "{one}");
 }
 
-/// By index the limit of a device is that of each of its instances, whether CUDA meets it first or NVML.
+/// A limit by a device's index holds for each of its instances, whether CUDA or NVML shows the instance first.
 #[test]
-fn an_instance_goes_by_the_index_of_its_device() {
+fn a_limit_by_index_holds_for_each_instance_of_the_device() {
     let machine = Machine::new("2xH100-MIG-3g.40gb");
     let on_second_device = "MIG-513dc0da-2330-4000-8000-010000000001";
     for visible in [on_second_device, "1"] {
@@ -145,9 +145,9 @@ fn an_instance_goes_by_the_index_of_its_device() {
     }
 }
 
-/// Two instances of one device have the same PCI address and nearly the same name: only the UUID tells them apart.
+/// Two instances of one device have the same PCI address and nearly the same name: only the UUID distinguishes them.
 #[test]
-fn what_is_taken_of_one_instance_is_not_charged_to_the_other() {
+fn memory_of_one_instance_is_not_charged_to_the_other() {
     let machine = machine();
     let quota = machine.quota().memory("4GiB");
     let mut first = on(&quota, FIRST, "3000");

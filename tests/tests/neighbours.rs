@@ -1,11 +1,11 @@
-//! Containers beside each other on one device, with the node's agent: by turns each has its share, and nothing is wasted.
+//! Containers beside each other on one device, with the node's agent: by leases each has its share, and no time is wasted.
 
 use std::thread;
 use std::time::Duration;
 
 use gpuquota_promises::{Agent, Machine, Program, Setting, twice};
 
-/// What containers have of a device in three seconds, in percent.
+/// The use of a device by each container in three seconds, in percent.
 fn have(machine: &Machine, pids: &[i64]) -> Vec<f64> {
     let start = machine.truth();
     thread::sleep(Duration::from_secs(3));
@@ -28,8 +28,8 @@ fn agent_of(containers: &[&Setting<'_>]) -> Agent {
     Agent::of(&containers.iter().map(|one| one.home()).collect::<Vec<_>>())
 }
 
-/// What two containers at 30% and 70% have of a device that each could use up alone, in percent: with an agent, and
-/// once it has stopped.
+/// The use, in percent, of two containers at 30% and 70% of a device that each could use up alone: with an agent, and after
+/// it has stopped.
 fn beside_each_other() -> [Vec<f64>; 2] {
     let machine = Machine::new("H100");
     let containers = [30, 70].map(|cores| machine.quota().cores(cores));
@@ -55,9 +55,9 @@ fn beside_others_each_container_has_its_share_as_long_as_the_agent_lives_and_nev
     twice(attempt).expect("30 : 70, then not more than that");
 }
 
-/// Who has the device, and who waits for it: what containers and the agent say of each other.
+/// Containers and the agent report which container has the device, and which ones wait for it.
 #[test]
-fn what_containers_wait_for_each_other_is_told() {
+fn waits_of_containers_for_each_other_are_reported() {
     let machine = Machine::new("H100");
     let containers = [50, 50].map(|cores| machine.quota().cores(cores));
     let agent = agent_of(&containers.each_ref());
@@ -77,12 +77,12 @@ fn what_containers_wait_for_each_other_is_told() {
     programs.into_iter().for_each(|(one, _)| _ = one.finish().success());
 }
 
-/// What a container of 30% has beside one that wants nothing yet, beside one of 70%, and when that has gone.
+/// The use of a container of 30% beside an idle one, beside one of 70%, and after that one has ended.
 fn beside_one_that_comes_and_goes(policy: &str) -> [f64; 3] {
     let machine = Machine::new("H100");
     let containers = [30, 70].map(|cores| machine.quota().cores(cores).with("GPUQUOTA_POLICY", policy));
     let _agent = agent_of(&containers.each_ref());
-    // Both are there, one of them without wanting anything.
+    // Both have started, and one of them is idle.
     let mut idle = containers[1].start("hold", &[]);
     assert_eq!(idle.ask("alloc 1048576", "rc"), 0);
     let (own, pid) = running(&containers[0], "24");
@@ -100,7 +100,7 @@ fn beside_one_that_comes_and_goes(policy: &str) -> [f64; 3] {
 }
 
 #[test]
-fn what_nobody_else_wants_is_lent_and_given_back_under_burst_share_alone() {
+fn idle_time_is_lent_and_given_back_under_burst_share_alone() {
     let attempt = || {
         let lent = beside_one_that_comes_and_goes("burst-share");
         let kept = lent[0] > 90.0 && (lent[1] - 30.0).abs() < 3.0 && lent[2] > 90.0;
@@ -136,7 +136,7 @@ fn a_request_below_the_limit_is_guaranteed_and_the_limit_is_a_cap() {
     twice(attempt).expect("60% alone; 20 : 80 beside the other");
 }
 
-/// Containers without a share take turns too, or they would take it from those that have one.
+/// Containers without a share get leases too; otherwise they would take time from those with a share.
 #[test]
 fn a_neighbour_without_a_share_takes_nothing_of_one() {
     let attempt = || {

@@ -1,12 +1,12 @@
-//! `GPUQUOTA_MODE=observe` watches before it bites: nothing is refused and nothing waits, and what would have been is
-//! counted.
+//! `GPUQUOTA_MODE=observe`: the library refuses nothing and delays nothing, and counts the requests and launches that it would
+//! have refused or delayed.
 
 use gpuquota_promises::{GIB, Machine};
 
 const CAP: i64 = 2 * GIB;
 
 #[test]
-fn what_would_be_refused_is_given_and_counted() {
+fn a_request_over_the_cap_is_granted_and_counted() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP).with("GPUQUOTA_MODE", "observe");
     let mut holder = quota.start("hold", &[]);
@@ -22,7 +22,7 @@ fn what_would_be_refused_is_given_and_counted() {
 }
 
 #[test]
-fn what_would_wait_goes_and_is_counted() {
+fn a_launch_over_the_share_goes_and_is_counted() {
     let machine = Machine::new("H100");
     let quota = machine.quota().cores(10).with("GPUQUOTA_MODE", "observe");
     let mut program = quota.start("launch_loop", &["busy_5ms", "0.5", "plain"]);

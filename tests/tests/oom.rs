@@ -1,4 +1,4 @@
-//! A request that does not fit: who held what is told, a wait or a kill happen only where they were asked for.
+//! A request that does not fit: the library reports the holders, and waits or kills only where the operator asked for it.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting, artifact};
 use serde_json::Value;
 
-/// Large enough that what contexts take does not matter.
+/// So large that the memory of contexts does not matter.
 const CAP: i64 = 20 * GIB;
-/// What does not fit beside what others hold.
+/// A request that does not fit beside the bytes of others.
 const TOO_MUCH: i64 = 10 * GIB;
 
 /// A program that holds this many bytes, and its pid.
@@ -26,7 +26,7 @@ fn events(quota: &Setting<'_>, what: &str) -> Vec<Value> {
 }
 
 #[test]
-fn the_first_refusal_is_explained_and_all_are_written_down() {
+fn the_first_refusal_is_explained_and_all_are_recorded() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP);
     let (large, large_pid) = holder(&quota, 12 * GIB);
@@ -62,7 +62,7 @@ fn the_first_refusal_is_explained_and_all_are_written_down() {
 }
 
 #[test]
-fn who_wants_silence_has_it() {
+fn a_process_with_the_log_off_writes_nothing() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP).with("GPUQUOTA_LOG", "off");
     let outcome = quota.run("alloc_until_refused", &[]).success();
@@ -73,7 +73,7 @@ fn who_wants_silence_has_it() {
 }
 
 #[test]
-fn a_request_waits_for_a_sibling_as_long_as_it_may() {
+fn a_request_waits_for_a_sibling_as_long_as_the_operator_allows() {
     let machine = Machine::new("H100");
     let patient = machine.quota().memory(CAP).with("GPUQUOTA_MEMORY_WAIT", "30s");
     let (mut sibling, _) = holder(&patient, 15 * GIB);
@@ -94,7 +94,7 @@ fn a_request_waits_for_a_sibling_as_long_as_it_may() {
 }
 
 #[test]
-fn nobody_waits_for_what_nobody_else_holds() {
+fn no_request_waits_where_no_other_process_holds_memory() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP).with("GPUQUOTA_MEMORY_WAIT", "60s");
     let started = Instant::now();
@@ -103,7 +103,7 @@ fn nobody_waits_for_what_nobody_else_holds() {
     assert!(started.elapsed() < Duration::from_secs(30), "it waited for itself");
 }
 
-/// A holder under a priority, which is a matter of its own environment.
+/// A holder with a priority, which its own environment sets.
 fn of_priority(quota: &Setting<'_>, priority: &str, bytes: i64) -> Program {
     let program = gpuquota_promises::program("hold");
     let name = format!("CUDA_TASK_PRIORITY={priority}");
@@ -114,7 +114,7 @@ fn of_priority(quota: &Setting<'_>, priority: &str, bytes: i64) -> Program {
 }
 
 #[test]
-fn room_is_made_at_the_cost_of_a_lower_priority() {
+fn a_process_of_lower_priority_is_ended_to_make_room() {
     let machine = Machine::new("H100");
     for switch in ["ACTIVE_OOM_KILLER", "GPUQUOTA_OOM_KILL"] {
         let quota = machine.quota().memory(CAP).with(switch, "true");
@@ -134,7 +134,7 @@ fn room_is_made_at_the_cost_of_a_lower_priority() {
 }
 
 #[test]
-fn nobody_is_ended_in_vain_or_unasked() {
+fn no_process_is_ended_in_vain_or_without_permission() {
     let machine = Machine::new("H100");
     let refused = |quota: &Setting<'_>, others: Vec<Program>, priority: &str| {
         let mut asking = of_priority(quota, priority, MIB);
@@ -150,7 +150,7 @@ fn nobody_is_ended_in_vain_or_unasked() {
     // Of its own priority, and of a higher one.
     refused(&on, vec![of_priority(&on, "1", 15 * GIB)], "1");
     refused(&on, vec![of_priority(&on, "0", 15 * GIB)], "1");
-    // What the lower ones hold is not enough.
+    // The bytes of lower priority are not enough.
     let others = vec![of_priority(&on, "0", 14 * GIB), of_priority(&on, "2", GIB)];
     refused(&on, others, "1");
     assert_eq!(events(&on, "killed").len(), 0);

@@ -1,5 +1,5 @@
-//! The simulated driver against real ones, as far as those answer without a GPU: what errors are called, and what a
-//! call of nulls comes to before `cuInit`. Which functions there are, and in which versions, `make surface` asks.
+//! The simulated driver against real ones, as far as those answer without a GPU: the names of errors, and the answers to
+//! calls with nulls before `cuInit`. `make surface` compares the functions and their versions.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,8 +16,8 @@ fn main() -> ExitCode {
     ])
 }
 
-/// What all three answer otherwise than driver 580, of which there is a recording (`cuda-shim/machines/`): the simulated one
-/// goes with that.
+/// Answers in which all three differ from driver 580. `cuda-shim/machines/` has a recording of driver 580, and the simulated
+/// driver follows it.
 const CHANGED_SINCE: [&str; 5] = [
     "cuCtxGetDevice",
     "cuLaunchHostFunc",
@@ -26,7 +26,7 @@ const CHANGED_SINCE: [&str; 5] = [
     "cuStreamAddCallback_ptsz",
 ];
 
-/// What the older two answered otherwise than driver 555.
+/// Answers in which the older two differ from driver 555.
 const CHANGED: [&str; 8] = [
     "cuFuncGetAttribute",
     "cuGraphMemcpyNodeSetParams",
@@ -40,7 +40,7 @@ const CHANGED: [&str; 8] = [
 
 type Answers = BTreeMap<String, String>;
 
-/// What a driver calls its errors and answers to nulls.
+/// A driver's names of errors, and its answers to nulls.
 fn answers(mut command: Command, library: &Path, functions: &str) -> Answers {
     let mut child =
         command.arg(library).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it was built");

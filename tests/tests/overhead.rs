@@ -1,10 +1,10 @@
-//! What the driver takes without being asked is charged as the driver tells it, and not at all where it does not.
+//! Overhead: the library charges the driver's own figure for it, and nothing where the driver gives none.
 
 use gpuquota_promises::{GIB, MIB, Machine, Outcome};
 
 const CAP: i64 = 2 * GIB;
 
-/// `overhead` on the driver that is none of ours: a context of 300 MiB, code of 50 MiB.
+/// `overhead` on the driver that is not ours: a context of 300 MiB, code of 50 MiB.
 fn run(variables: &[(&str, &str)]) -> Outcome {
     let machine = Machine::with_driver("bound");
     let mut quota = machine.quota().memory(CAP);
@@ -29,9 +29,9 @@ fn a_context_that_costs_nothing_is_charged_nothing() {
     assert_eq!(run(&[]).values("left"), [CAP, CAP, CAP - 8, CAP, CAP]);
 }
 
-/// Drivers of some branches do not tell a container what its processes hold.
+/// Drivers of some branches do not give a container the figures of its processes.
 #[test]
-fn what_the_driver_does_not_tell_is_never_guessed() {
+fn a_figure_that_the_driver_does_not_give_is_never_guessed() {
     for figure in ["zero", "unknown", "nobody"] {
         let outcome =
             run(&[("OTHER_CONTEXT_MIB", "300"), ("OTHER_CODE_MIB", "50"), ("OTHER_FIGURE", figure)]);
@@ -39,9 +39,9 @@ fn what_the_driver_does_not_tell_is_never_guessed() {
     }
 }
 
-/// The simulated device knows what its contexts take; so do the books, by process and in HAMi's own fields.
+/// The books equal the simulated device's own figures for contexts, by process and in HAMi's fields.
 #[test]
-fn the_books_show_contexts_apart_as_the_device_knows_them() {
+fn the_books_show_contexts_with_the_device_s_own_figures() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(8 * GIB);
     // A neighbour comes and goes meanwhile: nothing of it is charged to us.

@@ -1,5 +1,4 @@
-//! Memory beyond the device's own comes from the host: as much as was asked for, no more, and no byte of it from the
-//! device.
+//! Memory beyond the device's own comes from the host: exactly the requested bytes, and none of them from the device.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Setting};
 
@@ -32,7 +31,7 @@ fn beyond_the_budget_memory_lies_on_the_host() {
     assert_eq!((device(&quota, "spilled"), device(&quota, "spills")), (0, 1));
     assert_eq!(program.ask("free", "rc"), 0);
     assert_eq!(program.ask("info", "free"), free);
-    // What fits on the device lies there again.
+    // An allocation that fits on the device lies there again.
     assert_eq!(program.ask(&alloc(3), "rc"), 0);
     assert_eq!(machine.truth().device("requested_bytes"), 3 * GIB);
     program.finish().success();
@@ -54,7 +53,7 @@ fn every_kind_that_can_lie_on_the_host_does() {
     let machine = Machine::new("H100");
     let whole = machine.quota().memory(CAP);
     let context = CAP - whole.start("hold", &[]).ask("info", "free");
-    // Beside the context there is room for a row, and not for 64 MiB.
+    // Beside the context a row fits, and 64 MiB do not.
     let quota =
         machine.quota().memory(CAP).with("GPUQUOTA_MEMORY_PHYSICAL", (context + 32 * MIB).to_string());
     for kind in ["plain", "managed", "pitch"] {

@@ -1,4 +1,4 @@
-//! Policies and priorities, as HAMi's monitor feeds them back: what it says is done while it lives, and expires.
+//! Policies and priorities, as HAMi's monitor feeds them back: its words hold while it lives, and expire.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use gpuquota_promises::{Machine, Program, Setting, twice};
 const SWITCH: u64 = 2_008_900;
 const RECENT: u64 = 2_008_904;
 
-/// What a monitor does each round, as HAMi's does: counts launches down, or blocks, or lifts a block.
+/// A monitor's round, as HAMi's does it: it counts launches down, or blocks, or lifts a block.
 struct Monitor(File);
 
 impl Monitor {
@@ -47,7 +47,7 @@ fn running(quota: &Setting<'_>, seconds: &str) -> Program {
     program
 }
 
-/// How busy the device is while a monitor lends what is idle, and long after it has gone.
+/// How busy the device is while a monitor lends idle time, and long after the monitor has ended.
 fn lent(policy: &str) -> (f64, f64) {
     let machine = Machine::new("H100");
     let quota = machine.quota().cores(30).with("GPUQUOTA_POLICY", policy);
@@ -71,7 +71,7 @@ fn lent(policy: &str) -> (f64, f64) {
 }
 
 #[test]
-fn a_burst_share_borrows_what_a_living_monitor_lends_and_a_fixed_share_does_not() {
+fn a_burst_share_borrows_idle_time_that_a_living_monitor_lends_and_a_fixed_share_does_not() {
     let attempt = || {
         let [burst, fixed] = thread::scope(|scope| {
             ["burst-share", "fixed-share"]
@@ -111,7 +111,7 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                 monitor.round(false, true);
                 thread::sleep(Duration::from_millis(500));
                 assert!(kernels() > blocked_at, "at {cores:?}%: the block was lifted");
-                // Said once, and never again.
+                // The monitor blocks once, and never renews the block.
                 monitor.round(true, true);
                 let said = Instant::now();
                 thread::sleep(Duration::from_millis(200));

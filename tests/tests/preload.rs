@@ -1,4 +1,4 @@
-//! What the library brings into every process of a container: nothing but itself.
+//! The library brings nothing but itself into every process of a container.
 
 use std::path::Path;
 

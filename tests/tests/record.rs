@@ -1,5 +1,5 @@
-//! `cuda-sim record`: a machine file of the driver that is there. These tests need no GPU: they record simulated machines,
-//! of which two are made from real cards' recordings, and of real drivers what they tell without a card.
+//! `cuda-sim record` makes a machine file of the installed driver. These tests need no GPU: they record simulated machines,
+//! two of which come from real cards' recordings, and the answers that real drivers give without a card.
 
 use std::process::{Command, ExitCode};
 
@@ -8,11 +8,11 @@ use gpuquota_promises::{GIB, MIB, Machine, Program, Scratch, Setting, Verdict, a
 fn main() -> ExitCode {
     trials(&[
         ("a_machine_made_from_its_recording_answers_as_it_did", the_same_again),
-        ("a_recording_says_what_was_seen", what_was_seen),
+        ("a_recording_has_the_driver_s_answers", what_was_seen),
         ("the_machine_of_a_real_cards_recording_is_that_card_again", real_cards),
-        ("what_driver_535_lacks_is_lacking_again", || lacking_again("bookworm")),
-        ("what_driver_550_lacks_is_lacking_again", || lacking_again("trixie")),
-        ("what_driver_555_lacks_is_lacking_again", || lacking_again("experimental")),
+        ("functions_that_driver_535_lacks_are_absent_again", || lacking_again("bookworm")),
+        ("functions_that_driver_550_lacks_are_absent_again", || lacking_again("trixie")),
+        ("functions_that_driver_555_lacks_are_absent_again", || lacking_again("experimental")),
     ])
 }
 
@@ -84,14 +84,14 @@ fn what_was_seen() -> Verdict {
     Verdict::Kept
 }
 
-/// What was recorded of real cards (cuda-shim/README.md, *Machines*), and the memory that each tells.
+/// The recordings of real cards (cuda-shim/README.md, *Machines*), and the memory that each card shows.
 const REAL: [(&str, i64); 2] = [
     (include_str!("../../cuda-shim/machines/h200-580.159.04.toml"), 150_109_880_320),
     (include_str!("../../cuda-shim/machines/h100-580.159.04.toml"), 85_017_493_504),
 ];
 
-/// The facts of a machine file that `cuda-sim record` tells again. What functions answer to nulls is none of them: a driver may
-/// crash, and has functions that the simulator lacks. What calls take is measured by others.
+/// The facts of a machine file that `cuda-sim record` must record again. Answers to nulls do not count: a driver may crash on
+/// them, and has functions that the simulator lacks. Other tests measure the costs of calls.
 fn facts(text: &str) -> Vec<&str> {
     let tables =
         text.split("\n[").filter(|table| !table.starts_with("nulls.") && !table.starts_with("latency]"));

@@ -1,4 +1,4 @@
-//! The region's file as programs make, meet and leave it, and as others read it (`docs/region.md`).
+//! The region's file: programs make it, find it and leave it, and other readers read it (`docs/region.md`).
 
 use std::fs::{self, File};
 use std::mem::offset_of;
@@ -12,7 +12,7 @@ use gpuquota_region::hami::View;
 use gpuquota_region::layout::{Header, OURS};
 use serde_json::Value;
 
-/// What `include/gpuquota_region.py` says of a region.
+/// The output of `include/gpuquota_region.py` on a region.
 fn python(path: &Path) -> Value {
     let reader = concat!(env!("CARGO_MANIFEST_DIR"), "/../include/gpuquota_region.py");
     let mut command = Command::new("python3");
@@ -22,7 +22,7 @@ fn python(path: &Path) -> Value {
 }
 
 #[test]
-fn the_python_reader_says_of_a_live_region_what_inspect_says() {
+fn the_python_reader_and_inspect_agree_on_a_live_region() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory("2GiB").cores(30).with("GPUQUOTA_CORES_REQUEST", "20");
     quota.run("launch_loop", &["busy_5ms", "1"]).success();
@@ -45,13 +45,13 @@ fn the_python_reader_says_of_a_live_region_what_inspect_says() {
     assert_eq!(alive(&seen), 0, "{seen:#}");
 }
 
-/// The region's file, open to be changed as another version might have left it.
+/// The region's file, opened for changes that another version might have made.
 fn file(quota: &Setting<'_>) -> File {
     File::options().read(true).write(true).open(quota.region()).expect("programs have made it")
 }
 
 #[test]
-fn a_program_that_meets_records_of_another_length_leaves_them_alone_and_says_what_it_found() {
+fn a_program_that_finds_records_of_another_length_writes_nothing_and_reports_the_length() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory("2GiB");
     quota.run("door_linked", &[]).success();
@@ -76,7 +76,7 @@ fn a_program_that_meets_records_of_another_length_leaves_them_alone_and_says_wha
 }
 
 #[test]
-fn a_program_that_meets_a_region_of_another_boot_starts_it_anew_and_that_is_an_event() {
+fn a_program_that_finds_a_region_of_another_boot_starts_it_anew_and_records_an_event() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory("2GiB");
     quota.run("door_linked", &[]).success();

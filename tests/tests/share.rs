@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gpuquota_promises::{Machine, Program, Scratch, twice};
 
-/// How busy programs keep a device, in percent, over some seconds after one of settling in.
+/// How busy programs keep a device, in percent, over some seconds after a first one to warm up.
 fn percent(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> f64 {
     programs.iter_mut().for_each(|one| _ = one.wait_for("ready"));
     thread::sleep(Duration::from_secs(1));
@@ -70,15 +70,16 @@ fn kernels_of_any_length_are_held_to_the_share() {
     ]);
 }
 
-/// By the device's truth kernels alone are busy, not the gaps between them: what launches, events and the front end of a real
-/// card take must not count as theirs. It does a little, the more the shorter they are: events are not exact.
+/// By the device's own count kernels alone are busy, not the gaps between them. So the time that launches, events and the
+/// front end of a real card take must not count as theirs. It does a little, because events are not exact, and more for
+/// shorter kernels.
 #[test]
-fn what_a_card_takes_beside_its_kernels_is_not_charged() {
+fn time_that_a_card_takes_beside_its_kernels_is_not_charged() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cuda-shim/machines/h200-latency.toml");
     let cases = [("busy_200us", 1.0), ("busy_50us", 1.0), ("busy_20us", 2.0), ("busy_10us", 3.0)];
     let mut failed = Vec::new();
     for (kernel, within) in cases {
-        // Waited for each, and launched ahead.
+        // The program waits for each kernel, or launches ahead.
         for ahead in ["1", "50"] {
             let attempt = || {
                 let machine = Machine::new(file.to_str().expect("text"));
@@ -103,9 +104,9 @@ fn processes_and_streams_share_one_share() {
 }
 
 #[test]
-fn a_launch_on_several_devices_asks_the_share_of_each() {
+fn a_launch_on_several_devices_waits_for_the_share_of_each() {
     let machine = Machine::new("2xH100");
-    // Of two shares the smaller one holds both back, for both launch at once.
+    // The smaller share delays both devices, because one call launches on both.
     let quota = machine.quota().with("GPUQUOTA_CORES", "0=60,1=30");
     let programs = vec![quota.start("launch_loop", &["busy_5ms", "6", "all"])];
     let seen = percent(&machine, 1, programs, 4);
@@ -152,7 +153,7 @@ fn code_that_is_loaded_at_the_first_launch_is_not_charged() {
     assert!((charged - used).abs() < 60_000_000, "charged {charged} ns, used {used}");
 }
 
-/// In each mode, with launches of this and another thread beside it that wait and are measured.
+/// In each mode, while launches of this and another thread wait and are measured.
 #[test]
 fn a_capture_ends_as_it_does_without_the_library() {
     let machine = Machine::new("H100");
@@ -173,7 +174,7 @@ fn a_capture_ends_as_it_does_without_the_library() {
 }
 
 #[test]
-fn what_is_no_kernel_is_never_delayed() {
+fn only_kernels_are_delayed() {
     let machine = Machine::new("H100");
     let outcome = machine.quota().cores(20).run("never_delayed", &[]).success();
     assert_eq!(outcome.value("launched_before"), 0, "{outcome}");

@@ -1,5 +1,4 @@
-//! The test instrument itself: `cuda-sim` runs any command on the machine that was asked for, and tells what the
-//! device knows.
+//! The test instrument itself: `cuda-sim` runs any command on the requested machine, and prints the device's own figures.
 
 use std::path::Path;
 use std::process::Command;
@@ -81,9 +80,9 @@ fn a_machine_file_makes_the_machine() {
     );
 }
 
-/// Two processes that always have work get half of the device each, in turns of the length that the file says.
+/// Two processes that always have work get half of the device each, in time slices of the length that the file says.
 #[test]
-fn contexts_of_different_processes_take_turns() {
+fn contexts_of_different_processes_are_time_sliced() {
     let machine = Machine::new("H100");
     let bare = machine.bare();
     let mut loops =
@@ -93,24 +92,24 @@ fn contexts_of_different_processes_take_turns() {
     }
     let launches = loops.map(|running| running.finish().success().value("launches"));
     let told = machine.truth();
-    // Not a launch more than the device had time for, whoever made it.
+    // Both together launched no more than the device had time for.
     assert_eq!(told.device("busy_ns"), 5_000_000 * (launches[0] + launches[1]));
     assert!(launches.iter().all(|own| own * 4 >= launches[0] + launches[1]), "one starves: {launches:?}");
 }
 
-/// An event is work too: of an idle context it comes with the context's turn, not while another one has the device.
+/// An event is work too: an event of an idle context completes in the context's time slice, not in another one's.
 #[test]
-fn an_event_does_not_count_the_wait_for_a_turn_as_the_kernels_behind_it() {
+fn an_event_does_not_count_the_wait_for_a_time_slice_as_the_kernels_behind_it() {
     let machine = Machine::new("H100");
     let mut busy = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
     busy.wait_for("ready");
     let spans = machine.bare().run("spans", &[]).success();
-    // A turn is 2 ms, the kernel 100 us.
+    // A time slice is 2 ms, the kernel 100 us.
     assert!(spans.value("median_us") < 500, "{spans}");
     busy.kill();
 }
 
-/// A machine whose kernels take as long as they are told and write down when they ran, and the folder of its file.
+/// A machine whose kernels take as long as their arguments say and write down when they ran, and the folder of its file.
 fn machine_with_stamps() -> (Machine, Scratch) {
     let scratch = Scratch::new();
     let file = "
@@ -126,7 +125,7 @@ fn machine_with_stamps() -> (Machine, Scratch) {
     (Machine::new(file.to_str().expect("text")), scratch)
 }
 
-/// What `costs events` of the GPU kit says of kernels of 20 us must be so, within half a microsecond.
+/// The figures of the GPU kit's `costs events` for kernels of 20 us are right within half a microsecond.
 #[track_caller]
 fn costs_are(machine: &Machine, wanted: [(&str, i64); 7]) {
     let attempt = || {
@@ -140,7 +139,7 @@ fn costs_are(machine: &Machine, wanted: [(&str, i64); 7]) {
 
 /// The figures are those of a real card, `bench/runs/2026-11-26-H200-580.159.04/tables.txt`.
 #[test]
-fn calls_and_front_end_take_what_the_machine_file_says() {
+fn calls_and_front_end_take_as_long_as_the_machine_file_says() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cuda-shim/machines/h200-latency.toml");
     let shipped = std::fs::read_to_string(shipped).expect("a machine file");
     let rule = "\n[[kernel]]\npattern = \"timed_*\"\nduration = \"1ns\"\nargument = 0\nstamps = 1\n";
@@ -164,7 +163,7 @@ fn calls_and_front_end_take_what_the_machine_file_says() {
     }
 }
 
-/// The program overwrites what it passed as soon as a launch is back.
+/// The program overwrites its arguments as soon as a launch has returned.
 #[test]
 fn a_kernel_takes_as_long_as_its_argument_said_when_it_was_launched_and_writes_that_down() {
     let (machine, _file) = machine_with_stamps();
@@ -172,7 +171,7 @@ fn a_kernel_takes_as_long_as_its_argument_said_when_it_was_launched_and_writes_t
     assert_eq!((told.value("stamps"), told.value("wrong"), told.value("disorder")), (11, 0, 0), "{told}");
     assert!(told.value("off_ns") < 1000, "events and stamps differ: {told}");
     assert_eq!(machine.truth().device("busy_ns"), told.value("sum_ns"), "{told}");
-    // Those that nobody looks at are not forgotten, however many.
+    // Stamps that no program reads are kept, however many there are.
     let told =
         machine.bare().run_command("sh", &["-c", &format!("echo | {} many 4000 1000", path("stamps"))]);
     let told = told.success();
@@ -202,7 +201,7 @@ fn every_way_to_launch_reads_the_parameters() {
     assert_eq!((told.value("stamps"), told.value("stamps_too_long")), (0, 0), "{told}");
 }
 
-/// And where a stream copies or clears the log behind the kernel, that comes after the kernel.
+/// Also where a stream copies or clears the log behind the kernel: that happens after the kernel.
 #[test]
 fn a_stamp_is_there_whenever_the_host_may_look() {
     let (machine, _file) = machine_with_stamps();
@@ -215,7 +214,7 @@ fn a_stamp_is_there_whenever_the_host_may_look() {
 }
 
 #[test]
-fn a_kernel_s_stamps_tell_the_turns_that_others_had_meanwhile() {
+fn a_kernel_s_stamps_show_the_time_slices_of_others() {
     const KERNELS: i64 = 100;
     const EACH: i64 = 5_000_000;
     let (machine, _file) = machine_with_stamps();
@@ -228,7 +227,7 @@ fn a_kernel_s_stamps_tell_the_turns_that_others_had_meanwhile() {
     let both = both.map(|one| one.finish().success());
     for told in &both {
         assert_eq!((told.value("stamps"), told.value("disorder")), (KERNELS, 0), "{told}");
-        // Half of the device, but for turns that are lost between two kernels.
+        // Half of the device, but for time slices that are lost between two kernels.
         assert!(told.value("sum_ns") > KERNELS * EACH * 3 / 2, "{told}");
         assert!(told.value("sum_ns") <= KERNELS * EACH * 2, "{told}");
     }
@@ -250,7 +249,7 @@ fn call_badly(setting: &gpuquota_promises::Setting<'_>, seed: &str) {
 }
 
 #[test]
-fn whatever_a_call_is_given_it_answers_with_a_documented_error() {
+fn every_call_answers_bad_arguments_with_a_documented_error() {
     let machine = Machine::new("H100");
     for seed in ["1", "2", "3"] {
         call_badly(&machine.bare(), seed);

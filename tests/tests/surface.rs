@@ -1,5 +1,5 @@
-//! Every function that a program can call is decided: intercepted in all its versions, or left alone for a reason that
-//! `surface/exempt.txt` gives. A new release of CUDA shows up here as a failing line.
+//! For every function that a program can call there is a decision: the library intercepts all its versions, or leaves it
+//! alone for a reason that `surface/exempt.txt` gives. A new release of CUDA shows up here as a failing line.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ fn functions(folder: &Path) -> BTreeSet<String> {
     all.filter(api).collect()
 }
 
-/// Names that are in neither, and versions of an intercepted function that are not intercepted.
+/// Functions without a decision, and versions of an intercepted function that are not intercepted.
 fn undecided(functions: &BTreeSet<String>) -> Vec<String> {
     let hooks = exports(&artifact("libgpuquota.so"));
     let exempt = exempt();
@@ -76,7 +76,8 @@ fn no_exemption_is_stale() {
 /// Exports of real drivers that no public header names.
 const UNDOCUMENTED: [&str; 2] = ["cuEGLApiInit", "cuMemGetAttribute"];
 
-/// `make surface` fetches real drivers, which answer such questions without a GPU, and names their folders, by colons.
+/// `make surface` fetches real drivers, which answer such questions without a GPU, and lists their folders, with colons
+/// between them.
 #[test]
 #[ignore = "needs real drivers: make surface"]
 fn every_function_of_real_drivers_is_decided() {

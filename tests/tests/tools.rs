@@ -1,5 +1,5 @@
 //! The real nvidia-smi of three drivers, from Debian's packages: on the simulated machine as it is, and under the
-//! quota. Where a package cannot be had the test is skipped and says why.
+//! quota. Where a package is not available the test is skipped with the reason.
 
 use std::process::ExitCode;
 
@@ -25,13 +25,13 @@ fn shows_the_slice(suite: &str) -> Verdict {
     })
 }
 
-/// Hands the nvidia-smi of a suite, and a machine of its driver's version with one H100 of which `more` is said.
+/// The nvidia-smi of a suite, and a machine with its driver's version and one H100; `more` adds lines to the machine file.
 fn with_tool(suite: &str, more: &str, look: impl FnOnce(&Machine, &str, &str)) -> Verdict {
     let folder = match fetched("debian-driver", suite) {
         Ok(folder) => folder,
         Err(why) => return Verdict::Skipped(why),
     };
-    // nvidia-smi works with the driver that it came with, and none else.
+    // nvidia-smi works only with the driver of its own release.
     let version = std::fs::read_to_string(folder.join("VERSION")).expect("the script writes it");
     let scratch = Scratch::new();
     let file = format!("driver = \"{}\"\n[[device]]\nlike = \"H100\"\n{more}\n", version.trim());
@@ -67,7 +67,7 @@ fn shows_instances(suite: &str) -> Verdict {
     })
 }
 
-/// What the tool says of device 0, and of the memory and the processes there.
+/// The tool's output on device 0: its memory and its processes.
 fn looked_at(setting: &Setting<'_>, tool: &str, total: i64, version: &str) {
     let list = setting.run_command(tool, &["-L"]).success();
     assert!(list.out.starts_with("GPU 0: NVIDIA H100"), "{list}");

@@ -1,4 +1,4 @@
-//! The view is one: whoever is asked about the device's memory, the answer is the slice.
+//! The view: every call that shows the device's memory answers with the slice.
 
 use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Scratch};
 
@@ -67,7 +67,7 @@ fn hami_variables_make_the_same_slice() {
     }
 }
 
-/// `processes` tells whom NVML names to it, in each layout; here once all others have started.
+/// `processes` prints the processes that NVML lists to it, in each layout; here after all others have started.
 fn named(mut program: Program) -> Outcome {
     program.tell("go on");
     program.wait_for("graphics");
@@ -96,11 +96,11 @@ fn the_lists_name_the_container_s_processes_by_the_books() {
         bytes.sort_unstable();
         assert_eq!((&seen[..], &held[..]), (&pids[..], &bytes[..]), "{layout}: {outcome}");
     }
-    // NVML_ERROR_INSUFFICIENT_SIZE, and how many there are.
+    // NVML_ERROR_INSUFFICIENT_SIZE, and their number.
     assert_eq!(outcome.values("room"), [7, 7], "{outcome}");
     assert_eq!(outcome.values("count"), [2, 2], "{outcome}");
     assert_eq!(outcome.value("graphics"), 0);
-    // The driver itself names all three, also to who has no quota.
+    // The driver itself lists all three, also to a process without a quota.
     assert_eq!(named(neighbour).values("count"), [2, 2], "one has ended");
     named(first);
 }
@@ -118,7 +118,7 @@ fn the_dead_are_not_listed() {
 }
 
 #[test]
-fn samples_of_utilisation_tell_only_of_the_container() {
+fn utilisation_samples_are_the_container_s_only() {
     let machine = Machine::new("H100");
     let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
     neighbour.wait_for("ready");
@@ -128,16 +128,16 @@ fn samples_of_utilisation_tell_only_of_the_container() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     own.tell("go on");
     let outcome = own.finish().success();
-    // NVML_ERROR_NOT_FOUND: nobody of the container has worked, although the neighbour has.
+    // NVML_ERROR_NOT_FOUND: no process of the container has worked, although the neighbour has.
     assert_eq!(outcome.value("idle"), 6, "{outcome}");
     assert_eq!(outcome.values("sample"), [pid], "{outcome}");
     assert_eq!(outcome.values("info"), [pid], "{outcome}");
     neighbour.kill();
 }
 
-/// Where NVML tells less, the slice is shown all the same, and what the driver cannot tell stays untold.
+/// Where NVML gives fewer figures, the view shows the slice all the same, and leaves unknown figures unknown.
 #[test]
-fn a_device_that_tells_less_shows_its_slice() {
+fn a_device_with_fewer_figures_shows_its_slice() {
     for profile in ["consumer", "vgpu"] {
         let scratch = Scratch::new();
         let file =
@@ -158,9 +158,9 @@ fn a_device_that_tells_less_shows_its_slice() {
     }
 }
 
-/// The driver remembers whoever ended; a container is told of nobody else, and of none that ended.
+/// The driver remembers processes that ended. The library shows a container its own living processes only.
 #[test]
-fn the_driver_s_account_is_told_of_the_container_only() {
+fn accounting_shows_the_container_s_processes_only() {
     let scratch = Scratch::new();
     let file = scratch.file("machine.toml", "[[device]]\nlike = \"H100\"\naccounting = true\n");
     let machine = Machine::new(file.to_str().expect("text"));
@@ -186,7 +186,7 @@ fn the_driver_s_account_is_told_of_the_container_only() {
 
 /// NVML_ERROR_NOT_SUPPORTED is the simulated device's answer, NVML_ERROR_NO_PERMISSION ours.
 #[test]
-fn the_device_of_all_is_not_set_from_inside_a_quota() {
+fn settings_of_a_shared_device_cannot_be_changed_under_a_quota() {
     let machine = Machine::new("H100");
     assert_eq!(machine.bare().run("settings", &[]).success().values("answer"), [3, 3, 3]);
     assert_eq!(machine.quota().memory(CAP).run("settings", &[]).success().values("answer"), [4, 4, 4]);

@@ -1,20 +1,20 @@
-//! One cell of the grid: what runs, under which shares, and what happens to it.
+//! One cell of the grid: its programs, their shares, and the event in the middle.
 
 use std::time::Duration;
 
 /// How long kernels take, in nanoseconds.
 #[derive(Clone, Debug)]
 pub enum Kernels {
-    /// All alike.
+    /// All kernels equally long.
     Each(u64),
-    /// Half as long to half as long again, 32 of them.
+    /// 32 lengths, from half of this to one and a half times this.
     Around(u64),
-    /// One of these.
+    /// These lengths.
     Mix(&'static [u64]),
 }
 
 impl Kernels {
-    /// Their names, by which the simulator knows how long they take.
+    /// The kernels' names, by which the simulator knows their lengths.
     pub fn names(&self) -> String {
         let all: Vec<u64> = match self {
             Self::Each(length) => vec![*length],
@@ -48,38 +48,38 @@ fn time(ns: u64) -> String {
     }
 }
 
-/// What happens in the middle.
+/// The event in the middle of a cell.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Event {
     Nothing,
-    /// `gpuquota limit`: what counts is what comes after.
+    /// `gpuquota limit`; the figures after it count.
     LimitChanged(u32),
-    /// One of the processes is killed.
+    /// A kill of one of the processes.
     Killed,
-    /// The node's agent is stopped.
+    /// A stop of the node's agent.
     AgentStopped,
 }
 
-/// The way of launching in which several kernels are one launch.
+/// The mode in which several kernels are one launch.
 pub const GRAPH: &str = "graph";
 
-/// The way of launching that is a training loop of PyTorch's; its kernels are known by one rule.
+/// The mode with a training loop of PyTorch's; one rule gives the lengths of its kernels.
 pub const PYTORCH: &str = "PyTorch loop";
 
 /// One cell.
 #[derive(Clone, Debug)]
 pub struct Cell {
     pub kernels: Kernels,
-    /// As the program `accuracy` takes it.
+    /// The mode, in the spelling of the program `accuracy`.
     pub way: &'static str,
     /// The share of each container, in percent.
     pub shares: Vec<u32>,
-    /// Whether shares are caps; else what is left over is lent.
+    /// Whether shares are caps; otherwise idle time is lent.
     pub fixed: bool,
-    /// In each container.
+    /// The processes of each container.
     pub processes: usize,
     pub event: Event,
-    /// How long it is watched.
+    /// How long the device is observed.
     pub seconds: u64,
 }
 
@@ -105,7 +105,7 @@ impl Cell {
         Self { shares: shares.to_vec(), ..self }
     }
 
-    /// What others leave may be had.
+    /// Lets the containers use idle time.
     pub fn lending(self) -> Self {
         Self { fixed: false, ..self }
     }
@@ -118,25 +118,26 @@ impl Cell {
         Self { seconds, ..self }
     }
 
-    /// How many launches a program makes before it waits: as many as take some tens of milliseconds.
+    /// The launches that a program makes before it waits: as many as take some tens of milliseconds.
     pub fn ahead(&self) -> u64 {
         let most = if self.way == GRAPH { 8 } else { 64 };
         (40_000_000 / self.kernels.longest()).clamp(1, most)
     }
 
-    /// The longest that one launch takes, nanoseconds: a graph is one launch.
+    /// The length of the longest launch, nanoseconds; a graph is one launch.
     pub fn longest(&self) -> u64 {
         self.kernels.longest() * if self.way == GRAPH { self.ahead() } else { 1 }
     }
 
-    /// How long it runs before it is watched: what it owes for launches whose lengths nobody knew is then paid.
+    /// How long a cell runs before the observation. By then the containers have paid for their first launches, whose lengths
+    /// no measurement had predicted.
     pub fn settling(&self) -> Duration {
         // The agent looks for new regions every two seconds.
         let found = if self.shares.len() > 1 { 3_000 } else { 1_500 };
         Duration::from_millis(found) + Duration::from_nanos(6 * self.longest())
     }
 
-    /// What a container should have while it is watched, in percent.
+    /// The use that a container should have during the observation, in percent.
     pub fn share(&self, container: usize) -> f64 {
         match self.event {
             Event::LimitChanged(share) => share.into(),
@@ -145,18 +146,18 @@ impl Cell {
         }
     }
 
-    /// What all of them should have together.
+    /// The use that all containers together should have.
     pub fn due(&self) -> f64 {
         (0..self.shares.len()).map(|container| self.share(container)).sum()
     }
 
-    /// Whether another library can be put to it: nothing in it is ours.
+    /// Whether another library can run this cell: it needs no part of ours.
     pub fn suits_peers(&self) -> bool {
         matches!(self.event, Event::Nothing | Event::Killed) && self.fixed
     }
 
-    /// The most that a window of a second may be off, in points. Between containers a turn of 10 ms more: one may have just
-    /// begun.
+    /// The largest error of a window of a second, in points. Between containers a quantum of 10 ms is added, because a lease
+    /// may have just begun.
     pub fn window_goal(&self) -> f64 {
         let alone = match self.longest() {
             0..=5_000_000 => 1.0,
@@ -166,13 +167,12 @@ impl Cell {
         alone + if self.shares.len() > 1 { 1.0 } else { 0.0 }
     }
 
-    /// How busy the device has to be, in percent of what is due: between containers that together are due all of it.
+    /// How busy the device has to be, in percent of the shares: for containers whose shares together are the whole device.
     pub fn busy_goal(&self) -> f64 {
         if self.shares.len() > 1 && self.due() > 99.5 { 98.0 } else { 0.0 }
     }
 
-    /// The most that the mean may be off, in points: 0.2, 1.5 beside other containers, and one kernel more or less of the
-    /// time that it was watched.
+    /// The largest error of the mean, in points: 0.2, or 1.5 beside other containers, and one kernel of the observed time.
     pub fn mean_goal(&self) -> f64 {
         // Between containers that each could use up the device: 1.5 points.
         let least = if self.shares.len() > 1 { 1.5 } else { 0.2 };

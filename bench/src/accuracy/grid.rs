@@ -1,4 +1,4 @@
-//! Which cells are run.
+//! The cells that a run measures.
 
 use crate::cell::{Cell, Event, GRAPH, Kernels, PYTORCH};
 
@@ -8,7 +8,7 @@ const MS: u64 = 1_000_000;
 const SHARES: [u32; 7] = [5, 10, 25, 30, 50, 75, 90];
 const MIX: Kernels = Kernels::Mix(&[10 * US, 200 * US, 3 * MS, 20 * MS]);
 
-/// A few short ones, for the tests.
+/// A few short cells, for the tests.
 pub fn quick() -> Vec<Cell> {
     let cell = |kernels, way, share| Cell::new(kernels, way, share).seconds(3);
     vec![
@@ -19,7 +19,7 @@ pub fn quick() -> Vec<Cell> {
     ]
 }
 
-/// Each question with a few cells, in a quarter of an hour; or all cells there are, in some hours.
+/// A few cells for each question, in a quarter of an hour; or all cells, in some hours.
 pub fn cells(full: bool) -> Vec<Cell> {
     if full { grid() } else { [by_length(), by_way(), by_company(), by_event()].concat() }
 }

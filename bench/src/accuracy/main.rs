@@ -1,10 +1,10 @@
 //! Is the share a share of time? Programs of many kinds under many shares on the simulated GPU, judged by the device's
 //! own timeline, which shares nothing with the library's books. `make bench-accuracy` runs it.
 //!
-//! `--quick` runs a few short cells once, `--full` the whole grid; `--peer LIBRARY` lets another library have its turn
-//! in the cells that it can take part in, under HAMi's variables or those of `--peer-env "NAME=VALUE ..."`, in which
-//! `{cores}` and `{region}` are replaced; `--json FOLDER` writes table, plot and raw figures there; `--only WORD` runs
-//! the cells with that word in their names.
+//! `--quick` runs a few short cells once, `--full` the whole grid. `--peer LIBRARY` also measures another library in the cells
+//! that it can run, under HAMi's variables or those of `--peer-env "NAME=VALUE ..."`, in which the bench replaces `{cores}`
+//! and `{region}`. `--json FOLDER` writes table, plot and raw figures there. `--only WORD` runs the cells with that word in
+//! their names.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ use std::thread;
 use cell::{Cell, PYTORCH};
 use run::{Figures, Library};
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Default)]
 struct Options {
     quick: bool,
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One cell and what came of it.
+/// One cell and its results.
 pub struct Row<'c> {
     /// The cell.
     pub cell: &'c Cell,
@@ -119,7 +119,7 @@ fn row<'c>(cell: &'c Cell, rounds: usize, peer: Option<&Library>) -> Row<'c> {
     let cannot = cell.way == PYTORCH && run::python().is_none();
     let uncapped = if cannot { 0.0 } else { run::uncapped(cell) };
     let ours = Library::ours();
-    // What a program does not take by itself no limit can give it; several containers have to fill the device.
+    // A program cannot get more than it uses without a limit. Several containers have to fill the device.
     let enough = if cell.shares.len() > 1 { 98.0 } else { 1.1 * cell.due() };
     let rounds = if uncapped >= enough { rounds } else { 0 };
     let theirs = peer.filter(|_| cell.suits_peers());

@@ -1,4 +1,4 @@
-//! A picture: what a container has of each tenth of a second, where it should have the same of all.
+//! A picture: a container's use of each tenth of a second, in cells in which it should always have the same.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use crate::run::Figures;
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 110.0;
 const LEFT: f64 = 40.0;
-/// Panels: the first cells of one container at its share that were run.
+/// Panels of the picture: the first cells with one container and one share.
 const PANELS: usize = 8;
 
 /// The first round of some cells, over time; ours in black, the peer's in red, the share as a line.

@@ -1,4 +1,4 @@
-//! Runs a cell and asks the device every tenth of a second how much of its time each container has had.
+//! Runs a cell, and reads from the device every tenth of a second the time that each container has used.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,15 +9,15 @@ use gpuquota_promises::{Agent, Machine, Program, Scratch, Setting, client, fetch
 
 use crate::cell::{Cell, Event, PYTORCH};
 
-/// How often the device is asked.
+/// The time between two readings of the device.
 const STEP: Duration = Duration::from_millis(100);
 const SECOND: f64 = 1e9;
 
-/// HAMi's variables, under which its library and those made after it take a share.
+/// HAMi's variables, which set the share of its library and of those modelled on it.
 const HAMI: &str = "CUDA_DEVICE_SM_LIMIT={cores} CUDA_DEVICE_MEMORY_SHARED_CACHE={region} \
                     GPU_CORE_UTILIZATION_POLICY=force LIBCUDA_LOG_LEVEL=0";
 
-/// A library that holds programs to a share, and how it is told.
+/// A library that enforces a share, and the variables that set it.
 pub struct Library {
     /// `None` for ours.
     peer: Option<(PathBuf, String)>,
@@ -49,10 +49,10 @@ impl Library {
     }
 }
 
-/// What one run of a cell showed.
+/// The figures of one run of a cell.
 #[derive(Clone, Default)]
 pub struct Figures {
-    /// Of each container, what it had of the time, in percent.
+    /// The use of each container, in percent.
     pub means: Vec<f64>,
     /// The largest error of any window of a second in any container, in points.
     pub window: f64,
@@ -60,11 +60,11 @@ pub struct Figures {
     pub busy: f64,
     /// Nanoseconds that 99 of 100 launches took at most, of the slowest process.
     pub p99_ns: f64,
-    /// What the first container had of each tenth of a second, in percent.
+    /// The first container's use of each tenth of a second, in percent.
     pub timeline: Vec<f64>,
 }
 
-/// Nanoseconds of the device's clock, and busy ones of each container.
+/// A reading: the device's clock, and the busy time of each container, nanoseconds.
 type Sample = (f64, Vec<f64>);
 
 /// Runs a cell once under a library.
@@ -93,7 +93,7 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     let seconds = format!("{:.1}", lasts.as_secs_f64());
     let ahead = cell.ahead().to_string();
     let arguments = [&cell.kernels.names(), seconds.as_str(), cell.way, &ahead];
-    // Only regions of ours have a folder of their own, and only between containers is an agent of use.
+    // Only our own regions have folders of their own, and only several containers need an agent.
     let homes: Vec<_> = containers.iter().filter_map(Setting::folder).collect();
     let agent = (homes.len() > 1 || cell.event == Event::AgentStopped).then(|| Agent::of(&homes));
     let start = |container: &Setting<'_>| -> Vec<Program> {
@@ -101,7 +101,7 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
             Some(python) => torch(container, &python, cell, &seconds),
             None => container.command(program("accuracy"), &arguments),
         };
-        let one = || Program::start(command()).patient(lasts * 3 + Duration::from_secs(60));
+        let one = || Program::start(command()).timeout(lasts * 3 + Duration::from_secs(60));
         (0..cell.processes).map(|_| one()).collect()
     };
     let mut programs: Vec<Vec<Program>> = containers.iter().map(start).collect();
@@ -122,7 +122,7 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     Figures { p99_ns: ended.fold(0.0, f64::max), ..figures(cell, &samples) }
 }
 
-/// The Python with PyTorch that the tests with real clients use, if it is there.
+/// The Python with PyTorch of the tests with real clients, if it is installed.
 pub fn python() -> Option<PathBuf> {
     fetched("client-environment", "torch").ok().map(|home| home.join("bin/python3"))
 }
@@ -171,13 +171,13 @@ pub struct Loss {
     pub with: Vec<f64>,
 }
 
-/// What the library takes of the throughput of programs that have no share.
+/// The library's cost in throughput for programs without a share.
 pub fn losses() -> Vec<Loss> {
     let loads = [("5 us, async", "busy_5us", "64"), ("1 ms, async", "busy_1ms", "40")];
     loads
         .map(|(name, kernel, ahead)| {
             let mut loss = Loss { name, without: Vec::new(), with: Vec::new() };
-            // Many short rounds: the machine is never the same for long.
+            // Many short rounds, because the machine's load changes.
             for _ in 0..15 {
                 let machine = Machine::new("H100");
                 let launches = |setting: Setting<'_>| {

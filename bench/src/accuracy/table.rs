@@ -1,4 +1,4 @@
-//! Shows the figures: a table for people, the raw data for whoever wants to check it.
+//! Shows the figures: a table for people, and the raw data to check it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::Row;
 use crate::run::{Figures, Loss};
 
-/// What stands above the rows.
+/// The head of the table.
 const HEAD: &str =
     "| kernels, way, share | uncapped busy % | mean % | window error | goal | busy % of due | p99 launch | |";
 
@@ -40,7 +40,7 @@ fn cells(row: &Row<'_>, rounds: &[Figures]) -> [String; 3] {
     ]
 }
 
-/// Whether the goals are met, each by the median of its rounds.
+/// Whether the cell keeps its goals, by the medians of its rounds.
 pub fn is_kept(row: &Row<'_>, rounds: &[Figures]) -> bool {
     let means = means(row, rounds);
     let off =
@@ -71,7 +71,7 @@ pub fn line(row: &Row<'_>) -> String {
     text
 }
 
-/// The table, in Markdown, and how many of the cells keep their goals.
+/// The table, in Markdown, and the number of cells that keep their goals.
 pub fn table(rows: &[Row<'_>], peer: bool) -> String {
     let lines: Vec<_> = rows.iter().map(line).collect();
     let rule = "|---|--:|--:|--:|--:|--:|--:|---|";
@@ -89,7 +89,7 @@ pub fn table(rows: &[Row<'_>], peer: bool) -> String {
     text
 }
 
-/// What programs lose that have no limit.
+/// The loss of programs without a limit.
 pub fn losses(losses: &[Loss]) -> String {
     let mut text = String::new();
     if !losses.is_empty() {

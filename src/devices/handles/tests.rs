@@ -4,7 +4,7 @@
 //! These tests may use `unsafe` because all-zero bytes are an empty table.
 #![allow(unsafe_code)]
 
-use super::{Handles, REMEMBERED};
+use super::{CAPACITY, Handles};
 use std::boxed::Box;
 
 fn empty() -> Box<Handles> {
@@ -15,49 +15,49 @@ fn empty() -> Box<Handles> {
 #[test]
 fn a_handle_is_found_until_it_is_forgotten() {
     let handles = empty();
-    handles.put(0xabc, 0);
-    handles.put(0xdef, 31);
+    handles.insert(0xabc, 0);
+    handles.insert(0xdef, 31);
     assert_eq!((handles.get(0xabc), handles.get(0xdef), handles.get(1)), (Some(0), Some(31), None));
-    handles.forget(0xabc);
+    handles.remove(0xabc);
     assert_eq!((handles.get(0xabc), handles.get(0xdef)), (None, Some(31)));
     // Its handle may come back for another device.
-    handles.put(0xabc, 5);
+    handles.insert(0xabc, 5);
     assert_eq!(handles.get(0xabc), Some(5));
 }
 
 #[test]
 fn the_first_word_on_a_handle_holds() {
     let handles = empty();
-    handles.put(7, 1);
-    handles.put(7, 2);
+    handles.insert(7, 1);
+    handles.insert(7, 2);
     assert_eq!(handles.get(7), Some(1));
     // However often it is said, it takes one place.
-    (0..REMEMBERED).for_each(|_| handles.put(7, 1));
-    handles.put(8, 3);
+    (0..CAPACITY).for_each(|_| handles.insert(7, 1));
+    handles.insert(8, 3);
     assert_eq!(handles.get(8), Some(3));
-    handles.forget(7);
+    handles.remove(7);
     assert_eq!(handles.get(7), None);
 }
 
 #[test]
 fn no_handle_is_never_found() {
     let handles = empty();
-    handles.put(0, 3);
-    handles.put(9, 4);
-    handles.forget(0);
+    handles.insert(0, 3);
+    handles.insert(9, 4);
+    handles.remove(0);
     assert_eq!((handles.get(0), handles.get(9)), (None, Some(4)));
 }
 
 #[test]
 fn one_too_many_is_not_remembered_and_takes_nobodys_place() {
     let handles = empty();
-    let all = 1..=REMEMBERED as u64;
-    all.clone().for_each(|handle| handles.put(handle, handle as u8));
-    handles.put(1000, 1);
+    let all = 1..=CAPACITY as u64;
+    all.clone().for_each(|handle| handles.insert(handle, handle as u8));
+    handles.insert(1000, 1);
     assert_eq!(handles.get(1000), None);
     assert!(all.clone().all(|handle| handles.get(handle) == Some(handle as u8)));
-    handles.forget(20);
-    handles.put(1000, 1);
+    handles.remove(20);
+    handles.insert(1000, 1);
     assert_eq!((handles.get(20), handles.get(1000)), (None, Some(1)));
 }
 
@@ -69,7 +69,7 @@ fn threads_that_meet_handles_at_once_find_each_of_them() {
             let handles = &handles;
             scope.spawn(move || {
                 for handle in (0..8).map(|index| 1 + thread * 8 + index) {
-                    handles.put(handle, handle as u8);
+                    handles.insert(handle, handle as u8);
                     assert_eq!(handles.get(handle), Some(handle as u8));
                 }
             });

@@ -1,7 +1,8 @@
 //! Arenas: memory that the driver keeps for later, in stream-ordered pools and in the graphs of a device.
 //!
 //! # Safety
-//! This file may use `unsafe` because it asks the driver about pools, graphs and nodes that it gave, into its own locals.
+//! This file may use `unsafe` because it queries pools, graphs and nodes that the driver gave, with pointers to its own
+//! locals.
 #![allow(unsafe_code)]
 
 use super::{CUdevice, CUdeviceptr, CUresult, CUstream, current_device, device_count, ordinal_of, sys};
@@ -11,12 +12,12 @@ use gpuquota_region::sys as kernel;
 
 pub use sys::{CUgraph, CUmemoryPool as Pool};
 
-/// Nodes of a graph that are looked through at most, children included.
-const MOST_NODES: usize = 1 << 20;
-/// Graphs within graphs that are followed.
-const DEPTH: u32 = 8;
+/// The library leaves a graph of more nodes uncounted.
+const MAX_NODES: usize = 1 << 20;
+/// The search for nodes follows graphs within graphs to this depth.
+const MAX_DEPTH: u32 = 8;
 
-/// What keeps memory, as the driver names it.
+/// An arena, as the driver identifies it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arena {
     /// A pool, by handle.
@@ -25,17 +26,17 @@ pub enum Arena {
     Graphs(u8),
 }
 
-/// Bytes of an arena.
+/// The bytes of an arena.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Usage {
-    /// What it holds.
+    /// All bytes that it holds.
     pub held: u64,
-    /// What of that its allocations use.
+    /// The part of them that its allocations use.
     pub used: u64,
 }
 
 impl Arena {
-    /// As one word that is not 0: handles are pointers, so never odd.
+    /// The arena as one word that is not 0. Handles are pointers and so never odd.
     pub fn word(self) -> u64 {
         match self {
             Self::Pool(handle) => handle,
@@ -52,7 +53,7 @@ impl Arena {
         }
     }
 
-    /// What it holds and uses, as the driver has it.
+    /// The bytes that it holds and uses, by the driver's count.
     pub fn usage(self) -> Option<Usage> {
         match self {
             Self::Pool(handle) => pool_usage(handle as Pool),
@@ -60,21 +61,21 @@ impl Arena {
         }
     }
 
-    /// Whether a trim may give anything back. Memory of graphs that was freed stays mapped for their next launch, and a
-    /// driver counts as used what is mapped.
-    pub fn may_spare(self) -> bool {
+    /// Whether a trim may give anything back. Graphs keep freed memory mapped for their next launch, and a driver counts
+    /// mapped memory as used.
+    pub fn may_shrink(self) -> bool {
         self.usage().is_none_or(|Usage { held, used }| match self {
             Self::Pool(_) => held > used,
             Self::Graphs(_) => held > 0,
         })
     }
 
-    /// Makes it give back what it does not use.
+    /// Gives the driver back all memory that no allocation uses.
     pub fn trim(self) {
         match self {
             Self::Pool(handle) => {
                 if let Some(trim) = sys::cuMemPoolTrimTo::REAL.get() {
-                    // SAFETY: a pool that the driver knows, or it answers with an error.
+                    // SAFETY: for a handle that is no pool the driver answers with an error.
                     unsafe { trim(handle as Pool, 0) };
                 }
             }
@@ -89,11 +90,11 @@ impl Arena {
 }
 
 fn pool_usage(pool: Pool) -> Option<Usage> {
-    let ask = sys::cuMemPoolGetAttribute::REAL.get()?;
+    let query = sys::cuMemPoolGetAttribute::REAL.get()?;
     let get = |attribute| {
         let mut value = 0u64;
-        // SAFETY: a pool that the driver knows, or it answers with an error; both attributes are 64-bit numbers.
-        let answer = unsafe { ask(pool, attribute, (&raw mut value).cast::<c_void>()) };
+        // SAFETY: for a handle that is no pool the driver answers with an error; both attributes are 64-bit numbers.
+        let answer = unsafe { query(pool, attribute, (&raw mut value).cast::<c_void>()) };
         answer.is_success().then_some(value)
     };
     let held = get(sys::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
@@ -101,18 +102,18 @@ fn pool_usage(pool: Pool) -> Option<Usage> {
 }
 
 fn graph_usage(ordinal: CUdevice) -> Option<Usage> {
-    let ask = sys::cuDeviceGetGraphMemAttribute::REAL.get()?;
+    let query = sys::cuDeviceGetGraphMemAttribute::REAL.get()?;
     let get = |attribute| {
         let mut value = 0u64;
         // SAFETY: both attributes are 64-bit numbers.
-        let answer = unsafe { ask(ordinal, attribute, (&raw mut value).cast::<c_void>()) };
+        let answer = unsafe { query(ordinal, attribute, (&raw mut value).cast::<c_void>()) };
         answer.is_success().then_some(value)
     };
     let held = get(sys::CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT)?;
     Some(Usage { held, used: get(sys::CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT)? })
 }
 
-/// The pool of the calling thread's device from which an allocation comes that names none.
+/// The current pool of the calling thread's device: the source of allocations that name no pool.
 pub fn current_pool() -> Option<Pool> {
     let mut pool: Pool = null_mut();
     // SAFETY: writes a handle to a local.
@@ -120,23 +121,23 @@ pub fn current_pool() -> Option<Pool> {
     answer.is_success().then_some(pool)
 }
 
-/// Whether the driver tells which pool a device has by default.
-pub fn tells_default_pools() -> bool {
+/// Whether the driver can say which pool is a device's default.
+pub fn knows_default_pools() -> bool {
     sys::cuDeviceGetDefaultMemPool::REAL.get().is_some()
 }
 
 /// The device whose default pool this is.
 pub fn ordinal_of_default_pool(pool: Pool) -> Option<CUdevice> {
-    let ask = sys::cuDeviceGetDefaultMemPool::REAL.get()?;
-    let is_own = |ordinal: &CUdevice| {
-        let mut own: Pool = null_mut();
+    let query = sys::cuDeviceGetDefaultMemPool::REAL.get()?;
+    let is_default = |ordinal: &CUdevice| {
+        let mut default: Pool = null_mut();
         // SAFETY: writes a handle to a local.
-        unsafe { ask(&mut own, *ordinal) }.is_success() && own == pool
+        unsafe { query(&mut default, *ordinal) }.is_success() && default == pool
     };
-    (0..device_count()).find(is_own)
+    (0..device_count()).find(is_default)
 }
 
-/// Frees an allocation in stream order that the driver has just given in this stream, and of which nobody was told.
+/// Frees an allocation in stream order. The driver has just given it in this stream, and the program has not seen it.
 pub fn free_ordered(pointer: CUdeviceptr, stream: CUstream, per_thread: bool) {
     let own = if per_thread { sys::cuMemFreeAsync_ptsz::REAL.get() } else { None };
     if let Some(free) = own.or_else(|| sys::cuMemFreeAsync::REAL.get()) {
@@ -150,11 +151,11 @@ pub fn free_ordered(pointer: CUdeviceptr, stream: CUstream, per_thread: bool) {
 pub struct GraphAllocations {
     /// Bytes of all of them.
     pub bytes: u64,
-    /// Their device, which is one for all in practice.
+    /// Their device: in practice one device for all of them.
     pub ordinal: CUdevice,
 }
 
-/// The allocation nodes of a graph and of the graphs in it; `None` if there are none.
+/// The allocation nodes of a graph and of the graphs in it; `None` if it has none.
 pub fn graph_allocations(graph: CUgraph) -> Option<GraphAllocations> {
     allocations(graph, 0)
 }
@@ -162,13 +163,13 @@ pub fn graph_allocations(graph: CUgraph) -> Option<GraphAllocations> {
 fn allocations(graph: CUgraph, depth: u32) -> Option<GraphAllocations> {
     let list = sys::cuGraphGetNodes::REAL.get()?;
     let mut count = 0usize;
-    // SAFETY: without a place for nodes it writes their number to a local.
-    if !unsafe { list(graph, null_mut(), &mut count) }.is_success() || count == 0 || count > MOST_NODES {
+    // SAFETY: without an array for the nodes the driver only writes their number to a local.
+    if !unsafe { list(graph, null_mut(), &mut count) }.is_success() || count == 0 || count > MAX_NODES {
         return None;
     }
     let bytes = count.wrapping_mul(size_of::<sys::CUgraphNode>());
     let memory = kernel::map_private(bytes).ok()?;
-    // SAFETY: room for `count` nodes.
+    // SAFETY: the mapping has space for `count` nodes.
     let listed = unsafe { list(graph, memory.cast(), &mut count) }.is_success();
     let mut sum = GraphAllocations::default();
     for at in 0..if listed { count } else { 0 } {
@@ -189,14 +190,14 @@ fn allocations_of(node: sys::CUgraphNode, depth: u32) -> Option<GraphAllocations
     }
     match kind {
         sys::CU_GRAPH_NODE_TYPE_MEM_ALLOC => {
-            // SAFETY: plain data, which the driver fills.
+            // SAFETY: plain data; the driver fills it.
             let mut parameters: sys::CUDA_MEM_ALLOC_NODE_PARAMS = unsafe { core::mem::zeroed() };
             // SAFETY: writes to a local.
             let answer = unsafe { sys::cuGraphMemAllocNodeGetParams::REAL.get()?(node, &mut parameters) };
             let ordinal = ordinal_of(&parameters.poolProps.location).filter(|_| answer.is_success())?;
             Some(GraphAllocations { bytes: parameters.bytesize as u64, ordinal })
         }
-        sys::CU_GRAPH_NODE_TYPE_GRAPH if depth < DEPTH => {
+        sys::CU_GRAPH_NODE_TYPE_GRAPH if depth < MAX_DEPTH => {
             let mut child = null_mut();
             // SAFETY: writes a handle to a local.
             let answer = unsafe { sys::cuGraphChildGraphNodeGetGraph::REAL.get()?(node, &mut child) };

@@ -1,4 +1,4 @@
-//! Streams and events: is a capture open, is a stream idle, when was an event?
+//! Streams and events: does a stream capture, is it idle, when did an event complete?
 //!
 //! # Safety
 //! This file may use `unsafe` because it calls the real driver with pointers to its own locals, with events and streams of
@@ -9,27 +9,27 @@ use super::{CUDA_SUCCESS, CUstream, sys};
 use core::ptr::null_mut;
 pub use sys::CUevent;
 
-/// Whether a launch into the stream would be captured. Any other answer than "no" counts as yes: the legacy stream
-/// answers with an error while a capture that forbids its use is open.
+/// Whether the stream would capture a launch. Any answer but "no" counts as yes: the driver answers for the legacy stream
+/// with an error while a capture that forbids its use is open.
 #[inline]
 pub fn is_capturing(stream: CUstream, per_thread: bool) -> bool {
-    let ask = if per_thread { sys::cuStreamIsCapturing_ptsz::REAL.get() } else { None };
-    let Some(ask) = ask.or_else(|| sys::cuStreamIsCapturing::REAL.get()) else { return false };
+    let query = if per_thread { sys::cuStreamIsCapturing_ptsz::REAL.get() } else { None };
+    let Some(query) = query.or_else(|| sys::cuStreamIsCapturing::REAL.get()) else { return false };
     let mut status = sys::CU_STREAM_CAPTURE_STATUS_NONE;
     // SAFETY: writes an integer to a local.
-    let answer = unsafe { ask(stream, &mut status) };
+    let answer = unsafe { query(stream, &mut status) };
     answer != CUDA_SUCCESS || status != sys::CU_STREAM_CAPTURE_STATUS_NONE
 }
 
-/// Whether all that a stream was given is over; not if the driver does not tell.
+/// Whether all work of a stream has completed; false if the driver does not say.
 pub fn is_idle(stream: CUstream, per_thread: bool) -> bool {
-    let ask = if per_thread { sys::cuStreamQuery_ptsz::REAL.get() } else { None };
-    let ask = ask.or_else(|| sys::cuStreamQuery::REAL.get());
+    let query = if per_thread { sys::cuStreamQuery_ptsz::REAL.get() } else { None };
+    let query = query.or_else(|| sys::cuStreamQuery::REAL.get());
     // SAFETY: a stream that the caller is about to use.
-    ask.is_some_and(|ask| unsafe { ask(stream) } == CUDA_SUCCESS)
+    query.is_some_and(|query| unsafe { query(stream) } == CUDA_SUCCESS)
 }
 
-/// While held, calls of this thread may touch events although another thread's capture forbids that by default.
+/// While this lives, calls of this thread may use events although another thread's capture forbids that by default.
 pub struct Relaxed(Option<sys::CUstreamCaptureMode>);
 
 impl Relaxed {
@@ -65,7 +65,7 @@ pub fn create_event() -> Option<CUevent> {
 /// Gives an event back.
 pub fn destroy_event(event: CUevent) {
     if let Some(destroy) = sys::cuEventDestroy_v2::REAL.get() {
-        // SAFETY: an event of ours that is used no more.
+        // SAFETY: an event of ours, and nothing uses it afterwards.
         unsafe { destroy(event) };
     }
 }
@@ -86,16 +86,16 @@ pub fn record(event: CUevent, stream: CUstream, per_thread: bool) -> bool {
     unsafe { record(event, stream) == CUDA_SUCCESS }
 }
 
-/// Has a stream of ours wait for an event of ours.
+/// Makes a stream of ours wait for an event of ours.
 pub fn wait(stream: CUstream, event: CUevent) -> bool {
     // SAFETY: both are ours, and the event is recorded.
     sys::cuStreamWaitEvent::REAL.get().is_some_and(|wait| unsafe { wait(stream, event, 0) } == CUDA_SUCCESS)
 }
 
-/// Whether what an event of ours was recorded behind is over.
+/// Whether an event of ours has completed: all work before it in its stream is over.
 pub fn is_over(event: CUevent) -> bool {
     // SAFETY: an event of ours.
-    sys::cuEventQuery::REAL.get().is_some_and(|ask| unsafe { ask(event) } == CUDA_SUCCESS)
+    sys::cuEventQuery::REAL.get().is_some_and(|query| unsafe { query(event) } == CUDA_SUCCESS)
 }
 
 /// Time from one event of ours to another, nanoseconds; may be negative.

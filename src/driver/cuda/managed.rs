@@ -1,4 +1,4 @@
-//! Memory of the host that the device reaches, and memory that never was the program's.
+//! Host memory that the device can reach, and frees of memory that the program has not seen.
 //!
 //! # Safety
 //! This file may use `unsafe` because it calls the driver with its own locals and with memory that the driver has just given.
@@ -6,7 +6,7 @@
 
 use super::{CUdevice, CUdeviceptr, CUresult, current_device, sys};
 
-/// Takes memory of the host that the device reaches, and hands its address to `write`.
+/// Allocates host memory that the device can reach, and passes its address to `write`. Frees it if `write` answers false.
 #[cold]
 pub fn allocate_on_host(bytes: u64, write: impl FnOnce(u64) -> bool) -> CUresult {
     let Some(allocate) = sys::cuMemAllocManaged::REAL.get() else { return CUresult::OUT_OF_MEMORY };
@@ -19,34 +19,34 @@ pub fn allocate_on_host(bytes: u64, write: impl FnOnce(u64) -> bool) -> CUresult
     if prefer_host(memory, bytes as usize, current_device()) && write(memory) {
         return answer;
     }
-    take_back(memory);
+    free_unseen(memory);
     CUresult::OUT_OF_MEMORY
 }
 
-/// `CU_DEVICE_CPU`: the host, where a device is asked for.
+/// `CU_DEVICE_CPU`: the host, as the argument for a device.
 const CPU: CUdevice = -1;
 
-/// Sends managed memory to the host and lets the device reach it there. False where the device cannot: it would have to
-/// hold all of it while a kernel runs.
+/// Places managed memory on the host and lets the device reach it there. False where the device cannot: such a device
+/// would have to hold all of it while a kernel runs.
 fn prefer_host(memory: CUdeviceptr, bytes: usize, ordinal: CUdevice) -> bool {
-    let (Some(ask), Some(advise)) = (sys::cuDeviceGetAttribute::REAL.get(), sys::cuMemAdvise::REAL.get())
+    let (Some(query), Some(advise)) = (sys::cuDeviceGetAttribute::REAL.get(), sys::cuMemAdvise::REAL.get())
     else {
         return false;
     };
     let mut concurrent = 0;
     // SAFETY: writes an integer to a local; the range is one that the driver has just given.
     unsafe {
-        ask(&mut concurrent, sys::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, ordinal).is_success()
+        query(&mut concurrent, sys::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, ordinal).is_success()
             && concurrent != 0
             && advise(memory, bytes, sys::CU_MEM_ADVISE_SET_PREFERRED_LOCATION, CPU).is_success()
             && advise(memory, bytes, sys::CU_MEM_ADVISE_SET_ACCESSED_BY, ordinal).is_success()
     }
 }
 
-/// Gives memory back that never was the program's.
-pub fn take_back(memory: CUdeviceptr) {
+/// Frees memory that the driver has given and the program has not seen.
+pub fn free_unseen(memory: CUdeviceptr) {
     if let Some(free) = sys::cuMemFree_v2::REAL.get() {
-        // SAFETY: the driver has just given it, and nobody else was told.
+        // SAFETY: the driver has just given it, and no other code has its address.
         unsafe { free(memory) };
     }
 }

@@ -1,6 +1,6 @@
 //! Which variant of a function a program means.
 
-use super::{Request, version};
+use super::{FunctionRequest, version};
 use core::ffi::{CStr, c_int};
 
 #[test]
@@ -20,7 +20,7 @@ fn a_version_stands_in_a_name_or_is_the_first() {
 
 /// The best of some exports for a request.
 fn best(name: &CStr, version: c_int, per_thread: bool, exports: &[&'static CStr]) -> Option<&'static CStr> {
-    let request = Request { name, version, per_thread };
+    let request = FunctionRequest { name, version, per_thread };
     let ranked = exports.iter().filter_map(|export| Some((request.rank(export)?, *export)));
     ranked.max_by_key(|(rank, _)| *rank).map(|(_, export)| export)
 }

@@ -17,14 +17,14 @@ type Descriptor3DV1 = sys::CUDA_ARRAY3D_DESCRIPTOR_v1;
 type Descriptor = sys::CUDA_ARRAY_DESCRIPTOR;
 type Descriptor3D = sys::CUDA_ARRAY3D_DESCRIPTOR;
 
-/// What the caller describes.
+/// Reads the caller's descriptor.
 fn read<T: Copy>(descriptor: *const T) -> Option<T> {
     // SAFETY: not null, and the caller passes it to the driver, which reads it too.
     (!descriptor.is_null()).then(|| unsafe { *descriptor })
 }
 
-/// Bits of one element in all its planes, as cuda.h describes the formats. Of a format that is newer than this table,
-/// 32 for each channel: no known one takes more.
+/// Bits of one element in all its planes, as cuda.h describes the formats. For a format that is newer than this table: 32
+/// for each channel, because no format of the table takes more.
 fn element_bits(format: sys::CUarray_format, channels: c_uint) -> u64 {
     let channel = match format {
         sys::CU_AD_FORMAT_UNSIGNED_INT8 | sys::CU_AD_FORMAT_SIGNED_INT8 => 8,
@@ -67,7 +67,7 @@ fn element_bits(format: sys::CUarray_format, channels: c_uint) -> u64 {
     channel * u64::from(channels.max(1))
 }
 
-/// Bytes of an extent; a dimension of 0 does not exist. Compressed formats go by blocks of 4 by 4 elements.
+/// Bytes of an extent; 0 means that the array has no such dimension. Compressed formats use blocks of 4 by 4 elements.
 fn bytes_of(format: sys::CUarray_format, channels: c_uint, extent: [usize; 3]) -> Option<u64> {
     let blocks = (sys::CU_AD_FORMAT_BC1_UNORM..=sys::CU_AD_FORMAT_BC7_UNORM_SRGB).contains(&format);
     let [width, height, depth] = extent.map(|side| side.max(1) as u64);
@@ -76,7 +76,7 @@ fn bytes_of(format: sys::CUarray_format, channels: c_uint, extent: [usize; 3]) -
     Some(elements.checked_mul(element_bits(format, channels))?.div_ceil(8))
 }
 
-/// Bytes of an array that is mapped later, or sparse: its memory is physical memory of the VMM.
+/// Whether an array has no memory of its own: it is sparse or mapped later, and the VMM gives its physical memory.
 fn is_unbacked(flags: c_uint) -> bool {
     flags & (sys::CUDA_ARRAY3D_SPARSE | sys::CUDA_ARRAY3D_DEFERRED_MAPPING) != 0
 }
@@ -101,7 +101,7 @@ fn bytes_of_3d_v1(descriptor: Descriptor3DV1) -> Option<u64> {
     bytes_of(descriptor.Format, descriptor.NumChannels, extent).filter(|_| !is_unbacked(descriptor.Flags))
 }
 
-/// All levels: each has half the sides of the one before, and as many layers.
+/// Bytes of all levels of a mipmapped array: each level has half the sides of the one before, and as many layers.
 fn bytes_of_levels(descriptor: Descriptor3D, levels: c_uint) -> Option<u64> {
     let base = bytes_of_3d(descriptor)?;
     let layered = descriptor.Flags & (sys::CUDA_ARRAY3D_LAYERED | sys::CUDA_ARRAY3D_CUBEMAP) != 0;

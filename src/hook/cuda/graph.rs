@@ -1,4 +1,4 @@
-//! The memory of graphs: allocation nodes take it when their graph is launched, and the device's graphs keep it.
+//! The memory of graphs: allocation nodes take it at the launch of their graph, and the device's graphs keep it.
 //!
 //! # Safety
 //! This file may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
@@ -13,7 +13,7 @@ use crate::memory::holdings::{Holding, Key, Kind};
 use crate::process::{Process, Quota, quota};
 use core::ffi::{c_char, c_ulonglong};
 
-/// A graph was made executable: notes what its allocation nodes will ask for.
+/// A graph was made executable: records the bytes of its allocation nodes.
 fn instantiated(out: *mut sys::CUgraphExec, graph: sys::CUgraph, answer: CUresult) -> CUresult {
     if answer.is_success()
         && !out.is_null()
@@ -22,45 +22,45 @@ fn instantiated(out: *mut sys::CUgraphExec, graph: sys::CUgraph, answer: CUresul
         // The graph itself takes device memory too.
         process.measure_after_load();
         // SAFETY: after success the driver has written to it.
-        note_allocations(process, unsafe { *out } as u64, graph);
+        record_allocations(process, unsafe { *out } as u64, graph);
     }
     answer
 }
 
-fn note_allocations(process: &Process, exec: u64, graph: sys::CUgraph) {
+fn record_allocations(process: &Process, exec: u64, graph: sys::CUgraph) {
     let memory = process.memory();
     let Some(nodes) = graph_allocations(graph) else { return };
     let Some(device) = process.scope.of_ordinal(nodes.ordinal) else { return };
     let ordinal = nodes.ordinal as u8;
-    if memory.state.arenas.know(Arena::Graphs(ordinal), device.index) {
-        let owner = Mapped { ordinal, since: None }.word();
+    if memory.state.arenas.register(Arena::Graphs(ordinal), device.index) {
+        let owner = GraphMapping { ordinal, since: None }.word();
         let holding = Holding { bytes: nodes.bytes, device: device.index, journal: 0, owner };
-        memory.books().note(Key::new(Kind::Graph, exec), holding);
+        memory.books().record_holding(Key::new(Kind::Graph, exec), holding);
     }
 }
 
-/// A launch, or an upload, of a graph: it may make the device's graphs hold more.
+/// A launch or an upload of a graph: it may make the device's graphs hold more.
 #[inline]
 pub(super) fn with_memory(exec: sys::CUgraphExec, call: impl Fn() -> CUresult) -> CUresult {
     match quota() {
         Quota::On(process) if process.memory().state.arenas.any_graphs() => {
-            with_noted_memory(process.memory(), exec as u64, call)
+            with_recorded_memory(process.memory(), exec as u64, call)
         }
         _ => call(),
     }
 }
 
 #[cold]
-fn with_noted_memory(memory: Memory<'_>, exec: u64, call: impl Fn() -> CUresult) -> CUresult {
+fn with_recorded_memory(memory: Memory<'_>, exec: u64, call: impl Fn() -> CUresult) -> CUresult {
     let key = Key::new(Kind::Graph, exec);
-    let noted = key.and_then(|key| memory.books().accounts.holdings.get(key));
-    let device = noted.and_then(|holding| memory.scope.container.device(holding.device));
-    let Some((holding, device)) = noted.zip(device) else { return call() };
-    let mapped = Mapped::read(holding.owner);
-    // Read before the launch: of a trim meanwhile nobody knows what it took.
+    let recorded = key.and_then(|key| memory.books().accounts.holdings.get(key));
+    let device = recorded.and_then(|holding| memory.scope.container.device(holding.device));
+    let Some((holding, device)) = recorded.zip(device) else { return call() };
+    let mapping = GraphMapping::read(holding.owner);
+    // This reads the number before the launch, because a trim during the launch may take the mapping or not.
     let since = memory.state.arenas.graph_trims();
-    let arena = Arena::Graphs(mapped.ordinal);
-    if mapped.since == Some(since) {
+    let arena = Arena::Graphs(mapping.ordinal);
+    if mapping.since == Some(since) {
         let answer = call();
         if memory.state.arenas.graph_trims() != since {
             memory.state.arenas.update_charge(memory.books(), arena);
@@ -69,20 +69,22 @@ fn with_noted_memory(memory: Memory<'_>, exec: u64, call: impl Fn() -> CUresult)
     }
     let answer = memory.take_from_arena(arena, device, holding.bytes, &call, None).unwrap_or_else(call);
     if answer.is_success() {
-        let owner = Mapped { since: Some(since), ..mapped }.word();
-        memory.books().note(key, Holding { owner, ..holding });
+        let owner = GraphMapping { since: Some(since), ..mapping }.word();
+        memory.books().record_holding(key, Holding { owner, ..holding });
     }
     answer
 }
 
-/// Where the memory of an executable graph is, and since which trim its last launch has it mapped: it stays until the next.
+/// The memory that an executable graph has mapped, which it keeps until the next trim.
 #[derive(Clone, Copy)]
-struct Mapped {
+struct GraphMapping {
+    /// The device.
     ordinal: u8,
+    /// The number of trims at its last launch; `None` before the first launch.
     since: Option<u64>,
 }
 
-impl Mapped {
+impl GraphMapping {
     fn word(self) -> u64 {
         let since = self.since.map_or(0, |since| since.wrapping_add(1));
         since << 8 | u64::from(self.ordinal)
@@ -93,7 +95,7 @@ impl Mapped {
     }
 }
 
-/// An executable graph goes; what its allocations held stays with the device until it is trimmed.
+/// An executable graph was destroyed. Its memory stays with the device's graphs until a trim.
 fn destroyed(exec: sys::CUgraphExec, answer: CUresult) -> CUresult {
     if answer.is_success()
         && let Quota::On(process) = quota()

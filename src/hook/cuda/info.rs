@@ -1,4 +1,4 @@
-//! What the driver tells of memory: the container's slice.
+//! The driver's figures on memory: cut down to the container's slice.
 //!
 //! # Safety
 //! This file may use `unsafe` because it rewrites the out-parameters that the driver has just written successfully.
@@ -11,7 +11,7 @@ use crate::process::{Quota, quota};
 use crate::view;
 use core::ffi::c_uint;
 
-/// Rewrites free and total, unless the driver refused; a caller may leave either out as far as the driver lets it.
+/// Rewrites free and total after a success. A caller may pass null for either, as far as the driver allows it.
 #[inline]
 fn memory_info<T: Copy + TryFrom<u64>>(free: *mut T, total: *mut T, answer: CUresult) -> CUresult
 where

@@ -1,5 +1,5 @@
-//! Launches: each asks the share first. What a stream is told to wait for, to write or to call on the host is never
-//! held up, nor are copies and fills: they are not kernels, and what they take of the device's time is not charged.
+//! Launches: a share or a lease may delay each of them. The library never delays or charges stream memory operations, host
+//! functions, events, copies and fills, because these are not kernels.
 //!
 //! # Safety
 //! This file may use `unsafe` because it reads the caller's launch configurations.
@@ -15,14 +15,14 @@ use crate::time::LaunchCall;
 use core::ffi::{c_int, c_uint, c_void};
 use gpuquota_quota::share;
 
-/// The process, if its launches ask anybody. Where no device of the container has a core limit, and no monitor blocks
-/// it, this is a look at two shared words.
+/// The process, if its launches may have to wait. In a container without core limits, leases and a monitor's block this
+/// reads two shared words.
 #[inline(always)]
-fn asking() -> Option<&'static Process> {
+fn throttled() -> Option<&'static Process> {
     let Quota::On(process) = quota() else { return None };
     let container = &process.scope.container;
-    let asks = hami::at_work(container.hami(), container.header()) || !container.is_unthrottled();
-    asks.then_some(process)
+    let throttled = hami::report_launch(container.hami(), container.header()) || !container.is_unthrottled();
+    throttled.then_some(process)
 }
 
 /// A launch in the current context.
@@ -33,14 +33,14 @@ fn launch(
     key: impl FnOnce() -> u64,
     call: impl Fn() -> CUresult + Copy,
 ) -> CUresult {
-    let Some(process) = asking() else { return call() };
-    // A copy of its own, so that a launch that asks nobody need not lay the arguments out for it.
-    let held = call;
-    ask(process, &LaunchCall { key: key(), stream, per_thread }, &held)
+    let Some(process) = throttled() else { return call() };
+    // The slow path borrows a copy of its own, so that an unthrottled launch need not store its arguments.
+    let copy = call;
+    launch_metered(process, &LaunchCall { key: key(), stream, per_thread }, &copy)
 }
 
 #[inline(never)]
-fn ask(process: &Process, launch: &LaunchCall, call: &dyn Fn() -> CUresult) -> CUresult {
+fn launch_metered(process: &Process, launch: &LaunchCall, call: &dyn Fn() -> CUresult) -> CUresult {
     let (meter, scope) = process.meter();
     match process.scope.place() {
         Some(place) => meter.launch(scope, place, launch, call),
@@ -48,20 +48,22 @@ fn ask(process: &Process, launch: &LaunchCall, call: &dyn Fn() -> CUresult) -> C
     }
 }
 
-/// One launch on several devices: each device's share is asked, and the call is made when all have agreed.
+/// One launch on several devices: it waits for each device's share in turn, and then makes the call.
 fn launch_on_all(
     list: *const sys::CUDA_LAUNCH_PARAMS,
     count: c_uint,
     call: impl Fn() -> CUresult,
 ) -> CUresult {
-    let Some(process) = asking().filter(|_| !list.is_null() && count <= MOST_DEVICES) else { return call() };
+    let Some(process) = throttled().filter(|_| !list.is_null() && count <= MAX_DEVICES) else {
+        return call();
+    };
     // SAFETY: not null, and the caller passes as many to the driver, which reads them too.
     let all = unsafe { core::slice::from_raw_parts(list, count as usize) };
     launch_each(process, all, &call)
 }
 
-/// More than any machine has.
-const MOST_DEVICES: c_uint = 64;
+/// A longer list goes to the driver unmetered; no machine has more devices.
+const MAX_DEVICES: c_uint = 64;
 
 fn launch_each(process: &Process, all: &[sys::CUDA_LAUNCH_PARAMS], call: &dyn Fn() -> CUresult) -> CUresult {
     let Some((first, rest)) = all.split_first() else { return call() };
@@ -76,14 +78,14 @@ fn launch_each(process: &Process, all: &[sys::CUDA_LAUNCH_PARAMS], call: &dyn Fn
     meter.launch(scope, place, &launch, || launch_each(process, rest, call))
 }
 
-/// The key of a function with its geometry.
+/// The key of a launch: the function and its geometry.
 fn key_of(function: sys::CUfunction, grid: [c_uint; 3], block: [c_uint; 3], shared: c_uint) -> u64 {
     let pair = |a: c_uint, b: c_uint| u64::from(a) << 32 | u64::from(b);
     let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
     share::key(&[function as u64, pair(gx, gy), pair(gz, bx), pair(by, bz), u64::from(shared)])
 }
 
-/// The key of an old launch, whose blocks have the shape that was set last.
+/// The key of an old launch, which uses the block shape of the last `cuFuncSetBlockShape`.
 fn key_of_grid(function: sys::CUfunction, width: c_int, height: c_int) -> u64 {
     share::key(&[function as u64, u64::from(width.unsigned_abs()), u64::from(height.unsigned_abs())])
 }

@@ -1,4 +1,4 @@
-//! The life of the driver and of contexts: what a context held goes with it.
+//! The start of the driver, and the life of contexts: the memory of a context is freed with it.
 //!
 //! # Safety
 //! This file may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
@@ -10,7 +10,7 @@ use crate::hook::hooks;
 use crate::process::{Process, Quota, quota, warn};
 use core::ffi::{c_int, c_uint};
 
-/// cuInit attaches to the region, and is where a quota that cannot be kept is refused.
+/// cuInit opens the region. It refuses the GPU where the library cannot keep the quota.
 fn init(call: impl FnOnce() -> CUresult) -> CUresult {
     let quota = quota();
     warn();
@@ -21,7 +21,7 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
     if answer.is_success()
         && let Quota::On(process) = quota
     {
-        // Launches look at the region's word before they look at anything else, so limits must be there first.
+        // Launches first read the region's word for core limits, so the limits of all devices must be there before.
         for ordinal in 0..device_count() {
             process.scope.of_ordinal(ordinal);
         }
@@ -29,7 +29,7 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
     answer
 }
 
-/// A context of a device is made; `out` is where the driver writes its handle.
+/// Creates a context of a device; the driver writes its handle to `out`.
 fn create<T>(out: *mut *mut T, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
     let (Quota::On(process), false) = (quota(), out.is_null()) else { return call() };
     let Some(device) = process.scope.of_ordinal(ordinal) else { return call() };
@@ -38,58 +38,58 @@ fn create<T>(out: *mut *mut T, ordinal: CUdevice, call: impl FnOnce() -> CUresul
     let memory = process.memory();
     let answer = memory.state.overhead.create_context(memory.books(), device, call, context);
     if answer.is_success() {
-        process.scope.devices.context_is_of(context(), device);
+        process.scope.devices.remember_context(context(), device);
     }
     answer
 }
 
-/// A primary context is retained: made, if nobody had it yet.
+/// Retains a primary context: the driver creates it if it is not active yet.
 fn retain_primary(out: *mut CUcontext, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
     let answer = if primary_is_active(ordinal) { call() } else { create(out, ordinal, call) };
     if answer.is_success() && !out.is_null() {
         // SAFETY: not null, and after success the driver has written to it.
-        process.scope.devices.primary_is(ordinal, unsafe { *out } as u64);
+        process.scope.devices.remember_primary(ordinal, unsafe { *out } as u64);
     }
     answer
 }
 
-/// What is measured in a context stays charged as predicted.
+/// Gives up the measured launches of a context: they stay charged as predicted.
 fn forget_launches(process: &Process, context: u64) {
     let (meter, scope) = process.meter();
     meter.forget_context(scope, context);
 }
 
-/// A context goes. Its events must not be touched once it is gone, its memory is free only then.
+/// Destroys a context. Its events must not be used afterwards, and its memory is free only afterwards.
 fn destroy(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
     forget_launches(process, context);
     let answer = call();
     if answer.is_success() {
-        process.memory().context_is_gone(context);
+        process.memory().context_was_destroyed(context);
     }
     answer
 }
 
-/// An old program gives up its use of a context, which goes with the last one.
+/// Gives up one use of a context in an old program; the last one destroys it.
 fn detach(context: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
     let answer = call();
     if answer.is_success() && !context_lives(context) {
         forget_launches(process, context);
-        process.memory().context_is_gone(context);
+        process.memory().context_was_destroyed(context);
     }
     answer
 }
 
-/// A primary context is reset, or released by one of its users.
+/// Resets a primary context, or gives up one use of it.
 fn leave_primary(ordinal: CUdevice, reset: bool, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
     let Some(context) = process.scope.devices.primary(ordinal) else { return call() };
     forget_launches(process, context);
     let answer = call();
     if answer.is_success() && (reset || !primary_is_active(ordinal)) {
-        process.memory().context_is_gone(context);
+        process.memory().context_was_destroyed(context);
     }
     answer
 }

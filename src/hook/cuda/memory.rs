@@ -1,4 +1,4 @@
-//! Device memory by address: allocations that are charged, and their frees.
+//! Device memory by address: allocations, which are charged, and frees.
 //!
 //! # Safety
 //! This file may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
@@ -14,18 +14,18 @@ use crate::memory::ops::Decision;
 use crate::process::{Quota, quota};
 use core::ffi::c_uint;
 
-/// Where an allocation of the calling thread is charged.
+/// The charge of an allocation, by the calling thread's context.
 pub(super) enum Site {
-    /// To this process, in a context of a device.
+    /// This process pays for it, in a context of a device.
     Charged(Memory<'static>, Place),
-    /// Nowhere: there is no quota, or the region has no room for the device.
+    /// It is free: this process has no quota, or the region has no record left for the device.
     Free,
-    /// The quota cannot be kept: nothing is allocated.
+    /// The library cannot keep the quota, so it refuses the allocation.
     Closed,
 }
 
 impl Site {
-    /// That of the calling thread.
+    /// The site of the calling thread.
     #[inline(always)]
     pub fn here() -> Self {
         match quota() {
@@ -38,7 +38,7 @@ impl Site {
         }
     }
 
-    /// May `bytes` be allocated here? Besides, the owner of what is then held.
+    /// The decision on an allocation of `bytes` here, and the owner of its holding.
     #[inline(always)]
     pub fn admit(self, bytes: u64) -> (Decision<'static>, u64) {
         match self {
@@ -49,13 +49,13 @@ impl Site {
     }
 }
 
-/// An allocation that was decided upon: makes the call, and records what it gave under the key that `given` tells.
+/// Carries out a decision: makes the call that was granted, and records the holding under the key that `key` reads.
 #[inline(always)]
 pub(super) fn allocate_as_decided(
     decision: Decision<'_>,
     owner: u64,
     call: impl Fn() -> CUresult,
-    given: impl FnOnce() -> Option<Key>,
+    key: impl FnOnce() -> Option<Key>,
 ) -> CUresult {
     let grant = match decision {
         Decision::PassThrough => return call(),
@@ -64,25 +64,25 @@ pub(super) fn allocate_as_decided(
     };
     let answer = grant.call(call);
     if answer.is_success() {
-        grant.commit(given(), owner);
+        grant.commit(key(), owner);
     } else {
         grant.roll_back();
     }
     answer
 }
 
-/// An allocation of `bytes` in the calling thread's context, whose handle `given` tells afterwards.
+/// Allocates `bytes` in the calling thread's context; `handle` reads the handle after the call.
 pub(super) fn allocate_with_handle(
     kind: Kind,
     bytes: u64,
     call: impl Fn() -> CUresult,
-    given: impl FnOnce() -> u64,
+    handle: impl FnOnce() -> u64,
 ) -> CUresult {
     let (decision, owner) = Site::here().admit(bytes);
-    allocate_as_decided(decision, owner, call, || Key::new(kind, given()))
+    allocate_as_decided(decision, owner, call, || Key::new(kind, handle()))
 }
 
-/// An allocation of `bytes` whose address the driver writes to `pointer`: 64 bits of it, or 32 in the first driver API.
+/// Allocates `bytes`; the driver writes the address to `pointer`, in 64 bits, or in 32 in the first driver API.
 #[inline(always)]
 fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
     pointer: *mut T,
@@ -125,7 +125,7 @@ fn allocate_or_spill<T: Copy + Into<u64> + TryFrom<u64>>(
     answer
 }
 
-/// The end of what has a handle.
+/// Frees memory that has a handle.
 pub(super) fn release(kind: Kind, handle: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     match quota() {
         Quota::On(process) => process.memory().free(Key::new(kind, handle), call),
@@ -133,7 +133,7 @@ pub(super) fn release(kind: Kind, handle: u64, call: impl FnOnce() -> CUresult) 
     }
 }
 
-/// A free by address, in stream order or not.
+/// Frees memory by address, in stream order or not.
 #[inline(always)]
 pub(super) fn free(pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
     match quota() {

@@ -1,5 +1,5 @@
-//! What takes memory and does not say how much: code that is loaded, at once or when a function is first asked for,
-//! heaps that are set. Measured afterwards.
+//! Calls that take memory without a size: they load code, at once or at the first request for a function, or set heaps. The
+//! library measures the overhead after them.
 
 use crate::driver::cuda::CUresult;
 use crate::driver::sys::cuda as sys;
@@ -7,7 +7,7 @@ use crate::hook::hooks;
 use crate::process::{Quota, quota};
 use core::ffi::{c_char, c_uint, c_void};
 
-/// After the call, if it changed anything.
+/// Measures the overhead after a successful call.
 fn measured(answer: CUresult) -> CUresult {
     if answer.is_success()
         && let Quota::On(process) = quota()

@@ -1,4 +1,4 @@
-//! Stream-ordered memory: charged by what its pool holds.
+//! Stream-ordered memory: the charge is that of its pool.
 //!
 //! # Safety
 //! This file may use `unsafe` because it reads the caller's property records and the out-parameters that the driver
@@ -17,23 +17,23 @@ use crate::memory::holdings::{Holding, Key, Kind};
 use crate::process::{Quota, quota};
 use core::ffi::c_void;
 
-/// Where an allocation comes from.
+/// The origin of an allocation.
 enum Origin {
-    /// A pool of a device, which is charged for it.
+    /// A pool of a device; the pool's charge contains the allocation.
     Pool(Pool, DeviceRef),
-    /// Memory of a device, by a driver that tells nothing of its pool.
+    /// Memory of a device, where the driver does not say which pool it uses.
     Device(DeviceRef),
-    /// Host memory, or another process's.
+    /// Host memory, or memory of another process.
     Elsewhere,
 }
 
 impl Origin {
-    /// Of an allocation in a context of device `here`: the pool that is named, or the current one.
+    /// The origin of an allocation in a context of device `here`: the named pool, or the current one.
     fn of(memory: Memory<'_>, here: DeviceRef, named: Option<Pool>) -> Self {
         match named {
             Some(pool) => match device_of(memory, pool) {
                 Some(device) => Self::Pool(pool, device),
-                None if !arenas::tells_default_pools() => Self::Device(here),
+                None if !arenas::knows_default_pools() => Self::Device(here),
                 None => Self::Elsewhere,
             },
             None => arenas::current_pool().map_or(Self::Device(here), |pool| Self::Pool(pool, here)),
@@ -41,24 +41,24 @@ impl Origin {
     }
 }
 
-/// The device whose memory a pool deals out; `None` for pools of host memory and those of other processes.
+/// The device of a pool; `None` for pools of host memory and those of other processes.
 fn device_of(memory: Memory<'_>, pool: Pool) -> Option<DeviceRef> {
     match memory.state.arenas.device_of(Arena::Pool(pool as u64)) {
         Some(device) => memory.scope.container.device(device),
-        None => learn_default(memory, pool),
+        None => identify_default(memory, pool),
     }
 }
 
-/// A pool that nobody of this process has created may be a device's own.
+/// The device of a pool that this process has not created: the pool may be the device's default pool.
 #[cold]
-fn learn_default(memory: Memory<'_>, pool: Pool) -> Option<DeviceRef> {
+fn identify_default(memory: Memory<'_>, pool: Pool) -> Option<DeviceRef> {
     let ordinal = arenas::ordinal_of_default_pool(pool)?;
     let device = memory.scope.of_ordinal(ordinal)?;
-    memory.state.arenas.know(Arena::Pool(pool as u64), device.index).then_some(device)
+    memory.state.arenas.register(Arena::Pool(pool as u64), device.index).then_some(device)
 }
 
-/// A stream-ordered allocation, from the pool that is named or from the current one.
-struct Ordered {
+/// The program's request for a stream-ordered allocation, from the named pool or from the current one.
+struct OrderedRequest {
     pointer: *mut CUdeviceptr,
     bytes: u64,
     pool: Option<Pool>,
@@ -66,58 +66,71 @@ struct Ordered {
     per_thread: bool,
 }
 
-fn allocate(asked: &Ordered, call: impl Fn() -> CUresult) -> CUresult {
-    // Captured, it becomes a node of a graph and takes no memory here.
-    if asked.pointer.is_null() || asked.bytes == 0 || events::is_capturing(asked.stream, asked.per_thread) {
+fn allocate(request: &OrderedRequest, call: impl Fn() -> CUresult) -> CUresult {
+    // The capture makes it a node of a graph, so it takes no memory now.
+    if request.pointer.is_null()
+        || request.bytes == 0
+        || events::is_capturing(request.stream, request.per_thread)
+    {
         return call();
     }
     match Site::here() {
-        Site::Charged(memory, place) => charged(memory, place, asked, &call),
+        Site::Charged(memory, place) => allocate_charged(memory, place, request, &call),
         Site::Free => call(),
         Site::Closed => CUresult::OUT_OF_MEMORY,
     }
 }
 
-fn charged(memory: Memory<'_>, place: Place, asked: &Ordered, call: &impl Fn() -> CUresult) -> CUresult {
-    let (pool, device) = match Origin::of(memory, place.device, asked.pool) {
+fn allocate_charged(
+    memory: Memory<'_>,
+    place: Place,
+    request: &OrderedRequest,
+    call: &impl Fn() -> CUresult,
+) -> CUresult {
+    let (pool, device) = match Origin::of(memory, place.device, request.pool) {
         Origin::Pool(pool, device) => (pool, device),
-        Origin::Device(device) => return by_size(memory, device, asked, call),
+        Origin::Device(device) => return allocate_by_size(memory, device, request, call),
         Origin::Elsewhere => return call(),
     };
     let arena = Arena::Pool(pool as u64);
-    if !memory.state.arenas.know(arena, device.index) {
-        return by_size(memory, device, asked, call);
+    if !memory.state.arenas.register(arena, device.index) {
+        return allocate_by_size(memory, device, request, call);
     }
     let undo = || {
-        // SAFETY: not null, which is looked at first, and the driver has just written to it.
-        arenas::free_ordered(unsafe { *asked.pointer }, asked.stream, asked.per_thread);
+        // SAFETY: not null, which `allocate` checks first, and the driver has just written to it.
+        arenas::free_ordered(unsafe { *request.pointer }, request.stream, request.per_thread);
         arena.trim();
     };
-    let Some(answer) = memory.take_from_arena(arena, device, asked.bytes, call, Some(&undo)) else {
-        return by_size(memory, device, asked, call);
+    let Some(answer) = memory.take_from_arena(arena, device, request.bytes, call, Some(&undo)) else {
+        return allocate_by_size(memory, device, request, call);
     };
     if answer.is_success() {
         let owner = pool as u64;
-        let holding = Holding { bytes: asked.bytes, device: device.index, journal: 0, owner };
-        memory.books().note(asked.key(Kind::Pooled), holding);
+        let holding = Holding { bytes: request.bytes, device: device.index, journal: 0, owner };
+        memory.books().record_holding(request.key(Kind::Pooled), holding);
     }
     answer
 }
 
-/// An allocation that is charged for itself.
-fn by_size(memory: Memory<'_>, device: DeviceRef, asked: &Ordered, call: &impl Fn() -> CUresult) -> CUresult {
-    allocate_as_decided(memory.admit(device, asked.bytes), 0, call, || asked.key(Kind::Memory))
+/// Makes an allocation with a charge of its own.
+fn allocate_by_size(
+    memory: Memory<'_>,
+    device: DeviceRef,
+    request: &OrderedRequest,
+    call: &impl Fn() -> CUresult,
+) -> CUresult {
+    allocate_as_decided(memory.admit(device, request.bytes), 0, call, || request.key(Kind::Memory))
 }
 
-impl Ordered {
-    /// The key of what the driver has given.
+impl OrderedRequest {
+    /// The key of the memory that the driver has given.
     fn key(&self, kind: Kind) -> Option<Key> {
-        // SAFETY: not null, which is looked at first, and the driver has just written to it.
+        // SAFETY: not null, which `allocate` checks first, and the driver has just written to it.
         Key::new(kind, unsafe { *self.pointer })
     }
 }
 
-/// A pool is created; the driver writes its handle to `pool`.
+/// A pool was created, and the driver has written its handle to `pool`.
 fn created(pool: *mut Pool, properties: *const sys::CUmemPoolProps, answer: CUresult) -> CUresult {
     if answer.is_success()
         && !properties.is_null()
@@ -127,19 +140,19 @@ fn created(pool: *mut Pool, properties: *const sys::CUmemPoolProps, answer: CUre
         let (ordinal, pool) = unsafe { (ordinal_of(&(*properties).location), *pool) };
         let device = ordinal.and_then(|ordinal| process.scope.of_ordinal(ordinal));
         if let Some(device) = device {
-            process.memory().state.arenas.know(Arena::Pool(pool as u64), device.index);
+            process.memory().state.arenas.register(Arena::Pool(pool as u64), device.index);
         }
     }
     answer
 }
 
-/// A pool is destroyed. What is still allocated from it lives on, and is then charged by itself.
+/// Destroys a pool. Its living allocations stay, and get charges of their own.
 fn destroy(pool: Pool, call: impl FnOnce() -> CUresult) -> CUresult {
     let answer = call();
     if answer.is_success()
         && let Quota::On(process) = quota()
     {
-        process.memory().pool_is_gone(pool as u64);
+        process.memory().pool_was_destroyed(pool as u64);
     }
     answer
 }
@@ -154,15 +167,15 @@ fn trimmed(pool: Pool, answer: CUresult) -> CUresult {
 
 hooks! { sys;
     cuMemAllocAsync: fn(dptr: *mut CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult = |real| allocate(
-        &Ordered { pointer: dptr, bytes: bytes as u64, pool: None, stream, per_thread: false }, real);
+        &OrderedRequest { pointer: dptr, bytes: bytes as u64, pool: None, stream, per_thread: false }, real);
     cuMemAllocAsync_ptsz: fn(dptr: *mut CUdeviceptr, bytes: usize, stream: CUstream) -> CUresult = |real| allocate(
-        &Ordered { pointer: dptr, bytes: bytes as u64, pool: None, stream, per_thread: true }, real);
+        &OrderedRequest { pointer: dptr, bytes: bytes as u64, pool: None, stream, per_thread: true }, real);
     cuMemAllocFromPoolAsync: fn(dptr: *mut CUdeviceptr, bytes: usize, pool: Pool, stream: CUstream) -> CUresult
         = |real| allocate(
-        &Ordered { pointer: dptr, bytes: bytes as u64, pool: Some(pool), stream, per_thread: false }, real);
+        &OrderedRequest { pointer: dptr, bytes: bytes as u64, pool: Some(pool), stream, per_thread: false }, real);
     cuMemAllocFromPoolAsync_ptsz: fn(dptr: *mut CUdeviceptr, bytes: usize, pool: Pool, stream: CUstream) -> CUresult
         = |real| allocate(
-        &Ordered { pointer: dptr, bytes: bytes as u64, pool: Some(pool), stream, per_thread: true }, real);
+        &OrderedRequest { pointer: dptr, bytes: bytes as u64, pool: Some(pool), stream, per_thread: true }, real);
     cuMemFreeAsync, cuMemFreeAsync_ptsz: fn(dptr: CUdeviceptr, stream: CUstream) -> CUresult
         = |real| free(dptr, real);
     cuMemPoolCreate: fn(pool: *mut Pool, properties: *const sys::CUmemPoolProps) -> CUresult

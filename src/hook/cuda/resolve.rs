@@ -1,12 +1,12 @@
-//! `cuGetProcAddress`: ask the driver, then translate by address: whichever variant the driver chose is the one whose
-//! hook is handed out. Names and versions count only where it hands out what it does not export.
+//! `cuGetProcAddress`: the driver answers first, and the address in its answer selects the hook. So the driver chooses the
+//! variant. Name and version select the hook only where the driver answers with a function that it does not export.
 //!
 //! # Safety
 //! This file may use `unsafe` because it reads the name that the driver has just read, and rewrites the out-parameter
 //! that it has just written successfully.
 #![allow(unsafe_code)]
 
-use crate::driver::Request;
+use crate::driver::FunctionRequest;
 use crate::driver::cuda::CUresult;
 use crate::driver::sys::{LIBCUDA, cuda as sys};
 use crate::hook::hooks;
@@ -26,8 +26,8 @@ fn translate(
     let (name, real) = unsafe { (CStr::from_ptr(symbol), *function) };
     let per_thread = flags & u64::from(sys::CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM) != 0;
     let by_request = || {
-        let asked = Request { name, version, per_thread };
-        if real.is_null() { None } else { LIBCUDA.hook_by_request(&asked, real) }
+        let request = FunctionRequest { name, version, per_thread };
+        if real.is_null() { None } else { LIBCUDA.hook_by_request(&request, real) }
     };
     if let Some(hook) = LIBCUDA.hook_by_address(real).or_else(by_request) {
         // SAFETY: as above.

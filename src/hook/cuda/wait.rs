@@ -1,4 +1,4 @@
-//! The program waits for a device: what was under way is over, and is settled before anything else is asked.
+//! Calls in which the program waits for a device. Work has completed after them, so the library corrects its charge.
 
 use crate::driver::cuda::events::CUevent;
 use crate::driver::cuda::{CUcontext, CUdeviceptr, CUresult, CUstream};
@@ -7,7 +7,7 @@ use crate::hook::hooks;
 use crate::process::{Quota, quota};
 use core::ffi::{c_uint, c_void};
 
-/// After such a wait.
+/// Completes measurements after a wait.
 fn waited(answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota()
         && !process.scope.container.is_unthrottled()
@@ -18,7 +18,7 @@ fn waited(answer: CUresult) -> CUresult {
     answer
 }
 
-/// After one that may also have made pools give something back.
+/// The same after a call at which pools may also give memory back.
 fn synchronized(answer: CUresult) -> CUresult {
     if let Quota::On(process) = quota() {
         let memory = process.memory();

@@ -1,21 +1,21 @@
-//! What NVML tells of processes beside their memory, and of a partition's size: the container's part of it.
+//! NVML's figures on processes beside their memory, and the size of a MIG device: cut down to the container's.
 //!
-//! Drivers 535.113 to 565 put the node's pids into utilisation samples although they translate those of the lists;
-//! such a sample cannot be told to be the container's, and is left out.
+//! Drivers 535.113 to 565 put the node's pids into utilisation samples, although they translate the pids of process lists.
+//! The library cannot recognise such a sample as the container's, and leaves it out.
 //!
 //! # Safety
 //! This file may use `unsafe` because it rewrites records that NVML has just written successfully.
 #![allow(unsafe_code)]
 
-use super::processes::{Record, container_device, filtered, is_own};
+use super::processes::{ProcessRecord, container_device, filtered, is_own};
 use super::{SUCCESS, sys};
 use crate::hook::hooks;
 use core::ffi::{c_uint, c_ulonglong};
 use sys::{nvmlDevice_t, nvmlReturn_t};
 
-macro_rules! by_pid {
+macro_rules! records_by_pid {
     ($($record:ty),*) => { $(
-        impl Record for $record {
+        impl ProcessRecord for $record {
             fn pid(&self) -> c_uint {
                 self.pid
             }
@@ -25,10 +25,10 @@ macro_rules! by_pid {
     )* };
 }
 
-by_pid!(sys::nvmlProcessUtilizationSample_t, sys::nvmlProcessUtilizationInfo_v1_t);
+records_by_pid!(sys::nvmlProcessUtilizationSample_t, sys::nvmlProcessUtilizationInfo_v1_t);
 
-/// Of accounting's list, which holds nothing but pids.
-impl Record for c_uint {
+/// A record of the accounting list, which has nothing but pids.
+impl ProcessRecord for c_uint {
     fn pid(&self) -> c_uint {
         *self
     }
@@ -36,8 +36,8 @@ impl Record for c_uint {
     fn set_bytes(&mut self, _: u64) {}
 }
 
-/// Samples of which none may be left.
-fn samples<T: Record>(
+/// Leaves the container's samples. Without any NVML answers "not found", and so does this.
+fn samples<T: ProcessRecord>(
     device: nvmlDevice_t,
     count: *mut c_uint,
     samples: *mut T,
@@ -49,7 +49,8 @@ fn samples<T: Record>(
     if none { nvmlReturn_t::NVML_ERROR_NOT_FOUND } else { answer }
 }
 
-fn sampled(
+/// The same, where a structure has the samples.
+fn samples_in(
     device: nvmlDevice_t,
     info: *mut sys::nvmlProcessesUtilizationInfo_t,
     answer: nvmlReturn_t,
@@ -62,13 +63,13 @@ fn sampled(
     samples(device, &mut info.processSamplesCount, info.procUtilArray, answer)
 }
 
-/// What is told of one process.
+/// A figure on one process, which the caller may have if the process is the container's.
 fn of_process(device: nvmlDevice_t, pid: c_uint, call: impl FnOnce() -> nvmlReturn_t) -> nvmlReturn_t {
     if is_own(device, pid) { call() } else { nvmlReturn_t::NVML_ERROR_NOT_FOUND }
 }
 
 /// The same, where the caller writes the pid into the record.
-fn asked_of_process(
+fn of_process_in(
     device: nvmlDevice_t,
     stats: *mut sys::nvmlAccountingStats_v2_t,
     call: impl FnOnce() -> nvmlReturn_t,
@@ -80,7 +81,7 @@ fn asked_of_process(
     of_process(device, unsafe { (*stats).pid }, call)
 }
 
-/// The size of a MIG device, in MiB: no more than its cap.
+/// Lowers the size of a MIG device, in MiB, to its cap.
 fn attributes(
     device: nvmlDevice_t,
     attributes: *mut sys::nvmlDeviceAttributes_t,
@@ -105,7 +106,7 @@ hooks! { sys;
     ) -> nvmlReturn_t = |real| samples(device, count, utilization, real());
     nvmlDeviceGetProcessesUtilizationInfo: fn(
         device: nvmlDevice_t, info: *mut sys::nvmlProcessesUtilizationInfo_t
-    ) -> nvmlReturn_t = |real| sampled(device, info, real());
+    ) -> nvmlReturn_t = |real| samples_in(device, info, real());
     nvmlDeviceGetAccountingPids: fn(device: nvmlDevice_t, count: *mut c_uint, pids: *mut c_uint) -> nvmlReturn_t
         = |real| filtered(device, count, pids, real());
     nvmlDeviceGetAccountingStats: fn(
@@ -113,7 +114,7 @@ hooks! { sys;
     ) -> nvmlReturn_t = |real| of_process(device, pid, real);
     nvmlDeviceGetAccountingStats_v2: fn(
         device: nvmlDevice_t, stats: *mut sys::nvmlAccountingStats_v2_t
-    ) -> nvmlReturn_t = |real| asked_of_process(device, stats, real);
+    ) -> nvmlReturn_t = |real| of_process_in(device, stats, real);
     nvmlDeviceGetAttributes, nvmlDeviceGetAttributes_v2: fn(
         device: nvmlDevice_t, info: *mut sys::nvmlDeviceAttributes_t
     ) -> nvmlReturn_t

@@ -1,16 +1,16 @@
 //! nvidia-smi lists processes through a private table of NVML's, not through the public functions.
 //!
-//! The table is known by an identifier, begins with its size in bytes, and is only ever appended to. In the drivers
-//! that are known (535: 245 words, 550: 251, 555: 255) its entries 213, 214 and 215 are the lists of compute, graphics
-//! and MPS processes: `(device, count, records of 4,128 bytes that begin with pid and bytes)`. There the caller is given
-//! a copy with our own three; a table of any other length is left as it is, until somebody has looked.
+//! An identifier selects the table. The table begins with its size in bytes, and new drivers only append to it. In the
+//! drivers that we have examined (535: 245 words, 550: 251, 555: 255) its entries 213, 214 and 215 are the lists of compute,
+//! graphics and MPS processes: `(device, count, records of 4,128 bytes that begin with pid and bytes)`. There the caller
+//! gets a copy with our own three functions. The library leaves a table of any other length as it is.
 //!
 //! # Safety
 //! This file may use `unsafe` because it copies a table that NVML gave, of the length that it says, and calls its
 //! entries as nvidia-smi does.
 #![allow(unsafe_code)]
 
-use super::processes::{Record, keep_own};
+use super::processes::{ProcessRecord, keep_own};
 use super::{SUCCESS, sys};
 use crate::driver::sys::undeclared;
 use crate::hook::hooks;
@@ -20,23 +20,23 @@ use sys::{nvmlDevice_t, nvmlReturn_t};
 
 /// The table's identifier, c4fe3e6c-c98f-6c4e-a327-ee696e12f7c4.
 const IDENTIFIER: [u8; 16] = 0xc4fe3e6c_c98f_6c4e_a327_ee696e12f7c4_u128.to_be_bytes();
-/// Lengths, in words, of the tables that are known.
-const KNOWN: [usize; 3] = [245, 251, 255];
+/// Lengths, in words, of the tables that we have examined.
+const EXAMINED: [usize; 3] = [245, 251, 255];
 const LONGEST: usize = 255;
-/// Where the three lists lie.
+/// The index of the first of the three lists.
 const LISTS: usize = 213;
 
-/// As much of a record as matters here; the rest is the process's name.
+/// A record: pid and bytes, and then the process's name.
 #[repr(C)]
-struct Named {
+struct PrivateRecord {
     pid: c_uint,
     bytes: u64,
     rest: [u64; 514],
 }
 
-const _: () = assert!(size_of::<Named>() == 4128);
+const _: () = assert!(size_of::<PrivateRecord>() == 4128);
 
-impl Record for Named {
+impl ProcessRecord for PrivateRecord {
     fn pid(&self) -> c_uint {
         self.pid
     }
@@ -46,11 +46,11 @@ impl Record for Named {
     }
 }
 
-type List = unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut Named) -> nvmlReturn_t;
+type List = unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut PrivateRecord) -> nvmlReturn_t;
 
-/// Our copy: word 0 is the size.
+/// Our copy of the table: word 0 is the size.
 static COPY: [AtomicPtr<c_void>; LONGEST] = [const { AtomicPtr::new(core::ptr::null_mut()) }; LONGEST];
-/// The table that it was made from.
+/// The table that was copied; 0: none yet.
 static ORIGINAL: AtomicUsize = AtomicUsize::new(0);
 
 fn export_table(table: *mut *const c_void, identifier: *const c_void, answer: nvmlReturn_t) -> nvmlReturn_t {
@@ -58,50 +58,50 @@ fn export_table(table: *mut *const c_void, identifier: *const c_void, answer: nv
         return answer;
     }
     // SAFETY: NVML has read the one and written the other.
-    let (asked, given) = unsafe { (identifier.cast::<[u8; 16]>().read_unaligned(), *table) };
-    if asked == IDENTIFIER && !given.is_null() && copy(given.cast()) {
+    let (requested, given) = unsafe { (identifier.cast::<[u8; 16]>().read_unaligned(), *table) };
+    if requested == IDENTIFIER && !given.is_null() && copy(given.cast()) {
         // SAFETY: as above.
         unsafe { *table = COPY.as_ptr().cast() };
     }
     answer
 }
 
-/// Copies a table of known length.
+/// Copies the table, and puts our own functions into the copy. False where the table's length is not an examined one.
 fn copy(given: *const *mut c_void) -> bool {
     if ORIGINAL.load(Acquire) == given as usize {
         return true;
     }
     // SAFETY: word 0 of a table is its size.
     let words = unsafe { given.read() } as usize / size_of::<usize>();
-    if !KNOWN.contains(&words) || ORIGINAL.load(Relaxed) != 0 {
+    if !EXAMINED.contains(&words) || ORIGINAL.load(Relaxed) != 0 {
         return false;
     }
-    for (at, place) in COPY.iter().enumerate().take(words) {
+    for (at, word) in COPY.iter().enumerate().take(words) {
         // SAFETY: within the table's own length.
-        place.store(unsafe { given.wrapping_add(at).read() }, Relaxed);
+        word.store(unsafe { given.wrapping_add(at).read() }, Relaxed);
     }
     let ours = [list::<0> as *mut c_void, list::<1> as *mut c_void, list::<2> as *mut c_void];
-    for (place, own) in COPY.iter().skip(LISTS).zip(ours) {
-        place.store(own, Relaxed);
+    for (word, own) in COPY.iter().skip(LISTS).zip(ours) {
+        word.store(own, Relaxed);
     }
     ORIGINAL.store(given as usize, Release);
     true
 }
 
-/// One of the three lists: the driver's, and of it the container's.
+/// One of the three lists: calls the driver's, and leaves the container's records.
 unsafe extern "C" fn list<const WHICH: usize>(
     device: nvmlDevice_t,
     count: *mut c_uint,
-    infos: *mut Named,
+    infos: *mut PrivateRecord,
 ) -> nvmlReturn_t {
     let original = ORIGINAL.load(Acquire) as *const *mut c_void;
-    // SAFETY: the table that was copied, of known length, and called as the caller would have called it.
+    // SAFETY: the table that was copied has an examined length, and this calls its entry as the caller would have.
     unsafe {
         let entry = original.wrapping_add(LISTS.wrapping_add(WHICH)).read();
         let entry = core::mem::transmute_copy::<*mut c_void, List>(&entry);
         let answer = entry(device, count, infos);
         if answer == SUCCESS && !count.is_null() && !infos.is_null() {
-            let _inside = crate::thread::Inside::enter();
+            let _guard = crate::thread::HookGuard::enter();
             let entries = core::slice::from_raw_parts_mut(infos, *count as usize);
             *count = keep_own(device, entries) as c_uint;
         }

@@ -1,9 +1,8 @@
-//! The processes of the container, as its tools read them: their pids as the caller has them, and what they hold by
-//! the books.
+//! The processes of the container, as its tools read them: with pids of the caller's namespace and the bytes of the books.
 //!
-//! Which processes a driver lists, by which pids and with which sizes depends on its branch (`driver::nvml::process_memory`). So the list of
-//! compute processes is the region's; in every other list the driver's entries stand, as far as they are the
-//! container's, with the sizes of the books.
+//! Processes, pids and sizes in a driver's list depend on its branch (`driver::nvml::process_memory`). So the library makes
+//! the list of compute processes from the region. In every other list it leaves the driver's records of the container's
+//! processes, and corrects their sizes.
 //!
 //! # Safety
 //! This file may use `unsafe` because it writes to the caller's arrays within the count that the caller gave, and
@@ -21,22 +20,22 @@ use core::ffi::c_uint;
 use sys::{nvmlDevice_t, nvmlProcessInfo_t, nvmlProcessInfo_v1_t, nvmlProcessInfo_v2_t, nvmlReturn_t};
 
 /// A record of some list of processes.
-pub(super) trait Record {
-    /// Its pid.
+pub(super) trait ProcessRecord {
+    /// The pid.
     fn pid(&self) -> c_uint;
-    /// Corrects its size.
+    /// Corrects the size.
     fn set_bytes(&mut self, bytes: u64);
 }
 
-/// A record that can be made from nothing.
-trait Made: Record {
-    /// The record of a process and the numbers of its instance.
-    fn made(pid: c_uint, bytes: u64, instance: [c_uint; 2]) -> Self;
+/// A record that the library makes itself.
+trait NewRecord: ProcessRecord {
+    /// The record of a process; `instance` has the numbers of its instance.
+    fn new(pid: c_uint, bytes: u64, instance: [c_uint; 2]) -> Self;
 }
 
 macro_rules! records {
     ($($record:ty),*) => { $(
-        impl Record for $record {
+        impl ProcessRecord for $record {
             fn pid(&self) -> c_uint {
                 self.pid
             }
@@ -50,27 +49,27 @@ macro_rules! records {
 
 records!(nvmlProcessInfo_v1_t, nvmlProcessInfo_v2_t, sys::nvmlProcessDetail_v1_t);
 
-impl Made for nvmlProcessInfo_v1_t {
-    fn made(pid: c_uint, bytes: u64, _: [c_uint; 2]) -> Self {
+impl NewRecord for nvmlProcessInfo_v1_t {
+    fn new(pid: c_uint, bytes: u64, _: [c_uint; 2]) -> Self {
         Self { pid, usedGpuMemory: bytes }
     }
 }
 
-impl Made for nvmlProcessInfo_v2_t {
-    fn made(pid: c_uint, bytes: u64, [gpu, compute]: [c_uint; 2]) -> Self {
+impl NewRecord for nvmlProcessInfo_v2_t {
+    fn new(pid: c_uint, bytes: u64, [gpu, compute]: [c_uint; 2]) -> Self {
         Self { pid, usedGpuMemory: bytes, gpuInstanceId: gpu, computeInstanceId: compute }
     }
 }
 
-/// Where the caller's tools see the slice and not the whole device.
+/// The device, if the view shows its slice; `None` where tools see the whole device.
 pub(super) fn container_device(device: nvmlDevice_t) -> Option<(&'static Process, DeviceRef)> {
     let Quota::On(process) = quota() else { return None };
     let Target::One(device) = target(process, device, 0)? else { return None };
     process.scope.devices.shows_slice(&process.scope.container, device).then_some((process, device))
 }
 
-/// Calls `visit` with each process of the container on a device, or on the instances of a split one, and its instance,
-/// until it returns false. Whether the caller's tools see the slice: of a split device the slices of all its instances.
+/// Calls `visit` with each process of the container on a device, or on the instances of a split device, and the process's
+/// instance, until `visit` returns false. Answers whether the view shows the slice; of a split device: all its instances'.
 fn each_own(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) -> bool) -> bool {
     let Quota::On(process) = quota() else { return false };
     if !matches!(target(process, device, 0), Some(Target::Split)) {
@@ -95,8 +94,8 @@ fn each_own_of(device: nvmlDevice_t, visit: &mut dyn FnMut(Holder, [c_uint; 2]) 
     true
 }
 
-/// Bytes that a process of the container holds of a device, by its pid; `None` if there is no such process. The outer
-/// `None`: the caller's tools see the whole device.
+/// The bytes that the process with this pid holds of a device; the inner `None` if the container has no such process, the
+/// outer `None` where tools see the whole device.
 fn held_by(device: nvmlDevice_t, pid: c_uint) -> Option<Option<u64>> {
     let mut held = None;
     let shown = each_own(device, &mut |holder, _| {
@@ -106,13 +105,13 @@ fn held_by(device: nvmlDevice_t, pid: c_uint) -> Option<Option<u64>> {
     shown.then_some(held)
 }
 
-/// Whether what is told of a process concerns the caller: always where the whole device is seen.
+/// Whether the caller may see a process: it belongs to the container, or tools see the whole device.
 pub(super) fn is_own(device: nvmlDevice_t, pid: c_uint) -> bool {
     held_by(device, pid).is_none_or(|held| held.is_some())
 }
 
-/// The list of compute processes, by the protocol of NVML's lists: too little room tells how much is needed.
-fn compute<T: Made>(
+/// The list of compute processes. As in all of NVML's lists, a call with too small an array gets the size that it needs.
+fn compute<T: NewRecord>(
     device: nvmlDevice_t,
     count: *mut c_uint,
     infos: *mut T,
@@ -122,8 +121,8 @@ fn compute<T: Made>(
         return call();
     }
     // SAFETY: not null, and the caller gives it to NVML, which reads it too.
-    let room = unsafe { *count } as usize;
-    if infos.is_null() && room > 0 {
+    let capacity = unsafe { *count } as usize;
+    if infos.is_null() && capacity > 0 {
         return call();
     }
     let answer = call();
@@ -132,23 +131,23 @@ fn compute<T: Made>(
     }
     let mut found = 0usize;
     each_own(device, &mut |holder, instance| {
-        if found < room {
+        if found < capacity {
             // SAFETY: below the count that the caller gave, in an array that is not null.
-            unsafe { infos.wrapping_add(found).write(T::made(holder.pid, holder.bytes(), instance)) };
+            unsafe { infos.wrapping_add(found).write(T::new(holder.pid, holder.bytes(), instance)) };
         }
         found = found.saturating_add(1);
         true
     });
     // SAFETY: not null.
     unsafe { *count = found as c_uint };
-    if found > room { nvmlReturn_t::NVML_ERROR_INSUFFICIENT_SIZE } else { SUCCESS }
+    if found > capacity { nvmlReturn_t::NVML_ERROR_INSUFFICIENT_SIZE } else { SUCCESS }
 }
 
-/// Leaves of the driver's entries those of the container, with the sizes of the books. How many they are.
-pub(super) fn keep_own<T: Record>(device: nvmlDevice_t, entries: &mut [T]) -> usize {
+/// Leaves the driver's records of the container's processes, and corrects their sizes. Answers their number.
+pub(super) fn keep_own<T: ProcessRecord>(device: nvmlDevice_t, entries: &mut [T]) -> usize {
     let mut kept = 0usize;
     for at in 0..entries.len() {
-        let Some(pid) = entries.get(at).map(Record::pid) else { break };
+        let Some(pid) = entries.get(at).map(ProcessRecord::pid) else { break };
         let Some(held) = held_by(device, pid) else { return entries.len() };
         if let Some(bytes) = held {
             if let Some((front, [from, ..])) = entries.split_at_mut_checked(at)
@@ -165,8 +164,8 @@ pub(super) fn keep_own<T: Record>(device: nvmlDevice_t, entries: &mut [T]) -> us
     kept
 }
 
-/// A list that the driver has written.
-pub(super) fn filtered<T: Record>(
+/// Filters a list that the driver has written.
+pub(super) fn filtered<T: ProcessRecord>(
     device: nvmlDevice_t,
     count: *mut c_uint,
     infos: *mut T,
@@ -182,8 +181,8 @@ pub(super) fn filtered<T: Record>(
     answer
 }
 
-/// A list in a structure of its own.
-fn details(
+/// The same for a list within a structure.
+fn filtered_in(
     device: nvmlDevice_t,
     list: *mut sys::nvmlProcessDetailList_t,
     answer: nvmlReturn_t,
@@ -226,5 +225,5 @@ hooks! { sys;
     ) -> nvmlReturn_t = |real| filtered(device, count, infos, real());
     nvmlDeviceGetRunningProcessDetailList: fn(
         device: nvmlDevice_t, list: *mut sys::nvmlProcessDetailList_t
-    ) -> nvmlReturn_t = |real| details(device, list, real());
+    ) -> nvmlReturn_t = |real| filtered_in(device, list, real());
 }

@@ -1,6 +1,6 @@
-//! Settings of the whole device, which others share: not to be changed from inside a quota.
+//! Settings of the whole device: a process under a quota may not change them, because other containers share the device.
 //!
-//! The driver asks for root, and root is what many containers run as.
+//! The driver allows these calls to root, and many containers run as root.
 
 use super::sys;
 use crate::hook::hooks;
@@ -8,7 +8,7 @@ use crate::process::{Quota, quota};
 use core::ffi::{c_int, c_uint};
 use sys::{nvmlDevice_t, nvmlEnableState_t, nvmlReturn_t};
 
-/// What the driver answers to those who may not.
+/// Answers that the caller has no permission, as the driver does.
 fn denied(call: impl FnOnce() -> nvmlReturn_t) -> nvmlReturn_t {
     match quota() {
         Quota::On(process) if !process.scope.container.observes() => nvmlReturn_t::NVML_ERROR_NO_PERMISSION,

@@ -44,7 +44,7 @@ fn arenas_are_charged_what_the_driver_says_that_they_hold() {
     let far = Arena::Pool(0x3000);
     assert!(!arenas.any());
     for (arena, device) in [(pool, 0), (other, 0), (graphs, 0), (far, 1)] {
-        assert!(arenas.know(arena, device) && arenas.know(arena, device));
+        assert!(arenas.register(arena, device) && arenas.register(arena, device));
     }
     let charge = |arena, held| arenas.update_charge_to(books, arena, || usage(held, 0));
     for (arena, held) in [(pool, 10 * MIB), (other, 5 * MIB), (graphs, 3 * MIB), (far, 7 * MIB)] {
@@ -60,11 +60,11 @@ fn arenas_are_charged_what_the_driver_says_that_they_hold() {
     // What is not known is charged for nothing.
     charge(Arena::Pool(0x9000), MIB);
     assert_eq!(bench.used(0), 10 * MIB);
-    arenas.forget(books, other);
+    arenas.remove(books, other);
     assert_eq!((bench.used(0), arenas.charge_of(other), arenas.device_of(other)), (5 * MIB, 0, None));
-    arenas.forget(books, pool);
-    arenas.forget(books, graphs);
-    arenas.forget(books, far);
+    arenas.remove(books, pool);
+    arenas.remove(books, graphs);
+    arenas.remove(books, far);
     assert_eq!((bench.used(0), bench.used(1)), (0, 0));
 }
 
@@ -73,7 +73,7 @@ fn a_figure_that_changes_while_it_is_written_down_is_asked_for_again() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let pool = Arena::Pool(0x1000);
-    assert!(memory.state.arenas.know(pool, 0));
+    assert!(memory.state.arenas.register(pool, 0));
     let held = Cell::new(0);
     memory.state.arenas.update_charge_to(memory.books(), pool, || {
         held.set((held.get() + MIB).min(3 * MIB));
@@ -87,8 +87,8 @@ fn an_arena_too_many_is_not_known_until_one_is_gone() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let pools = (1..=super::ARENAS as u64).map(|index| Arena::Pool(index * 16));
-    assert!(pools.into_iter().all(|pool| memory.state.arenas.know(pool, 0)));
-    assert!(!memory.state.arenas.know(Arena::Graphs(0), 0) && !memory.state.arenas.any_graphs());
-    memory.state.arenas.forget(memory.books(), Arena::Pool(32));
-    assert!(memory.state.arenas.know(Arena::Graphs(0), 0) && memory.state.arenas.any_graphs());
+    assert!(pools.into_iter().all(|pool| memory.state.arenas.register(pool, 0)));
+    assert!(!memory.state.arenas.register(Arena::Graphs(0), 0) && !memory.state.arenas.any_graphs());
+    memory.state.arenas.remove(memory.books(), Arena::Pool(32));
+    assert!(memory.state.arenas.register(Arena::Graphs(0), 0) && memory.state.arenas.any_graphs());
 }

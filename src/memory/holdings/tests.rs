@@ -3,7 +3,7 @@
 //! # Safety
 //! These tests may use `unsafe` because all-zero bytes are an empty table.
 
-use super::{FIRST, Holding, Holdings, Key, Kind, MANY, SHARDS};
+use super::{FIRST_CAPACITY, Holding, Holdings, Key, Kind, MAX_SUMMED, SHARDS};
 use proptest::prelude::*;
 use std::boxed::Box;
 use std::cell::Cell;
@@ -141,7 +141,7 @@ fn take(table: &Holdings, model: &mut Model, keys: &[Key], step: &Step) {
             let held = held.filter(|holding| holding.device == *device);
             let sums = held
                 .fold((0, 0), |(bytes, most), holding| (bytes + holding.bytes, most + padded(holding.bytes)));
-            assert_eq!(table.held_of(*device, 4096), Some(sums));
+            assert_eq!(table.sum_of(*device, 4096), Some(sums));
         }
     }
 }
@@ -158,7 +158,7 @@ fn a_long_history_leaves_what_a_map_would_hold() {
     // Miri takes a minute for what takes milliseconds; growth it sees in the test below.
     let (cases, length, few) = if cfg!(miri) { (1, 120, 8) } else { (48, 2000, 1) };
     // So many of one shard that its table grows twice, and of the others once.
-    let mut keys = colliding(3 * FIRST / 2 / few);
+    let mut keys = colliding(3 * FIRST_CAPACITY / 2 / few);
     keys.extend(regular(400 / few));
     let steps = prop::collection::vec(step(), length / 2..length);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
@@ -174,7 +174,7 @@ fn a_long_history_leaves_what_a_map_would_hold() {
 
 #[test]
 fn keys_of_one_place_are_told_apart_while_their_table_grows() {
-    let keys = colliding(if cfg!(miri) { 200 } else { 2 * FIRST });
+    let keys = colliding(if cfg!(miri) { 200 } else { 2 * FIRST_CAPACITY });
     let table = empty();
     let held = |index: usize| Holding { bytes: index as u64, device: 1, journal: 2, owner: 3 };
     for (index, key) in keys.iter().enumerate() {
@@ -199,7 +199,7 @@ fn a_kind_is_part_of_a_key_and_what_cannot_be_told_apart_has_none() {
     }
     let charged: u64 =
         (1..).zip(KINDS).filter(|(_, kind)| Key::CHARGED.contains(kind)).map(|(bytes, _)| bytes).sum();
-    assert_eq!(table.held_of(0, 1), Some((charged, charged)));
+    assert_eq!(table.sum_of(0, 1), Some((charged, charged)));
     assert!(Key::new(Kind::Memory, 0).is_none() && Key::new(Kind::Memory, 1 << 60).is_none());
 }
 
@@ -268,15 +268,15 @@ fn threads_that_insert_meanwhile_do_not_make_it_more() {
 #[cfg_attr(miri, ignore = "many entries, no unsafe code that the others do not run")]
 fn so_much_that_looking_through_it_would_be_noticed_is_not_summed_up() {
     let table = empty();
-    let of_a_shard = regular(SHARDS * MANY * 2).into_iter().filter(|key| key.hash() >> 58 == 5);
-    let mut keys = of_a_shard.filter(|key| key.is_charged()).take(MANY + 1);
+    let of_a_shard = regular(SHARDS * MAX_SUMMED * 2).into_iter().filter(|key| key.hash() >> 58 == 5);
+    let mut keys = of_a_shard.filter(|key| key.is_charged()).take(MAX_SUMMED + 1);
     let holding = Holding { bytes: 1, device: 0, journal: 0, owner: 1 };
-    for key in keys.by_ref().take(MANY) {
+    for key in keys.by_ref().take(MAX_SUMMED) {
         assert!(table.insert(key, holding).is_ok());
     }
-    assert_eq!(table.held_of(0, 1), Some((MANY as u64, MANY as u64)));
+    assert_eq!(table.sum_of(0, 1), Some((MAX_SUMMED as u64, MAX_SUMMED as u64)));
     assert!(table.insert(keys.next().expect("one more"), holding).is_ok());
-    assert_eq!(table.held_of(0, 1), None);
+    assert_eq!(table.sum_of(0, 1), None);
 }
 
 #[test]
@@ -301,5 +301,5 @@ fn threads_of_one_process_do_not_disturb_each_other() {
             });
         }
     });
-    assert_eq!(table.held_of(0, 1), Some((0, 0)));
+    assert_eq!(table.sum_of(0, 1), Some((0, 0)));
 }

@@ -1,7 +1,7 @@
 //! Which journal a thread gets, and what they all come to.
 
-use super::{DATA_JOURNALS, Journals};
-use crate::memory::books::Room;
+use super::{DATA_JOURNALS, ProcessJournals};
+use crate::memory::books::Placement;
 use crate::memory::tests::{Bench, memory_at};
 use core::sync::atomic::Ordering::Acquire;
 use gpuquota_region::layout::{
@@ -12,12 +12,12 @@ use std::time::Duration;
 use std::vec::Vec;
 
 const MIB: u64 = 1 << 20;
-/// Journals of a process.
+/// ProcessJournals of a process.
 const ALL: u8 = 32;
 
 /// The journal that a thread gets now, and holds no longer.
-fn next(bench: &Bench, journals: &Journals, device: u8) -> Option<u8> {
-    journals.free_from(&bench.scope.container, device, 0).map(|open| open.journal)
+fn next(bench: &Bench, journals: &ProcessJournals, device: u8) -> Option<u8> {
+    journals.lock_free_from(&bench.scope.container, device, 0).map(|open| open.journal)
 }
 
 #[test]
@@ -25,9 +25,9 @@ fn a_thread_gets_the_first_journal_that_is_not_busy() {
     let bench = Bench::new(0);
     let journals = &bench.memory().books().accounts.journals;
     assert_eq!((next(&bench, journals, 0), next(&bench, journals, 0)), (Some(0), Some(0)));
-    let first = journals.free_from(&bench.scope.container, 0, 0).expect("a journal");
-    let second = journals.free_from(&bench.scope.container, 0, 0).expect("a journal");
-    let third = journals.free_from(&bench.scope.container, 0, 0).expect("a journal");
+    let first = journals.lock_free_from(&bench.scope.container, 0, 0).expect("a journal");
+    let second = journals.lock_free_from(&bench.scope.container, 0, 0).expect("a journal");
+    let third = journals.lock_free_from(&bench.scope.container, 0, 0).expect("a journal");
     assert_eq!((first.journal, second.journal, third.journal), (0, 1, 2));
     drop(second);
     assert_eq!(next(&bench, journals, 0), Some(1));
@@ -38,7 +38,7 @@ fn beyond_four_at_a_time_a_thread_waits_for_the_first() {
     let bench = Bench::new(0);
     let journals = &bench.memory().books().accounts.journals;
     let mut held: Vec<_> =
-        (0..DATA_JOURNALS).filter_map(|_| journals.free_from(&bench.scope.container, 0, 0)).collect();
+        (0..DATA_JOURNALS).filter_map(|_| journals.lock_free_from(&bench.scope.container, 0, 0)).collect();
     let numbers: Vec<u8> = held.iter().map(|open| open.journal).collect();
     assert_eq!(numbers, [0, 1, 2, 3]);
     let (tell, told) = mpsc::channel();
@@ -76,7 +76,7 @@ fn where_all_journals_are_used_the_kinds_of_a_device_share_one() {
     for (index, expected) in (0..ALL - 1).zip(0..) {
         assert_eq!(next(&bench, journals, index), Some(expected));
     }
-    assert!(books.try_reserve(device, 100, Room::Device).is_ok());
+    assert!(books.try_reserve(device, 100, Placement::Device).is_ok());
     assert!(journals.set_charge(container, device, KIND_CONTEXT, 50));
     // Code and pools find none, and lie beside what was asked for, of which they are no part.
     assert!(journals.set_charge(container, device, KIND_MODULE, 7));
@@ -90,7 +90,7 @@ fn where_all_journals_are_used_the_kinds_of_a_device_share_one() {
     assert!(!journals.change_spilled(container, 0, 1, true));
     assert_eq!(next(&bench, journals, ALL - 1), None);
     // Nor is a second one opened while the first is busy: whoever comes waits for it.
-    let held = journals.free_from(container, 5, 0).expect("a journal");
+    let held = journals.lock_free_from(container, 5, 0).expect("a journal");
     std::thread::scope(|scope| {
         let other = scope.spawn(|| next(&bench, journals, 5));
         std::thread::sleep(Duration::from_millis(20));
@@ -138,12 +138,12 @@ fn a_thread_that_comes_second_takes_the_firsts_journal_and_leaves_none_behind() 
 fn what_is_announced_is_taken_back() {
     let bench = Bench::new(0);
     let journals = &bench.memory().books().accounts.journals;
-    journals.announce(&bench.scope.container, 3, 500);
-    journals.announce(&bench.scope.container, 3, 20);
+    journals.add_reserving(&bench.scope.container, 3, 500);
+    journals.add_reserving(&bench.scope.container, 3, 20);
     let slot = bench.scope.container.slot_index().expect("a slot");
     let reserving = || bench.scope.container.ours().journals[slot][3].reserving.load(Acquire);
     assert_eq!(reserving(), 520);
-    journals.announce(&bench.scope.container, 3, -520);
+    journals.add_reserving(&bench.scope.container, 3, -520);
     assert_eq!(reserving(), 0);
 }
 
@@ -153,10 +153,10 @@ fn a_charge_passes_a_cap_that_requests_may_not() {
     let books = bench.memory().books();
     assert!(books.accounts.journals.set_charge(&bench.scope.container, bench.device(0), KIND_CONTEXT, 150));
     assert_eq!(bench.used(0), 150);
-    assert!(books.try_reserve(bench.device(0), 1, Room::Device).is_err());
+    assert!(books.try_reserve(bench.device(0), 1, Placement::Device).is_err());
     assert_eq!(bench.device(0).record.peak.load(Acquire), 150);
     assert!(books.accounts.journals.set_charge(&bench.scope.container, bench.device(0), KIND_CONTEXT, 0));
-    assert!(books.try_reserve(bench.device(0), 100, Room::Device).is_ok());
+    assert!(books.try_reserve(bench.device(0), 100, Placement::Device).is_ok());
 }
 
 /// What one thread does: allocations and frees of its own, and charges of a kind that no other thread sets.
@@ -172,8 +172,8 @@ fn work(bench: &Bench, thread: u64, kind: u8, rounds: u64) {
         match number % 8 {
             0..4 => {
                 let address = thread << 40 | round << 9;
-                if let Ok(reservation) = books.try_reserve(device, bytes, Room::Device) {
-                    books.note(Some(memory_at(address)), reservation.holding(1));
+                if let Ok(reservation) = books.try_reserve(device, bytes, Placement::Device) {
+                    books.record_holding(Some(memory_at(address)), reservation.holding(1));
                     held.push(address);
                 }
             }
@@ -198,7 +198,7 @@ fn hamis_view_is_the_sum_of_what_is_held() {
     let books = bench.memory().books();
     for device in [0, 1] {
         let of_kind = |kind| books.accounts.journals.other_bytes(device, kind);
-        let (held, _) = books.accounts.holdings.held_of(device, 1).expect("not too many");
+        let (held, _) = books.accounts.holdings.sum_of(device, 1).expect("not too many");
         assert!(held > 0);
         assert_eq!(books.accounts.journals.requested_bytes(&bench.scope.container, device), Some(held));
         let data = held + books.accounts.journals.arena_bytes(device);
@@ -225,11 +225,11 @@ fn threads_that_prefer_different_journals_do_not_meet_and_both_count() {
     let journals = &books.accounts.journals;
     let device = bench.device(0);
     for preferred in [2, 0, 3] {
-        let open = journals.free_from(container, 0, preferred).expect("a journal");
+        let open = journals.lock_free_from(container, 0, preferred).expect("a journal");
         open.take(container, device, 10, || None).expect("room");
     }
     let numbers: Vec<_> = [2, 0, 3]
-        .map(|preferred| journals.free_from(container, 0, preferred).map(|open| open.journal))
+        .map(|preferred| journals.lock_free_from(container, 0, preferred).map(|open| open.journal))
         .into();
     assert_eq!(numbers.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{numbers:?}");
     assert_eq!((journals.requested_bytes(container, 0), bench.used(0)), (Some(30), 30));

@@ -24,7 +24,7 @@ const POOL: Arena = Arena::Pool(0x1000);
 impl<'b> Pool<'b> {
     fn new(bench: &'b Bench, held: u64, used: u64) -> Self {
         let memory = bench.memory();
-        assert!(memory.state.arenas.know(POOL, 0));
+        assert!(memory.state.arenas.register(POOL, 0));
         memory.state.arenas.update_charge_to(memory.books(), POOL, || Some(Usage { held, used }));
         let (held, used) = (Cell::new(held), Cell::new(used));
         Self { bench, held, used, calls: Cell::new(0), undone: Cell::new(0) }
@@ -187,8 +187,8 @@ fn what_a_context_held_goes_with_it() {
         let Decision::Granted(grant) = memory.admit(bench.device(0), MIB) else { panic!("it fits") };
         grant.commit(Some(memory_at(address << 20)), context);
     }
-    memory.context_is_gone(7);
+    memory.context_was_destroyed(7);
     assert_eq!((bench.used(0), bench.shown_bytes(0)), (10 * MIB, [10 * MIB, 0, 0, 10 * MIB]));
-    memory.context_is_gone(8);
+    memory.context_was_destroyed(8);
     assert_eq!(bench.used(0), 0);
 }

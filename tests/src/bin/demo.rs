@@ -1,5 +1,5 @@
-//! `make demo`: two real CUDA programs, each under a quota, and the picture that comes of it. On the GPU of
-//! this machine if there is one, else on a simulated H100; it says which.
+//! `make demo`: two real CUDA programs, each under a quota, and the figures that tools show of them. It runs on the GPU of
+//! this machine if there is one, else on a simulated H100, and says which.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ fn main() {
     }
     let simulated = real.is_none();
     let machine = real.unwrap_or_else(|| Machine::new("H100"));
-    // Two containers' regions lie side by side on a node; so here.
+    // As on a node, the regions of two containers lie side by side.
     let node = Scratch::new();
 
     let filling = start(&machine, &node, "fill", FILL, &[]);
@@ -64,7 +64,7 @@ fn show(name: &str, options: &[&str], outcome: &Outcome) {
     }
 }
 
-/// What people and monitors see of the two while they run.
+/// The output of `gpuquota inspect` and the agent's metrics for both while they run.
 fn picture(node: &Scratch) -> String {
     let mut text = String::new();
     for name in ["fill", "kernels_13"] {

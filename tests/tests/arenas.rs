@@ -1,4 +1,4 @@
-//! What pools and graphs keep is charged as long as they keep it, and taken back before anybody is refused.
+//! Arenas: pools and graphs are charged for the memory that they keep, and are trimmed before a refusal.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Scratch};
 
@@ -14,7 +14,7 @@ fn left(program: &mut Program) -> i64 {
 }
 
 #[test]
-fn a_pool_is_charged_for_what_it_keeps() {
+fn a_pool_is_charged_for_all_bytes_that_it_holds() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut program = quota.start("pools", &[]);
@@ -31,9 +31,9 @@ fn a_pool_is_charged_for_what_it_keeps() {
     assert_eq!(seen["processes"][0]["devices"][0]["pool_bytes"], GIB, "{seen:#}");
 }
 
-/// What the pool has it may deal out again although nothing is left of the slice.
+/// A pool may give out its own memory again although nothing is left of the slice.
 #[test]
-fn a_pool_deals_out_what_it_keeps_also_when_the_slice_is_full() {
+fn a_pool_serves_from_its_own_bytes_also_when_the_slice_is_full() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut program = quota.start("pools", &[]);
@@ -49,9 +49,9 @@ fn a_pool_deals_out_what_it_keeps_also_when_the_slice_is_full() {
     assert!(truth.device("physical_peak_bytes") <= 4 * GIB);
 }
 
-/// As the driver does on a card that is full.
+/// As the driver does on a full card.
 #[test]
-fn what_a_pool_does_not_use_is_taken_back_before_a_refusal() {
+fn pools_are_trimmed_before_a_refusal() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut program = quota.start("pools", &[]);
@@ -70,7 +70,7 @@ fn what_a_pool_does_not_use_is_taken_back_before_a_refusal() {
 
 /// A pool without a threshold gives back at a synchronization; the next process need not wait for our next call.
 #[test]
-fn another_process_gets_what_a_pool_gave_back() {
+fn another_process_gets_the_bytes_that_a_pool_gave_back() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let (mut one, mut other) = (quota.start("pools", &[]), quota.start("pools", &[]));
@@ -84,7 +84,7 @@ fn another_process_gets_what_a_pool_gave_back() {
 }
 
 #[test]
-fn what_was_allocated_from_a_pool_outlives_it_and_stays_charged() {
+fn an_allocation_outlives_its_pool_and_stays_charged() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut program = quota.start("pools", &[]);
@@ -106,7 +106,7 @@ fn what_was_allocated_from_a_pool_outlives_it_and_stays_charged() {
 }
 
 #[test]
-fn graphs_are_charged_for_what_they_hold_until_they_are_trimmed() {
+fn graphs_are_charged_for_their_memory_until_they_are_trimmed() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut program = quota.start("pools", &[]);
@@ -126,7 +126,7 @@ fn graphs_are_charged_for_what_they_hold_until_they_are_trimmed() {
     assert_eq!(left(&mut program), all);
 }
 
-/// Memory that a graph has mapped is there for its next launch, also where nothing can be trimmed: as while it runs.
+/// The memory that a graph has mapped serves its next launch, also where nothing can be trimmed, as while it runs.
 #[test]
 fn a_graph_is_launched_again_in_the_memory_that_it_has() {
     let scratch = Scratch::new();
@@ -162,6 +162,6 @@ fn a_graph_that_would_pass_the_cap_is_refused() {
         done(&mut program, "launch");
         done(&mut program, "sync");
     }
-    // What it holds and does not use makes room for others.
+    // A trim of its unused memory makes room for others.
     done(&mut program, &format!("plain {all}"));
 }
