@@ -1,23 +1,23 @@
 //! libgpuquota.so: preloaded into every process of a container.
 //!
-//! The floors, bottom up; each imports only from those before it (a test holds this):
+//! The floors, bottom up. Each imports only from those before it, and a test checks this:
 //!
-//! - tools: [`lock`], [`thread`] (the one word that each thread has), [`environment`], [`uuid`];
+//! - tools: [`lock`], [`thread`] (the library's thread-local word), [`environment`], [`uuid`];
 //! - [`driver`]: the real libraries: slots, symbol tables, typed questions to CUDA and NVML;
-//! - [`container`]: what its processes share: the region, this process's slot, the limits;
-//! - [`devices`]: which device of the region is meant, and what is allowed on it;
-//! - [`memory`]: bytes: admitted before the driver is called, committed or rolled back after it;
+//! - [`container`]: the state that its processes share: the region, this process's slot, the limits;
+//! - [`devices`]: the device of the region that a call acts on, and the limits there;
+//! - [`memory`]: bytes: admitted before the call of the driver, committed or rolled back after it;
 //! - [`time`]: GPU time: when may a launch go, and how long did it take?
-//! - [`view`]: the container's slice as its tools shall see it;
-//! - [`process`]: these parts, composed, with lazy start and fork;
-//! - [`hook`]: what happens round every intercepted call: one entry per symbol;
+//! - [`view`]: the container's slice of a device, as tools see it;
+//! - [`process`]: the composition of these parts, with lazy start and fork;
+//! - [`hook`]: the steps round every intercepted call: one entry per symbol;
 //! - [`entry`]: `dlsym` and `dlopen`, which jump on to the real ones.
 //!
-//! What is allowed is decided below, in `gpuquota-quota`; what processes agree on lies in `gpuquota-region`.
+//! `gpuquota-quota`, below these, decides what is allowed; `gpuquota-region` has the bytes on which processes agree.
 //!
-//! Nothing runs when the library is loaded: no constructor, no thread, no file. It is `no_std`, needs libc alone,
-//! and its release build contains no panic: the handler below calls a function that does not exist, so a reachable
-//! panic is a link error (`docs/design.md`, "Why no_std").
+//! No code runs when a process loads the library: no constructor, no thread, no file. It is `no_std` and needs libc alone.
+//! Its release build contains no panic: the handler below calls a function that does not exist, so a reachable panic is a
+//! link error (`docs/design.md`, "Why no_std").
 //!
 //! Unit tests link `std` and leave [`hook`] and [`entry`] out, so that a test process calls the real functions.
 

@@ -1,8 +1,8 @@
-//! A container of a test's own, with a region in a file that nobody else has.
+//! A container of a test's own, with a region in a file of its own.
 //!
 //! # Safety
-//! This file may use `unsafe` because it makes a container of zeroes, which is one that was not startup, and starts it
-//! before anybody else has it.
+//! This file may use `unsafe` because it makes a container of zeroes, which is a container before its start, and starts it
+//! before any other code has it.
 
 use super::Container;
 use super::start::Startup;
@@ -25,13 +25,13 @@ impl Container {
         startup.region = Some(Region::open(&path, 0).expect("a region"));
         startup.path = Fixed::copy_of(path.as_bytes()).expect("a short path");
         startup.reading.limits = limits;
-        // SAFETY: all-zero bytes are a container that was not startup, and nobody else has it yet.
+        // SAFETY: all-zero bytes are a container before its start, and no other code has it yet.
         let container = unsafe {
             let container: Box<Self> = Box::new(core::mem::zeroed());
             (*container.startup.get()).write(startup);
             container
         };
-        // A slot is found by the file's name, later on its locks by a descriptor.
+        // The claim of a slot opens the file by its name. Later uses of its locks have a descriptor.
         assert_eq!(container.slot_index(), Some(0));
         std::fs::remove_file(path.to_str().expect("a path in UTF-8")).expect("the region's file");
         container

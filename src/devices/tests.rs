@@ -1,7 +1,7 @@
-//! How a process numbers its devices, and which of two limits holds.
+//! A process's numbers of devices, and the lower of two limits.
 //!
 //! # Safety
-//! These tests may use `unsafe` because all-zero bytes are a process that knows no device.
+//! These tests may use `unsafe` because all-zero bytes are valid: a process that has met no device.
 #![allow(unsafe_code)]
 
 use super::{BY_UUID, Devices, ORDINALS, effective_limit};
@@ -10,9 +10,9 @@ use std::boxed::Box;
 use std::string::String;
 use std::vec::Vec;
 
-/// What CUDA_VISIBLE_DEVICES says of the first ordinals: index + 1, `BY_UUID`, or 0 for nothing.
+/// The entries that CUDA_VISIBLE_DEVICES gives the first ordinals: index + 1, `BY_UUID`, or 0 for none.
 fn read(value: Option<&str>, count: usize) -> Vec<u8> {
-    // SAFETY: all-zero bytes know no device.
+    // SAFETY: all-zero bytes are valid.
     let devices: Box<Devices> = unsafe { Box::new(core::mem::zeroed()) };
     devices.read_visible(value.map(str::as_bytes));
     devices.visible.iter().take(count).map(|visible| visible.load(Relaxed)).collect()
@@ -26,7 +26,7 @@ fn numbers_and_names_are_taken_in_their_order() {
 }
 
 #[test]
-fn nothing_is_said_where_the_variable_is_not_set_or_empty() {
+fn an_unset_or_empty_variable_gives_no_entry() {
     assert_eq!(read(None, 2), [0, 0]);
     assert_eq!(read(Some(""), 2), [0, 0]);
 }
@@ -41,7 +41,7 @@ fn the_list_ends_where_cuda_ends_it() {
 }
 
 #[test]
-fn more_than_there_is_room_for_is_left_off() {
+fn entries_beyond_the_table_are_left_off() {
     let all: String = (0..100).map(|_| "5,").collect();
     assert_eq!(read(Some(&all), ORDINALS), [6; ORDINALS]);
 }

@@ -52,13 +52,13 @@ fn kind_of(arena: Arena) -> u8 {
     if matches!(arena, Arena::Pool(_)) { KIND_POOL } else { KIND_GRAPH }
 }
 
-/// By how much an arena may grow when `bytes` more of it are used: what it holds and does not use is used first.
+/// The bytes by which an arena may grow for an allocation of `bytes`, which uses the arena's unused bytes first.
 pub fn growth(Usage { held, used }: Usage, bytes: u64) -> u64 {
     bytes.saturating_sub(held.saturating_sub(used))
 }
 
-/// By how much an arena has grown beyond `growth` since it was charged, because it is fragmented or its blocks are large;
-/// `None` where that is no more than blocks may take.
+/// The bytes by which an arena has grown beyond `growth` since its last charge, because of fragmentation or large blocks.
+/// `None` where [`BLOCKS`] allows for them.
 pub fn unexpected_growth(charged: u64, held: u64, growth: u64) -> Option<u64> {
     Some(held.saturating_sub(charged).saturating_sub(growth)).filter(|more| *more > BLOCKS)
 }

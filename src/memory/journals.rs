@@ -88,7 +88,7 @@ impl ProcessJournals {
         let locked = |journal, guard| {
             Some(LockedJournal { journal, slot, own: OwnJournal::of(ours, slot, journal)?, _guard: guard })
         };
-        // Each device has the first; the others are opened as long as every device still finds one.
+        // Each device has its first journal. The others open as long as enough stay for the first ones of all devices.
         let first = opened(uses.first()?)?;
         let preferred = uses.get(preferred..preferred.saturating_add(1))?;
         for journal in preferred.iter().chain(uses).filter_map(opened) {

@@ -132,7 +132,7 @@ impl<'p> Memory<'p> {
         self.take_from_arena_of(arena, || arena.usage(), device, bytes, call, undo)
     }
 
-    /// The same, where the driver's word on the arena is `usage`.
+    /// The same with the driver's answer from `usage`.
     fn take_from_arena_of(
         self,
         arena: Arena,

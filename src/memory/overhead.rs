@@ -163,8 +163,8 @@ fn beyond_requests(figure: u64, most: u64, arenas: u64) -> u64 {
     figure.saturating_sub(most).saturating_sub(arenas)
 }
 
-/// The charges for contexts, and for code and heaps. A context costs what it cost when it was made, also where the driver's figure
-/// is below that.
+/// The charges for contexts, and for code and heaps. Contexts are charged their cost at their creation, also where the
+/// driver's figure is below that.
 fn split(overhead: u64, floor: u64) -> (u64, u64) {
     (floor, overhead.saturating_sub(floor))
 }

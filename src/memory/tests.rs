@@ -1,4 +1,4 @@
-//! A process's memory as a test has it: in a container of its own, with a driver that is not there.
+//! A process's memory for a test: in a container of its own, without a driver.
 //!
 //! # Safety
 //! This file may use `unsafe` because all-zero bytes are valid for each of the parts that it makes.
@@ -14,14 +14,14 @@ use gpuquota_quota::limits::Limits;
 use gpuquota_region::hami::Used;
 use std::boxed::Box;
 
-/// What a process has that concerns its bytes.
+/// The parts of a process that count bytes.
 pub struct Bench {
     pub scope: Box<Scope>,
     state: Box<State>,
 }
 
 impl Bench {
-    /// With this cap on the first device; 0 is none.
+    /// A process with this cap on the first device; 0 is none.
     pub fn new(cap: u64) -> Self {
         let container = Container::of_test(Limits { quiet: true, ..Limits::default() });
         container.region().limit_memory(0, cap);
@@ -43,13 +43,13 @@ impl Bench {
         ledger::used(&self.device(device).record.used)
     }
 
-    /// HAMi's view of this process.
+    /// The entry of HAMi's view for this process and a device.
     pub fn shown(&self, device: u8) -> &'static Used {
         let slot = self.scope.container.slot_index().expect("a slot");
         &self.scope.container.hami().procs[slot].used[usize::from(device)]
     }
 
-    /// The same as numbers: data, contexts, code, all of it.
+    /// The same as numbers: data, contexts, code, total.
     pub fn shown_bytes(&self, device: u8) -> [u64; 4] {
         let used = self.shown(device);
         [&used.data, &used.context, &used.module, &used.total].map(|word| word.load(Acquire))
@@ -61,7 +61,7 @@ pub fn memory_at(address: u64) -> Key {
     Key::new(Kind::Memory, address).expect("an address")
 }
 
-/// So much of the first device.
+/// A holding of the first device.
 pub fn holding(bytes: u64, owner: u64) -> Holding {
     Holding { bytes, device: 0, journal: 0, owner }
 }

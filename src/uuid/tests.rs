@@ -1,7 +1,7 @@
 //! UUIDs as NVML writes them.
 //!
 //! # Safety
-//! These tests may use `unsafe` because all-zero bytes are a record that nobody has written.
+//! These tests may use `unsafe` because all-zero bytes are an empty record.
 #![allow(unsafe_code)]
 
 use super::Uuid;
@@ -34,7 +34,7 @@ fn sixteen_bytes_are_written_in_groups_as_nvml_writes_them() {
 }
 
 #[test]
-fn an_index_stands_in_with_two_digits() {
+fn an_index_replaces_a_missing_uuid_with_two_digits() {
     for (index, text) in [(0, &b"CUDA-ordinal-00"[..]), (7, b"CUDA-ordinal-07"), (31, b"CUDA-ordinal-31")] {
         let mut uuid = Uuid::default();
         uuid.push_index(index);
@@ -52,7 +52,7 @@ fn a_record_gives_the_text_back_that_was_written() {
 }
 
 #[test]
-fn an_instance_is_the_device_that_cuda_calls_by_its_number() {
+fn an_instance_matches_the_device_with_its_number() {
     let (whole, instance) = (uuid("GPU-"), uuid("MIG-"));
     assert!(instance.is_instance() && !whole.is_instance());
     assert_eq!(whole.as_mig().text(), instance.text());
@@ -69,7 +69,7 @@ fn a_text_that_does_not_fit_is_cut() {
     uuid.push(b"more");
     assert_eq!(uuid.text(), [b'x'; UUID_BYTES]);
     assert_eq!(uuid.words().count(), UUID_BYTES / 8);
-    // It has no room for the end that C needs.
+    // The text leaves no space for the NUL that C needs.
     assert_eq!(uuid.as_c_str(), c"");
     assert_eq!(Uuid::default().as_mig().text(), b"MIG");
 }

@@ -1,4 +1,4 @@
-//! Handles that were met before.
+//! The cache of handles.
 //!
 //! # Safety
 //! These tests may use `unsafe` because all-zero bytes are an empty table.
@@ -13,25 +13,25 @@ fn empty() -> Box<Handles> {
 }
 
 #[test]
-fn a_handle_is_found_until_it_is_forgotten() {
+fn a_handle_is_found_until_it_is_removed() {
     let handles = empty();
     handles.insert(0xabc, 0);
     handles.insert(0xdef, 31);
     assert_eq!((handles.get(0xabc), handles.get(0xdef), handles.get(1)), (Some(0), Some(31), None));
     handles.remove(0xabc);
     assert_eq!((handles.get(0xabc), handles.get(0xdef)), (None, Some(31)));
-    // Its handle may come back for another device.
+    // The driver may reuse the handle for another device.
     handles.insert(0xabc, 5);
     assert_eq!(handles.get(0xabc), Some(5));
 }
 
 #[test]
-fn the_first_word_on_a_handle_holds() {
+fn the_first_insertion_of_a_handle_holds() {
     let handles = empty();
     handles.insert(7, 1);
     handles.insert(7, 2);
     assert_eq!(handles.get(7), Some(1));
-    // However often it is said, it takes one place.
+    // A handle takes one entry, however often it is inserted.
     (0..CAPACITY).for_each(|_| handles.insert(7, 1));
     handles.insert(8, 3);
     assert_eq!(handles.get(8), Some(3));
@@ -40,7 +40,7 @@ fn the_first_word_on_a_handle_holds() {
 }
 
 #[test]
-fn no_handle_is_never_found() {
+fn zero_is_never_found() {
     let handles = empty();
     handles.insert(0, 3);
     handles.insert(9, 4);
@@ -49,7 +49,7 @@ fn no_handle_is_never_found() {
 }
 
 #[test]
-fn one_too_many_is_not_remembered_and_takes_nobodys_place() {
+fn a_full_table_takes_no_further_handle_and_loses_none() {
     let handles = empty();
     let all = 1..=CAPACITY as u64;
     all.clone().for_each(|handle| handles.insert(handle, handle as u8));

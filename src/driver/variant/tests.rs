@@ -1,10 +1,10 @@
-//! Which variant of a function a program means.
+//! The variant of a function that answers a request.
 
 use super::{FunctionRequest, version};
 use core::ffi::{CStr, c_int};
 
 #[test]
-fn a_version_stands_in_a_name_or_is_the_first() {
+fn a_name_gives_its_version_or_means_the_first() {
     let names = [
         (c"cuMemAlloc", 1),
         (c"cuMemAlloc_v2", 2),
@@ -26,7 +26,7 @@ fn best(name: &CStr, version: c_int, per_thread: bool, exports: &[&'static CStr]
 }
 
 #[test]
-fn the_latest_variant_that_the_asked_version_has_is_meant() {
+fn a_request_gets_the_latest_variant_of_its_version() {
     let exports = [c"cuMemAlloc", c"cuMemAlloc_v2", c"cuMemAllocHost", c"cuMemAllocManaged"];
     assert_eq!(best(c"cuMemAlloc", 12040, false, &exports), Some(c"cuMemAlloc_v2"));
     assert_eq!(best(c"cuMemAlloc", 3010, false, &exports), Some(c"cuMemAlloc"));
@@ -45,7 +45,7 @@ fn a_name_that_only_begins_alike_is_another_function() {
 }
 
 #[test]
-fn a_threads_own_streams_are_meant_only_where_they_are_asked_for() {
+fn per_thread_variants_answer_only_requests_for_them() {
     let exports = [c"cuLaunchKernel", c"cuLaunchKernel_ptsz"];
     assert_eq!(best(c"cuLaunchKernel", 12040, true, &exports), Some(c"cuLaunchKernel_ptsz"));
     assert_eq!(best(c"cuLaunchKernel", 12040, false, &exports), Some(c"cuLaunchKernel"));
@@ -55,7 +55,7 @@ fn a_threads_own_streams_are_meant_only_where_they_are_asked_for() {
 }
 
 #[test]
-fn a_name_that_was_given_to_another_function_means_that_one() {
+fn a_reused_name_means_the_new_function() {
     let exports = [c"cuGraphInstantiate", c"cuGraphInstantiate_v2"];
     assert_eq!(best(c"cuGraphInstantiate", 11040, false, &exports), Some(c"cuGraphInstantiate_v2"));
     assert_eq!(best(c"cuGraphInstantiate", 12000, false, &exports), None);

@@ -1,4 +1,4 @@
-//! What arenas may grow by, and what they are charged.
+//! The growth of arenas, and their charges.
 
 use super::{BLOCKS, growth, unexpected_growth};
 use crate::driver::cuda::arenas::{Arena, Usage};
@@ -12,13 +12,13 @@ fn usage(held: u64, used: u64) -> Option<Usage> {
 }
 
 #[test]
-fn what_an_arena_holds_and_does_not_use_is_used_first() {
+fn unused_bytes_of_an_arena_are_used_first() {
     let growth = |held, used, bytes| growth(Usage { held, used }, bytes);
     assert_eq!(growth(0, 0, 10), 10);
     assert_eq!(growth(100, 90, 10), 0);
     assert_eq!(growth(100, 90, 11), 1);
     assert_eq!(growth(100, 0, 0), 0);
-    // A driver may count more as used than as held, in between.
+    // Between two queries a driver may count more as used than as held.
     assert_eq!(growth(90, 100, 10), 10);
     assert_eq!(growth(u64::MAX, 0, u64::MAX), 0);
     assert_eq!(growth(0, 0, u64::MAX), u64::MAX);
@@ -29,14 +29,14 @@ fn growth_by_blocks_is_expected_and_more_is_not() {
     assert_eq!(unexpected_growth(100, 100 + 10, 10), None);
     assert_eq!(unexpected_growth(100, 100 + 10 + BLOCKS, 10), None);
     assert_eq!(unexpected_growth(100, 100 + 10 + BLOCKS + 1, 10), Some(BLOCKS + 1));
-    // It shrank, or grew by less.
+    // The arena has shrunk, or has grown by less.
     assert_eq!(unexpected_growth(100, 50, 0), None);
     assert_eq!(unexpected_growth(0, BLOCKS + 5, u64::MAX), None);
     assert_eq!(unexpected_growth(0, u64::MAX, 0), Some(u64::MAX));
 }
 
 #[test]
-fn arenas_are_charged_what_the_driver_says_that_they_hold() {
+fn arenas_are_charged_the_bytes_that_the_driver_says_they_hold() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let (arenas, books) = (&memory.state.arenas, memory.books());
@@ -54,10 +54,10 @@ fn arenas_are_charged_what_the_driver_says_that_they_hold() {
     assert_eq!(books.accounts.journals.arena_bytes(0), 18 * MIB);
     charge(pool, 2 * MIB);
     assert_eq!((bench.used(0), arenas.charge_of(pool)), (10 * MIB, 2 * MIB));
-    // Where the driver does not tell, what was charged stays.
+    // Where the driver gives no figure the charge stays.
     arenas.update_charge_to(books, other, || None);
     assert_eq!(bench.used(0), 10 * MIB);
-    // What is not known is charged for nothing.
+    // An arena that is not registered is not charged.
     charge(Arena::Pool(0x9000), MIB);
     assert_eq!(bench.used(0), 10 * MIB);
     arenas.remove(books, other);
@@ -69,7 +69,7 @@ fn arenas_are_charged_what_the_driver_says_that_they_hold() {
 }
 
 #[test]
-fn a_figure_that_changes_while_it_is_written_down_is_asked_for_again() {
+fn a_figure_that_changes_during_the_update_is_queried_again() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let pool = Arena::Pool(0x1000);
@@ -83,7 +83,7 @@ fn a_figure_that_changes_while_it_is_written_down_is_asked_for_again() {
 }
 
 #[test]
-fn an_arena_too_many_is_not_known_until_one_is_gone() {
+fn a_full_table_registers_no_arena_until_one_is_removed() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let pools = (1..=super::ARENAS as u64).map(|index| Arena::Pool(index * 16));

@@ -16,15 +16,15 @@ std::thread_local! {
     static READS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// An entry of a table was read.
+/// Counts a read of an entry.
 pub fn count_read() {
     READS.set(READS.get().wrapping_add(1));
 }
 
-/// How many entries this thread reads meanwhile.
-fn reads(act: impl FnOnce()) -> u64 {
+/// The entries that this thread reads in `action`.
+fn reads(action: impl FnOnce()) -> u64 {
     let before = READS.get();
-    act();
+    action();
     READS.get().wrapping_sub(before)
 }
 
@@ -45,7 +45,7 @@ const KINDS: [Kind; 9] = [
     Kind::Spilled,
 ];
 
-/// The multiplier of [`Key::hash`] has an inverse, so that keys can be made for a hash.
+/// The inverse of the multiplier of [`Key::hash`], by which a test makes keys for a hash.
 fn inverse() -> u64 {
     let multiplier = Key(1).hash();
     (0..6).fold(multiplier, |inverse, _| {
@@ -53,20 +53,20 @@ fn inverse() -> u64 {
     })
 }
 
-/// Keys that all belong into one shard, and in it to one place, which is a table's last: so their runs go round its end.
+/// Keys that all belong to one shard, and there to the table's last entry, so that their runs wrap round its end.
 fn colliding(count: usize) -> Vec<Key> {
     let home = (1u64 << 20) - 1;
     let keys = (0u64..).map(|low| Key((17 << 58 | home << 20 | low).wrapping_mul(inverse())));
     keys.filter(|key| (1..=9).contains(&key.kind()) && key.value() != 0).take(count).collect()
 }
 
-/// Keys as drivers give them: addresses and handles at even distances.
+/// Keys like those of drivers: addresses and handles at equal distances.
 fn regular(count: usize) -> Vec<Key> {
     let values = (0..count as u64).map(|index| 0x7f00_0000_0000 + index * 512);
     values.zip(KINDS.iter().cycle()).filter_map(|(value, kind)| Key::new(*kind, value)).collect()
 }
 
-/// What may happen to a table.
+/// An operation on a table.
 #[derive(Clone, Debug)]
 enum Step {
     Insert(usize, Holding),
@@ -92,7 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What [`Holdings`] shall be.
+/// The model of [`Holdings`].
 type Model = HashMap<u64, Holding>;
 
 fn padded(bytes: u64) -> u64 {
@@ -115,7 +115,7 @@ fn take(table: &Holdings, model: &mut Model, keys: &[Key], step: &Step) {
             if let Some(holding) = model.get_mut(&key(at).0) {
                 holding.owner = owner;
             }
-            // It is handed out as it was noted.
+            // The removed holding has its old number of references.
             let gone = if owner == 0 { model.remove(&key(at).0).and(before) } else { None };
             assert_eq!(table.change_references(key(at), *by), gone);
         }
@@ -146,7 +146,7 @@ fn take(table: &Holdings, model: &mut Model, keys: &[Key], step: &Step) {
     }
 }
 
-/// Both tables hold the same.
+/// Checks that both tables hold the same.
 fn compare(table: &Holdings, model: &Model, keys: &[Key]) {
     for key in keys {
         assert_eq!(table.get(*key), model.get(&key.0).copied());
@@ -154,10 +154,10 @@ fn compare(table: &Holdings, model: &Model, keys: &[Key]) {
 }
 
 #[test]
-fn a_long_history_leaves_what_a_map_would_hold() {
-    // Miri takes a minute for what takes milliseconds; growth it sees in the test below.
+fn a_long_history_leaves_the_holdings_of_a_map() {
+    // Miri is slower by a factor of 10,000. The next test shows it the growth of a table.
     let (cases, length, few) = if cfg!(miri) { (1, 120, 8) } else { (48, 2000, 1) };
-    // So many of one shard that its table grows twice, and of the others once.
+    // The table of one shard grows twice, and those of the others once.
     let mut keys = colliding(3 * FIRST_CAPACITY / 2 / few);
     keys.extend(regular(400 / few));
     let steps = prop::collection::vec(step(), length / 2..length);
@@ -173,14 +173,14 @@ fn a_long_history_leaves_what_a_map_would_hold() {
 }
 
 #[test]
-fn keys_of_one_place_are_told_apart_while_their_table_grows() {
+fn colliding_keys_stay_distinct_while_their_table_grows() {
     let keys = colliding(if cfg!(miri) { 200 } else { 2 * FIRST_CAPACITY });
     let table = empty();
     let held = |index: usize| Holding { bytes: index as u64, device: 1, journal: 2, owner: 3 };
     for (index, key) in keys.iter().enumerate() {
         assert_eq!(table.insert(*key, held(index)).ok(), Some(None));
     }
-    // Every third goes; the others stay where they are found.
+    // Every third key is removed; the others stay.
     for (index, key) in keys.iter().enumerate().filter(|(index, _)| index % 3 == 0) {
         assert_eq!(table.remove(*key), Some(held(index)));
     }
@@ -190,7 +190,7 @@ fn keys_of_one_place_are_told_apart_while_their_table_grows() {
 }
 
 #[test]
-fn a_kind_is_part_of_a_key_and_what_cannot_be_told_apart_has_none() {
+fn a_kind_is_part_of_a_key_and_an_ambiguous_value_has_none() {
     let table = empty();
     for (bytes, kind) in (1..).zip(KINDS) {
         let key = Key::new(kind, 0x1000).expect("a key");
@@ -203,7 +203,7 @@ fn a_kind_is_part_of_a_key_and_what_cannot_be_told_apart_has_none() {
     assert!(Key::new(Kind::Memory, 0).is_none() && Key::new(Kind::Memory, 1 << 60).is_none());
 }
 
-/// So many pieces of memory of one context, and as many of another beside them.
+/// A table with `count` holdings of one context, and as many of another.
 fn two_owners(count: usize) -> Box<Holdings> {
     let table = empty();
     for index in 0..2 * count as u64 {
@@ -216,7 +216,7 @@ fn two_owners(count: usize) -> Box<Holdings> {
 
 #[test]
 #[cfg_attr(miri, ignore = "many entries, no unsafe code that the others do not run")]
-fn what_a_context_held_is_found_with_work_that_grows_as_the_table_does() {
+fn removal_of_a_context_s_holdings_is_linear_in_the_table() {
     let work = |count: usize| {
         let table = two_owners(count);
         let mut gone = 0;
@@ -231,7 +231,7 @@ fn what_a_context_held_is_found_with_work_that_grows_as_the_table_does() {
 
 #[test]
 #[cfg_attr(miri, ignore = "many entries, no unsafe code that the others do not run")]
-fn threads_that_insert_meanwhile_do_not_make_it_more() {
+fn removal_is_linear_also_while_threads_insert() {
     const COUNT: usize = 1 << 14;
     const OTHERS: u64 = 1 << 10;
     let table = two_owners(COUNT);
@@ -266,7 +266,7 @@ fn threads_that_insert_meanwhile_do_not_make_it_more() {
 
 #[test]
 #[cfg_attr(miri, ignore = "many entries, no unsafe code that the others do not run")]
-fn so_much_that_looking_through_it_would_be_noticed_is_not_summed_up() {
+fn a_large_table_is_not_summed() {
     let table = empty();
     let of_a_shard = regular(SHARDS * MAX_SUMMED * 2).into_iter().filter(|key| key.hash() >> 58 == 5);
     let mut keys = of_a_shard.filter(|key| key.is_charged()).take(MAX_SUMMED + 1);

@@ -1,4 +1,4 @@
-//! Which journal a thread gets, and what they all come to.
+//! The journal that a thread gets, and the sums of all journals.
 
 use super::{DATA_JOURNALS, ProcessJournals};
 use crate::memory::books::Placement;
@@ -12,10 +12,10 @@ use std::time::Duration;
 use std::vec::Vec;
 
 const MIB: u64 = 1 << 20;
-/// ProcessJournals of a process.
+/// The number of a process's journals.
 const ALL: u8 = 32;
 
-/// The journal that a thread gets now, and holds no longer.
+/// The journal that a thread gets now, and releases at once.
 fn next(bench: &Bench, journals: &ProcessJournals, device: u8) -> Option<u8> {
     journals.lock_free_from(&bench.scope.container, device, 0).map(|open| open.journal)
 }
@@ -67,7 +67,7 @@ fn a_journal_serves_one_device_and_one_kind() {
 }
 
 #[test]
-fn where_all_journals_are_used_the_kinds_of_a_device_share_one() {
+fn without_a_free_journal_the_kinds_of_a_device_share_one() {
     let bench = Bench::new(0);
     let (books, container) = (bench.memory().books(), &bench.scope.container);
     let journals = &books.accounts.journals;
@@ -78,7 +78,7 @@ fn where_all_journals_are_used_the_kinds_of_a_device_share_one() {
     }
     assert!(books.try_reserve(device, 100, Placement::Device).is_ok());
     assert!(journals.set_charge(container, device, KIND_CONTEXT, 50));
-    // Code and pools find none, and lie beside what was asked for, of which they are no part.
+    // No journal is left for code and pools. They share the first one of requested bytes, and do not count as requested.
     assert!(journals.set_charge(container, device, KIND_MODULE, 7));
     assert!(journals.set_charge(container, device, KIND_POOL, 9));
     assert_eq!((journals.requested_bytes(container, 0), bench.used(0)), (Some(100), 166));
@@ -86,10 +86,10 @@ fn where_all_journals_are_used_the_kinds_of_a_device_share_one() {
     assert_eq!((journals.requested_bytes(container, 0), bench.used(0)), (Some(100), 159));
     assert_eq!((journals.other_bytes(0, KIND_MODULE), journals.arena_bytes(0)), (7, 2));
     assert_eq!(bench.shown_bytes(0), [102, 50, 7, 159]);
-    // What lies on the host is counted in another word, and has no journal to share; nor has a further device.
+    // Bytes on the host have another total, so they cannot share a journal; nor can a further device.
     assert!(!journals.change_spilled(container, 0, 1, true));
     assert_eq!(next(&bench, journals, ALL - 1), None);
-    // Nor is a second one opened while the first is busy: whoever comes waits for it.
+    // No second journal opens while the first is busy: the thread waits for it.
     let held = journals.lock_free_from(container, 5, 0).expect("a journal");
     std::thread::scope(|scope| {
         let other = scope.spawn(|| next(&bench, journals, 5));
@@ -122,12 +122,12 @@ fn threads_that_open_a_journal_at_once_lose_none() {
 }
 
 #[test]
-fn a_thread_that_comes_second_takes_the_firsts_journal_and_leaves_none_behind() {
+fn the_second_of_two_threads_uses_the_journal_of_the_first_and_claims_none() {
     let bench = Bench::new(0);
     let journals = &bench.memory().books().accounts.journals;
     let serving = &journals.opened[0][0];
     assert_eq!(next(&bench, journals, 0), Some(0));
-    // It looked before the first had written its own down.
+    // The second thread has read the entry before the first one wrote it.
     assert_eq!(journals.open(&bench.scope.container, 0, KIND_DATA, serving), Some(0));
     let slot = bench.scope.container.slot().expect("a slot");
     let claimed = slot.journal_device.iter().filter(|device| device.load(Acquire) != 0).count();
@@ -135,7 +135,7 @@ fn a_thread_that_comes_second_takes_the_firsts_journal_and_leaves_none_behind() 
 }
 
 #[test]
-fn what_is_announced_is_taken_back() {
+fn an_upper_bound_is_taken_back() {
     let bench = Bench::new(0);
     let journals = &bench.memory().books().accounts.journals;
     journals.add_reserving(&bench.scope.container, 3, 500);
@@ -159,7 +159,7 @@ fn a_charge_passes_a_cap_that_requests_may_not() {
     assert!(books.try_reserve(bench.device(0), 100, Placement::Device).is_ok());
 }
 
-/// What one thread does: allocations and frees of its own, and charges of a kind that no other thread sets.
+/// The work of one thread: allocations and frees of its own, and charges of a kind that no other thread sets.
 fn work(bench: &Bench, thread: u64, kind: u8, rounds: u64) {
     let books = bench.memory().books();
     let mut random = thread;
@@ -187,7 +187,7 @@ fn work(bench: &Bench, thread: u64, kind: u8, rounds: u64) {
 }
 
 #[test]
-fn hamis_view_is_the_sum_of_what_is_held() {
+fn hamis_view_is_the_sum_of_all_charges() {
     let bench = Bench::new(1 << 40);
     std::thread::scope(|scope| {
         for (thread, kind) in (1..).zip([KIND_CONTEXT, KIND_MODULE, KIND_POOL, KIND_GRAPH]) {
@@ -205,7 +205,7 @@ fn hamis_view_is_the_sum_of_what_is_held() {
         let all = data + of_kind(KIND_CONTEXT) + of_kind(KIND_MODULE);
         assert_eq!(bench.shown_bytes(device), [data, of_kind(KIND_CONTEXT), of_kind(KIND_MODULE), all]);
         assert_eq!(bench.used(device), all);
-        // And it is the sum of what the journals of this process say.
+        // It also is the sum of this process's journals.
         let (slot, at) = (
             bench.scope.container.slot().expect("a slot"),
             bench.scope.container.slot_index().expect("a slot"),

@@ -1,4 +1,4 @@
-//! Bytes round a call: what is admitted, and what comes back when nothing came of it.
+//! The steps round a call: admission, commit and roll back.
 
 use super::{CUresult, Decision};
 use crate::driver::cuda::arenas::{Arena, Usage};
@@ -63,7 +63,7 @@ fn an_arena_that_does_not_grow_needs_no_room() {
 }
 
 #[test]
-fn an_arena_is_charged_what_it_grew_by() {
+fn an_arena_is_charged_its_growth() {
     let bench = Bench::new(100 * MIB);
     let pool = Pool::new(&bench, 0, 0);
     assert_eq!(pool.take(10 * MIB, 32 * MIB, SUCCESS, true), Some(SUCCESS));
@@ -92,7 +92,7 @@ fn growth_by_a_block_may_pass_the_cap_and_then_nothing_more_is_admitted() {
 }
 
 #[test]
-fn growth_by_more_than_may_be_had_is_undone() {
+fn growth_that_does_not_fit_after_the_call_is_undone() {
     let bench = Bench::new(100 * MIB);
     let pool = Pool::new(&bench, 0, 0);
     assert_eq!(pool.take(10 * MIB, 200 * MIB, SUCCESS, true), Some(CUresult::OUT_OF_MEMORY));
@@ -108,7 +108,7 @@ fn unexpected_growth_that_fits_is_kept() {
 }
 
 #[test]
-fn what_cannot_be_undone_is_charged() {
+fn growth_that_cannot_be_undone_is_charged() {
     let bench = Bench::new(100 * MIB);
     let pool = Pool::new(&bench, 0, 0);
     assert_eq!(pool.take(10 * MIB, 200 * MIB, SUCCESS, false), Some(SUCCESS));
@@ -124,7 +124,7 @@ fn a_call_that_fails_leaves_nothing_charged() {
 }
 
 #[test]
-fn nothing_is_done_where_the_driver_does_not_tell_what_an_arena_holds() {
+fn no_call_is_made_where_the_driver_does_not_say_what_an_arena_holds() {
     let bench = Bench::new(100 * MIB);
     let called = Cell::new(false);
     let call = || {
@@ -149,20 +149,20 @@ fn an_allocation_is_charged_until_it_is_freed() {
     assert_eq!(bench.used(0), 10 * MIB);
     assert_eq!(memory.free(Some(memory_at(0x1000)), || SUCCESS), SUCCESS);
     assert_eq!((bench.used(0), bench.shown_bytes(0)), (0, [0; 4]));
-    // Nor does one of what is not known.
+    // A free of an unknown address changes nothing either.
     assert_eq!(memory.free(Some(memory_at(0x1000)), || SUCCESS), SUCCESS);
     assert_eq!(bench.used(0), 0);
 }
 
 #[test]
-fn what_is_reserved_at_most_is_settled_to_what_was_taken() {
+fn a_reservation_shrinks_to_the_bytes_that_the_driver_took() {
     let bench = Bench::new(100 * MIB);
     let memory = bench.memory();
     let taken = || (Some(memory_at(0x1000)), 30 * MIB);
     let answer =
         memory.allocate_at_most(bench.device(0), 50 * MIB, || SUCCESS, taken, || panic!("no undo"), 1);
     assert_eq!((answer, bench.used(0)), (SUCCESS, 30 * MIB));
-    // It takes more than was thought: it is given back and asked for again.
+    // The driver takes more than the reservation, so the memory is freed and the request repeated.
     let undone = Cell::new(0);
     let taken = || (Some(memory_at(0x2000)), 60 * MIB);
     let undo = || undone.set(undone.get() + 1);
@@ -180,7 +180,7 @@ fn what_is_reserved_at_most_is_settled_to_what_was_taken() {
 }
 
 #[test]
-fn what_a_context_held_goes_with_it() {
+fn the_memory_of_a_context_is_freed_with_it() {
     let bench = Bench::new(100 * MIB);
     let memory = bench.memory();
     for (address, context) in (1..=20).zip([7, 8].into_iter().cycle()) {

@@ -1,4 +1,4 @@
-//! What the driver takes beside requests: the arithmetic, and what is remembered of contexts.
+//! The overhead: its arithmetic, and the costs of contexts.
 
 use super::{CONTEXTS, Overhead, beyond_requests, split};
 use crate::memory::tests::Bench;
@@ -7,15 +7,15 @@ use core::sync::atomic::Ordering::Acquire;
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn what_requests_and_arenas_cost_is_not_overhead() {
+fn requests_and_arenas_are_not_overhead() {
     assert_eq!(beyond_requests(500 * MIB, 100 * MIB, 50 * MIB), 350 * MIB);
     assert_eq!(beyond_requests(500 * MIB, 0, 0), 500 * MIB);
     assert_eq!(beyond_requests(0, 0, 0), 0);
 }
 
 #[test]
-fn a_figure_below_what_was_asked_for_leaves_no_overhead() {
-    // Managed memory that is not on the device yet, or blocks that are not as large as they may be.
+fn a_figure_below_the_requests_leaves_no_overhead() {
+    // Managed memory may not be on the device yet, and blocks may be smaller than their maximum.
     assert_eq!(beyond_requests(100 * MIB, 102 * MIB, 0), 0);
     assert_eq!(beyond_requests(100 * MIB, 60 * MIB, 60 * MIB), 0);
     assert_eq!(beyond_requests(u64::MAX, u64::MAX, u64::MAX), 0);
@@ -23,10 +23,10 @@ fn a_figure_below_what_was_asked_for_leaves_no_overhead() {
 }
 
 #[test]
-fn contexts_are_charged_what_they_cost_and_code_the_rest() {
+fn contexts_are_charged_their_cost_and_code_the_rest() {
     assert_eq!(split(350 * MIB, 300 * MIB), (300 * MIB, 50 * MIB));
     assert_eq!(split(300 * MIB, 300 * MIB), (300 * MIB, 0));
-    // Less than the contexts cost is measured where memory that was asked for is not there yet.
+    // The figure is below the contexts' cost where requested memory is not on the device yet.
     assert_eq!(split(10 * MIB, 300 * MIB), (300 * MIB, 0));
     assert_eq!(split(10 * MIB, 0), (0, 10 * MIB));
 }
@@ -36,7 +36,7 @@ fn floor(overhead: &Overhead, device: u8) -> u64 {
 }
 
 #[test]
-fn a_context_that_is_gone_lowers_the_floor_by_what_it_cost() {
+fn a_destroyed_context_lowers_the_floor_by_its_cost() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let overhead = &memory.state.overhead;
@@ -46,7 +46,7 @@ fn a_context_that_is_gone_lowers_the_floor_by_what_it_cost() {
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (300 * MIB + 7, 5 * MIB));
     overhead.forget_context(memory.books(), 0xa0);
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (7, 5 * MIB));
-    // It is forgotten once, and what is not known is nothing.
+    // A second removal and an unknown context change nothing.
     overhead.forget_context(memory.books(), 0xa0);
     overhead.forget_context(memory.books(), 0xd0);
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (7, 5 * MIB));
@@ -56,7 +56,7 @@ fn a_context_that_is_gone_lowers_the_floor_by_what_it_cost() {
 }
 
 #[test]
-fn a_context_too_many_raises_no_floor_that_would_never_fall() {
+fn a_context_beyond_the_table_does_not_raise_the_floor() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let contexts = 1..=CONTEXTS as u64;
