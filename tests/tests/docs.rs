@@ -26,9 +26,6 @@ const PLACEHOLDERS: &[&str] = &["FILE", "PART", "DATE", "NNN", "*"];
 /// measurement.
 const SOURCES: &[&str] = &["bench/runs/", "`make ", "quota/tests/", "Measured", "**Measured reason.**"];
 
-/// Names in the pictures that renames under way have yet to bring.
-const NOT_YET: &[&str] = &["quota/src/share/gate.rs is not there"];
-
 #[test]
 fn the_readme_and_the_glossary_are_short() {
     let readme = read(&root().join("README.md"));
@@ -96,10 +93,7 @@ fn the_pictures_name_files_and_functions_that_are_there() {
         }
         assert!(steps >= at_least || !wrong.is_empty(), "{heading}: {steps} steps");
     }
-    let all = wrong.len();
-    wrong.retain(|what| !NOT_YET.contains(&what.as_str()));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(NOT_YET.is_empty() || all > 0, "all that was to come has come: NOT_YET can go");
 }
 
 #[test]
