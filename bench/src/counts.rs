@@ -160,7 +160,8 @@ fn own(file: &str) -> u64 {
         if name.is_empty() {
             objects[number]
         } else {
-            *objects.entry(number.to_owned()).insert_entry(own).get()
+            objects.insert(number.to_owned(), own);
+            own
         }
     };
     for line in file.lines() {
