@@ -491,4 +491,5 @@ pub struct Function {
 }
 
 #[cfg(test)]
+#[path = "elf/tests.rs"]
 mod tests;
