@@ -30,7 +30,7 @@ printf '#include <cuda.h>\n#include <cudaGL.h>\n' >"$work/cuda-all.h"
 
 # names PREFIX: whatever in the sources looks like a function of the driver. A name that no header declares does no harm.
 names() {
-    grep -rhoE "\b$1[A-Za-z0-9]+(_v[0-9])?(_pt(ds|sz))?\b" src --include='*.rs' --exclude-dir=sys | LC_ALL=C sort -u | paste -sd'|' -
+    grep -rhoE "\b$1[A-Za-z0-9]+(_v[0-9])?(_pt(ds|sz))?\b" src --include='*.rs' --exclude-dir=sys --exclude=tests.rs | LC_ALL=C sort -u | paste -sd'|' -
 }
 
 # slots LIBRARY FILE: in place of bindgen's declarations, one list of them in the macro that makes a typed slot of each.

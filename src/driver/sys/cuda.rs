@@ -1074,6 +1074,7 @@ crate::driver::library::functions! { crate::driver::sys::LIBCUDA;
     cuEventRecord_ptsz: fn(hEvent: CUevent, hStream: CUstream) -> CUresult;
     cuEventSynchronize: fn(hEvent: CUevent) -> CUresult;
     cuFuncLoad: fn(function: CUfunction) -> CUresult;
+    cuFuncSetBlockShape: fn(hfunc: CUfunction, x: core::ffi::c_int, y: core::ffi::c_int, z: core::ffi::c_int) -> CUresult;
     cuGLCtxCreate: fn(pCtx: *mut CUcontext, Flags: core::ffi::c_uint, device: CUdevice) -> CUresult;
     cuGLCtxCreate_v2: fn(pCtx: *mut CUcontext, Flags: core::ffi::c_uint, device: CUdevice) -> CUresult;
     cuGetProcAddress: fn(symbol: *const core::ffi::c_char, pfn: *mut *mut core::ffi::c_void, cudaVersion: core::ffi::c_int, flags: cuuint64_t) -> CUresult;
