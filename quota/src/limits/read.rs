@@ -235,11 +235,12 @@ fn list<T: Copy>(
     }
 }
 
-/// The device behind an indexed variable: HAMi counts the container's devices, vgpu-manager the host's.
+/// The device behind an indexed variable: HAMi counts the container's devices, vgpu-manager the host's. A word of the map that is
+/// no UUID names no device, and a limit that names none would hold for none: the index stands.
 fn device(env: Env<'_, '_>, source: Source, index: u8) -> Selector {
     let host = (source == Source::VgpuManager).then(|| env(DEVICE_MAP)).flatten();
     host.and_then(|uuids| uuids.split(|byte| *byte == b',').nth(usize::from(index)))
-        .and_then(|uuid| Uuid::copy_of(uuid.trim_ascii()))
+        .and_then(|uuid| Uuid::copy_of(uuid.trim_ascii()).filter(|uuid| uuid.as_bytes().contains(&b'-')))
         .map_or(Selector::Index(index), Selector::Uuid)
 }
 

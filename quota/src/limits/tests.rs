@@ -195,6 +195,15 @@ fn vgpu_managers_host_indices_find_their_devices_by_uuid() {
     assert_eq!(limits.memory_for(1, b"GPU-22"), None);
 }
 
+/// Found by the fuzz target: such a limit held for no device.
+#[test]
+fn a_word_of_vgpu_managers_map_that_is_no_uuid_leaves_the_limit_to_its_index() {
+    for map in ["", "nothing,else", "GPU-1, "] {
+        let limits = limits(&[("CUDA_MEM_LIMIT_1", "1024m"), ("MANAGER_VISIBLE_DEVICES", map)]);
+        assert_eq!(limits.memory_for(1, b"GPU-11"), Some(GI), "{map:?}");
+    }
+}
+
 #[test]
 fn the_file_outranks_our_variables_and_they_outrank_hamis_device_by_device() {
     let vars = [
