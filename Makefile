@@ -79,6 +79,7 @@ fuzz: ## the fuzz targets (SECONDS=n for each, default 600; TARGET=name for one)
 .PHONY: bench
 bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the data in bench/runs/name, PEER=library compares)
 	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN)) $(if $(PEER),--peer $(PEER))
+	@$(MAKE) --no-print-directory counts
 
 .PHONY: counts
 counts: prerequisites artifacts programs ## instructions that the library adds to each call; fails where one grew by more than 3%
