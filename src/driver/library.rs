@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::elf::{self, Object};
-use super::loader::{OUR_SONAME, hook, is_first_copy, open, program_needs};
+use super::loader::{OUR_SONAME, hook, hooks, open, program_needs};
 use super::variant::{FunctionRequest, version};
 use core::ffi::{CStr, c_void};
 use core::marker::PhantomData;
@@ -240,18 +240,18 @@ impl Library {
                 return false;
             }
             found = true;
-            let table = if is_first_copy() { object.writable_symbols() } else { None };
+            let redirection = hooks().and_then(|hooks| Some((hooks, object.writable_symbols()?)));
             for entry in self.entries() {
                 let function = object.function(entry.name);
                 let address = function.map_or(ABSENT, |function| function.address as *mut c_void);
                 entry.slot.0.store(address, Release);
-                if let (Some(table), Some(function)) = (&table, function)
-                    && let Some(hook) = hook(entry.name)
+                if let (Some((hooks, table)), Some(function)) = (&redirection, function)
+                    && let Some(hook) = hooks.function(entry.name)
                 {
-                    table.redirect(&function, hook as usize);
+                    table.redirect(&function, hook.address);
                 }
             }
-            self.redirected.store(u32::from(table.is_some()), Relaxed);
+            self.redirected.store(u32::from(redirection.is_some()), Relaxed);
             for (to, from) in path.iter_mut().zip(object.path().to_bytes_with_nul()) {
                 *to = *from;
             }

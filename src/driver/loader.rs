@@ -13,11 +13,15 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 /// The soname of each copy of this library, whatever its file is called (build.rs).
 pub const OUR_SONAME: &CStr = c"libgpuquota.so";
 
-/// Our hook for a function of NVIDIA's, which is our export of the same name. `None` for functions that this library does
-/// not intercept, and where another copy of it comes first.
+/// This library, whose exports of NVIDIA's names are the hooks. `None` where another copy of it comes first.
+pub fn hooks() -> Option<Object<'static>> {
+    if is_first_copy() { Object::own() } else { None }
+}
+
+/// Our hook for a function of NVIDIA's. `None` for functions that this library does not intercept, and where another
+/// copy of it comes first.
 pub fn hook(name: &CStr) -> Option<*mut c_void> {
-    let function = Object::own()?.function(name)?;
-    is_first_copy().then_some(function.address as *mut c_void)
+    Some(hooks()?.function(name)?.address as *mut c_void)
 }
 
 /// Whether no other copy of this library comes before this one. A container may have two, one from its image and one
