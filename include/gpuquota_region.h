@@ -1,5 +1,5 @@
 /*
- * The shared region of gpuquota, ABI 1.2: one file per container, mapped by every process under the quota.
+ * The shared region of gpuquota, ABI 1.3: one file per container, mapped by every process under the quota.
  * SPDX-License-Identifier: Apache-2.0
  *
  * This file is the specification, and docs/region.md explains it. region/src/layout.rs says the same in Rust; a test
@@ -19,7 +19,8 @@
  * - Version rule: a release that gives a meaning to reserved bytes, bits or codes, or takes one away, raises ABI_MINOR;
  *   0 in them means "not known". Any other change raises ABI_MAJOR.
  *   1.1: leases. 1.2: host_pid of a slot and mode of the header, which nothing ever wrote, are reserved;
- *   GPUQUOTA_EVENT_STARTED_ANEW and HAMi's last_kernel_time are written.
+ *   GPUQUOTA_EVENT_STARTED_ANEW and HAMi's last_kernel_time are written. 1.3: limits, limits_seq, limit_conflicts,
+ *   context_bytes, estimated_contexts; the file is longer, so an earlier file in use is refused.
  */
 #ifndef GPUQUOTA_REGION_H
 #define GPUQUOTA_REGION_H
@@ -30,9 +31,9 @@
 /* Version and place. */
 #define GPUQUOTA_MAGIC 0x41544F5551555047ull /* "GPUQUOTA" */
 #define GPUQUOTA_ABI_MAJOR 1
-#define GPUQUOTA_ABI_MINOR 2
+#define GPUQUOTA_ABI_MINOR 3
 #define GPUQUOTA_OURS 0x1EB000        /* where struct gpuquota_ours begins */
-#define GPUQUOTA_FILE_BYTES 0x374000  /* of the whole file */
+#define GPUQUOTA_FILE_BYTES 0x3F5000  /* of the whole file */
 
 /* Counts. */
 #define GPUQUOTA_ARRAYS 4       /* kinds of records: device, slot, journal, event */
@@ -40,6 +41,8 @@
 #define GPUQUOTA_SLOTS 1024
 #define GPUQUOTA_JOURNALS 32    /* of one slot */
 #define GPUQUOTA_EVENTS 256
+#define GPUQUOTA_LIMIT_ROWS (GPUQUOTA_SLOTS + 8) /* one for each slot, and the operator's; the others are reserved */
+#define GPUQUOTA_OPERATOR_ROW GPUQUOTA_SLOTS
 #define GPUQUOTA_GAPS 14
 #define GPUQUOTA_WAIT_TIMES 8
 #define GPUQUOTA_UUID_BYTES 96
@@ -84,11 +87,28 @@
 #define GPUQUOTA_EVENT_STARTED_ANEW 4 /* the file was of another boot, or half initialised: -, -, - */
 #define GPUQUOTA_EVENT_HOLDER 5       /* behind EVENT_DENIED, a holder: its pid, its bytes, KIND_ of most of them */
 #define GPUQUOTA_EVENT_KILLED 6       /* a process was killed to make room: its pid, its bytes, its priority */
+#define GPUQUOTA_EVENT_LIMIT_DIFFERS 7 /* the writer asked for another limit than holds: asked, LIMIT_KIND_, in force */
+#define GPUQUOTA_EVENT_LIMIT_CHANGED 8 /* the writer changed the limit in force: before, LIMIT_KIND_, from now on */
+#define GPUQUOTA_LIMIT_KIND_MEMORY 0   /* bytes */
+#define GPUQUOTA_LIMIT_KIND_PHYSICAL 1 /* bytes */
+#define GPUQUOTA_LIMIT_KIND_CORES 2    /* percent */
+#define GPUQUOTA_LIMIT_KIND_REQUEST 3  /* percent */
 #define GPUQUOTA_NO_DEVICE 0xFFFFFFFF /* device of an event that concerns none */
 
 /* Packed words. */
 #define GPUQUOTA_USED_MASK 0x3FFFFFFFFFFFull /* the bytes in gpuquota_device.used and .spilled */
 #define GPUQUOTA_HELD_SHIFT 16               /* the bytes in gpuquota_journal.held: shifted right by so much */
+
+/* gpuquota_limit.memory and .physical */
+#define GPUQUOTA_LIMIT_BYTES 0x3FFFFFFFFFFFull              /* these bits: bytes; 0: no limit */
+#define GPUQUOTA_LIMIT_BYTES_FROM_FILE (1ull << 47)         /* the limits file sets them */
+#define GPUQUOTA_LIMIT_CORES_SHIFT 48                       /* of memory: the share in percent, 7 bits; 0: none */
+#define GPUQUOTA_LIMIT_CORES_FROM_FILE (1ull << 55)         /* of memory: the limits file sets it */
+#define GPUQUOTA_LIMIT_REQUEST_SHIFT 56                     /* of memory: the request in percent, 7 bits; 0: none */
+#define GPUQUOTA_LIMIT_REQUEST_FROM_FILE (1ull << 63)       /* of memory: the limits file sets it */
+#define GPUQUOTA_LIMIT_BURST (1ull << 48)                   /* of physical: the policy is GPUQUOTA_POLICY_BURST */
+#define GPUQUOTA_LIMIT_IDLE_ONLY (1ull << 49)               /* of physical: the policy is GPUQUOTA_POLICY_IDLE_ONLY */
+#define GPUQUOTA_LIMIT_WRITTEN (1ull << 50)                 /* of physical: the record was written */
 
 /* What a container and the node's agent tell each other about a device that other containers share. */
 struct gpuquota_lease {
@@ -123,7 +143,7 @@ struct gpuquota_header {
     uint64_t event_next;       /* events so far; event n lies at n % GPUQUOTA_EVENTS */
     uint64_t fallbacks;        /* incidents survived by the driver's own answer */
     uint32_t shares;           /* not 0 once any device has a core limit, or the agent gives leases */
-    uint32_t pad1;
+    uint32_t limits_seq;       /* counts changes of gpuquota_ours.limits */
     uint64_t monitor_ns;       /* when HAMi's monitor was last seen at work, CLOCK_MONOTONIC */
     uint64_t pad2[2];
     /* offset 192 */
@@ -134,8 +154,8 @@ struct gpuquota_header {
 struct gpuquota_device {
     uint8_t uuid[GPUQUOTA_UUID_BYTES]; /* text as NVML writes it, zero-padded */
     uint32_t state;        /* GPUQUOTA_DEVICE_ */
-    uint32_t core_limit;   /* percent of GPU time, 1..100; 0 and 100: none */
-    uint64_t memory_limit; /* bytes; 0: none */
+    uint32_t core_limit;   /* in force: percent of GPU time, 1..100; 0 and 100: none */
+    uint64_t memory_limit; /* in force: bytes; 0: none */
     uint64_t memory_total; /* bytes of the real device */
     uint32_t claimed_by;   /* pid while state is GPUQUOTA_DEVICE_CLAIMED */
     uint32_t pad0;
@@ -165,11 +185,12 @@ struct gpuquota_device {
     uint64_t would_wait;          /* observe mode */
     uint64_t clamped;             /* virtual times that no charge explains */
     uint64_t waited_in_flight_ns; /* for work of the same process that was in flight */
-    uint64_t pad1;
+    uint64_t limit_conflicts;     /* how often a process was held to another limit than it asked for */
     /* offset 320 */
     uint64_t gaps[GPUQUOTA_GAPS];             /* idle before busy_until_ns: start 34 bits, 64 ns | length 22, 256 ns | idle 8, 1/256 */
     uint64_t wait_times[GPUQUOTA_WAIT_TIMES]; /* launches that waited: up to 100 us, 1 ms ... 100 s, and longer */
-    uint64_t reserved[2];
+    uint64_t context_bytes;      /* what a context takes here, as far as a process or the agent has seen; 0: not known */
+    uint64_t estimated_contexts; /* contexts charged with it, because the driver gave no figure */
 };
 
 struct gpuquota_slot {
@@ -194,6 +215,12 @@ struct gpuquota_journal {
     uint64_t reserving; /* bytes reserved for a call that has not returned */
 };
 
+/* The limits on one device that one process brought, or that the operator set (docs/limits.md). */
+struct gpuquota_limit {
+    uint64_t memory;   /* cap in bytes, share and request in percent: GPUQUOTA_LIMIT_ bits */
+    uint64_t physical; /* physical cap in bytes, policy: GPUQUOTA_LIMIT_ bits */
+};
+
 struct gpuquota_event {
     uint64_t stamp;     /* number + 1 once complete; 0 while it is written */
     uint32_t code;      /* GPUQUOTA_EVENT_ */
@@ -213,6 +240,7 @@ struct gpuquota_ours {
     struct gpuquota_slot slots[GPUQUOTA_SLOTS];
     struct gpuquota_journal journals[GPUQUOTA_SLOTS][GPUQUOTA_JOURNALS];
     struct gpuquota_event events[GPUQUOTA_EVENTS];
+    struct gpuquota_limit limits[GPUQUOTA_LIMIT_ROWS][GPUQUOTA_DEVICES]; /* row i: by the process in slot i */
 };
 
 /* HAMi's region v1.2, as far as the view fills it in. */

@@ -26,13 +26,15 @@ import sys
 NUMBERS = {
     "MAGIC": 0x41544F5551555047,
     "ABI_MAJOR": 1,
-    "ABI_MINOR": 2,
+    "ABI_MINOR": 3,
     "OURS": 0x1EB000,
-    "FILE_BYTES": 0x374000,
+    "FILE_BYTES": 0x3F5000,
     "DEVICES": 32,
     "SLOTS": 1024,
     "JOURNALS": 32,
     "EVENTS": 256,
+    "LIMIT_ROWS": 1032,
+    "OPERATOR_ROW": 1024,
     "SLOT_BYTE": 1 << 44,
     "PID_BYTE": (1 << 44) + 0x10000,
     "STATE_READY": 1,
@@ -54,9 +56,24 @@ NUMBERS = {
     "EVENT_STARTED_ANEW": 4,
     "EVENT_HOLDER": 5,
     "EVENT_KILLED": 6,
+    "EVENT_LIMIT_DIFFERS": 7,
+    "EVENT_LIMIT_CHANGED": 8,
+    "LIMIT_KIND_MEMORY": 0,
+    "LIMIT_KIND_PHYSICAL": 1,
+    "LIMIT_KIND_CORES": 2,
+    "LIMIT_KIND_REQUEST": 3,
     "NO_DEVICE": 0xFFFFFFFF,
     "USED_MASK": (1 << 46) - 1,
     "HELD_SHIFT": 16,
+    "LIMIT_BYTES": (1 << 46) - 1,
+    "LIMIT_BYTES_FROM_FILE": 1 << 47,
+    "LIMIT_CORES_SHIFT": 48,
+    "LIMIT_CORES_FROM_FILE": 1 << 55,
+    "LIMIT_REQUEST_SHIFT": 56,
+    "LIMIT_REQUEST_FROM_FILE": 1 << 63,
+    "LIMIT_BURST": 1 << 48,
+    "LIMIT_IDLE_ONLY": 1 << 49,
+    "LIMIT_WRITTEN": 1 << 50,
 }
 globals().update(NUMBERS)
 
@@ -80,6 +97,7 @@ RECORDS = {
         "event_next": (144, "Q"),
         "fallbacks": (152, "Q"),
         "shares": (160, "I"),
+        "limits_seq": (164, "I"),
         "monitor_ns": (168, "Q"),
         "leases": (192, "2048s"),
     },
@@ -124,8 +142,11 @@ RECORDS = {
         "would_wait": (288, "Q"),
         "clamped": (296, "Q"),
         "waited_in_flight_ns": (304, "Q"),
+        "limit_conflicts": (312, "Q"),
         "gaps": (320, "14Q"),
         "wait_times": (432, "8Q"),
+        "context_bytes": (496, "Q"),
+        "estimated_contexts": (504, "Q"),
     },
     "slot": {
         "state": (0, "I"),
@@ -144,6 +165,10 @@ RECORDS = {
         "held": (16, "Q"),
         "reserving": (24, "Q"),
     },
+    "limit": {
+        "memory": (0, "Q"),
+        "physical": (8, "Q"),
+    },
     "event": {
         "stamp": (0, "Q"),
         "code": (8, "I"),
@@ -160,10 +185,15 @@ RECORDS = {
 LEAST_BYTES = (512, 512, 32, 64)
 HEADER_BYTES = 4096
 LEASE_BYTES = 64
+# The limits: the first minor version that has them, where they begin, and the bytes of one of them.
+MINOR_WITH_LIMITS = 3
+LIMITS = OURS + 0x189000
+LIMIT_BYTES_EACH = 16
 # Longer files are read up to here.
 LONGEST = 2 * FILE_BYTES
 
 KIND_NAMES = ("allocations", "contexts", "code", "pools", "graphs")
+LIMIT_NAMES = ("memory_limit", "physical_limit", "core_limit", "request_percent")
 KIND_KEYS = ("data_bytes", "context_bytes", "module_bytes", "pool_bytes", "graph_bytes")
 
 # Linux's F_OFD_GETLK; Python names it from 3.9 on, on some platforms.
@@ -231,6 +261,8 @@ def _arrays(data):
         raise NotARegion("the region was made by an incompatible version")
     if header["state"] != STATE_READY:
         raise NotARegion("the region is not initialised yet")
+    if header["abi_minor"] >= MINOR_WITH_LIMITS and len(data) < FILE_BYTES:
+        raise NotARegion("the file is too short to be a region")
     arrays = []
     for kind, name in enumerate(("device", "slot", "journal", "event")):
         rows = header["record_count"][1] if name == "journal" else 1
@@ -293,7 +325,7 @@ def _namespace():
         return 0
 
 
-def _device(index, device, lease):
+def _device(index, device, lease, minor):
     policy, core_limit = lease["policy"], device["core_limit"]
     request = policy & POLICY_REQUEST
     return {
@@ -317,6 +349,9 @@ def _device(index, device, lease):
         "wait_times": device["wait_times"],
         "would_wait": device["would_wait"],
         "clamped": device["clamped"],
+        "limit_conflicts": device["limit_conflicts"] if minor >= MINOR_WITH_LIMITS else 0,
+        "context_bytes": device["context_bytes"] if minor >= MINOR_WITH_LIMITS else 0,
+        "estimated_contexts": device["estimated_contexts"] if minor >= MINOR_WITH_LIMITS else 0,
         "lease": {
             "request_percent": min(request, core_limit or 100) if request else None,
             "burst": bool(policy & POLICY_BURST),
@@ -325,6 +360,42 @@ def _device(index, device, lease):
             "held_ns": lease["held_ns"],
         },
     }
+
+
+def _asked(data, row, device, by, pid):
+    """The limits of one row on a device; None where nothing was written."""
+    at = LIMITS + (row * DEVICES + device) * LIMIT_BYTES_EACH
+    words = record("limit", data[at : at + LIMIT_BYTES_EACH])
+    memory, physical = words["memory"], words["physical"]
+    if not physical & LIMIT_WRITTEN:
+        return None
+    from_file = {
+        "memory_limit": memory & LIMIT_BYTES_FROM_FILE,
+        "physical_limit": physical & LIMIT_BYTES_FROM_FILE,
+        "core_limit": memory & LIMIT_CORES_FROM_FILE,
+        "request_percent": memory & LIMIT_REQUEST_FROM_FILE,
+    }
+    return {
+        "by": by,
+        "pid": pid,
+        "memory_limit": memory & LIMIT_BYTES or None,
+        "physical_limit": physical & LIMIT_BYTES or None,
+        "core_limit": memory >> LIMIT_CORES_SHIFT & 0x7F or None,
+        "request_percent": memory >> LIMIT_REQUEST_SHIFT & 0x7F or None,
+        "burst": bool(physical & LIMIT_BURST),
+        "idle_only": bool(physical & LIMIT_IDLE_ONLY),
+        "from_file": [key for key, bit in from_file.items() if bit],
+    }
+
+
+def _all_asked(data, header, processes, device):
+    """The limits that the operator set and that processes brought on a device."""
+    if header["abi_minor"] < MINOR_WITH_LIMITS:
+        return []
+    rows = [(OPERATOR_ROW, "operator", None)]
+    rows += [(process["slot"], "process", process["pid"]) for process in processes if process["slot"] < SLOTS]
+    asked = [_asked(data, row, device, by, pid) for row, by, pid in rows]
+    return [limits for limits in asked if limits]
 
 
 def _held(slot, journals, device):
@@ -380,6 +451,12 @@ def _event(event):
         about.update(event="bad_limits", problems=requested)
     elif code == EVENT_REAPED:
         about.update(event="reaped", bytes=used)
+    elif code in (EVENT_LIMIT_DIFFERS, EVENT_LIMIT_CHANGED):
+        limit_of = LIMIT_NAMES[used] if used < len(LIMIT_NAMES) else "unknown"
+        if code == EVENT_LIMIT_DIFFERS:
+            about.update(event="limit_differs", limit_of=limit_of, asked=requested, limit=limit)
+        else:
+            about.update(event="limit_changed", limit_of=limit_of, before=requested, limit=limit)
     elif code == EVENT_STARTED_ANEW:
         about.update(event="started_anew")
     else:
@@ -399,13 +476,15 @@ def read(path):
         for index in range(min(devices.count, DEVICES)):
             if devices.half(index, "state") == DEVICE_READY:
                 lease = record("lease", header["leases"][LEASE_BYTES * index :])
-                found.append(_device(index, devices[index], lease))
+                found.append(_device(index, devices[index], lease, header["abi_minor"]))
         processes = []
         per_slot = header["record_count"][2]
         for index in range(slots.count):
             if slots.half(index, "state") == SLOT_TAKEN and len(processes) < SLOTS:
                 own = [journals[index * per_slot + journal] for journal in range(min(per_slot, JOURNALS))]
                 processes.append(_process(fd, index, slots[index], own, found))
+        for device in found:
+            device["asked"] = _all_asked(data, header, processes, device["index"])
         told = [_event(event) for event in map(events.__getitem__, range(min(events.count, EVENTS))) if event["stamp"]]
         return {
             "region": os.fspath(path),

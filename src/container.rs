@@ -184,6 +184,8 @@ impl Container {
                 slot.priority.store(self.limits().priority.unsigned_abs(), Relaxed);
             }
             self.slot.store((index as u32).wrapping_add(1), Release);
+            // The limits that dead processes brought must not hold for this one.
+            self.reap();
         }
         Some(self.slot.load(Acquire).wrapping_sub(1) as usize)
     }

@@ -3,6 +3,7 @@
 //! CUDA, NVML and the region each number devices in their own way, and agree on the UUID. [`Devices`] keeps the
 //! translations of this process, and the limits that the limits file sets for each device.
 
+mod brought;
 mod handles;
 mod record;
 
@@ -10,10 +11,15 @@ use crate::container::{Container, DeviceRef};
 use crate::driver::sys::nvml::nvmlDevice_t;
 use crate::driver::{cuda, nvml};
 use crate::uuid::Uuid;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use brought::bring;
+use core::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use gpuquota_quota::limits::{CorePolicy, Source, Table};
 use gpuquota_quota::share::Rate;
+use gpuquota_quota::text::Line;
 use gpuquota_region::layout::{self, DEVICE_READY};
+use gpuquota_region::sys;
 use handles::Handles;
 use record::register;
 
@@ -42,6 +48,8 @@ pub struct Devices {
     physical_ceilings: [AtomicU64; layout::DEVICES],
     /// Its shares, percent + 1, in the same form.
     share_ceilings: [AtomicU64; layout::DEVICES],
+    /// Whether this process has said which of its limits do not hold.
+    told: AtomicBool,
 }
 
 /// The container and its devices: bytes and GPU time are counted for these. All-zero bytes: a process before its start.
@@ -215,7 +223,8 @@ impl Devices {
     }
 
     fn register(&self, container: &Container, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
-        let position = register(container, uuid, index, total)?;
+        let position = register(container, uuid, total)?;
+        bring(container, position, index, uuid);
         let limits = container.limits();
         for (table, ceilings) in
             [(&limits.memory, &self.memory_ceilings), (&limits.physical, &self.physical_ceilings)]
@@ -257,6 +266,21 @@ impl Devices {
     /// Whether tools see the container's slice of a device: it has a cap, and the cap binds.
     pub fn shows_slice(&self, container: &Container, device: DeviceRef) -> bool {
         !container.observes() && self.memory_cap(device).is_some()
+    }
+
+    /// At the first cuInit of the process: writes a line on stderr if a limit that it asked for is not the one that holds.
+    #[cold]
+    pub fn tell_differences(&self, container: &Container) {
+        if self.told.swap(true, Relaxed) || container.limits().quiet {
+            return;
+        }
+        let _errno = sys::KeepErrno::new();
+        let mut line = Line::default();
+        let devices = (0..layout::DEVICES as u8).filter_map(|index| container.device(index));
+        let mut ready = devices.filter(|device| device.record.state.load(Acquire) == DEVICE_READY);
+        if ready.any(|device| brought::write_difference(container, device, &mut line)) {
+            sys::write_stderr(line.end());
+        }
     }
 
     /// Remembers the primary context of a device.

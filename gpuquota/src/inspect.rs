@@ -124,15 +124,52 @@ fn happened(kind: &EventKind) -> String {
         EventKind::BadLimits { problems } => format!("found {problems} limits that cannot be understood"),
         EventKind::Reaped { bytes } => format!("gave back {} of dead processes", size(bytes)),
         EventKind::StartedAnew => "started the file anew: it was of another boot, or half made".to_owned(),
+        EventKind::LimitDiffers { limit_of, asked, limit } => {
+            let holds = limit_text(limit_of, *limit);
+            format!("asked for {} {}: {holds} holds", name_of_limit(limit_of), limit_text(limit_of, *asked))
+        }
+        EventKind::LimitChanged { limit_of, before, limit } => {
+            let [before, limit] = [before, limit].map(|value| limit_text(limit_of, *value));
+            format!("changed the {} from {before} to {limit}", name_of_limit(limit_of))
+        }
         EventKind::Unknown { code } => format!("event {code}, which a later version knows"),
     }
 }
 
+fn name_of_limit(field: &str) -> &'static str {
+    match field {
+        "memory_limit" => "limit",
+        "physical_limit" => "limit of bytes on the device",
+        "core_limit" => "share",
+        "request_percent" => "guaranteed share",
+        _ => "limit of an unknown kind",
+    }
+}
+
+fn limit_text(field: &str, value: u64) -> String {
+    match (value, field) {
+        (0, _) => "none".to_owned(),
+        (bytes, "memory_limit" | "physical_limit") => words::bytes(bytes),
+        (percent, _) => format!("{percent}%"),
+    }
+}
+
+/// A limit in force, and where it comes from.
+fn limit(device: &Device, field: &str, value: Option<u64>) -> String {
+    let value = value.unwrap_or(0);
+    let origin = device.origin(field, value).filter(|_| value != 0);
+    format!(
+        "{} {}{}",
+        name_of_limit(field),
+        limit_text(field, value),
+        origin.map_or_else(String::new, |origin| format!(" (by {origin})"))
+    )
+}
+
 fn memory(device: &Device) -> Vec<String> {
-    let limit = device.memory_limit.map_or_else(|| "none".to_owned(), words::bytes);
     let mut row = vec![
         "  memory".to_owned(),
-        format!("limit {limit}"),
+        limit(device, "memory_limit", device.memory_limit),
         format!("used {}", words::bytes(device.used)),
         format!("peak {}", words::bytes(device.peak)),
         format!("denied {}", device.denied),
@@ -144,8 +181,18 @@ fn memory(device: &Device) -> Vec<String> {
             device.spills
         ));
     }
-    if let Some(limit) = device.physical_limit {
-        row.push(format!("on the device at most {}", words::bytes(limit)));
+    if device.physical_limit.is_some() {
+        row.push(limit(device, "physical_limit", device.physical_limit));
+    }
+    if device.estimated_contexts != 0 {
+        row.push(format!(
+            "{} contexts are estimated at {} each",
+            device.estimated_contexts,
+            words::bytes(device.context_bytes)
+        ));
+    }
+    if device.limit_conflicts != 0 {
+        row.push(format!("{} times a process asked for another limit", device.limit_conflicts));
     }
     if device.would_deny != 0 {
         row.push(format!("would deny {}", device.would_deny));
@@ -154,10 +201,9 @@ fn memory(device: &Device) -> Vec<String> {
 }
 
 fn time(device: &Device) -> Vec<String> {
-    let share = device.core_limit.map_or_else(|| "none".to_owned(), |percent| format!("{percent}%"));
     let mut row = vec![
         "  time".to_owned(),
-        format!("share {share}"),
+        limit(device, "core_limit", device.core_limit.map(u64::from)),
         format!("used {:.3} s", words::seconds(device.gpu_time_ns)),
         format!("waited {:.3} s", words::seconds(device.waited_ns)),
         format!("launches {}, {} waited", device.launches, device.waits),
@@ -165,8 +211,8 @@ fn time(device: &Device) -> Vec<String> {
     if device.would_wait != 0 {
         row.push(format!("{} would wait", device.would_wait));
     }
-    if let Some(request) = device.lease.request_percent {
-        row.push(format!("guaranteed {request}%"));
+    if let Some(percent) = device.lease.request_percent {
+        row.push(limit(device, "request_percent", Some(percent.into())));
     }
     if device.lease.waited_ns != 0 || device.lease.held_ns != 0 {
         row.push(format!("waited for others {:.3} s", words::seconds(device.lease.waited_ns)));

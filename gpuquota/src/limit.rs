@@ -1,14 +1,16 @@
 //! `gpuquota limit`: another limit for programs that are running.
 //!
-//! The limits stand in the region, and every call reads them there. What a limits file in the container says stays the
-//! ceiling: of both, the lower one holds.
+//! The operator's limits stand in a row of the region. They outrank what processes bring by their environment, until they
+//! are reset. What a limits file in the container says stays the ceiling: of both, the lower one holds (`docs/limits.md`).
 
-use crate::asked::Asked;
+use crate::asked;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::regions::{self, Device};
 use gpuquota_quota::limits::{Limits, Selector};
 use gpuquota_region::Region;
+use gpuquota_region::layout::OPERATOR_ROW;
+use gpuquota_region::limits::{Asked, AskedLimits};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 ///
 /// They hold from the next call on. Lowered below what is in use, nothing is taken away and nothing new is given.
 #[derive(clap::Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "cores", "cores_request"])))]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "cores", "cores_request", "reset"])))]
 pub struct Limit {
     /// The region file. Without it: the one that the environment names.
     region: Option<PathBuf>,
@@ -36,12 +38,17 @@ pub struct Limit {
     /// to the share. As --cores.
     #[arg(long, value_name = "[DEVICE=]PERCENT", allow_hyphen_values = true)]
     cores_request: Vec<String>,
+
+    /// Take back what was set by this command before: the limits that the processes brought hold again. With other options,
+    /// those hold instead.
+    #[arg(long)]
+    reset: bool,
 }
 
 impl Limit {
     /// Changes the limits: all of them, or none if one cannot be understood.
     pub fn run(self) -> Result<ExitCode, Error> {
-        let limits = Asked::new(&self.memory, &self.cores, &self.cores_request, None).limits()?;
+        let limits = asked::Asked::new(&self.memory, &self.cores, &self.cores_request, None).limits()?;
         let path = match self.region {
             Some(path) => path,
             None => Environment::inherited().region()?.ok_or_else(|| {
@@ -53,7 +60,7 @@ impl Limit {
         let refused = |why: String| Error::Asked(format!("region {}: {why}", path.display()));
         let devices = regions::read_path(&path).map_err(|why| refused(why.to_string()))?.devices;
         check(&limits, &devices).map_err(refused)?;
-        change(&path, &limits, &devices).map_err(refused)?;
+        change(&path, &limits, &devices, self.reset).map_err(refused)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -97,21 +104,24 @@ fn matches(selector: &Selector, device: &Device) -> bool {
     selector.matches(device.index as u32, device.uuid.as_bytes()).is_some()
 }
 
-fn change(path: &Path, limits: &Limits, devices: &[Device]) -> Result<(), String> {
+fn change(path: &Path, limits: &Limits, devices: &[Device], reset: bool) -> Result<(), String> {
     let name =
         CString::new(path.as_os_str().as_bytes()).map_err(|_| "there is a NUL in its name".to_owned())?;
     let region = Region::existing(&name).map_err(|why| why.to_string())?;
+    let asked = |value: u64| Some(Asked { value, from_file: false });
     for device in devices {
         let (index, uuid) = (device.index as u32, device.uuid.as_bytes());
-        if let Some(bytes) = limits.memory_for(index, uuid) {
-            region.limit_memory(device.index, bytes);
-        }
-        if let Some(percent) = limits.cores_for(index, uuid) {
-            region.limit_cores(device.index, percent.into());
-        }
-        if let Some(percent) = limits.request_for(index, uuid) {
-            region.set_policy(device.index, percent.into());
-        }
+        let before = region.asked_limits(OPERATOR_ROW, device.index).filter(|_| !reset).unwrap_or_default();
+        let set = AskedLimits {
+            memory: limits.memory_for(index, uuid).and_then(asked).or(before.memory),
+            cores: limits.cores_for(index, uuid).and_then(|percent| asked(percent.into())).or(before.cores),
+            request: limits
+                .request_for(index, uuid)
+                .and_then(|percent| asked(percent.into()))
+                .or(before.request),
+            ..before
+        };
+        region.change_limits(OPERATOR_ROW, device.index, set.any().then_some(set));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Regions as the node reads them: files that tenants can write, and therefore not believed.
 
+mod asked;
 mod events;
 mod find;
 mod kinds;

@@ -123,6 +123,16 @@ impl<const N: usize> Line<N> {
         self.push_ascii(written)
     }
 
+    /// Appends bytes for people: a unit, and one digit behind the point.
+    pub fn push_size(&mut self, bytes: u64) -> &mut Self {
+        let units = [("TiB", 40_u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let Some((name, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift != 0) else {
+            return self.push_u64(bytes).push_str(" B");
+        };
+        let tenths = (bytes >> shift.saturating_sub(10)).wrapping_mul(10) >> 10;
+        self.push_u64(tenths / 10).push_str(".").push_u64(tenths % 10).push_str(" ").push_str(name)
+    }
+
     /// Appends at most `max` bytes of a foreign value: a byte that is not printable ASCII, a quote
     /// or a backslash is written as `\xNN`, so that no value can end the line, colour it or quote itself out.
     pub fn push_escaped(&mut self, value: &[u8], max: usize) -> &mut Self {

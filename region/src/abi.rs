@@ -4,7 +4,7 @@ use crate::check::Record;
 use crate::{hami, layout, lock};
 
 /// Every record, inner ones before the ones that hold them.
-pub const RECORDS: [&Record; 12] = [
+pub const RECORDS: [&Record; 13] = [
     &hami::Used::RECORD,
     &hami::Utilization::RECORD,
     &hami::Process::RECORD,
@@ -14,6 +14,7 @@ pub const RECORDS: [&Record; 12] = [
     &layout::Device::RECORD,
     &layout::Slot::RECORD,
     &layout::JournalRecord::RECORD,
+    &layout::LimitRecord::RECORD,
     &layout::Event::RECORD,
     &layout::Ours::RECORD,
     &layout::File::RECORD,

@@ -46,7 +46,7 @@ impl OpenError {
             Self::Open(Errno(libc::EROFS)) => "its file system is read-only",
             Self::Open(Errno(libc::EISDIR)) => "it is a directory",
             Self::Open(_) => "it cannot be opened",
-            Self::Space(Errno(libc::ENOSPC | libc::EDQUOT)) => "no space left for it (it takes 3.5 MiB)",
+            Self::Space(Errno(libc::ENOSPC | libc::EDQUOT)) => "no space left for it (it takes 4 MiB)",
             Self::Space(_) => "it cannot be mapped",
             Self::NotARegion => "the file exists and is no region",
             Self::OtherVersion(_) => "it was made by an incompatible version",

@@ -20,7 +20,7 @@ numbers! { "GPUQUOTA_";
     /// Major version: readers and writers refuse any other.
     ABI_MAJOR: u32 = 1;
     /// Minor version: readers and writers accept others.
-    ABI_MINOR: u32 = 2;
+    ABI_MINOR: u32 = 3;
 
     /// Kinds of records: device, slot, journal, event.
     ARRAYS: usize = 4;
@@ -32,6 +32,10 @@ numbers! { "GPUQUOTA_";
     JOURNALS: usize = 32;
     /// Length of the event ring.
     EVENTS: usize = 256;
+    /// Rows of [`Ours::limits`]: one for each slot, and [`OPERATOR_ROW`]; the others are reserved.
+    LIMIT_ROWS: usize = SLOTS + 8;
+    /// The row of [`Ours::limits`] in which the operator's limits stand (`gpuquota limit`, the agent).
+    OPERATOR_ROW: usize = SLOTS;
     /// Idle gaps that are remembered of one device.
     GAPS: usize = 14;
     /// Classes of waiting times; the last one has no upper bound, the others end at 100 us and every tenfold of it.
@@ -57,6 +61,25 @@ numbers! { "GPUQUOTA_";
     DEVICE_CLAIMED: u32 = 1;
     /// [`Device::state`]: valid.
     DEVICE_READY: u32 = 2;
+
+    /// The bits of [`LimitRecord::memory`] and [`LimitRecord::physical`] that count bytes; 0: no limit.
+    LIMIT_BYTES: u64 = (1 << 46) - 1;
+    /// [`LimitRecord::memory`] and [`LimitRecord::physical`]: the limits file sets these bytes.
+    LIMIT_BYTES_FROM_FILE: u64 = 1 << 47;
+    /// By how many bits [`LimitRecord::memory`] is shifted to the right for the share in percent (7 bits; 0: none).
+    LIMIT_CORES_SHIFT: u32 = 48;
+    /// [`LimitRecord::memory`]: the limits file sets the share.
+    LIMIT_CORES_FROM_FILE: u64 = 1 << 55;
+    /// By how many bits [`LimitRecord::memory`] is shifted to the right for the request in percent (7 bits; 0: none).
+    LIMIT_REQUEST_SHIFT: u32 = 56;
+    /// [`LimitRecord::memory`]: the limits file sets the request.
+    LIMIT_REQUEST_FROM_FILE: u64 = 1 << 63;
+    /// [`LimitRecord::physical`]: the policy for the device's time is [`POLICY_BURST`].
+    LIMIT_BURST: u64 = 1 << 48;
+    /// [`LimitRecord::physical`]: the policy for the device's time is [`POLICY_IDLE_ONLY`].
+    LIMIT_IDLE_ONLY: u64 = 1 << 49;
+    /// [`LimitRecord::physical`]: the record was written. A process that has no limit has written none.
+    LIMIT_WRITTEN: u64 = 1 << 50;
 
     /// [`Slot::state`]: free. What is left in the slot's journals belongs to nobody.
     SLOT_FREE: u32 = 0;
@@ -93,6 +116,22 @@ numbers! { "GPUQUOTA_";
     /// [`Event::code`]: a process of lower priority was killed to make room: `requested` holds its pid, `used` its bytes,
     /// `limit` its priority.
     EVENT_KILLED: u32 = 6;
+    /// [`Event::code`]: the writer asked for another limit than the one that holds: `requested` is what it asked for,
+    /// `used` the `LIMIT_KIND_` code, `limit` what holds. Bytes or percent.
+    EVENT_LIMIT_DIFFERS: u32 = 7;
+    /// [`Event::code`]: the writer changed the limit in force: `requested` is the limit before, `used` the `LIMIT_KIND_`
+    /// code, `limit` the limit from now on; 0: none. Bytes or percent.
+    EVENT_LIMIT_CHANGED: u32 = 8;
+
+    /// In events on limits: the cap on memory.
+    LIMIT_KIND_MEMORY: u64 = 0;
+    /// In events on limits: the physical cap.
+    LIMIT_KIND_PHYSICAL: u64 = 1;
+    /// In events on limits: the share of time.
+    LIMIT_KIND_CORES: u64 = 2;
+    /// In events on limits: the request.
+    LIMIT_KIND_REQUEST: u64 = 3;
+
     /// [`Event::device`] of an event that concerns no device.
     NO_DEVICE: u32 = u32::MAX;
 
@@ -141,7 +180,8 @@ pub struct Header {
     /// Not 0 once any device has a core limit or the node's agent gives leases: launches look at this word first. A
     /// writer that sets a core limit sets it too.
     pub shares: AtomicU32,
-    _pad1: AtomicU32,
+    /// Counts changes of [`Ours::limits`]: a process that computes the limits in force begins again if it has changed.
+    pub limits_seq: AtomicU32,
     /// When a monitor of HAMi's kind was last seen to have counted launches down, CLOCK_MONOTONIC nanoseconds.
     pub monitor_ns: AtomicU64,
     _pad2: [AtomicU64; 2],
@@ -191,9 +231,9 @@ pub struct Device {
     pub uuid: [AtomicU64; UUID_BYTES / 8],
     /// [`DEVICE_FREE`], [`DEVICE_CLAIMED`] or [`DEVICE_READY`].
     pub state: AtomicU32,
-    /// Core limit in percent of GPU time, 1..=100; 0 and 100 mean none.
+    /// Core limit in force, in percent of GPU time, 1..=100; 0 and 100 mean none.
     pub core_limit: AtomicU32,
-    /// Cap on requested bytes; 0 means none.
+    /// Cap in force on bytes in use; 0 means none. [`Ours::limits`] has the limits that it follows from.
     pub memory_limit: AtomicU64,
     /// The device's real memory, bytes.
     pub memory_total: AtomicU64,
@@ -249,14 +289,18 @@ pub struct Device {
     pub clamped: AtomicU64,
     /// Time that launches waited for work of their own process that was in flight, nanoseconds.
     pub waited_in_flight_ns: AtomicU64,
-    _pad1: AtomicU64,
+    /// How often a process was held to another limit than it asked for.
+    pub limit_conflicts: AtomicU64,
 
     /// Idle gaps before `busy_until_ns` (`quota::share::busy`): start in 64 ns (34 bits) | length in 256 ns (22 bits) | how
     /// much of it is idle, less one, in 1/256 (8 bits).
     pub gaps: [AtomicU64; GAPS],
     /// Launches that waited, by how long: up to 100 us, 1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, and longer.
     pub wait_times: [AtomicU64; WAIT_TIMES],
-    _reserved: [AtomicU64; 2],
+    /// What a context takes on this device, bytes, as far as a process or the agent has seen; 0: not known.
+    pub context_bytes: AtomicU64,
+    /// Contexts that were charged with `context_bytes`, because the driver did not give a figure.
+    pub estimated_contexts: AtomicU64,
 }
 
 /// One process of the container.
@@ -304,6 +348,15 @@ pub const fn held_bytes(held: u64) -> u64 {
     held >> HELD_SHIFT
 }
 
+/// The limits on one device that one process brought, or that the operator set. `region::limits` combines them.
+#[repr(C, align(16))]
+pub struct LimitRecord {
+    /// Cap on bytes in use (46 bits), share and request in percent, and which of them the limits file sets.
+    pub memory: AtomicU64,
+    /// Physical cap (46 bits), and the policy.
+    pub physical: AtomicU64,
+}
+
 /// One incident. A writer takes a number from [`Header::event_next`], zeroes `stamp`, writes the fields and stores
 /// `stamp = number + 1`. A reader that finds another stamp there after reading than before throws the event away.
 #[repr(C, align(64))]
@@ -341,6 +394,8 @@ pub struct Ours {
     pub journals: [[JournalRecord; JOURNALS]; SLOTS],
     /// The event ring.
     pub events: [Event; EVENTS],
+    /// Limits by row and device: row i is what the process in slot i brought.
+    pub limits: [[LimitRecord; DEVICES]; LIMIT_ROWS],
 }
 
 /// The whole file.
@@ -355,7 +410,7 @@ pub struct File {
 
 record!(Header as "gpuquota_header", 4096; magic: 0, abi_major: 8, abi_minor: 12, length: 16, record_bytes: 24,
     record_count: 40, record_offset: 56, generation: 88, boot_id: 96, time_namespace: 112, created_at_ns: 120,
-    state: 128, warned: 132, slot_high: 136, _pad0: 140, event_next: 144, fallbacks: 152, shares: 160, _pad1: 164,
+    state: 128, warned: 132, slot_high: 136, _pad0: 140, event_next: 144, fallbacks: 152, shares: 160, limits_seq: 164,
     monitor_ns: 168, _pad2: 176, leases: 192, _reserved: 2240);
 record!(LeaseRecord as "gpuquota_lease", 64; lease: 0, renewed_at_ns: 8, wake_seq: 16, policy: 20, asked_at_ns: 24,
     in_flight_ns: 32, uncertainty_ns: 40, waited_ns: 48, held_ns: 56);
@@ -363,14 +418,15 @@ record!(Device as "gpuquota_device", 512; uuid: 0, state: 96, core_limit: 100, m
     claimed_by: 120, _pad0: 124, used: 128, peak: 136, denied: 144, would_deny: 152, reaped_at_ns: 160, spilled: 168,
     spills: 176, physical_limit: 184, virtual_time_ns: 192, busy_until_ns: 200, largest_charge_ns: 208,
     virtual_percent: 216, idle_at_ns: 224, in_flight_until_ns: 232, gaps_from_ns: 240, idle_ns: 248, gpu_time_ns: 256,
-    waited_ns: 264, launches: 272, waits: 280, would_wait: 288, clamped: 296, waited_in_flight_ns: 304, _pad1: 312,
-    gaps: 320, wait_times: 432, _reserved: 496);
+    waited_ns: 264, launches: 272, waits: 280, would_wait: 288, clamped: 296, waited_in_flight_ns: 304,
+    limit_conflicts: 312, gaps: 320, wait_times: 432, context_bytes: 496, estimated_contexts: 504);
 record!(Slot as "gpuquota_slot", 512; state: 0, pid: 4, start_time: 8, pid_namespace: 16, _pad0: 24, priority: 28,
     last_launch_ns: 32, _pad1: 40, journal_device: 64, journal_kind: 96, pending_ns: 128, _reserved: 384);
 record!(JournalRecord as "gpuquota_journal", 32; amount: 0, operation: 8, held: 16, reserving: 24);
+record!(LimitRecord as "gpuquota_limit", 16; memory: 0, physical: 8);
 record!(Event as "gpuquota_event", 64; stamp: 0, code: 8, pid: 12, device: 16, _pad0: 20, requested: 24, used: 32,
     limit: 40, time_ns: 48, _pad1: 56);
-record!(Ours as "gpuquota_ours", 0x18_9000; header: 0, devices: 0x1000, slots: 0x5000, journals: 0x8_5000,
-    events: 0x18_5000);
-record!(File as "gpuquota_file", OURS + 0x18_9000; hami: 0, _gap: 2_008_952, ours: OURS);
+record!(Ours as "gpuquota_ours", 0x20_A000; header: 0, devices: 0x1000, slots: 0x5000, journals: 0x8_5000,
+    events: 0x18_5000, limits: 0x18_9000);
+record!(File as "gpuquota_file", OURS + 0x20_A000; hami: 0, _gap: 2_008_952, ours: OURS);
 const _: () = assert!(align_of::<File>() == 4096);

@@ -10,6 +10,7 @@
 //! - [`lock`]: locks that tell which processes are alive; the kernel drops them when a process dies, whichever way it dies.
 //! - [`header`]: the head of a region as bytes: which version made it, and where its records lie.
 //! - [`file`](mod@file): how a file becomes a region: opened or created in place, verified first, published last.
+//! - [`limits`]: the limits that processes brought and the operator set, and those in force.
 //! - [`slot`]: a process's own record: claimed, held while it lives, cleared by another process once it is dead.
 //! - [`snapshot`]: a bounded, distrustful reader for programs outside the container.
 //! - [`abi`]: the whole ABI as data, for tests.
@@ -34,6 +35,7 @@ pub mod file;
 pub mod hami;
 pub mod header;
 pub mod layout;
+pub mod limits;
 pub mod lock;
 pub mod slot;
 pub mod snapshot;

@@ -85,7 +85,9 @@ pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut
     let high = region.ours().header.slot_high.load(Acquire) as usize;
     let mut freed = 0usize;
     for (index, slot) in region.ours().slots.iter().enumerate().take(high) {
-        if own == Some(index) || !is_gone(slot) || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
+        let taken = slot.state.load(Acquire) == SLOT_TAKEN && own != Some(index);
+        // The lock is asked first: of a living process it is held, and then nobody need read /proc.
+        if !taken || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
             continue;
         }
         if is_gone(slot) {
@@ -150,6 +152,7 @@ fn clear(region: &Region, index: usize, slot: &Slot) {
     for word in slot.journal_device.iter().chain(&slot.journal_kind) {
         word.store(0, Relaxed);
     }
+    region.forget_limits(index);
     if let Some(process) = region.hami().procs.get(index) {
         process.clear();
     }

@@ -7,13 +7,17 @@
 
 use crate::header::{Array, RecordTable, half, word};
 use crate::layout::{
-    self, ARRAYS, DEVICE_READY, Device, Event, Header, JournalRecord, LeaseRecord, MAGIC, OURS, Ours,
-    SLOT_TAKEN, STATE_READY, Slot,
+    self, ARRAYS, DEVICE_READY, Device, Event, Header, JournalRecord, LeaseRecord, LimitRecord, MAGIC, OURS,
+    Ours, SLOT_TAKEN, STATE_READY, Slot,
 };
+use crate::limits::AskedLimits;
 use core::mem::offset_of;
 
 /// Bytes of a device, slot, journal and event record in version 1.0: in no later minor version are they shorter.
 const LEAST_BYTES: [u32; ARRAYS] = [512, 512, 32, 64];
+
+/// The first minor version whose files have [`Ours::limits`] and the device's words for them.
+const MINOR_WITH_LIMITS: u32 = 3;
 
 /// Why bytes are no region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +104,12 @@ pub struct DeviceView<'b> {
     pub clamped: u64,
     /// Time launches waited for work of their own process that was in flight, nanoseconds.
     pub waited_in_flight_ns: u64,
+    /// How often a process was held to another limit than it asked for.
+    pub limit_conflicts: u64,
+    /// What a context takes on it, bytes; 0: not known.
+    pub context_bytes: u64,
+    /// Contexts charged with `context_bytes`, because the driver gave no figure.
+    pub estimated_contexts: u64,
     /// Launches that waited, by how long (`layout::Device::wait_times`).
     pub wait_times: [u64; layout::WAIT_TIMES],
     /// Its lease.
@@ -204,6 +214,10 @@ impl<'b> Snapshot<'b> {
         let [devices, slots, journals, events] = &table.arrays;
         let [device_bytes, slot_bytes, journal_bytes, event_bytes] = LEAST_BYTES;
         let slots = records(slots, slot_bytes, 1)?;
+        let with_limits = field(offset_of!(Header, abi_minor))? >= MINOR_WITH_LIMITS;
+        if with_limits && bytes.len() < layout::FILE_BYTES {
+            return Err(Refusal::TooShort);
+        }
         Ok(Self {
             bytes,
             devices: records(devices, device_bytes, 1)?,
@@ -222,6 +236,11 @@ impl<'b> Snapshot<'b> {
     pub fn abi(&self) -> [u32; 2] {
         let header = self.bytes.get(OURS..).unwrap_or(&[]);
         [offset_of!(Header, abi_major), offset_of!(Header, abi_minor)].map(|at| half(header, at).unwrap_or(0))
+    }
+
+    fn has_limits(&self) -> bool {
+        let [_, minor] = self.abi();
+        minor >= MINOR_WITH_LIMITS
     }
 
     /// How often the file has been initialised.
@@ -263,6 +282,8 @@ impl<'b> Snapshot<'b> {
         let uuid = record.get(..layout::UUID_BYTES)?;
         let used = word(record, offset_of!(Device, used))?;
         let core_limit = half(record, offset_of!(Device, core_limit))?;
+        // Version 1.0 had an earlier measure there.
+        let of_limits = |at| if self.has_limits() { word(record, at) } else { Some(0) };
         let mut wait_times = [0; layout::WAIT_TIMES];
         for (index, count) in wait_times.iter_mut().enumerate() {
             *count = word(record, offset_of!(Device, wait_times).wrapping_add(index.wrapping_mul(8)))?;
@@ -288,6 +309,9 @@ impl<'b> Snapshot<'b> {
             would_wait: word(record, offset_of!(Device, would_wait))?,
             clamped: word(record, offset_of!(Device, clamped))?,
             waited_in_flight_ns: word(record, offset_of!(Device, waited_in_flight_ns))?,
+            limit_conflicts: of_limits(offset_of!(Device, limit_conflicts))?,
+            context_bytes: of_limits(offset_of!(Device, context_bytes))?,
+            estimated_contexts: of_limits(offset_of!(Device, estimated_contexts))?,
             wait_times,
             lease: LeaseView {
                 request_percent: layout::request_percent(policy, core_limit),
@@ -347,6 +371,24 @@ impl<'b> Snapshot<'b> {
             }
         }
         held
+    }
+
+    /// The limits on a device in a row of [`Ours::limits`]; `None` where nothing was written, and in a file of a version
+    /// before 1.3.
+    #[must_use]
+    pub fn asked_limits(&self, row: usize, device: usize) -> Option<AskedLimits> {
+        let known = self.has_limits() && row < layout::LIMIT_ROWS && device < layout::DEVICES;
+        let index = known.then(|| row.checked_mul(layout::DEVICES)?.checked_add(device))??;
+        let limits = Records {
+            offset: OURS.wrapping_add(offset_of!(Ours, limits)),
+            bytes: size_of::<LimitRecord>(),
+            count: layout::LIMIT_ROWS,
+        };
+        let record = limits.get(self.bytes, index)?;
+        AskedLimits::of_words([
+            word(record, offset_of!(LimitRecord, memory))?,
+            word(record, offset_of!(LimitRecord, physical))?,
+        ])
     }
 
     /// GPU time that the process in `slot` has submitted to `device` and that is not measured yet, nanoseconds.

@@ -3,15 +3,12 @@
 use crate::container::Container;
 use crate::uuid::Uuid;
 use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use gpuquota_quota::limits::{CorePolicy, Limits, Source};
-use gpuquota_region::layout::{
-    DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device, POLICY_BURST, POLICY_IDLE_ONLY,
-};
+use gpuquota_region::layout::{DEVICE_CLAIMED, DEVICE_FREE, DEVICE_READY, Device};
 use gpuquota_region::{Region, lock, sys};
 
 /// The index of the region's record of a device; makes the record if the container has none yet.
 #[cold]
-pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
+pub fn register(container: &Container, uuid: &Uuid, total: u64) -> Option<u8> {
     let _errno = sys::KeepErrno::new();
     let region = container.region();
     let devices = &region.ours().devices;
@@ -35,30 +32,10 @@ pub fn register(container: &Container, uuid: &Uuid, index: u32, total: u64) -> O
             device.state.store(DEVICE_FREE, Release);
             continue;
         }
-        let limits = container.limits();
-        let cores = limits.cores_for(index, uuid.text()).map_or(0, u32::from);
-        let memory = limits.memory_for(index, uuid.text()).unwrap_or(0);
         device.memory_total.store(total, Relaxed);
-        region.limit_memory(own, memory);
-        let physical = limits.physical_for(index, uuid.text()).unwrap_or(0);
-        device.physical_limit.store(physical, Relaxed);
-        region.limit_cores(own, cores);
-        region.set_policy(own, policy_bits(limits, index, uuid));
+        region.settle_limits(own);
         device.state.store(DEVICE_READY, Release);
         write_hami_view(&region, own, uuid);
-    }
-}
-
-/// The policy bits: how the agent shares a device's time between this container and others.
-fn policy_bits(limits: &Limits, index: u32, uuid: &Uuid) -> u32 {
-    let request = limits.request_for(index, uuid.text()).map_or(0, u32::from);
-    // A share in the limits file is a ceiling. A container with a request and a share may borrow up to the share.
-    let share = limits.cores.lookup(index, uuid.text());
-    let ceiling = share.is_some_and(|share| share.source == Source::File);
-    match limits.policy {
-        CorePolicy::BurstShare if request == 0 && !ceiling => POLICY_BURST,
-        CorePolicy::BurstShare | CorePolicy::FixedShare => request,
-        CorePolicy::BestEffort => POLICY_IDLE_ONLY,
     }
 }
 

@@ -71,7 +71,7 @@ impl<'p> Books<'p> {
             return None;
         }
         let cap = self.scope.devices.memory_cap(device).filter(|_| !self.scope.container.observes());
-        if placement == Placement::Anywhere || !self.scope.container.spills() {
+        if placement == Placement::Anywhere {
             return cap;
         }
         match self.scope.devices.physical_cap(device) {

@@ -70,7 +70,7 @@ impl MemoryRequest {
             line.push_str(", process ")
                 .push_u64(victim.pid.into())
                 .push_str(" of lower priority was ended; it held ");
-            push_size(&mut line, victim.bytes());
+            line.push_size(victim.bytes());
             sys::write_stderr(line.push_str(".").end());
         }
         true
@@ -148,17 +148,17 @@ fn top_holders(container: &Container, device: DeviceRef) -> [Holder; LISTED] {
 fn write_line(request: &MemoryRequest, used: u64, top: &[Holder]) {
     let mut line = Line::<700>::new();
     line.push_str("gpuquota: process ").push_u64(sys::pid().into()).push_str(" was refused ");
-    push_size(&mut line, request.bytes);
+    line.push_size(request.bytes);
     line.push_str(" on ")
         .push_escaped(Uuid::of(request.device.record).as_c_str().to_bytes(), 60)
         .push_str(": ");
-    push_size(&mut line, used);
+    line.push_size(used);
     line.push_str(" of the container's ");
-    push_size(&mut line, request.cap.unwrap_or(0));
+    line.push_size(request.cap.unwrap_or(0));
     line.push_str(" are in use");
     for holder in top.iter().filter(|holder| holder.pid != 0) {
         line.push_str(", ");
-        push_size(&mut line, holder.bytes());
+        line.push_size(holder.bytes());
         line.push_str(" by process ").push_u64(holder.pid.into());
         line.push_str(match holder.main_kind() {
             KIND_CONTEXT => " (contexts)",
@@ -170,15 +170,4 @@ fn write_line(request: &MemoryRequest, used: u64, top: &[Holder]) {
     }
     line.push_str(". More: gpuquota inspect --events. Later refusals are not told here.");
     sys::write_stderr(line.end());
-}
-
-/// Appends bytes for people: three digits and a unit.
-fn push_size<const N: usize>(line: &mut Line<N>, bytes: u64) {
-    let units = [("TiB", 40u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let Some((name, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift != 0) else {
-        line.push_u64(bytes).push_str(" B");
-        return;
-    };
-    let tenths = (bytes >> shift.saturating_sub(10)).wrapping_mul(10) >> 10;
-    line.push_u64(tenths / 10).push_str(".").push_u64(tenths % 10).push_str(" ").push_str(name);
 }

@@ -2,8 +2,8 @@
 
 use super::kinds::KIND_NAMES;
 use gpuquota_region::layout::{
-    EVENT_BAD_LIMITS, EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, EVENT_REAPED, EVENT_STARTED_ANEW, EVENTS,
-    NO_DEVICE,
+    EVENT_BAD_LIMITS, EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, EVENT_LIMIT_CHANGED, EVENT_LIMIT_DIFFERS,
+    EVENT_REAPED, EVENT_STARTED_ANEW, EVENTS, NO_DEVICE,
 };
 use gpuquota_region::{EventView, Snapshot};
 use serde::Serialize;
@@ -68,6 +68,24 @@ pub enum EventKind {
     },
     /// The file was of another boot, or its initialisation had been interrupted.
     StartedAnew,
+    /// The process asked for another limit than the one that holds.
+    LimitDiffers {
+        /// Which limit, by the field that holds it.
+        limit_of: &'static str,
+        /// What it asked for, bytes or percent.
+        asked: u64,
+        /// What holds; 0: no limit.
+        limit: u64,
+    },
+    /// The process changed the limit in force.
+    LimitChanged {
+        /// Which limit, by the field that holds it.
+        limit_of: &'static str,
+        /// What held before, bytes or percent; 0: no limit.
+        before: u64,
+        /// What holds from now on; 0: no limit.
+        limit: u64,
+    },
     /// Something that a later version writes.
     Unknown {
         /// Its code.
@@ -80,6 +98,12 @@ fn kind_name(code: u64) -> &'static str {
     usize::try_from(code).ok().and_then(|code| KIND_NAMES.get(code)).copied().unwrap_or("unknown")
 }
 
+/// The field that holds a kind of limit.
+fn limit_name(kind: u64) -> &'static str {
+    const NAMES: [&str; 4] = ["memory_limit", "physical_limit", "core_limit", "request_percent"];
+    usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind)).copied().unwrap_or("unknown")
+}
+
 impl From<EventView> for Event {
     fn from(view: EventView) -> Self {
         let EventView { number, code, pid, device, requested, used, limit, time_ns } = view;
@@ -90,6 +114,12 @@ impl From<EventView> for Event {
             EVENT_BAD_LIMITS => EventKind::BadLimits { problems: requested },
             EVENT_REAPED => EventKind::Reaped { bytes: used },
             EVENT_STARTED_ANEW => EventKind::StartedAnew,
+            EVENT_LIMIT_DIFFERS => {
+                EventKind::LimitDiffers { limit_of: limit_name(used), asked: requested, limit }
+            }
+            EVENT_LIMIT_CHANGED => {
+                EventKind::LimitChanged { limit_of: limit_name(used), before: requested, limit }
+            }
             code => EventKind::Unknown { code },
         };
         let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time_ns);

@@ -3,8 +3,8 @@
 //! Regular files only, never mapped (a tenant that truncates the file would make that a SIGBUS), never more than a fixed
 //! number of bytes, devices and processes.
 
-use super::events;
 use super::report::{Device, LeaseReport, Process, ProcessDevice, Region};
+use super::{asked, events};
 use gpuquota_region::layout::{DEVICES, FILE_BYTES, SLOTS};
 use gpuquota_region::snapshot::LeaseView;
 use gpuquota_region::sys::{Descriptor, inode_of};
@@ -109,7 +109,7 @@ fn lease(view: &LeaseView) -> LeaseReport {
 }
 
 fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
-    let devices: Vec<Device> = snapshot
+    let mut devices: Vec<Device> = snapshot
         .devices()
         .take(DEVICES)
         .map(|device| Device {
@@ -134,7 +134,11 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
             wait_times: device.wait_times,
             would_wait: device.would_wait,
             clamped: device.clamped,
+            limit_conflicts: device.limit_conflicts,
+            context_bytes: device.context_bytes,
+            estimated_contexts: device.estimated_contexts,
             lease: lease(&device.lease),
+            asked: Vec::new(),
         })
         .collect();
     let here = inode_of(c"/proc/self/ns/pid");
@@ -168,7 +172,10 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
                 .collect(),
         }
     });
-    let processes = processes.collect();
+    let processes: Vec<Process> = processes.collect();
+    for device in &mut devices {
+        device.asked = asked::read(snapshot, device.index, &processes);
+    }
     let events = events::read(snapshot);
     Region {
         abi: snapshot.abi(),

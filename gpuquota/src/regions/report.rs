@@ -1,5 +1,6 @@
 //! A region as `gpuquota` tells of it. The fields are called as those of the region are (`docs/region.md`).
 
+use super::asked::Asked;
 use super::events::Event;
 use super::kinds::Kinds;
 use gpuquota_region::layout::{KINDS, WAIT_TIMES};
@@ -51,8 +52,16 @@ pub struct Device {
     pub would_wait: u64,
     /// Times that the virtual time was clamped, because no charge explained it.
     pub clamped: u64,
+    /// How often a process was held to another limit than it asked for.
+    pub limit_conflicts: u64,
+    /// What a context takes on it, bytes; 0: not known.
+    pub context_bytes: u64,
+    /// Contexts charged with `context_bytes`, because the driver gave no figure.
+    pub estimated_contexts: u64,
     /// Its lease.
     pub lease: LeaseReport,
+    /// The limits that the operator set and that processes brought.
+    pub asked: Vec<Asked>,
 }
 
 /// What the container and the node's agent told each other about a device.

@@ -25,6 +25,7 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
         for ordinal in 0..device_count() {
             process.scope.of_ordinal(ordinal);
         }
+        process.scope.devices.tell_differences(&process.scope.container);
     }
     answer
 }
