@@ -24,9 +24,14 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Copies the entries for knobs out of the process's environment.
+    /// Copies the entries for knobs out of the process's environment. A program that runs with more rights than its caller
+    /// (setuid, file capabilities) has none: its environment is the caller's.
     pub fn read() -> Self {
         let mut knobs = Self { entries: [&[]; MAX_ENTRIES], used: 0 };
+        // SAFETY: reads a word that the kernel gave the process at its start.
+        if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+            return knobs;
+        }
         // SAFETY: environ is null or a list of C strings that ends with null.
         let mut next = unsafe { environ };
         while !next.is_null() {

@@ -1,7 +1,7 @@
 //! The environment of this process as `quota::limits` asks for it.
 
 use crate::error::Error;
-use gpuquota_quota::limits::{self, DEFAULT_REGION};
+use gpuquota_quota::limits::{self, DEFAULT_REGION, LIMITS_FILE};
 use gpuquota_quota::text::Line;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -26,8 +26,12 @@ impl Environment {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes())
     }
 
-    /// The region of the container that we are in, if the environment says that we are in one.
+    /// The region of the container that we are in, if the limits file or the environment says that we are in one.
     pub fn region(&self) -> Result<Option<PathBuf>, Error> {
+        let file = std::fs::read(OsStr::from_bytes(LIMITS_FILE.to_bytes())).unwrap_or_default();
+        if let Some(path) = limits::read(&|_| None, Some(&file)).region {
+            return Ok(Some(OsStr::from_bytes(path.as_bytes()).into()));
+        }
         let region = limits::region_path(&|name| self.get(name)).map_err(|problem| {
             let mut line = Line::<512>::new();
             problem.write(&mut line, limits::Consequence::Ignored);

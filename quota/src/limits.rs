@@ -23,7 +23,7 @@ mod types;
 mod value;
 
 pub use knob::{KNOBS, Key, Knob, Source};
-pub use path::{DEFAULT_REGION, Path, RegionPath, region_path};
+pub use path::{DEFAULT_REGION, LIMITS_FILE, Path, RegionPath, region_path};
 pub use problem::{Consequence, MAX_PROBLEMS, Origin, Problem, Problems, Reason, Severity};
 pub use read::{Reading, read, read_into};
 pub use types::{CorePolicy, Entry, Env, Limits, Mode, OnError, Selector, Table, Uuid};

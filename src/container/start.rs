@@ -2,14 +2,13 @@
 
 use crate::driver::loader;
 use crate::environment::Environment;
-use core::ffi::CStr;
-use gpuquota_quota::limits::{self, DEFAULT_REGION, Mode, OnError, Problem, Reading, Severity, Source};
+use gpuquota_quota::limits::{
+    self, DEFAULT_REGION, LIMITS_FILE, Mode, OnError, Problem, Reading, RegionPath, Severity, Source,
+};
 use gpuquota_quota::text::{Fixed, Line};
 use gpuquota_region::sys::{self, Errno};
 use gpuquota_region::{OpenError, Region};
 
-/// The limits file: the operator mounts it read-only, and it outranks the environment.
-const LIMITS_FILE: &CStr = c"/etc/gpuquota/limits";
 /// A limits file must be shorter than this.
 const LIMITS_FILE_BYTES: usize = 8192;
 
@@ -110,7 +109,10 @@ impl Startup {
 
     fn open(&mut self, environment: &Environment) -> Result<Region, StartError> {
         let priority = self.reading.limits.priority;
-        let found = limits::region_path(&|name| environment.get(name)).map_err(StartError::Path)?;
+        let found = match self.reading.region {
+            Some(path) => RegionPath { path, may_fall_back: false },
+            None => limits::region_path(&|name| environment.get(name)).map_err(StartError::Path)?,
+        };
         self.path = found.path;
         let opened = Region::open(self.path.as_c_str(), priority);
         if opened.is_err() && found.may_fall_back {
@@ -154,6 +156,9 @@ impl Startup {
             StartError::File(Errno(libc::EACCES | libc::EPERM)) => {
                 "limits file /etc/gpuquota/limits: permission denied"
             }
+            StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => {
+                "limits file /etc/gpuquota/limits: no file descriptor is left to read it"
+            }
             StartError::File(_) => "limits file /etc/gpuquota/limits: it cannot be read",
             StartError::FileTooLong => "limits file /etc/gpuquota/limits: it is longer than 8191 bytes",
         };
@@ -172,6 +177,9 @@ impl Startup {
         line.push_str(match error {
             StartError::Region(_) => {
                 "Set GPUQUOTA_REGION to a path that can be written, or GPUQUOTA_ON_ERROR=open."
+            }
+            StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => {
+                "Raise the limit of open files (ulimit -n), or close some before the first CUDA call."
             }
             _ => "Make it readable for every user of the container.",
         });

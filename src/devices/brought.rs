@@ -53,6 +53,10 @@ pub fn bring(container: &Container, position: u8, index: u32, uuid: &Uuid) {
     let _errno = sys::KeepErrno::new();
     let Some(slot) = container.slot_index() else { return container.count_fallback() };
     let (region, device) = (container.region(), usize::from(position));
+    // CUDA and NVML each meet the device.
+    if region.asked_limits(slot, device) == Some(limits) {
+        return;
+    }
     let in_force = region.change_limits(slot, device, Some(limits));
     for Difference { kind, asked, in_force } in differences(&limits, &in_force) {
         region.event(EVENT_LIMIT_DIFFERS, position.into(), asked, kind, in_force);

@@ -111,6 +111,13 @@ impl Setting<'_> {
         self
     }
 
+    /// The same container as other programs see it: the region, and none of the limits.
+    pub fn without_limits(&self) -> Self {
+        let region = self.variables.iter().filter(|(name, _)| name == "GPUQUOTA_REGION").cloned();
+        let (machine, preload) = (self.machine, self.preload.clone());
+        Self { machine, home: None, preload, variables: region.collect() }
+    }
+
     /// Caps the memory of every device: a number of bytes, or one with a unit.
     pub fn memory(self, limit: impl ToString) -> Self {
         self.with("GPUQUOTA_MEMORY", limit.to_string())

@@ -36,9 +36,11 @@ const fn family(
 }
 
 #[rustfmt::skip]
-const FAMILIES: [Family; 16] = [
+const FAMILIES: [Family; 17] = [
     family("memory_limit_bytes", "gauge", "Device memory that the container may hold.",
         |device| device.memory_limit.map(|bytes| bytes as f64)),
+    family("limit_conflicts_total", "counter", "How often a process was held to another limit than it asked for.",
+        |device| Some(device.limit_conflicts as f64)),
     family("memory_used_bytes", "gauge", "Device memory that the container holds.", |device| Some(device.used as f64)),
     family("memory_peak_bytes", "gauge", "Highest device memory that the container held.", |device| Some(device.peak as f64)),
     family("memory_denied_total", "counter", "Requests for memory that were refused.", |device| Some(device.denied as f64)),

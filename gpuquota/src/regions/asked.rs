@@ -1,6 +1,5 @@
 //! The limits that the operator set and that processes brought, and which of them is the origin of the limit in force.
 
-use super::report::{Device, Process};
 use gpuquota_region::Snapshot;
 use gpuquota_region::layout::{OPERATOR_ROW, POLICY_BURST, POLICY_IDLE_ONLY, SLOTS};
 use gpuquota_region::limits::{self, AskedLimits};
@@ -53,7 +52,7 @@ impl Asked {
     }
 
     /// The origin of its limit of this name, for people.
-    fn origin(&self, name: &str) -> String {
+    pub fn origin(&self, name: &str) -> String {
         match self.pid {
             None => "the operator (gpuquota limit)".to_owned(),
             Some(pid) if self.from_file.contains(&name) => format!("the limits file, by process {pid}"),
@@ -61,7 +60,8 @@ impl Asked {
         }
     }
 
-    fn value(&self, name: &str) -> Option<u64> {
+    /// Its limit of this name.
+    pub fn value(&self, name: &str) -> Option<u64> {
         match name {
             "memory_limit" => self.memory_limit,
             "physical_limit" => self.physical_limit,
@@ -71,19 +71,16 @@ impl Asked {
     }
 }
 
-/// All limits that were asked for on a device: the operator's first.
-pub fn read(snapshot: &Snapshot<'_>, device: usize, processes: &[Process]) -> Vec<Asked> {
-    let rows = processes.iter().filter(|process| process.slot < SLOTS);
-    let rows = rows.map(|process| (process.slot, "process", Some(process.pid)));
+/// All limits that were asked for on a device: the operator's first. `processes`: slots and pids.
+pub fn read(
+    snapshot: &Snapshot<'_>,
+    device: usize,
+    processes: impl Iterator<Item = (usize, u32)>,
+) -> Vec<Asked> {
+    let rows = processes.filter(|(slot, _)| *slot < SLOTS);
+    let rows = rows.map(|(slot, pid)| (slot, "process", Some(pid)));
     std::iter::once((OPERATOR_ROW, "operator", None))
         .chain(rows)
         .filter_map(|(row, by, pid)| Some(Asked::new(by, pid, &snapshot.asked_limits(row, device)?)))
         .collect()
-}
-
-impl Device {
-    /// Where the limit in force of this name comes from, for people; `None` where nobody is known to have asked for it.
-    pub fn origin(&self, name: &str, in_force: u64) -> Option<String> {
-        self.asked.iter().find(|asked| asked.value(name) == Some(in_force)).map(|asked| asked.origin(name))
-    }
 }

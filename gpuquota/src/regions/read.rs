@@ -174,7 +174,8 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
     });
     let processes: Vec<Process> = processes.collect();
     for device in &mut devices {
-        device.asked = asked::read(snapshot, device.index, &processes);
+        let slots = processes.iter().map(|process| (process.slot, process.pid));
+        device.asked = asked::read(snapshot, device.index, slots);
     }
     let events = events::read(snapshot);
     Region {

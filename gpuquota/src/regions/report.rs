@@ -130,6 +130,13 @@ pub struct Region {
     pub events: Vec<Event>,
 }
 
+impl Device {
+    /// Where the limit in force of this name comes from, for people; `None` where nobody is known to have asked for it.
+    pub fn origin(&self, name: &str, in_force: u64) -> Option<String> {
+        self.asked.iter().find(|asked| asked.value(name) == Some(in_force)).map(|asked| asked.origin(name))
+    }
+}
+
 impl Region {
     /// The processes that live.
     pub fn alive(&self) -> impl Iterator<Item = &Process> {

@@ -49,7 +49,8 @@ impl Key {
             Self::Policy => Some("policy"),
             Self::MemoryWait => Some("memory_wait"),
             Self::OomKill => Some("oom_kill"),
-            Self::Log | Self::Off | Self::Priority | Self::Region | Self::DeviceMap => None,
+            Self::Region => Some("region"),
+            Self::Log | Self::Off | Self::Priority | Self::DeviceMap => None,
         }
     }
 }

@@ -4,9 +4,13 @@ use super::knob::{CONTAINER_NAME, HAMI_REGION, KNOBS, POD_UID, REGION, VGPU_MOUN
 use super::problem::{Origin, Problem, Reason};
 use super::types::Env;
 use crate::text::Fixed;
+use core::ffi::CStr;
 
 /// Where HAMi's library keeps the region by default.
 pub const DEFAULT_REGION: &str = "/tmp/cudevshr.cache";
+
+/// The limits file: the operator mounts it read-only, and it outranks the environment.
+pub const LIMITS_FILE: &CStr = c"/etc/gpuquota/limits";
 
 const DEFAULT_MOUNT: &[u8] = b"/usr/local/vgpu";
 
@@ -22,7 +26,7 @@ pub struct RegionPath {
     pub may_fall_back: bool,
 }
 
-/// Finds the region's path. An empty variable counts as absent.
+/// Finds the region's path where the limits file names none. An empty variable counts as absent.
 ///
 /// # Errors
 /// The chosen path is relative (every process would have its own region) or longer than 1023 bytes.
@@ -42,20 +46,30 @@ pub fn region_path(env: Env<'_, '_>) -> Result<RegionPath, Problem> {
     }
 }
 
+/// A region's path as it is given.
+pub(super) fn checked(path: &[u8]) -> Result<Path, Reason> {
+    joined(&[path])
+}
+
+fn joined(parts: &[&[u8]]) -> Result<Path, Reason> {
+    let mut path = Path::new();
+    let fits = parts.iter().all(|part| path.push(part));
+    match path.as_bytes().first() {
+        _ if !fits => Err(Reason::PathTooLong),
+        Some(b'/') => Ok(path),
+        _ => Err(Reason::PathRelative),
+    }
+}
+
 fn absolute(
     name: &'static str,
     value: &[u8],
     parts: &[&[u8]],
     may_fall_back: bool,
 ) -> Result<RegionPath, Problem> {
-    let mut path = Path::new();
-    let fits = parts.iter().all(|part| path.push(part));
-    let wrong = match path.as_bytes().first() {
-        _ if !fits => Reason::PathTooLong,
-        Some(b'/') => return Ok(RegionPath { path, may_fall_back }),
-        _ => Reason::PathRelative,
-    };
-    let origin = Origin::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
-    let instead = KNOBS.iter().find(|knob| knob.name == name).map_or("", |knob| knob.write);
-    Err(Problem::new(origin, value, wrong, instead))
+    joined(parts).map(|path| RegionPath { path, may_fall_back }).map_err(|wrong| {
+        let origin = Origin::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
+        let instead = KNOBS.iter().find(|knob| knob.name == name).map_or("", |knob| knob.write);
+        Problem::new(origin, value, wrong, instead)
+    })
 }

@@ -1,6 +1,7 @@
 //! From texts to [`Limits`]: the file first, then the knobs in order of rank; problems are collected.
 
 use super::knob::{DEVICE_MAP, KNOBS, Key, Knob, Source};
+use super::path::{self, Path};
 use super::problem::{Consequence, Origin, Problem, Problems, Reason};
 use super::types::{CorePolicy, Env, Limits, Mode, OnError, Selector, Table, Uuid};
 use super::value;
@@ -13,6 +14,8 @@ pub struct Reading {
     pub limits: Limits,
     /// Those that were not.
     pub problems: Problems,
+    /// The region that the limits file names. It outranks every variable.
+    pub region: Option<Path>,
 }
 
 impl Reading {
@@ -46,8 +49,13 @@ pub fn read(env: Env<'_, '_>, file: Option<&[u8]>) -> Reading {
 /// As [`read`], into a default [`Reading`] in its final place: it is ten kilobytes large, and the stack may belong to a host
 /// application.
 pub fn read_into(reading: &mut Reading, env: Env<'_, '_>, file: Option<&[u8]>) {
-    let mut reader =
-        Reader { limits: &mut reading.limits, problems: &mut reading.problems, decided: 0, line: 0 };
+    let mut reader = Reader {
+        limits: &mut reading.limits,
+        problems: &mut reading.problems,
+        region: &mut reading.region,
+        decided: 0,
+        line: 0,
+    };
     if let Some(text) = file {
         for key in [Key::Mode, Key::Off, Key::OnError, Key::Policy] {
             reader.decide(key);
@@ -63,6 +71,7 @@ pub fn read_into(reading: &mut Reading, env: Env<'_, '_>, file: Option<&[u8]>) {
 struct Reader<'r> {
     limits: &'r mut Limits,
     problems: &'r mut Problems,
+    region: &'r mut Option<Path>,
     /// Keys that were decided by a higher source, as bits by discriminant.
     decided: u16,
     /// The line of the file that sets requests.
@@ -123,7 +132,7 @@ impl Reader<'_> {
     }
 
     fn wrong_line(&mut self, origin: Origin, value: &[u8], reason: Reason) {
-        let instead = "each of memory, memory_physical, oversubscribe, cores, cores_request, mode, on_error, policy, memory_wait and oom_kill at most once, as 'key = value'";
+        let instead = "each of memory, memory_physical, oversubscribe, region, cores, cores_request, mode, on_error, policy, memory_wait and oom_kill at most once, as 'key = value'";
         self.problems.add(Problem::new(origin, value, reason, instead));
     }
 
@@ -197,6 +206,7 @@ impl Reader<'_> {
                     self.limits.mode = Mode::Off;
                 }
             }),
+            (Key::Region, Source::File) => path::checked(text).map(|path| *self.region = Some(path)),
             (Key::Region | Key::DeviceMap, _) => Ok(()),
         };
         match outcome {
