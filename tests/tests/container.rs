@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
         ("a_limits_file_is_the_ceiling_whatever_the_region_says", limits_file_ceiling),
         ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
+        ("a_region_that_the_limits_file_names_outranks_every_variable", limits_file_region),
+        ("a_program_with_more_rights_than_its_caller_believes_no_variable", setuid_program),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
         ("drivers_name_the_processes_of_a_container_each_in_its_way", pids_by_driver),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
@@ -153,6 +155,63 @@ fn limits_file_unreadable() -> Verdict {
     }
     assert_eq!(machine.truth().device("requested_peak_bytes"), 0);
     Verdict::Kept
+}
+
+fn limits_file_region() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let [named, other] = ["named.cache", "other.cache"].map(|name| scratch.path().join(name));
+    let limits = format!(
+        r"mkdir -p /etc/gpuquota; printf 'memory = 2GiB\nregion = {}\n' > /etc/gpuquota/limits",
+        named.display()
+    );
+    let script = format!("{}; {limits}", own_etc(&scratch));
+    for name in ["GPUQUOTA_REGION", "CUDA_DEVICE_MEMORY_SHARED_CACHE"] {
+        let quota = machine.quota().with(name, &other);
+        sees_the_slice(after(options, &script, quota.command(program("views"), &[])));
+        assert!(named.exists() && !other.exists(), "{name}");
+    }
+    let relative = r"mkdir -p /etc/gpuquota; echo 'region = here.cache' > /etc/gpuquota/limits";
+    let script = format!("{}; {relative}", own_etc(&scratch));
+    let outcome = after(options, &script, machine.quota().command(program("door_linked"), &[]));
+    assert!(!outcome.status.success() && outcome.stderr.contains("here.cache"), "{outcome}");
+    Verdict::Kept
+}
+
+/// The caller names a region in a folder that only the program may write to, and a limit of its own.
+fn setuid_program() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    if !is_root() {
+        return Verdict::Skipped("only root can make a setuid program of root".into());
+    }
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let [theirs, ours, copy] = ["theirs.cache", "ours.cache", "views"].map(|name| scratch.path().join(name));
+    let quota = machine.bare().memory("1GiB").with("GPUQUOTA_REGION", &theirs);
+    // The loader takes no folder from the environment of such a program either.
+    let folders = "echo $LD_LIBRARY_PATH | tr : '\\n' > /etc/ld.so.conf.d/driver.conf; ldconfig";
+    let script = format!(
+        "{etc}; mkdir -p /etc/gpuquota; echo 'region = {ours}' > /etc/gpuquota/limits; \
+         echo {library} > /etc/ld.so.preload; cp {views} {copy}; chmod 4755 {copy}; chmod 755 {scratch}",
+        etc = own_etc(&scratch),
+        ours = ours.display(),
+        library = artifact("libgpuquota.so").display(),
+        views = program("views").display(),
+        copy = copy.display(),
+        scratch = scratch.path().display(),
+    );
+    let inner =
+        format!("{folders}; exec setpriv --reuid 65534 --regid 65534 --clear-groups {}", copy.display());
+    let outcome = after(options, &script, quota.command("sh", &["-c", &inner]));
+    assert_eq!(outcome.success().value("total"), 80 * GIB, "the caller's limit is not the program's");
+    assert!(ours.exists() && !theirs.exists());
+    Verdict::Kept
+}
+
+/// Whether the tests run as root.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
 /// The options of `unshare` that make a PID namespace with a /proc of its own.
