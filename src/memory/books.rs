@@ -71,7 +71,9 @@ impl<'p> Books<'p> {
             return None;
         }
         let cap = self.scope.devices.memory_cap(device).filter(|_| !self.scope.container.observes());
-        if placement == Placement::Anywhere {
+        // A budget of the limits file makes this process spill; another process's stands in the region alone.
+        let budget = device.record.physical_limit.load(Relaxed) != 0 || self.scope.container.spills();
+        if placement == Placement::Anywhere || !budget {
             return cap;
         }
         match self.scope.devices.physical_cap(device) {
