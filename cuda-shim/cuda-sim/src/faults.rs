@@ -19,6 +19,9 @@ pub struct Fault {
     #[serde(default)]
     sticky: bool,
     lost: Option<usize>,
+    #[serde(default)]
+    kill: bool,
+    program: Option<String>,
 }
 
 impl Fault {
@@ -29,11 +32,14 @@ impl Fault {
     }
 
     fn on(self, devices: usize) -> Outcome<cuda_shim_device::Fault> {
-        if self.error.is_none() && self.delay.is_none() && self.lost.is_none() {
-            return Err("it says neither error nor delay nor lost".into());
+        if self.error.is_none() && self.delay.is_none() && self.lost.is_none() && !self.kill {
+            return Err("it says neither error nor delay nor lost nor kill".into());
         }
         if self.sticky && self.error.is_none() {
             return Err("sticky goes with an error".into());
+        }
+        if let Some(program) = self.program.as_deref().filter(|name| name.is_empty() || name.len() >= 48) {
+            return Err(format!("program = {program:?} is no name of 1 to 47 bytes"));
         }
         if let Some(device) = self.lost.filter(|device| *device >= devices) {
             return Err(format!("lost = {device}, but the machine has {devices} devices"));
@@ -45,6 +51,8 @@ impl Fault {
             delay_ns: self.delay.map_or(0, |delay| delay.0),
             sticky: self.sticky,
             lost: self.lost,
+            kill: self.kill,
+            program: self.program,
         };
         let is_known = ROWS.iter().any(|row| fault.is_of(row.export));
         if is_known || fault.call.starts_with("nvml") { Ok(fault) } else { Err("no such function".into()) }

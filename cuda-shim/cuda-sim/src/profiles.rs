@@ -45,6 +45,8 @@ impl Profile {
             delay_ns: 0,
             sticky: false,
             lost: None,
+            kill: false,
+            program: None,
         })
     }
 }

@@ -1,8 +1,11 @@
 //! Faults by script: calls that fail, calls that are slow, devices that are lost.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::liveness::kill_own_process;
 use crate::machine::Fault;
 use crate::state::State;
 
@@ -17,8 +20,12 @@ impl Faults {
     /// The faults of a machine; `None` if it has none.
     pub fn of(state: &State) -> Option<Faults> {
         let faults = &state.machine().faults;
-        let rules = faults.iter().map(|fault| (fault.clone(), AtomicU64::new(0))).collect();
-        (!faults.is_empty()).then_some(Faults { rules, stuck: AtomicI32::new(0) })
+        let own = std::env::current_exe().ok();
+        let own = own.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+        let is_ours = |fault: &&Fault| fault.program.is_none() || fault.program.as_deref() == own;
+        let rules: Vec<_> =
+            faults.iter().filter(is_ours).map(|fault| (fault.clone(), AtomicU64::new(0))).collect();
+        (!rules.is_empty()).then_some(Faults { rules, stuck: AtomicI32::new(0) })
     }
 
     /// What meets a call before it does anything: waits as long as it is slow, and answers the error with which it
@@ -32,6 +39,9 @@ impl Faults {
             let nth = seen.fetch_add(1, Relaxed) + 1;
             if fault.nth.is_some_and(|wanted| wanted != nth) {
                 continue;
+            }
+            if fault.kill {
+                kill_own_process();
             }
             std::thread::sleep(Duration::from_nanos(fault.delay_ns));
             if let Some(device) = fault.lost {

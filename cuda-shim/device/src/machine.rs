@@ -67,6 +67,10 @@ pub struct Fault {
     pub sticky: bool,
     /// The device of this index is lost for all processes.
     pub lost: Option<usize>,
+    /// The process is killed before the call does anything.
+    pub kill: bool,
+    /// Only in processes whose program's file has this name.
+    pub program: Option<String>,
 }
 
 impl Fault {

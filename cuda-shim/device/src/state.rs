@@ -305,6 +305,8 @@ fn write_machine(header: &Header, machine: &Machine) {
         cells.delay_ns.set(fault.delay_ns);
         cells.sticky.set(fault.sticky.into());
         cells.lost.set(fault.lost.map_or(0, |device| device as u64 + 1));
+        cells.kill.set(fault.kill.into());
+        layout::write_text(&cells.program, fault.program.as_deref().unwrap_or_default());
     }
     for (cells, spec) in header.specs.iter().zip(&machine.devices) {
         layout::write_text(&cells.name, &spec.name);
@@ -411,6 +413,8 @@ fn read_machine(header: &Header) -> Machine {
                 delay_ns: cells.delay_ns.get(),
                 sticky: cells.sticky.get() != 0,
                 lost: cells.lost.get().checked_sub(1).map(|device| device as usize),
+                kill: cells.kill.get() != 0,
+                program: Some(layout::read_text(&cells.program)).filter(|name| !name.is_empty()),
             })
             .collect(),
         lacks: (0..EXPORTS).filter(|place| header.lacks[place / 64].get() >> (place % 64) & 1 != 0).collect(),
