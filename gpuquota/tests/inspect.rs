@@ -24,7 +24,7 @@ fn a_region_is_told_by_device_and_by_process() {
         "index": 0, "uuid": UUID, "memory_limit": 2_u64 << 30, "used": 1 << 30, "peak": 3_u64 << 29, "denied": 5,
         "would_deny": 0, "core_limit": 30, "gpu_time_ns": 2_500_000_000_u64, "waited_ns": 500_000_000,
         "waited_in_flight_ns": 0, "wait_times": [0, 0, 0, 0, 0, 0, 0, 0], "would_wait": 0, "launches": 9, "waits": 0, "spilled": 0, "spills": 0, "physical_limit": null,
-        "memory_total": 0, "clamped": 0,
+        "memory_total": 0, "clamped": 0, "limit_conflicts": 0, "context_bytes": 0, "estimated_contexts": 0, "asked": [],
         "lease": { "request_percent": null, "burst": false, "idle_only": false, "waited_ns": 0, "held_ns": 0 },
     });
     assert_eq!(told["devices"], json!([device]));

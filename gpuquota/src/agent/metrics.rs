@@ -228,6 +228,10 @@ mod tests {
             wait_times: [0, 1, 0, 0, 1, 0, 0, 1],
             would_wait: 4,
             clamped: 0,
+            limit_conflicts: 2,
+            context_bytes: 0,
+            estimated_contexts: 0,
+            asked: vec![],
             lease: LeaseReport { waited_ns: 100_000_000, held_ns: 2_000_000_000, ..LeaseReport::default() },
         };
         let process = |slot: usize, kinds: [u64; 5]| Process {
