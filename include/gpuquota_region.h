@@ -93,6 +93,7 @@
 #define GPUQUOTA_LIMIT_KIND_PHYSICAL 1 /* bytes */
 #define GPUQUOTA_LIMIT_KIND_CORES 2    /* percent */
 #define GPUQUOTA_LIMIT_KIND_REQUEST 3  /* percent */
+#define GPUQUOTA_LIMIT_KIND_POLICY 4   /* GPUQUOTA_POLICY_ bits */
 #define GPUQUOTA_NO_DEVICE 0xFFFFFFFF /* device of an event that concerns none */
 
 /* Packed words. */

@@ -62,6 +62,7 @@ NUMBERS = {
     "LIMIT_KIND_PHYSICAL": 1,
     "LIMIT_KIND_CORES": 2,
     "LIMIT_KIND_REQUEST": 3,
+    "LIMIT_KIND_POLICY": 4,
     "NO_DEVICE": 0xFFFFFFFF,
     "USED_MASK": (1 << 46) - 1,
     "HELD_SHIFT": 16,
@@ -193,7 +194,7 @@ LIMIT_BYTES_EACH = 16
 LONGEST = 2 * FILE_BYTES
 
 KIND_NAMES = ("allocations", "contexts", "code", "pools", "graphs")
-LIMIT_NAMES = ("memory_limit", "physical_limit", "core_limit", "request_percent")
+LIMIT_NAMES = ("memory_limit", "physical_limit", "core_limit", "request_percent", "policy")
 KIND_KEYS = ("data_bytes", "context_bytes", "module_bytes", "pool_bytes", "graph_bytes")
 
 # Linux's F_OFD_GETLK; Python names it from 3.9 on, on some platforms.

@@ -4,6 +4,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::regions::{self, Device, EventKind, Kinds, Places, Process, ProcessDevice, Region};
 use crate::words;
+use gpuquota_region::layout::POLICY_IDLE_ONLY;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -142,12 +143,16 @@ fn name_of_limit(field: &str) -> &'static str {
         "physical_limit" => "limit of bytes on the device",
         "core_limit" => "share",
         "request_percent" => "guaranteed share",
+        "policy" => "policy",
         _ => "limit of an unknown kind",
     }
 }
 
 fn limit_text(field: &str, value: u64) -> String {
     match (value, field) {
+        (0, "policy") => "fixed-share".to_owned(),
+        (bits, "policy") if bits & u64::from(POLICY_IDLE_ONLY) != 0 => "best-effort".to_owned(),
+        (_, "policy") => "burst-share".to_owned(),
         (0, _) => "none".to_owned(),
         (bytes, "memory_limit" | "physical_limit") => words::bytes(bytes),
         (percent, _) => format!("{percent}%"),

@@ -66,6 +66,10 @@ const EXAMPLES: [(&str, &[Example]); 7] = [
                 "Guarantee 20% beside other containers, and allow 50% where they leave it",
                 "gpuquota limit /run/gpuquota/team.cache --cores 50% --cores-request 20%",
             ),
+            (
+                "Let the limits hold again that the processes brought",
+                "gpuquota limit /run/gpuquota/team.cache --reset",
+            ),
         ],
     ),
     (

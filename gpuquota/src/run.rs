@@ -40,7 +40,7 @@ pub struct Run {
     #[arg(long, value_parser = ["enforce", "observe", "off"])]
     mode: Option<String>,
 
-    /// The region file; commands with the same one share one quota. Without it a fresh one is made, and removed
+    /// The region file; commands with the same one share one quota, and of their limits the strictest holds. Without it a fresh one is made, and removed
     /// when the command has ended.
     #[arg(long, value_name = "PATH")]
     region: Option<PathBuf>,

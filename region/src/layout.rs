@@ -131,6 +131,8 @@ numbers! { "GPUQUOTA_";
     LIMIT_KIND_CORES: u64 = 2;
     /// In events on limits: the request.
     LIMIT_KIND_REQUEST: u64 = 3;
+    /// In events on limits: the policy, as `POLICY_` bits.
+    LIMIT_KIND_POLICY: u64 = 4;
 
     /// [`Event::device`] of an event that concerns no device.
     NO_DEVICE: u32 = u32::MAX;

@@ -163,14 +163,15 @@ impl InForce {
         self.policy | request
     }
 
-    /// Each kind's code and value.
+    /// Each kind's code and value. The policy is always there.
     #[must_use]
-    pub fn kinds(&self) -> [(u64, Option<u64>); 4] {
+    pub fn kinds(&self) -> [(u64, Option<u64>); 5] {
         [
             (layout::LIMIT_KIND_MEMORY, self.memory),
             (layout::LIMIT_KIND_PHYSICAL, self.physical),
             (layout::LIMIT_KIND_CORES, self.cores),
             (layout::LIMIT_KIND_REQUEST, self.request),
+            (layout::LIMIT_KIND_POLICY, Some(self.policy.into())),
         ]
     }
 }

@@ -9,8 +9,8 @@ use gpuquota_quota::limits::{CorePolicy, Entry, Limits, Source};
 use gpuquota_quota::text::Line;
 use gpuquota_region::Region;
 use gpuquota_region::layout::{
-    EVENT_LIMIT_DIFFERS, LIMIT_KIND_CORES, LIMIT_KIND_MEMORY, LIMIT_KIND_PHYSICAL, OPERATOR_ROW,
-    POLICY_BURST, POLICY_IDLE_ONLY, SLOTS,
+    EVENT_LIMIT_DIFFERS, LIMIT_KIND_CORES, LIMIT_KIND_MEMORY, LIMIT_KIND_PHYSICAL, LIMIT_KIND_POLICY,
+    LIMIT_KIND_REQUEST, OPERATOR_ROW, POLICY_BURST, POLICY_IDLE_ONLY, SLOTS,
 };
 use gpuquota_region::limits::{Asked, AskedLimits, InForce};
 use gpuquota_region::sys;
@@ -75,10 +75,12 @@ struct Difference {
 }
 
 fn differences(limits: &AskedLimits, in_force: &InForce) -> impl Iterator<Item = Difference> + use<> {
-    let asked = [limits.memory, limits.physical, limits.cores, limits.request];
-    let pairs = asked.into_iter().zip(in_force.kinds());
-    pairs.filter_map(|(asked, (kind, in_force))| {
-        let asked = asked?.value;
+    // Without a share or a request the process has not asked for a policy.
+    let policy = limits.cores.or(limits.request).map(|_| u64::from(limits.policy));
+    let limits = [limits.memory, limits.physical, limits.cores, limits.request];
+    let asked = limits.into_iter().map(|limit| limit.map(|limit| limit.value)).chain([policy]);
+    asked.zip(in_force.kinds()).filter_map(|(asked, (kind, in_force))| {
+        let asked = asked?;
         let in_force = in_force.unwrap_or(0);
         (asked != in_force).then_some(Difference { kind, asked, in_force })
     })
@@ -110,21 +112,31 @@ pub fn write_difference(container: &Container, device: DeviceRef, line: &mut Lin
 
 /// The row from which a limit in force comes.
 fn origin(region: &Region, device: usize, of: &Difference) -> Option<usize> {
-    let value = |limits: AskedLimits| match of.kind {
-        LIMIT_KIND_MEMORY => limits.memory,
-        LIMIT_KIND_PHYSICAL => limits.physical,
-        LIMIT_KIND_CORES => limits.cores,
-        _ => limits.request,
+    let value = |limits: AskedLimits| {
+        let limit = match of.kind {
+            LIMIT_KIND_MEMORY => limits.memory,
+            LIMIT_KIND_PHYSICAL => limits.physical,
+            LIMIT_KIND_CORES => limits.cores,
+            LIMIT_KIND_REQUEST => limits.request,
+            _ => return Some(limits.policy.into()),
+        };
+        limit.map(|limit| limit.value)
     };
-    let has = |row: &usize| {
-        let asked = region.asked_limits(*row, device).and_then(value);
-        asked.is_some_and(|asked| asked.value == of.in_force)
-    };
+    let has = |row: &usize| region.asked_limits(*row, device).and_then(value) == Some(of.in_force);
     core::iter::once(OPERATOR_ROW).chain(0..SLOTS).find(has)
 }
 
 fn push_limit(line: &mut Line<900>, kind: u64, value: u64) {
+    let policy = match value as u32 {
+        POLICY_IDLE_ONLY.. => "best-effort",
+        POLICY_BURST => "burst-share",
+        _ => "fixed-share",
+    };
     let (what, unit) = match kind {
+        LIMIT_KIND_POLICY => {
+            line.push_str("the policy ").push_str(policy);
+            return;
+        }
         LIMIT_KIND_MEMORY => ("a memory limit of ", None),
         LIMIT_KIND_PHYSICAL => ("a limit on the device of ", None),
         LIMIT_KIND_CORES => ("a share of ", Some("%")),

@@ -209,3 +209,13 @@ fn the_physical_budget_of_another_process_holds_for_this_one() {
     assert_eq!((alloc(&mut other, GIB / 2), alloc(&mut other, 2 * GIB)), (0, OUT_OF_MEMORY));
     assert!(machine.truth().device("physical_bytes") <= 2 * GIB + 4 * MIB);
 }
+
+#[test]
+fn a_process_whose_idle_time_others_do_not_lend_is_told() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota();
+    let _fixed = holder(&quota.without_limits().cores(30).with("GPUQUOTA_POLICY", "fixed-share"));
+    let outcome = quota.without_limits().cores(30).run("views", &[]).success();
+    assert!(outcome.stderr.contains("fixed-share holds"), "{outcome}");
+    assert_eq!(device(&quota)["lease"]["burst"], false);
+}

@@ -100,7 +100,7 @@ fn kind_name(code: u64) -> &'static str {
 
 /// The field that holds a kind of limit.
 fn limit_name(kind: u64) -> &'static str {
-    const NAMES: [&str; 4] = ["memory_limit", "physical_limit", "core_limit", "request_percent"];
+    const NAMES: [&str; 5] = ["memory_limit", "physical_limit", "core_limit", "request_percent", "policy"];
     usize::try_from(kind).ok().and_then(|kind| NAMES.get(kind)).copied().unwrap_or("unknown")
 }
 
