@@ -263,6 +263,15 @@ impl Devices {
         self.share_ceilings.get(usize::from(device.index)).is_some_and(|ceiling| ceiling.load(Relaxed) != 0)
     }
 
+    /// Whether tools see the container's own work instead of the whole device's: it has a limit of memory or of time.
+    pub fn shows_own_work(&self, container: &Container, device: DeviceRef) -> bool {
+        let limit = device.record.core_limit.load(Relaxed);
+        let share = || effective_limit(limit.into(), &self.share_ceilings, device.index);
+        !container.observes()
+            && (self.memory_cap(device).is_some()
+                || share().is_some_and(|percent| Rate::new(percent as u32).is_some()))
+    }
+
     /// Whether tools see the container's slice of a device: it has a cap, and the cap binds.
     pub fn shows_slice(&self, container: &Container, device: DeviceRef) -> bool {
         !container.observes() && self.memory_cap(device).is_some()

@@ -1,4 +1,7 @@
-//! The view: the container's slice of a device, with the same numbers for every call that shows memory.
+//! The view: the container's slice of a device, with the same numbers for every call that shows memory, and its own work
+//! ([`activity`]).
+
+pub mod activity;
 
 use crate::container::DeviceRef;
 use crate::memory::Memory;

@@ -34,13 +34,34 @@ impl Holder {
 
 /// Calls `visit` with each living process of the container that has a journal for a device, until it returns false.
 pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Holder) -> bool) {
+    living(
+        container,
+        |slot, journals| held_bytes(slot, journals, device.index),
+        |at, pid, slot, kinds| visit(Holder { slot: at, pid, kinds, priority: slot.priority.load(Relaxed) }),
+    );
+}
+
+/// Calls `visit` with the pid of each living process of the container, as this process sees it, until it returns false.
+pub fn each_pid(container: &Container, visit: &mut dyn FnMut(u32) -> bool) {
+    let is_taken = |slot: &Slot, _: &[JournalRecord]| (slot.state.load(Acquire) == SLOT_TAKEN).then_some(());
+    living(container, is_taken, |_, pid, _, ()| visit(pid));
+}
+
+/// Calls `visit` with slot and pid of each living process that `select` selects, until it returns false.
+fn living<T>(
+    container: &Container,
+    select: impl Fn(&Slot, &[JournalRecord]) -> Option<T>,
+    mut visit: impl FnMut(usize, u32, &Slot, T) -> bool,
+) {
     let ours = container.ours();
     let high = ours.header.slot_high.load(Acquire) as usize;
     let here = sys::inode_of(c"/proc/self/ns/pid");
+    // A tool that only looks needs no slot.
+    let own_slot = (container.slot.load(Acquire) as usize).checked_sub(1);
     let _ = container.with_file(|file| {
         for ((at, slot), journals) in ours.slots.iter().enumerate().zip(&ours.journals).take(high) {
-            let Some(kinds) = held_bytes(slot, journals, device.index) else { continue };
-            let own = container.slot_index() == Some(at);
+            let Some(selected) = select(slot, journals) else { continue };
+            let own = own_slot == Some(at);
             // A slot whose lock is free belongs to a dead process.
             if !own && slot::is_held(file, at) != Ok(true) {
                 continue;
@@ -51,8 +72,7 @@ pub fn each(container: &Container, device: DeviceRef, visit: &mut dyn FnMut(Hold
                 // The kernel translates the pid; for a process that is not visible from here it answers 0 or nothing.
                 file.classic_holder(lock::PID_BYTE.wrapping_add(at as u64)).ok().flatten().unwrap_or(0)
             };
-            let holder = Holder { slot: at, pid, kinds, priority: slot.priority.load(Relaxed) };
-            if pid != 0 && !visit(holder) {
+            if pid != 0 && !visit(at, pid, slot, selected) {
                 return;
             }
         }

@@ -5,7 +5,10 @@
 #![allow(unsafe_code)]
 
 pub mod instances;
+pub mod pids;
 pub mod process_memory;
+mod records;
+pub mod samples;
 
 use super::loader::open;
 use super::sys::{LIBNVML, nvml as sys};

@@ -9,6 +9,7 @@ pub mod activity;
 pub mod private;
 pub mod processes;
 pub mod settings;
+pub mod utilisation;
 
 use super::{Missing, hooks};
 use crate::devices::Target;
@@ -16,7 +17,7 @@ use crate::driver::nvml::instances;
 use crate::driver::sys::nvml as sys;
 use crate::process::{Process, Quota, quota};
 use crate::view::{self, Slice};
-use sys::{nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlReturn_t};
+use sys::{nvmlBAR1Memory_t, nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlReturn_t};
 
 const SUCCESS: nvmlReturn_t = nvmlReturn_t::NVML_SUCCESS;
 
@@ -39,13 +40,9 @@ fn slice(device: nvmlDevice_t, total: u64, free: u64) -> Option<Slice> {
 }
 
 fn sum_of_slices(whole: nvmlDevice_t) -> Option<Slice> {
-    let query = sys::nvmlDeviceGetMemoryInfo::REAL.get()?;
     let mut sum = Some(Slice { total: 0, used: 0, free: 0 });
     instances::each(whole, &mut |instance| {
-        let mut memory = nvmlMemory_t { total: 0, free: 0, used: 0 };
-        // SAFETY: writes to a local.
-        let found = unsafe { query(instance, &mut memory) } == SUCCESS;
-        let part = if found { slice(instance, memory.total, memory.free) } else { None };
+        let part = whole_of(instance).and_then(|[total, free]| slice(instance, total, free));
         sum = sum.zip(part).map(|(sum, part)| Slice {
             total: sum.total.saturating_add(part.total),
             used: sum.used.saturating_add(part.used),
@@ -82,7 +79,32 @@ fn memory_v2(device: nvmlDevice_t, memory: *mut nvmlMemory_v2_t, answer: nvmlRet
     answer
 }
 
+/// The window through which the host reaches the device's memory, no larger than the slice. How much of it is the
+/// container's NVML does not say: at most what the container holds.
+fn window(device: nvmlDevice_t, window: *mut nvmlBAR1Memory_t, answer: nvmlReturn_t) -> nvmlReturn_t {
+    if answer == SUCCESS && !window.is_null() {
+        // SAFETY: not null, and NVML has just written it.
+        let window = unsafe { &mut *window };
+        if let Some(slice) = whole_of(device).and_then(|[total, free]| slice(device, total, free)) {
+            window.bar1Total = window.bar1Total.min(slice.total);
+            window.bar1Used = window.bar1Used.min(slice.used).min(window.bar1Total);
+            window.bar1Free = window.bar1Total.saturating_sub(window.bar1Used);
+        }
+    }
+    answer
+}
+
+/// NVML's own figures for the memory of the whole device: total and free.
+fn whole_of(device: nvmlDevice_t) -> Option<[u64; 2]> {
+    let mut memory = nvmlMemory_t { total: 0, free: 0, used: 0 };
+    // SAFETY: writes to a local.
+    let answer = unsafe { sys::nvmlDeviceGetMemoryInfo::REAL.get()?(device, &mut memory) };
+    (answer == SUCCESS).then_some([memory.total, memory.free])
+}
+
 hooks! { sys;
+    nvmlDeviceGetBAR1MemoryInfo: fn(device: nvmlDevice_t, info: *mut nvmlBAR1Memory_t) -> nvmlReturn_t
+        = |real| window(device, info, real());
     nvmlDeviceGetMemoryInfo, nvmlDeviceGetConfComputeProtectedMemoryUsage: fn(
         device: nvmlDevice_t, info: *mut nvmlMemory_t
     ) -> nvmlReturn_t

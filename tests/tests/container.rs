@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         ("a_region_that_the_limits_file_names_outranks_every_variable", limits_file_region),
         ("a_program_with_more_rights_than_its_caller_believes_no_variable", setuid_program),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
+        ("activity_in_a_pid_namespace_is_the_container_s_own_or_unknown", activity_by_driver),
         ("drivers_name_the_processes_of_a_container_each_in_its_way", pids_by_driver),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
         ("users_of_one_container_share_its_cap_in_any_order", other_users),
@@ -232,6 +233,16 @@ fn start_apart(setting: &Setting<'_>, name: &str) -> Program {
     Program::start(command)
 }
 
+/// Starts a program there beside one of the same container that keeps half of the device's time busy, if it can.
+fn start_apart_beside_work(setting: &Setting<'_>, name: &str) -> Program {
+    let inner = setting.command("sh", &[]);
+    let script = r#""$1" busy_1ms 60 plain 1 >/dev/null & exec "$0""#;
+    let mut command = Command::new("unshare");
+    command.args(PID_NAMESPACE).arg(inner.get_program()).args(inner.get_args()).args(["-c", script]);
+    command.arg(program(name)).arg(program("launch_loop"));
+    Program::start(command)
+}
+
 /// Runs a program there that waits for one line.
 fn run_apart(setting: &Setting<'_>, name: &str) -> Outcome {
     let mut program = start_apart(setting, name);
@@ -294,6 +305,50 @@ fn pids_by_driver() -> Verdict {
             "{driver}: {seen}"
         );
         apart.finish().success();
+    }
+    Verdict::Kept
+}
+
+/// Beside a neighbour that never rests. Where a driver gives samples with pids that the library cannot recognise, it says what
+/// it knows by itself: that nobody of the container is there, or what it measures because there is a share. Else it says
+/// that it does not know (NVML_ERROR_NOT_SUPPORTED), and nothing of the neighbour's.
+fn activity_by_driver() -> Verdict {
+    if let Some(skipped) = no_pid_namespace() {
+        return skipped;
+    }
+    const UNKNOWN: i64 = -3;
+    for (driver, told) in [("535.104.12", false), ("550.163.01", false), ("580.65.06", true)] {
+        let scratch = Scratch::new();
+        let file = format!("driver = \"{driver}\"\n[[device]]\nlike = \"H100\"\n");
+        let machine = Machine::new(scratch.file("machine.toml", file).to_str().expect("text"));
+        let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
+        neighbour.wait_for("ready");
+        std::thread::sleep(Duration::from_millis(500));
+        let looked = |tool: &mut Program| {
+            let gpu = tool.ask("look", "gpu");
+            tool.wait_for("looked");
+            gpu
+        };
+        let settings =
+            [machine.quota().memory(CAP), machine.quota().memory(CAP), machine.quota().memory(CAP).cores(20)];
+        let [empty, cap, share] = &settings;
+        let mut alone = start_apart(empty, "activity");
+        assert_eq!(looked(&mut alone), 0, "{driver}: nobody of the container is there");
+        let mut capped = start_apart_beside_work(cap, "activity");
+        let mut shared = start_apart_beside_work(share, "activity");
+        std::thread::sleep(Duration::from_millis(1500));
+        let figure = looked(&mut capped);
+        let own = (5..=60).contains(&figure);
+        assert!(if told { own } else { figure == UNKNOWN }, "{driver}: {figure}");
+        let figures = [0; 4].map(|_| {
+            std::thread::sleep(Duration::from_millis(300));
+            looked(&mut shared)
+        });
+        let mean = figures.iter().sum::<i64>() / 4;
+        assert!((10..=30).contains(&mean), "{driver}: a share of 20%, {figures:?}");
+        let outcome = capped.finish();
+        assert!(told || outcome.values("left").iter().all(|left| *left == 0), "{driver}: {outcome}");
+        neighbour.kill();
     }
     Verdict::Kept
 }

@@ -1,6 +1,8 @@
 //! The view: every call that shows the device's memory answers with the slice.
 
-use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Scratch};
+use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Scratch, Setting, twice};
+use std::process::Command;
+use std::time::Duration;
 
 const CAP: i64 = 2 * GIB;
 
@@ -117,6 +119,24 @@ fn the_dead_are_not_listed() {
     assert_eq!(named(alive).values("v3_pid"), [pid]);
 }
 
+/// A process that has ended and that nobody has waited for yet has a pid, and holds nothing.
+#[test]
+fn a_zombie_is_not_listed() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(8 * GIB);
+    let mut zombie = quota.start("processes", &["300"]);
+    let dead = zombie.wait_for("pid");
+    let mut alive = quota.start("processes", &["200"]);
+    let pid = alive.wait_for("pid");
+    let killed = Command::new("kill").args(["-KILL", &dead.to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    let state = || std::fs::read_to_string(format!("/proc/{dead}/stat")).expect("nobody has waited for it");
+    while !state().contains(") Z ") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(named(alive).values("v3_pid"), [pid], "the one that lives");
+}
+
 #[test]
 fn utilisation_samples_are_the_container_s_only() {
     let machine = Machine::new("H100");
@@ -125,7 +145,7 @@ fn utilisation_samples_are_the_container_s_only() {
     let quota = machine.quota().memory(8 * GIB);
     let mut own = quota.start("samples", &[]);
     let pid = own.wait_for("pid");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     own.tell("go on");
     let outcome = own.finish().success();
     // NVML_ERROR_NOT_FOUND: no process of the container has worked, although the neighbour has.
@@ -133,6 +153,91 @@ fn utilisation_samples_are_the_container_s_only() {
     assert_eq!(outcome.values("sample"), [pid], "{outcome}");
     assert_eq!(outcome.values("info"), [pid], "{outcome}");
     neighbour.kill();
+}
+
+/// What a tool reads of the activity on device 0, now.
+fn look(setting: &Setting<'_>) -> Outcome {
+    let mut tool = setting.start("activity", &[]);
+    tool.ask("look", "looked");
+    tool.finish().success()
+}
+
+const ENGINES: [&str; 6] = ["gpu", "gpu_samples", "memory", "memory_samples", "encoder", "decoder"];
+
+#[test]
+fn the_activity_of_a_device_is_the_container_s_own() {
+    let machine = Machine::new("H100");
+    let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
+    neighbour.wait_for("ready");
+    std::thread::sleep(Duration::from_millis(500));
+    let bare = look(&machine.bare());
+    assert!(bare.value("gpu") >= 90 && bare.value("gpu_samples") >= 90, "the neighbour works: {bare}");
+    // A limit of memory, or one of time alone: in both cases another's work is none of the container's.
+    for quota in [machine.quota().memory(CAP), machine.quota().cores(30)] {
+        // A process that does nothing, and one that has ended.
+        let mut idle = quota.start("hold", &[]);
+        idle.wait_for("pid");
+        quota.run("launch_loop", &["busy_1ms", "0.1"]).success();
+        std::thread::sleep(Duration::from_millis(1200));
+        let seen = look(&quota);
+        for engine in ENGINES {
+            assert_eq!(seen.value(engine), 0, "{engine}: {seen}");
+        }
+    }
+    // The whole device's, where no limit binds.
+    let observed = look(&machine.quota().memory(CAP).with("GPUQUOTA_MODE", "observe"));
+    let unlimited = look(&machine.quota());
+    for whole in [observed, unlimited] {
+        assert!(whole.value("gpu") >= 90, "{whole}");
+    }
+    neighbour.kill();
+}
+
+/// Two processes of the container do a quarter of the device's time each, beside a neighbour that never rests.
+#[test]
+fn the_activity_shown_is_near_the_truth_and_never_above_all() {
+    let kept = twice(|| {
+        let machine = Machine::new("H100");
+        let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
+        neighbour.wait_for("ready");
+        let quota = machine.quota().memory(CAP);
+        let mut own = [0, 1].map(|_| quota.start("launch_loop", &["busy_1ms", "60", "plain", "1"]));
+        let pids: Vec<_> = own.iter_mut().map(|one| one.wait_for("ready")).collect();
+        let mut tool = quota.start("activity", &[]);
+        std::thread::sleep(Duration::from_millis(1000));
+        let before = machine.truth();
+        let mut shown = Vec::new();
+        for _ in 0..10 {
+            std::thread::sleep(Duration::from_millis(200));
+            shown.push(tool.ask("look", "gpu"));
+        }
+        let after = machine.truth();
+        let busy = after.busy_ns_of(&pids) - before.busy_ns_of(&pids);
+        let truth = 100 * busy / (after.clock_ns() - before.clock_ns());
+        let mean = shown.iter().sum::<i64>() / shown.len() as i64;
+        assert!(shown.iter().all(|percent| (0..=100).contains(percent)), "{shown:?}");
+        neighbour.kill();
+        let near = (mean - truth).abs() <= 10 && (10..90).contains(&truth);
+        ((truth, shown), near)
+    });
+    assert_eq!(kept, Ok(()), "truth, and what was shown");
+}
+
+#[test]
+fn the_window_to_the_device_s_memory_is_the_slice_s() {
+    let machine = Machine::new("H100");
+    let bare = look(&machine.bare());
+    assert!(bare.value("bar1_total") > CAP && bare.value("bar1_used") > 0, "{bare}");
+    let quota = machine.quota().memory(CAP);
+    let idle = look(&quota);
+    assert_eq!((idle.value("bar1_total"), idle.value("bar1_used")), (CAP, 0), "nothing is in use: {idle}");
+    let mut own = quota.start("hold", &[]);
+    own.wait_for("pid");
+    let seen = look(&quota);
+    let sum = seen.value("bar1_used") + seen.value("bar1_free");
+    assert_eq!((seen.value("bar1_total"), sum), (CAP, CAP), "{seen}");
+    let whole = look(&machine.quota().memory("900GiB"));
+    assert_eq!(whole.value("bar1_total"), machine.truth().device("total_bytes"), "{whole}");
 }
 
 /// Where NVML gives fewer figures, the view shows the slice all the same, and leaves unknown figures unknown.
@@ -166,7 +271,7 @@ fn accounting_shows_the_container_s_processes_only() {
     let machine = Machine::new(file.to_str().expect("text"));
     let mut ended = machine.bare().start("accounting", &["500"]);
     let ended_pid = ended.wait_for("pid");
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::thread::sleep(Duration::from_millis(20));
     ended.tell("look");
     ended.finish().success();
     let mut bare = machine.bare().start("accounting", &["300"]);

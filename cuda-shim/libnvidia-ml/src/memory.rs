@@ -5,8 +5,10 @@ use crate::export::nvml;
 use crate::library::{Device, Handle};
 use crate::types::{Bar1Memory, Memory, MemoryV2, expect_version, struct_version};
 
-/// The window through which the host reaches the device; nothing of it is simulated.
+/// The window through which the host reaches the device.
 const BAR1_BYTES: u64 = 128 << 30;
+/// What the driver itself maps there.
+const BAR1_USED: u64 = 16 << 20;
 
 /// Total and free bytes, what the dead still held given back first.
 fn bytes(device: &Device) -> (u64, u64) {
@@ -35,10 +37,10 @@ nvml! {
         memory.put(MemoryV2 { version, total, reserved: 0, free, used: total - free })
     }
 
-    /// The window of the PCI bus onto device memory: unused.
+    /// The window of the PCI bus onto device memory; no program maps any of it.
     fn nvmlDeviceGetBAR1MemoryInfo(device: Handle, memory: Out<Bar1Memory>) {
         device.any()?;
-        memory.put(Bar1Memory { total: BAR1_BYTES, free: BAR1_BYTES, used: 0 })
+        memory.put(Bar1Memory { total: BAR1_BYTES, free: BAR1_BYTES - BAR1_USED, used: BAR1_USED })
     }
 
     /// Width of the memory bus in bits.

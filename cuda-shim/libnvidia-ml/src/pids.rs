@@ -27,7 +27,7 @@ pub struct Naming {
     /// Whether the caller lives on the node itself.
     at_home: bool,
     /// The first two numbers of the driver's version.
-    version: (u32, u32),
+    pub version: (u32, u32),
 }
 
 impl Naming {

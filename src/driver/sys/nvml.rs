@@ -26,6 +26,13 @@ pub struct nvmlPciInfo_st {
 pub type nvmlPciInfo_t = nvmlPciInfo_st;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct nvmlUtilization_st {
+    pub gpu: core::ffi::c_uint,
+    pub memory: core::ffi::c_uint,
+}
+pub type nvmlUtilization_t = nvmlUtilization_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct nvmlMemory_st {
     pub total: core::ffi::c_ulonglong,
     pub free: core::ffi::c_ulonglong,
@@ -49,6 +56,14 @@ pub struct nvmlSetMemoryLimits_v1_t {
     pub softLimit: core::ffi::c_ulonglong,
     pub hardLimit: core::ffi::c_ulonglong,
 }
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlBAR1Memory_st {
+    pub bar1Total: core::ffi::c_ulonglong,
+    pub bar1Free: core::ffi::c_ulonglong,
+    pub bar1Used: core::ffi::c_ulonglong,
+}
+pub type nvmlBAR1Memory_t = nvmlBAR1Memory_st;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct nvmlProcessInfo_v1_st {
@@ -98,6 +113,48 @@ pub struct nvmlDeviceAttributes_st {
     pub memorySizeMB: core::ffi::c_ulonglong,
 }
 pub type nvmlDeviceAttributes_t = nvmlDeviceAttributes_st;
+pub const NVML_TOTAL_POWER_SAMPLES: nvmlSamplingType_enum = 0;
+pub const NVML_GPU_UTILIZATION_SAMPLES: nvmlSamplingType_enum = 1;
+pub const NVML_MEMORY_UTILIZATION_SAMPLES: nvmlSamplingType_enum = 2;
+pub const NVML_ENC_UTILIZATION_SAMPLES: nvmlSamplingType_enum = 3;
+pub const NVML_DEC_UTILIZATION_SAMPLES: nvmlSamplingType_enum = 4;
+pub const NVML_PROCESSOR_CLK_SAMPLES: nvmlSamplingType_enum = 5;
+pub const NVML_MEMORY_CLK_SAMPLES: nvmlSamplingType_enum = 6;
+pub const NVML_MODULE_POWER_SAMPLES: nvmlSamplingType_enum = 7;
+pub const NVML_JPG_UTILIZATION_SAMPLES: nvmlSamplingType_enum = 8;
+pub const NVML_OFA_UTILIZATION_SAMPLES: nvmlSamplingType_enum = 9;
+pub const NVML_SAMPLINGTYPE_COUNT: nvmlSamplingType_enum = 10;
+pub type nvmlSamplingType_enum = core::ffi::c_uint;
+pub use self::nvmlSamplingType_enum as nvmlSamplingType_t;
+pub const NVML_VALUE_TYPE_DOUBLE: nvmlValueType_enum = 0;
+pub const NVML_VALUE_TYPE_UNSIGNED_INT: nvmlValueType_enum = 1;
+pub const NVML_VALUE_TYPE_UNSIGNED_LONG: nvmlValueType_enum = 2;
+pub const NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: nvmlValueType_enum = 3;
+pub const NVML_VALUE_TYPE_SIGNED_LONG_LONG: nvmlValueType_enum = 4;
+pub const NVML_VALUE_TYPE_SIGNED_INT: nvmlValueType_enum = 5;
+pub const NVML_VALUE_TYPE_UNSIGNED_SHORT: nvmlValueType_enum = 6;
+pub const NVML_VALUE_TYPE_COUNT: nvmlValueType_enum = 7;
+pub type nvmlValueType_enum = core::ffi::c_uint;
+pub use self::nvmlValueType_enum as nvmlValueType_t;
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub union nvmlValue_st {
+    pub dVal: f64,
+    pub siVal: core::ffi::c_int,
+    pub uiVal: core::ffi::c_uint,
+    pub ulVal: core::ffi::c_ulong,
+    pub ullVal: core::ffi::c_ulonglong,
+    pub sllVal: core::ffi::c_longlong,
+    pub usVal: core::ffi::c_ushort,
+}
+pub type nvmlValue_t = nvmlValue_st;
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub struct nvmlSample_st {
+    pub timeStamp: core::ffi::c_ulonglong,
+    pub sampleValue: nvmlValue_t,
+}
+pub type nvmlSample_t = nvmlSample_st;
 pub const NVML_FEATURE_DISABLED: nvmlEnableState_enum = 0;
 pub const NVML_FEATURE_ENABLED: nvmlEnableState_enum = 1;
 pub type nvmlEnableState_enum = core::ffi::c_uint;
@@ -221,6 +278,21 @@ pub struct nvmlProcessesUtilizationInfo_v1_t {
     pub procUtilArray: *mut nvmlProcessUtilizationInfo_v1_t,
 }
 pub type nvmlProcessesUtilizationInfo_t = nvmlProcessesUtilizationInfo_v1_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlGpuDynamicPstatesInfo_st {
+    pub flags: core::ffi::c_uint,
+    pub utilization: [nvmlGpuDynamicPstatesInfo_st__bindgen_ty_1; 8usize],
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlGpuDynamicPstatesInfo_st__bindgen_ty_1 {
+    pub bIsPresent: core::ffi::c_uint,
+    pub percentage: core::ffi::c_uint,
+    pub incThreshold: core::ffi::c_uint,
+    pub decThreshold: core::ffi::c_uint,
+}
+pub type nvmlGpuDynamicPstatesInfo_t = nvmlGpuDynamicPstatesInfo_st;
 pub type nvmlPowerScopeType_t = core::ffi::c_uchar;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -229,6 +301,7 @@ pub struct nvmlPowerValue_v2_t {
     pub powerScope: nvmlPowerScopeType_t,
     pub powerValueMw: core::ffi::c_uint,
 }
+pub type nvmlVgpuInstance_t = core::ffi::c_uint;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct nvmlAccountingStats_st {
@@ -255,6 +328,57 @@ pub struct nvmlAccountingStats_v2_t {
     pub time: core::ffi::c_ulonglong,
     pub startTime: core::ffi::c_ulonglong,
 }
+pub const NVML_ENCODER_QUERY_H264: nvmlEncoderQueryType_enum = 0;
+pub const NVML_ENCODER_QUERY_HEVC: nvmlEncoderQueryType_enum = 1;
+pub const NVML_ENCODER_QUERY_AV1: nvmlEncoderQueryType_enum = 2;
+pub const NVML_ENCODER_QUERY_UNKNOWN: nvmlEncoderQueryType_enum = 255;
+pub type nvmlEncoderQueryType_enum = core::ffi::c_uint;
+pub use self::nvmlEncoderQueryType_enum as nvmlEncoderType_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlEncoderSessionInfo_st {
+    pub sessionId: core::ffi::c_uint,
+    pub pid: core::ffi::c_uint,
+    pub vgpuInstance: nvmlVgpuInstance_t,
+    pub codecType: nvmlEncoderType_t,
+    pub hResolution: core::ffi::c_uint,
+    pub vResolution: core::ffi::c_uint,
+    pub averageFps: core::ffi::c_uint,
+    pub averageLatency: core::ffi::c_uint,
+}
+pub type nvmlEncoderSessionInfo_t = nvmlEncoderSessionInfo_st;
+pub const NVML_FBC_SESSION_TYPE_UNKNOWN: nvmlFBCSessionType_enum = 0;
+pub const NVML_FBC_SESSION_TYPE_TOSYS: nvmlFBCSessionType_enum = 1;
+pub const NVML_FBC_SESSION_TYPE_CUDA: nvmlFBCSessionType_enum = 2;
+pub const NVML_FBC_SESSION_TYPE_VID: nvmlFBCSessionType_enum = 3;
+pub const NVML_FBC_SESSION_TYPE_HWENC: nvmlFBCSessionType_enum = 4;
+pub type nvmlFBCSessionType_enum = core::ffi::c_uint;
+pub use self::nvmlFBCSessionType_enum as nvmlFBCSessionType_t;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlFBCStats_st {
+    pub sessionsCount: core::ffi::c_uint,
+    pub averageFPS: core::ffi::c_uint,
+    pub averageLatency: core::ffi::c_uint,
+}
+pub type nvmlFBCStats_t = nvmlFBCStats_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlFBCSessionInfo_st {
+    pub sessionId: core::ffi::c_uint,
+    pub pid: core::ffi::c_uint,
+    pub vgpuInstance: nvmlVgpuInstance_t,
+    pub displayOrdinal: core::ffi::c_uint,
+    pub sessionType: nvmlFBCSessionType_t,
+    pub sessionFlags: core::ffi::c_uint,
+    pub hMaxResolution: core::ffi::c_uint,
+    pub vMaxResolution: core::ffi::c_uint,
+    pub hResolution: core::ffi::c_uint,
+    pub vResolution: core::ffi::c_uint,
+    pub averageFPS: core::ffi::c_uint,
+    pub averageLatency: core::ffi::c_uint,
+}
+pub type nvmlFBCSessionInfo_t = nvmlFBCSessionInfo_st;
 pub const NVML_DETACH_GPU_KEEP: nvmlDetachGpuState_enum = 0;
 pub const NVML_DETACH_GPU_REMOVE: nvmlDetachGpuState_enum = 1;
 pub type nvmlDetachGpuState_enum = core::ffi::c_uint;
@@ -283,6 +407,18 @@ pub struct nvmlComputeInstance_st {
     _unused: [u8; 0],
 }
 pub type nvmlComputeInstance_t = *mut nvmlComputeInstance_st;
+#[repr(C)]
+#[derive(Debug)]
+pub struct nvmlGpmSample_st {
+    _unused: [u8; 0],
+}
+pub type nvmlGpmSample_t = *mut nvmlGpmSample_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct nvmlGpmSupport_t {
+    pub version: core::ffi::c_uint,
+    pub isSupportedDevice: core::ffi::c_uint,
+}
 crate::driver::library::functions! { crate::driver::sys::LIBNVML;
     nvmlComputeInstanceDestroy: fn(computeInstance: nvmlComputeInstance_t) -> nvmlReturn_t;
     nvmlDeviceClearAccountingPids: fn(device: nvmlDevice_t) -> nvmlReturn_t;
@@ -293,12 +429,20 @@ crate::driver::library::functions! { crate::driver::sys::LIBNVML;
     nvmlDeviceGetAccountingStats_v2: fn(device: nvmlDevice_t, stats: *mut nvmlAccountingStats_v2_t) -> nvmlReturn_t;
     nvmlDeviceGetAttributes: fn(device: nvmlDevice_t, attributes: *mut nvmlDeviceAttributes_t) -> nvmlReturn_t;
     nvmlDeviceGetAttributes_v2: fn(device: nvmlDevice_t, attributes: *mut nvmlDeviceAttributes_t) -> nvmlReturn_t;
+    nvmlDeviceGetBAR1MemoryInfo: fn(device: nvmlDevice_t, bar1Memory: *mut nvmlBAR1Memory_t) -> nvmlReturn_t;
     nvmlDeviceGetComputeInstanceId: fn(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
     nvmlDeviceGetComputeRunningProcesses: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v1_t) -> nvmlReturn_t;
     nvmlDeviceGetComputeRunningProcesses_v2: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v2_t) -> nvmlReturn_t;
     nvmlDeviceGetComputeRunningProcesses_v3: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_t) -> nvmlReturn_t;
     nvmlDeviceGetConfComputeProtectedMemoryUsage: fn(device: nvmlDevice_t, memory: *mut nvmlMemory_t) -> nvmlReturn_t;
+    nvmlDeviceGetDecoderUtilization: fn(device: nvmlDevice_t, utilization: *mut core::ffi::c_uint, samplingPeriodUs: *mut core::ffi::c_uint) -> nvmlReturn_t;
     nvmlDeviceGetDeviceHandleFromMigDeviceHandle: fn(migDevice: nvmlDevice_t, device: *mut nvmlDevice_t) -> nvmlReturn_t;
+    nvmlDeviceGetDynamicPstatesInfo: fn(device: nvmlDevice_t, pDynamicPstatesInfo: *mut nvmlGpuDynamicPstatesInfo_t) -> nvmlReturn_t;
+    nvmlDeviceGetEncoderSessions: fn(device: nvmlDevice_t, sessionCount: *mut core::ffi::c_uint, sessionInfos: *mut nvmlEncoderSessionInfo_t) -> nvmlReturn_t;
+    nvmlDeviceGetEncoderStats: fn(device: nvmlDevice_t, sessionCount: *mut core::ffi::c_uint, averageFps: *mut core::ffi::c_uint, averageLatency: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetEncoderUtilization: fn(device: nvmlDevice_t, utilization: *mut core::ffi::c_uint, samplingPeriodUs: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetFBCSessions: fn(device: nvmlDevice_t, sessionCount: *mut core::ffi::c_uint, sessionInfo: *mut nvmlFBCSessionInfo_t) -> nvmlReturn_t;
+    nvmlDeviceGetFBCStats: fn(device: nvmlDevice_t, fbcStats: *mut nvmlFBCStats_t) -> nvmlReturn_t;
     nvmlDeviceGetGpuInstanceId: fn(device: nvmlDevice_t, id: *mut core::ffi::c_uint) -> nvmlReturn_t;
     nvmlDeviceGetGraphicsRunningProcesses: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v1_t) -> nvmlReturn_t;
     nvmlDeviceGetGraphicsRunningProcesses_v2: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v2_t) -> nvmlReturn_t;
@@ -306,6 +450,7 @@ crate::driver::library::functions! { crate::driver::sys::LIBNVML;
     nvmlDeviceGetHandleByIndex_v2: fn(index: core::ffi::c_uint, device: *mut nvmlDevice_t) -> nvmlReturn_t;
     nvmlDeviceGetHandleByUUID: fn(uuid: *const core::ffi::c_char, device: *mut nvmlDevice_t) -> nvmlReturn_t;
     nvmlDeviceGetIndex: fn(device: nvmlDevice_t, index: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetJpgUtilization: fn(device: nvmlDevice_t, utilization: *mut core::ffi::c_uint, samplingPeriodUs: *mut core::ffi::c_uint) -> nvmlReturn_t;
     nvmlDeviceGetMPSComputeRunningProcesses: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v1_t) -> nvmlReturn_t;
     nvmlDeviceGetMPSComputeRunningProcesses_v2: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_v2_t) -> nvmlReturn_t;
     nvmlDeviceGetMPSComputeRunningProcesses_v3: fn(device: nvmlDevice_t, infoCount: *mut core::ffi::c_uint, infos: *mut nvmlProcessInfo_t) -> nvmlReturn_t;
@@ -313,10 +458,13 @@ crate::driver::library::functions! { crate::driver::sys::LIBNVML;
     nvmlDeviceGetMemoryInfo_v2: fn(device: nvmlDevice_t, memory: *mut nvmlMemory_v2_t) -> nvmlReturn_t;
     nvmlDeviceGetMigDeviceHandleByIndex: fn(device: nvmlDevice_t, index: core::ffi::c_uint, migDevice: *mut nvmlDevice_t) -> nvmlReturn_t;
     nvmlDeviceGetMigMode: fn(device: nvmlDevice_t, currentMode: *mut core::ffi::c_uint, pendingMode: *mut core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetOfaUtilization: fn(device: nvmlDevice_t, utilization: *mut core::ffi::c_uint, samplingPeriodUs: *mut core::ffi::c_uint) -> nvmlReturn_t;
     nvmlDeviceGetProcessUtilization: fn(device: nvmlDevice_t, utilization: *mut nvmlProcessUtilizationSample_t, processSamplesCount: *mut core::ffi::c_uint, lastSeenTimeStamp: core::ffi::c_ulonglong) -> nvmlReturn_t;
     nvmlDeviceGetProcessesUtilizationInfo: fn(device: nvmlDevice_t, procesesUtilInfo: *mut nvmlProcessesUtilizationInfo_t) -> nvmlReturn_t;
     nvmlDeviceGetRunningProcessDetailList: fn(device: nvmlDevice_t, plist: *mut nvmlProcessDetailList_t) -> nvmlReturn_t;
+    nvmlDeviceGetSamples: fn(device: nvmlDevice_t, type_: nvmlSamplingType_t, lastSeenTimeStamp: core::ffi::c_ulonglong, sampleValType: *mut nvmlValueType_t, sampleCount: *mut core::ffi::c_uint, samples: *mut nvmlSample_t) -> nvmlReturn_t;
     nvmlDeviceGetUUID: fn(device: nvmlDevice_t, uuid: *mut core::ffi::c_char, length: core::ffi::c_uint) -> nvmlReturn_t;
+    nvmlDeviceGetUtilizationRates: fn(device: nvmlDevice_t, utilization: *mut nvmlUtilization_t) -> nvmlReturn_t;
     nvmlDeviceModifyDrainState: fn(pciInfo: *mut nvmlPciInfo_t, newState: nvmlEnableState_t) -> nvmlReturn_t;
     nvmlDeviceRemoveGpu: fn(pciInfo: *mut nvmlPciInfo_t) -> nvmlReturn_t;
     nvmlDeviceRemoveGpu_v2: fn(pciInfo: *mut nvmlPciInfo_t, gpuState: nvmlDetachGpuState_t, linkState: nvmlPcieLinkState_t) -> nvmlReturn_t;
@@ -339,6 +487,9 @@ crate::driver::library::functions! { crate::driver::sys::LIBNVML;
     nvmlDeviceSetPersistenceMode: fn(device: nvmlDevice_t, mode: nvmlEnableState_t) -> nvmlReturn_t;
     nvmlDeviceSetPowerManagementLimit: fn(device: nvmlDevice_t, limit: core::ffi::c_uint) -> nvmlReturn_t;
     nvmlDeviceSetPowerManagementLimit_v2: fn(device: nvmlDevice_t, powerValue: *mut nvmlPowerValue_v2_t) -> nvmlReturn_t;
+    nvmlGpmMigSampleGet: fn(device: nvmlDevice_t, gpuInstanceId: core::ffi::c_uint, gpmSample: nvmlGpmSample_t) -> nvmlReturn_t;
+    nvmlGpmQueryDeviceSupport: fn(device: nvmlDevice_t, gpmSupport: *mut nvmlGpmSupport_t) -> nvmlReturn_t;
+    nvmlGpmSampleGet: fn(device: nvmlDevice_t, gpmSample: nvmlGpmSample_t) -> nvmlReturn_t;
     nvmlGpuInstanceCreateComputeInstance: fn(gpuInstance: nvmlGpuInstance_t, profileId: core::ffi::c_uint, computeInstance: *mut nvmlComputeInstance_t) -> nvmlReturn_t;
     nvmlGpuInstanceCreateComputeInstanceWithPlacement: fn(gpuInstance: nvmlGpuInstance_t, profileId: core::ffi::c_uint, placement: *const nvmlComputeInstancePlacement_t, computeInstance: *mut nvmlComputeInstance_t) -> nvmlReturn_t;
     nvmlGpuInstanceDestroy: fn(gpuInstance: nvmlGpuInstance_t) -> nvmlReturn_t;

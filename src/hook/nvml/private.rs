@@ -1,9 +1,12 @@
-//! nvidia-smi lists processes through a private table of NVML's, not through the public functions.
+//! nvidia-smi lists processes, and reads samples of what they do, through a private table of NVML's, not through the public
+//! functions.
 //!
 //! An identifier selects the table. The table begins with its size in bytes, and new drivers only append to it. In the
 //! drivers that we have examined (535: 245 words, 550: 251, 555: 255) its entries 213, 214 and 215 are the lists of compute,
 //! graphics and MPS processes: `(device, count, records of 4,128 bytes that begin with pid and bytes)`. There the caller
-//! gets a copy with our own three functions. The library leaves a table of any other length as it is.
+//! gets a copy with our own three functions. Entry 145 gives the samples; nvidia-smi prints those of processes that the lists
+//! name, so the library only has to refuse samples whose pids are not of the lists' kind. It leaves a table of any other length
+//! as it is.
 //!
 //! # Safety
 //! This file may use `unsafe` because it copies a table that NVML gave, of the length that it says, and calls its
@@ -11,7 +14,9 @@
 #![allow(unsafe_code)]
 
 use super::processes::{ProcessRecord, keep_own};
+use super::utilisation::sees_own_work;
 use super::{SUCCESS, sys};
+use crate::driver::nvml::pids;
 use crate::driver::sys::undeclared;
 use crate::hook::hooks;
 use core::ffi::{c_uint, c_void};
@@ -25,6 +30,9 @@ const EXAMINED: [usize; 3] = [245, 251, 255];
 const LONGEST: usize = 255;
 /// The index of the first of the three lists.
 const LISTS: usize = 213;
+
+/// The index of the samples.
+const SAMPLES: usize = 145;
 
 /// A record: pid and bytes, and then the process's name.
 #[repr(C)]
@@ -46,6 +54,7 @@ impl ProcessRecord for PrivateRecord {
     }
 }
 
+type Samples = unsafe extern "C" fn(nvmlDevice_t, u64, *mut c_void, *mut c_uint, *mut c_void) -> nvmlReturn_t;
 type List = unsafe extern "C" fn(nvmlDevice_t, *mut c_uint, *mut PrivateRecord) -> nvmlReturn_t;
 
 /// Our copy of the table: word 0 is the size.
@@ -84,8 +93,31 @@ fn copy(given: *const *mut c_void) -> bool {
     for (word, own) in COPY.iter().skip(LISTS).zip(ours) {
         word.store(own, Relaxed);
     }
+    if let Some(word) = COPY.get(SAMPLES) {
+        word.store(samples as *mut c_void, Relaxed);
+    }
     ORIGINAL.store(given as usize, Release);
     true
+}
+
+/// The samples: calls the driver's, unless their pids may by chance be those of processes of ours.
+unsafe extern "C" fn samples(
+    device: nvmlDevice_t,
+    last_seen: u64,
+    kind: *mut c_void,
+    count: *mut c_uint,
+    records: *mut c_void,
+) -> nvmlReturn_t {
+    let original = ORIGINAL.load(Acquire) as *const *mut c_void;
+    // SAFETY: the table that was copied has an examined length, and this calls its entry as the caller would have.
+    unsafe {
+        let _guard = crate::thread::HookGuard::enter();
+        if sees_own_work(device).is_some() && !pids::of_samples_are_ours() {
+            return nvmlReturn_t::NVML_ERROR_NOT_SUPPORTED;
+        }
+        let entry = original.wrapping_add(SAMPLES).read();
+        core::mem::transmute_copy::<*mut c_void, Samples>(&entry)(device, last_seen, kind, count, records)
+    }
 }
 
 /// One of the three lists: calls the driver's, and leaves the container's records.

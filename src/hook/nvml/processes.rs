@@ -105,11 +105,6 @@ fn held_by(device: nvmlDevice_t, pid: c_uint) -> Option<Option<u64>> {
     shown.then_some(held)
 }
 
-/// Whether the caller may see a process: it belongs to the container, or tools see the whole device.
-pub(super) fn is_own(device: nvmlDevice_t, pid: c_uint) -> bool {
-    held_by(device, pid).is_none_or(|held| held.is_some())
-}
-
 /// The list of compute processes. As in all of NVML's lists, a call with too small an array gets the size that it needs.
 fn compute<T: NewRecord>(
     device: nvmlDevice_t,
@@ -143,29 +138,37 @@ fn compute<T: NewRecord>(
     if found > capacity { nvmlReturn_t::NVML_ERROR_INSUFFICIENT_SIZE } else { SUCCESS }
 }
 
-/// Leaves the driver's records of the container's processes, and corrects their sizes. Answers their number.
-pub(super) fn keep_own<T: ProcessRecord>(device: nvmlDevice_t, entries: &mut [T]) -> usize {
+/// Moves the entries that shall stay to the front. Answers their number.
+pub(super) fn keep<T>(entries: &mut [T], mut stays: impl FnMut(&mut T) -> bool) -> usize {
     let mut kept = 0usize;
     for at in 0..entries.len() {
-        let Some(pid) = entries.get(at).map(ProcessRecord::pid) else { break };
-        let Some(held) = held_by(device, pid) else { return entries.len() };
-        if let Some(bytes) = held {
-            if let Some((front, [from, ..])) = entries.split_at_mut_checked(at)
-                && let Some(to) = front.get_mut(kept)
-            {
-                core::mem::swap(to, from);
-            }
-            if let Some(entry) = entries.get_mut(kept) {
-                entry.set_bytes(bytes);
-            }
-            kept = kept.saturating_add(1);
+        if !entries.get_mut(at).is_some_and(&mut stays) {
+            continue;
         }
+        if let Some((front, [from, ..])) = entries.split_at_mut_checked(at)
+            && let Some(to) = front.get_mut(kept)
+        {
+            core::mem::swap(to, from);
+        }
+        kept = kept.saturating_add(1);
     }
     kept
 }
 
+/// Leaves the driver's records of the container's processes, and corrects their sizes. Answers their number.
+pub(super) fn keep_own<T: ProcessRecord>(device: nvmlDevice_t, entries: &mut [T]) -> usize {
+    keep(entries, |entry| match held_by(device, entry.pid()) {
+        None => true,
+        Some(None) => false,
+        Some(Some(bytes)) => {
+            entry.set_bytes(bytes);
+            true
+        }
+    })
+}
+
 /// Filters a list that the driver has written.
-pub(super) fn filtered<T: ProcessRecord>(
+fn filtered<T: ProcessRecord>(
     device: nvmlDevice_t,
     count: *mut c_uint,
     infos: *mut T,
