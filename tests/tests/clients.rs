@@ -49,6 +49,8 @@ fn main() -> ExitCode {
         ("nvml_wrapper", nvml_wrapper),
         ("gpustat", gpustat),
         ("nvitop", nvitop),
+        ("nvtop", nvtop),
+        ("btop", btop),
     ])
 }
 
@@ -213,27 +215,44 @@ fn jax() -> Verdict {
     })
 }
 
-/// Runs a monitoring tool, bare and under the quota, while a process there holds 1 GiB.
-fn beside_a_holder(look: impl Fn(&Setting<'_>, i64, i64)) {
+/// What a monitoring tool has to show.
+struct Seen {
+    total: i64,
+    /// The device's processes, as far as the tool may see them.
+    pids: Vec<i64>,
+    /// The least and the most percent of the time that it may show as busy.
+    busy: std::ops::RangeInclusive<i64>,
+}
+
+/// Runs a monitoring tool, bare and under the quota, while a process there holds 1 GiB and a neighbour never rests.
+fn beside_a_holder(look: impl Fn(&Setting<'_>, &Seen)) {
     let machine = Machine::new("H100");
+    let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "600"]);
+    let other = neighbour.wait_for("ready");
     let total = machine.truth().device("total_bytes");
-    for (setting, total) in [(machine.bare(), total), (machine.quota().memory(CAP), CAP)] {
+    for (setting, total, others, busy) in
+        [(machine.bare(), total, vec![other], 80..=100), (machine.quota().memory(CAP), CAP, vec![], 0..=0)]
+    {
         let mut holder = setting.start("hold", &[]);
-        let pid = holder.wait_for("pid");
+        let mut pids = vec![holder.wait_for("pid")];
         assert_eq!(holder.ask(&format!("alloc {GIB}"), "rc"), 0);
-        look(&setting, total, pid);
+        pids.extend(others);
+        pids.sort_unstable();
+        std::thread::sleep(Duration::from_millis(500));
+        look(&setting, &Seen { total, pids, busy });
         holder.finish().success();
     }
+    neighbour.kill();
 }
 
 fn nvml_wrapper() -> Verdict {
-    beside_a_holder(|setting, total, _| {
+    beside_a_holder(|setting, seen| {
         let path = client("nvml_client");
         let said = setting.run_command(path.to_str().expect("text"), &[]).success();
         assert_eq!(said.text("device"), "NVIDIA H100 80GB HBM3", "{said}");
-        assert_eq!(said.value("total"), total, "{said}");
-        assert!(said.value("used") >= GIB && said.value("used") + said.value("free") <= total, "{said}");
-        assert_eq!(said.value("processes"), 1, "{said}");
+        assert_eq!(said.value("total"), seen.total, "{said}");
+        assert!(said.value("used") >= GIB && said.value("used") + said.value("free") <= seen.total, "{said}");
+        assert_eq!(said.value("processes"), seen.pids.len() as i64, "{said}");
     });
     Verdict::Kept
 }
@@ -244,33 +263,105 @@ fn tool(name: &str) -> Result<String, String> {
     Ok(home.join("bin").join(name).to_str().expect("text").to_owned())
 }
 
-fn gpustat() -> Verdict {
-    let tool = match tool("gpustat") {
-        Ok(tool) => tool,
+/// One of Debian's tools.
+fn debian_tool(name: &str) -> Result<String, String> {
+    let home = fetched("debian-tools", "")?;
+    Ok(home.join(name).to_str().expect("text").to_owned())
+}
+
+/// Looks with a tool beside a holder, if the tool is there.
+fn monitored(tool: Result<String, String>, look: impl Fn(&Setting<'_>, &str, &Seen)) -> Verdict {
+    match tool {
+        Ok(tool) => beside_a_holder(|setting, seen| look(setting, &tool, seen)),
         Err(why) => return Verdict::Skipped(why),
-    };
-    beside_a_holder(|setting, total, pid| {
-        let answer = setting.run_command(&tool, &["--json"]).success();
-        let seen: serde_json::Value =
-            serde_json::from_str(&answer.out).unwrap_or_else(|why| panic!("{why}: {answer}"));
-        let device = &seen["gpus"][0];
-        assert_eq!(device["memory.total"].as_i64(), Some(total >> 20), "{answer}");
-        assert!(device["memory.used"].as_i64() >= Some(1024), "{answer}");
-        assert_eq!(device["processes"][0]["pid"].as_i64(), Some(pid), "{answer}");
-    });
+    }
     Verdict::Kept
 }
 
+#[track_caller]
+fn json(answer: &Outcome) -> serde_json::Value {
+    serde_json::from_str(&answer.out).unwrap_or_else(|why| panic!("{why}: {answer}"))
+}
+
+/// The number before a sign in a text.
+fn number_before(text: &str, sign: char) -> Option<i64> {
+    let before = text.split(sign).next()?;
+    before.rsplit(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn gpustat() -> Verdict {
+    monitored(tool("gpustat"), |setting, tool, seen| {
+        let answer = setting.run_command(tool, &["--json"]).success();
+        let all = json(&answer);
+        let device = &all["gpus"][0];
+        assert_eq!(device["memory.total"].as_i64(), Some(seen.total >> 20), "{answer}");
+        assert!(device["memory.used"].as_i64() >= Some(1024), "{answer}");
+        assert!(device["utilization.gpu"].as_i64().is_some_and(|gpu| seen.busy.contains(&gpu)), "{answer}");
+        let listed = device["processes"].as_array().expect("a list").iter();
+        let mut pids: Vec<_> = listed.map(|process| process["pid"].as_i64().expect("a pid")).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, seen.pids, "{answer}");
+    })
+}
+
 fn nvitop() -> Verdict {
-    let tool = match tool("nvitop") {
-        Ok(tool) => tool,
-        Err(why) => return Verdict::Skipped(why),
-    };
-    beside_a_holder(|setting, total, pid| {
-        let answer = setting.run_command(&tool, &["--once"]).success();
-        let size = if total >= 80 * GIB { "80.00GiB".to_owned() } else { format!("{}MiB", total >> 20) };
-        assert!(answer.out.contains(&format!("/ {size}")), "{answer}");
-        assert!(answer.out.split_whitespace().any(|word| word == pid.to_string()), "{answer}");
-    });
-    Verdict::Kept
+    monitored(tool("nvitop"), |setting, tool, seen| {
+        let answer = setting.run_command(tool, &["--once"]).success();
+        let size =
+            if seen.total >= 80 * GIB { "80.00GiB".to_owned() } else { format!("{}MiB", seen.total >> 20) };
+        let line = answer.out.lines().find(|line| line.contains(&format!("/ {size}")));
+        let line = line.unwrap_or_else(|| panic!("{answer}"));
+        let busy = line.split(&size).nth(1).and_then(|rest| number_before(rest, '%'));
+        assert!(busy.is_some_and(|busy| seen.busy.contains(&busy)), "{answer}");
+        for pid in &seen.pids {
+            assert!(answer.out.split_whitespace().any(|word| word == pid.to_string()), "{answer}");
+        }
+        let lines = answer.out.lines().filter(|line| line.contains("MiB") && line.contains(" C "));
+        assert_eq!(lines.count(), seen.pids.len(), "{answer}");
+    })
+}
+
+fn nvtop() -> Verdict {
+    monitored(debian_tool("nvtop"), |setting, tool, seen| {
+        let answer = setting.run_command(tool, &["-s"]).success();
+        let device = &json(&answer)[0];
+        let percent = |key: &str| device[key].as_str().and_then(|text| number_before(text, '%'));
+        assert!(percent("gpu_util").is_some_and(|gpu| seen.busy.contains(&gpu)), "{answer}");
+        // The holder has 1 GiB and a context.
+        let least = GIB * 100 / seen.total;
+        assert!(
+            percent("mem_util").is_some_and(|memory| (least..=2 * least + 2).contains(&memory)),
+            "{answer}"
+        );
+    })
+}
+
+/// It draws on a terminal, again and again; the figures of its last picture count.
+fn btop() -> Verdict {
+    monitored(debian_tool("btop"), |setting, tool, seen| {
+        let home = Scratch::new();
+        std::fs::create_dir(home.path().join("btop")).expect("a folder");
+        home.file("btop/btop.conf", "shown_boxes = \"gpu0\"\nupdate_ms = 500\n");
+        let home = home.path().to_str().expect("text");
+        let script = format!(
+            "TERM=xterm HOME={home} XDG_CONFIG_HOME={home} timeout 3 script -qec 'stty cols 120 rows 30; {tool} --utf-force' /dev/null"
+        );
+        let answer = setting.run_command("sh", &["-c", &script]);
+        let figure = |name: &str, sign: char| {
+            let behind = answer.out.rsplit(name).next().expect("a text has a last part");
+            number_before(&without_escapes(behind), sign)
+        };
+        assert!(figure("GPU", '%').is_some_and(|busy| seen.busy.contains(&busy)), "{answer}");
+        assert_eq!(figure("Total:", '.'), Some(seen.total >> 30), "{answer}");
+    })
+}
+
+/// A text without what moves the cursor and sets colours.
+fn without_escapes(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| {
+        let rest = part.trim_start_matches(|letter: char| letter.is_ascii_digit() || ";?".contains(letter));
+        all + rest.get(1..).unwrap_or_default()
+    })
 }

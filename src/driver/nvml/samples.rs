@@ -122,3 +122,6 @@ fn sum<T: Record>(
     });
     total
 }
+
+#[cfg(test)]
+mod tests;

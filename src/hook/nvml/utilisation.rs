@@ -103,7 +103,8 @@ fn averages(
     answer: nvmlReturn_t,
 ) -> nvmlReturn_t {
     // SAFETY: not null, and NVML has just written it.
-    if answer != SUCCESS || sessions.is_null() || unsafe { *sessions } == 0 || sees_own_work(device).is_none() {
+    if answer != SUCCESS || sessions.is_null() || unsafe { *sessions } == 0 || sees_own_work(device).is_none()
+    {
         return answer;
     }
     for figure in others.iter().chain([&sessions]).filter(|figure| !figure.is_null()) {
@@ -169,7 +170,8 @@ fn domains(
     let Some(part) = Part::of(device) else { return answer };
     // SAFETY: not null, and NVML has just written it.
     let info = unsafe { &mut *info };
-    let engines = [Some(Engine::Processors), Some(Engine::Memory)].into_iter().chain(core::iter::repeat(None));
+    let engines =
+        [Some(Engine::Processors), Some(Engine::Memory)].into_iter().chain(core::iter::repeat(None));
     for (domain, engine) in info.utilization.iter_mut().zip(engines) {
         match engine.and_then(|engine| part.of_whole(engine, domain.percentage)) {
             Some(own) => domain.percentage = own,
@@ -185,11 +187,7 @@ fn hidden(device: nvmlDevice_t, call: impl FnOnce() -> nvmlReturn_t) -> nvmlRetu
 }
 
 /// Whether the device has counters for the caller.
-fn counters(
-    device: nvmlDevice_t,
-    support: *mut sys::nvmlGpmSupport_t,
-    answer: nvmlReturn_t,
-) -> nvmlReturn_t {
+fn counters(device: nvmlDevice_t, support: *mut sys::nvmlGpmSupport_t, answer: nvmlReturn_t) -> nvmlReturn_t {
     if answer == SUCCESS && !support.is_null() && sees_own_work(device).is_some() {
         // SAFETY: not null, and NVML has just written it.
         unsafe { (*support).isSupportedDevice = 0 };
