@@ -21,6 +21,10 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(all(test, not(loom)))]
+#[path = "../../tests/src/promise.rs"]
+mod promise;
+
 pub mod ledger;
 pub mod limits;
 pub mod share;

@@ -91,7 +91,7 @@ static void pointers_tell_what_they_are(void)
     ok(cuPointerGetAttribute(&size, CU_POINTER_ATTRIBUTE_RANGE_SIZE, plain + 5));
     same(size, 3 * MIB);
     ok(cuPointerGetAttribute(&managed, CU_POINTER_ATTRIBUTE_IS_MANAGED, plain));
-    same(managed, 0);
+    promised("HAMi-core#281", same(managed, 0));
     ok(cuPointerGetAttribute(&ipc, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, plain));
     same(ipc, 1);
     ok(cuPointerGetAttribute(&ipc, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, pooled));

@@ -23,6 +23,9 @@ extern const struct promise bad_input[], captures[], events[], graphs[], logs[],
 #define ok(call) same(call, CUDA_SUCCESS)
 #define holds(condition) same(!(condition), 0)
 
+/* The assertion that answers a complaint of docs/complaints.md, by the first thread of its row. */
+#define promised(complaint, assertion) assertion
+
 void broken(const char *file, int line, const char *what, long long found, long long wanted) __attribute__((noreturn));
 /* This device or driver cannot do what the promise is about: it is not put to the test. */
 void cannot(const char *why) __attribute__((noreturn));

@@ -1,6 +1,6 @@
 //! Arenas: pools and graphs are charged for the memory that they keep, and are trimmed before a refusal.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Scratch};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Promise, Scratch};
 
 /// The program does it, and the driver agrees.
 #[track_caller]
@@ -15,6 +15,7 @@ fn left(program: &mut Program) -> i64 {
 
 #[test]
 fn a_pool_is_charged_for_all_bytes_that_it_holds() {
+    let promise = &Promise::to(&["HAMi-core#93"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut program = quota.start("pools", &[]);
@@ -24,7 +25,9 @@ fn a_pool_is_charged_for_all_bytes_that_it_holds() {
     assert_eq!(left(&mut program), all - GIB);
     done(&mut program, "give");
     done(&mut program, "sync");
-    assert_eq!(left(&mut program), all - GIB, "the pool keeps it, and the device has it no more");
+    promise.asserts(|| {
+        assert_eq!(left(&mut program), all - GIB, "the pool keeps it, and the device has it no more")
+    });
     let truth = machine.truth();
     assert_eq!(truth.device("physical_bytes") - truth.device("context_bytes"), GIB);
     let seen = quota.inspect();
@@ -52,6 +55,7 @@ fn a_pool_serves_from_its_own_bytes_also_when_the_slice_is_full() {
 /// As the driver does on a full card.
 #[test]
 fn pools_are_trimmed_before_a_refusal() {
+    let promise = &Promise::to(&["HAMi#1003"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut program = quota.start("pools", &[]);
@@ -62,7 +66,7 @@ fn pools_are_trimmed_before_a_refusal() {
     done(&mut program, "sync");
     done(&mut program, &format!("plain {all}"));
     assert_eq!(left(&mut program), 0);
-    assert_eq!(quota.inspect()["devices"][0]["denied"], 0);
+    promise.asserts(|| assert_eq!(quota.inspect()["devices"][0]["denied"], 0));
     assert_eq!(program.ask(&format!("take {MIB}"), "rc"), OUT_OF_MEMORY);
     let truth = machine.truth();
     assert_eq!(truth.device("requested_peak_bytes"), all.max(2 * GIB));
@@ -107,6 +111,7 @@ fn an_allocation_outlives_its_pool_and_stays_charged() {
 
 #[test]
 fn graphs_are_charged_for_their_memory_until_they_are_trimmed() {
+    let promise = &Promise::to(&["HAMi-core#93"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let mut program = quota.start("pools", &[]);
@@ -119,7 +124,7 @@ fn graphs_are_charged_for_their_memory_until_they_are_trimmed() {
     }
     done(&mut program, "sync");
     done(&mut program, "end");
-    assert_eq!(left(&mut program), all - GIB, "the device keeps it for the next graph");
+    promise.asserts(|| assert_eq!(left(&mut program), all - GIB, "the device keeps it for the next graph"));
     let seen = quota.inspect();
     assert_eq!(seen["processes"][0]["devices"][0]["graph_bytes"], GIB, "{seen:#}");
     done(&mut program, "trim");

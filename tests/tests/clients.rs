@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, Setting, Verdict, client, fetched, trials};
+use gpuquota_promises::{
+    GIB, Machine, Outcome, Program, Promise, Scratch, Setting, Verdict, client, fetched, trials,
+};
 
 const CAP: i64 = 8 * GIB;
 /// Low enough that clients wait for it, captures and collectives among them.
@@ -15,17 +17,25 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     trials(&[
-        ("pytorch_with_its_own_allocator", || torch("backend:native")),
-        ("pytorch_with_expandable_segments", || torch("expandable_segments:True")),
+        ("pytorch_with_its_own_allocator", || {
+            Promise::to(&["HAMi-core#55"]).asserts(|| torch("backend:native"))
+        }),
+        ("pytorch_with_expandable_segments", || {
+            Promise::to(&["HAMi-core#172"]).asserts(|| torch("expandable_segments:True"))
+        }),
         ("pytorch_with_cuda_malloc_async", || torch("backend:cudaMallocAsync")),
         ("the_books_of_two_pytorchs_ours_and_the_device_s_agree", books),
         ("pytorch_compiles_with_triton", || python("torch", "torch_compile.py").alike("H100", sees_the_cap)),
         ("pytorch_shares_tensors_between_processes", || {
             python("torch", "torch_sharing.py").alike("H100", sees_the_cap)
         }),
-        ("nccl_with_one_rank", || python("torch", "torch_distributed.py").alike("H100", sees_the_cap)),
+        ("nccl_with_one_rank", || {
+            Promise::to(&["HAMi#2641"])
+                .asserts(|| python("torch", "torch_distributed.py").alike("H100", sees_the_cap))
+        }),
         ("nccl_with_two_ranks_on_two_devices", || {
-            python("torch", "torch_distributed.py").alike("2xH100", sees_the_cap)
+            let alike = || python("torch", "torch_distributed.py").alike("2xH100", sees_the_cap);
+            Promise::to(&["HAMi-core#142", "HAMi#2641"]).asserts(alike)
         }),
         ("cupy", || {
             python("torch", "cupy_client.py")
@@ -47,10 +57,10 @@ fn main() -> ExitCode {
             compiled("cudarc_client").refused_by("CUDA_ERROR_OUT_OF_MEMORY").alike("H100", sees_the_cap)
         }),
         ("nvml_wrapper", nvml_wrapper),
-        ("gpustat", gpustat),
-        ("nvitop", nvitop),
-        ("nvtop", nvtop),
-        ("btop", btop),
+        ("gpustat", || Promise::to(&["nvtop#110"]).asserts(gpustat)),
+        ("nvitop", || Promise::to(&["nvtop#110"]).asserts(nvitop)),
+        ("nvtop", || Promise::to(&["nvtop#110"]).asserts(nvtop)),
+        ("btop", || Promise::to(&["nvtop#110"]).asserts(btop)),
     ])
 }
 

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use gpuquota_promises::{Machine, Outcome, Verdict, trials};
+use gpuquota_promises::{Machine, Outcome, Promise, Verdict, trials};
 
 fn main() -> ExitCode {
     trials(&[
@@ -45,7 +45,9 @@ fn simulated() -> Verdict {
 }
 
 fn under_a_quota() -> Verdict {
-    kept(&Machine::new("H100").quota().memory("40GiB").cores(90).run("conformance", &[]), &UNCOUNTED)
+    let promise = &Promise::to(&["HAMi-core#281"]);
+    let outcome = Machine::new("H100").quota().memory("40GiB").cores(90).run("conformance", &[]);
+    promise.asserts(|| kept(&outcome, &UNCOUNTED))
 }
 
 fn real() -> Verdict {

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use gpuquota_promises::{
-    GIB, MIB, Machine, Outcome, Program, Scratch, Setting, Verdict, artifact, program, trials, twice,
+    GIB, MIB, Machine, Outcome, Program, Promise, Scratch, Setting, Verdict, artifact, program, trials, twice,
 };
 
 const CAP: i64 = 2 * GIB;
@@ -95,12 +95,13 @@ fn ld_so_preload() -> Verdict {
 
 fn limits_file() -> Verdict {
     let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let promise = &Promise::to(&["HAMi#2125"]);
     let machine = Machine::new("H100");
     let scratch = Scratch::new();
     let limits = "mkdir -p /etc/gpuquota; echo 'memory = 2GiB' > /etc/gpuquota/limits";
     let script = format!("{}; {limits}", own_etc(&scratch));
     for quota in [machine.quota().memory("40GiB"), machine.quota()] {
-        sees_the_slice(after(options, &script, quota.command(program("views"), &[])));
+        promise.asserts(|| sees_the_slice(after(options, &script, quota.command(program("views"), &[]))));
     }
     Verdict::Kept
 }
@@ -316,6 +317,7 @@ fn activity_by_driver() -> Verdict {
     if let Some(skipped) = no_pid_namespace() {
         return skipped;
     }
+    let promise = &Promise::to(&["dcgm-exporter#642"]);
     const UNKNOWN: i64 = -3;
     for (driver, told) in [("535.104.12", false), ("550.163.01", false), ("580.65.06", true)] {
         let scratch = Scratch::new();
@@ -339,7 +341,7 @@ fn activity_by_driver() -> Verdict {
         std::thread::sleep(Duration::from_millis(1500));
         let figure = looked(&mut capped);
         let own = (5..=60).contains(&figure);
-        assert!(if told { own } else { figure == UNKNOWN }, "{driver}: {figure}");
+        promise.asserts(|| assert!(if told { own } else { figure == UNKNOWN }, "{driver}: {figure}"));
         let figures = [0; 4].map(|_| {
             std::thread::sleep(Duration::from_millis(300));
             looked(&mut shared)
@@ -357,6 +359,7 @@ fn pid_namespaces() -> Verdict {
     if let Some(skipped) = no_pid_namespace() {
         return skipped;
     }
+    let promise = &Promise::to(&["HAMi#820"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(4 * GIB);
     let (mut one, mut other) = (start_apart(&quota, "hold"), start_apart(&quota, "hold"));
@@ -374,7 +377,7 @@ fn pid_namespaces() -> Verdict {
     let mut outside: Vec<_> = processes.filter_map(|process| process["host_pid"].as_i64()).collect();
     outside.sort_unstable();
     outside.dedup();
-    assert!(outside.len() == 2 && outside[0] > 1, "{told:#}");
+    promise.asserts(|| assert!(outside.len() == 2 && outside[0] > 1, "{told:#}"));
     // This kills its parent; the kernel kills the program itself a little later.
     one.kill();
     let alive = |quota: &Setting<'_>| {
@@ -469,13 +472,14 @@ fn java() -> Verdict {
     if Command::new("java").arg("-version").output().is_err() {
         return Verdict::Skipped("java is not installed".into());
     }
+    let promise = &Promise::to(&["HAMi-core#160"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP);
     let arguments = ["-Xint", "-Xcheck:jni", "-XX:+PrintFlagsFinal", "-version"];
     let (bare, quota) =
         (machine.bare().run_command("java", &arguments), quota.run_command("java", &arguments));
     assert_eq!(quota.status, bare.status, "{quota}");
-    assert_eq!(quota.stderr, bare.stderr);
+    promise.asserts(|| assert_eq!(quota.stderr, bare.stderr));
     Verdict::Kept
 }
 
@@ -492,6 +496,7 @@ fn other_users() -> Verdict {
     if !may.is_ok_and(|output| output.status.success()) {
         return Verdict::Skipped("nobody here may start programs as another user".into());
     }
+    let promise = &Promise::to(&["HAMi#961"]);
     for nobody_first in [false, true] {
         let quota = machine.quota().memory(2 * GIB);
         let open = PermissionsExt::from_mode(0o1777);
@@ -504,7 +509,7 @@ fn other_users() -> Verdict {
         };
         let (mut first, mut second) = (start(nobody_first), start(!nobody_first));
         assert_eq!(first.ask(&format!("alloc {}", 3 * GIB / 2), "rc"), 0);
-        assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 2);
+        promise.asserts(|| assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 2));
         first.kill();
         assert_eq!(second.ask(&format!("alloc {GIB}"), "rc"), 0, "the dead one's bytes are back");
         second.finish().success();
@@ -536,6 +541,7 @@ fn musl() -> Verdict {
         Err(why) => return Verdict::Skipped(format!("musl-gcc, of musl-tools: {why}")),
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
     }
+    let promise = &Promise::to(&["HAMi-core#174"]);
     let started = |library: Option<&Path>| {
         let mut command = Command::new(&binary);
         command.env("GPUQUOTA_MEMORY", "1GiB").env("LD_PRELOAD", library.unwrap_or(Path::new("")));
@@ -546,7 +552,7 @@ fn musl() -> Verdict {
     for library in [Some(artifact("libgpuquota.so")), released().ok()].into_iter().flatten() {
         let quota = started(Some(&library));
         let told = |outcome: &Outcome| (outcome.status, outcome.out.clone(), outcome.stderr.clone());
-        assert_eq!(told(&quota), told(&bare), "{}", library.display());
+        promise.asserts(|| assert_eq!(told(&quota), told(&bare), "{}", library.display()));
     }
     Verdict::Kept
 }
@@ -569,6 +575,7 @@ fn glibc_floor() -> Verdict {
         Ok(library) => library,
         Err(why) => return Verdict::Skipped(why),
     };
+    let promise = &Promise::to(&["HAMi-core#174"]);
     let output =
         Command::new("readelf").arg("-VW").arg(&library).output().expect("readelf comes with binutils");
     let table = String::from_utf8_lossy(&output.stdout);
@@ -577,7 +584,7 @@ fn glibc_floor() -> Verdict {
         Some((parts.next()??, parts.next()??))
     });
     let newest = versions.max().expect("it asks for some glibc");
-    assert!(newest <= (2, 17), "it asks for glibc {newest:?}");
+    promise.asserts(|| assert!(newest <= (2, 17), "it asks for glibc {newest:?}"));
     assert!(
         library.metadata().expect("it is there").len() < 4 * MIB as u64,
         "it is large for a library in every process"

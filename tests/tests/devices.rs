@@ -1,6 +1,6 @@
 //! Several devices: each has its own cap, in every numbering of devices.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Promise};
 
 const SECOND: &str = "GPU-513dc0da-2330-4000-8000-000000000001";
 
@@ -41,6 +41,7 @@ fn a_device_is_named_by_index_or_uuid() {
 /// Ordinal 0 of a process is then another device; the cap stays with the device.
 #[test]
 fn a_subset_in_another_order_keeps_each_device_s_cap() {
+    let promise = &Promise::to(&["HAMi-core#319"]);
     let machine = Machine::new("2xH100");
     let memory = "0=2GiB,1=3GiB";
     for (visible, caps) in [
@@ -50,13 +51,14 @@ fn a_subset_in_another_order_keeps_each_device_s_cap() {
         ("GPU-513dc0da-2330-4000-8000-000000000001,0", &[3 * GIB, 2 * GIB]),
     ] {
         let quota = machine.quota().memory(memory).with("CUDA_VISIBLE_DEVICES", visible);
-        capped(quota.run("devices", &[]), caps);
+        promise.asserts(|| capped(quota.run("devices", &[]), caps));
     }
 }
 
 /// A process that sees one device only, and one that sees both in another order, share each device's cap.
 #[test]
 fn processes_with_different_subsets_share_each_device_s_cap() {
+    let promise = &Promise::to(&["HAMi-core#319"]);
     let machine = Machine::new("2xH100");
     let quota = machine.quota().memory(format!("0=2GiB,{SECOND}=3GiB")).with("CUDA_VISIBLE_DEVICES", "1");
     let mut holder = quota.start("hold", &[]);
@@ -64,7 +66,7 @@ fn processes_with_different_subsets_share_each_device_s_cap() {
     assert_eq!(holder.ask(&format!("alloc {}", 5 * GIB / 2), "rc"), 0);
     let quota = quota.with("CUDA_VISIBLE_DEVICES", "1,0");
     let other = quota.run("devices", &[]);
-    assert!(!other.status.success(), "a GiB of 512 MiB was given: {other}");
+    promise.asserts(|| assert!(!other.status.success(), "a GiB of 512 MiB was given: {other}"));
     let quota = quota.with("CUDA_VISIBLE_DEVICES", "0,1");
     let other = quota.run("devices", &[]).success();
     assert_eq!(other.value("taken_0"), GIB, "{other}");
@@ -74,6 +76,7 @@ fn processes_with_different_subsets_share_each_device_s_cap() {
 /// HAMi's region has records for sixteen.
 #[test]
 fn more_than_sixteen_devices_have_a_cap_each() {
+    let promise = &Promise::to(&["HAMi-core#169"]);
     let machine = Machine::new("24xH100");
     let quota = machine.quota().memory("20=3GiB,2GiB");
     let outcome = quota.run("devices", &["last too"]).success();
@@ -81,7 +84,9 @@ fn more_than_sixteen_devices_have_a_cap_each() {
         let cap = if ordinal == 20 { 3 * GIB } else { 2 * GIB };
         let taken = if matches!(ordinal, 0 | 23) { GIB } else { 0 };
         for (key, value) in [("total", cap), ("nvml_total", cap), ("taken", taken), ("over", OUT_OF_MEMORY)] {
-            assert_eq!(outcome.value(&format!("{key}_{ordinal}")), value, "{key} of {ordinal}: {outcome}");
+            promise.asserts(|| {
+                assert_eq!(outcome.value(&format!("{key}_{ordinal}")), value, "{key} of {ordinal}: {outcome}")
+            });
         }
     }
     // A context was counted on each of them, however many there are.

@@ -1,6 +1,6 @@
 //! The doors: by every way in which a program finds the driver's functions, each call reaches the hook exactly once.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Setting, artifact, program};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Promise, Setting, artifact, program};
 
 const CAP: i64 = 2 * GIB;
 
@@ -47,7 +47,8 @@ fn a_driver_closed_and_opened_anew() {
 
 #[test]
 fn get_proc_address_version_1() {
-    door("door_getproc", &["1", "0"]);
+    let promise = &Promise::to(&["HAMi-core#36"]);
+    promise.asserts(|| door("door_getproc", &["1", "0"]));
 }
 
 #[test]
@@ -57,7 +58,8 @@ fn get_proc_address_version_1_with_per_thread_streams() {
 
 #[test]
 fn get_proc_address_version_2() {
-    door("door_getproc", &["2", "0"]);
+    let promise = &Promise::to(&["HAMi-core#36"]);
+    promise.asserts(|| door("door_getproc", &["2", "0"]));
 }
 
 #[test]
@@ -77,7 +79,8 @@ fn a_local_plugin_that_uses_dlsym() {
 
 #[test]
 fn a_local_plugin_that_uses_rtld_next() {
-    plugin("plugin_next.so", "local");
+    let promise = &Promise::to(&["HAMi-core#279"]);
+    promise.asserts(|| plugin("plugin_next.so", "local"));
 }
 
 #[test]
@@ -120,17 +123,19 @@ fn a_constructor_that_runs_before_our_own() {
 /// Another preloaded tool in front of ours calls on by RTLD_NEXT: a call reaches both, each once.
 #[test]
 fn a_tool_in_front_of_ours_that_uses_rtld_next() {
+    let promise = &Promise::to(&["HAMi-core#279"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP).preloading(program("tool_next.so"), true);
     let outcome = walked_under_the_quota(quota.run("door_linked", &[]));
-    assert_eq!(outcome.value("tool"), 2, "{outcome}");
+    promise.asserts(|| assert_eq!(outcome.value("tool"), 2, "{outcome}"));
 }
 
 #[test]
 fn a_tool_behind_ours() {
+    let promise = &Promise::to(&["HAMi-core#279"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP).preloading(program("tool_next.so"), false);
-    walked_under_the_quota(quota.run("door_linked", &[]));
+    promise.asserts(|| walked_under_the_quota(quota.run("door_linked", &[])));
 }
 
 #[test]
@@ -142,7 +147,8 @@ fn the_same_library_preloaded_twice() {
 
 #[test]
 fn cudart_13() {
-    door("cudart_13", &[]);
+    let promise = &Promise::to(&["HAMi-core#233"]);
+    promise.asserts(|| door("cudart_13", &[]));
 }
 
 #[test]
@@ -162,5 +168,6 @@ fn cudart_12_static() {
 
 #[test]
 fn cudart_11() {
-    door("cudart_11", &[]);
+    let promise = &Promise::to(&["HAMi-core#36"]);
+    promise.asserts(|| door("cudart_11", &[]));
 }

@@ -1,6 +1,6 @@
 //! The cap is exact: by the device's own count no use passes it by a byte, and no request that fits is refused.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Promise, Setting};
 
 const CAP: i64 = 8 * GIB;
 
@@ -19,11 +19,12 @@ fn race(setting: &Setting<'_>, rounds: u32) -> (Vec<Program>, i64) {
 
 #[test]
 fn eight_processes_of_four_threads_cannot_pass_one_cap() {
+    let promise = &Promise::to(&["HAMi-core#273"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP);
     let (mut all, cap) = race(&quota, 3000);
     let peak = machine.truth().device("requested_peak_bytes");
-    assert!(cap <= CAP && peak <= cap, "{} bytes over", peak - cap);
+    promise.asserts(|| assert!(cap <= CAP && peak <= cap, "{} bytes over", peak - cap));
 
     // At rest all free bytes can be allocated, to the byte; an earlier refusal would have been wrong.
     let free = all[0].ask("info", "free");
@@ -47,6 +48,7 @@ fn the_same_race_passes_the_cap_where_there_is_none() {
 
 #[test]
 fn a_cap_can_be_filled_to_the_last_byte() {
+    let promise = &Promise::to(&["HAMi#1003"]);
     let machine = Machine::new("H100");
     let bare = machine.bare().run("alloc_until_refused", &[]).success();
     assert!(bare.value("held") > 2 * GIB);
@@ -57,7 +59,7 @@ fn a_cap_can_be_filled_to_the_last_byte() {
     let held = program.wait_for("held");
     assert_eq!(program.wait_for("refusal"), OUT_OF_MEMORY);
     assert_eq!(program.wait_for("free"), 0);
-    assert_eq!(held, free, "not everything that was free could be had");
+    promise.asserts(|| assert_eq!(held, free, "not everything that was free could be had"));
     assert_eq!(machine.truth().device("requested_bytes"), held);
     program.tell("end");
     program.finish().success();
@@ -79,6 +81,7 @@ fn bytes_of_a_killed_holder_go_to_the_next_at_once() {
 
 #[test]
 fn a_storm_of_kills_leaks_nothing() {
+    let promise = &Promise::to(&["HAMi-core#86"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP);
     let mut witness = quota.start("hold", &[]);
@@ -92,7 +95,9 @@ fn a_storm_of_kills_leaks_nothing() {
         all.into_iter().for_each(|one| _ = one.kill());
     }
     let most = free - CAP / 1024;
-    assert_eq!(witness.ask(&format!("alloc {most}"), "rc"), 0, "what the dead held was not given back");
+    promise.asserts(|| {
+        assert_eq!(witness.ask(&format!("alloc {most}"), "rc"), 0, "what the dead held was not given back")
+    });
     assert_eq!(witness.ask(&format!("alloc {}", free - most), "rc"), 0);
     assert_eq!(witness.ask("alloc 1", "rc"), OUT_OF_MEMORY, "more was given back than was held");
     assert_eq!(machine.truth().device("requested_bytes"), free);
@@ -101,11 +106,12 @@ fn a_storm_of_kills_leaks_nothing() {
 
 #[test]
 fn every_free_reaches_the_driver_also_of_unknown_pointers() {
+    let promise = &Promise::to(&["HAMi-core#55"]);
     let machine = Machine::new("H100");
     let bare = machine.bare().run("free_unknown", &[]).success();
     let quota = machine.quota().memory("2GiB").run("free_unknown", &[]).success();
     for key in ["null", "nowhere", "first", "second", "async_nowhere"] {
-        assert_eq!(quota.value(key), bare.value(key), "{key}");
+        promise.asserts(|| assert_eq!(quota.value(key), bare.value(key), "{key}"));
     }
     assert_ne!(bare.value("nowhere"), 0, "the driver knows what was never allocated");
     let free = quota.values("free");
@@ -114,13 +120,14 @@ fn every_free_reaches_the_driver_also_of_unknown_pointers() {
 
 #[test]
 fn every_kind_of_memory_is_charged_once_and_given_back() {
+    let promise = &Promise::to(&["HAMi-core#93"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory("2GiB");
     for kind in ["plain", "managed", "pitch", "array", "array3d", "mipmap", "vmm", "async"] {
         let outcome = quota.run("kinds", &[kind]).success();
         let taken = if kind == "pitch" { outcome.values("taken")[0] } else { 64 * MIB };
-        assert_eq!(outcome.value("charged"), taken, "{kind}");
-        assert_eq!(outcome.value("returned"), taken, "{kind}");
+        promise.asserts(|| assert_eq!(outcome.value("charged"), taken, "{kind}"));
+        promise.asserts(|| assert_eq!(outcome.value("returned"), taken, "{kind}"));
         assert_eq!(outcome.value("over"), OUT_OF_MEMORY, "{kind}");
     }
     assert!(machine.truth().device("requested_peak_bytes") < 128 * MIB);
@@ -137,9 +144,10 @@ fn the_driver_itself_refuses_none_of_these_kinds() {
 
 #[test]
 fn a_released_handle_is_charged_while_it_is_mapped() {
+    let promise = &Promise::to(&["HAMi-core#187"]);
     let machine = Machine::new("H100");
     let free = machine.quota().memory("2GiB").run("vmm_mapped", &[]).success().values("free");
-    assert_eq!(free[0] - free[1], 64 * MIB);
+    promise.asserts(|| assert_eq!(free[0] - free[1], 64 * MIB));
     assert_eq!(free[2], free[0]);
 }
 
@@ -155,6 +163,7 @@ fn asked(setting: &Setting<'_>) -> i64 {
 /// equal the device's count to the byte, no use has passed the cap, and all free bytes can be allocated.
 #[test]
 fn a_storm_over_all_kinds_ends_with_the_device_s_truth() {
+    let promise = &Promise::to(&["HAMi-core#241"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP);
     let mut witness = quota.start("hold", &[]);
@@ -170,7 +179,9 @@ fn a_storm_over_all_kinds_ends_with_the_device_s_truth() {
         let refusals: i64 = all.iter_mut().map(|one| one.ask("rest", "refusals")).sum();
         // The first process that requests memory reaps the dead.
         witness.ask("info", "free");
-        assert_eq!(asked(&quota), machine.truth().device("requested_bytes"), "round {round}");
+        promise.asserts(|| {
+            assert_eq!(asked(&quota), machine.truth().device("requested_bytes"), "round {round}")
+        });
         assert!(refusals > 0, "nobody was refused: the storm was a breeze");
         let free = witness.ask("info", "free");
         if free > 0 {

@@ -4,18 +4,19 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{GIB, MIB, Machine, Program, artifact, program};
+use gpuquota_promises::{GIB, MIB, Machine, Program, Promise, artifact, program};
 
 const CAP: i64 = 2 * GIB;
 
 #[test]
 fn a_fork_without_exec_disturbs_nobody() {
+    let promise = &Promise::to(&["HAMi-core#292"]);
     let machine = Machine::new("H100");
     let bare = machine.bare().run("fork_no_exec", &[]).success();
     let quota = machine.quota().memory(CAP).run("fork_no_exec", &[]).success();
     assert_eq!(quota.value("child"), bare.value("child"), "{quota}");
     let free = quota.values("free");
-    assert_eq!(free[1], free[0], "the child's end changed the parent's account: {quota}");
+    promise.asserts(|| assert_eq!(free[1], free[0], "the child's end changed the parent's account: {quota}"));
     assert_eq!(free[2] - free[1], 64 * MIB, "{quota}");
 }
 
@@ -55,27 +56,30 @@ fn an_executed_child_is_a_process_of_the_same_quota() {
 
 #[test]
 fn exec_gives_back_the_bytes_of_the_old_image() {
+    let promise = &Promise::to(&["HAMi-core#292"]);
     let machine = Machine::new("H100");
     let outcome = machine.quota().memory(CAP).run("exec_self", &[]).success();
-    assert_eq!(outcome.value("rc"), 0, "{outcome}");
+    promise.asserts(|| assert_eq!(outcome.value("rc"), 0, "{outcome}"));
 }
 
 #[test]
 fn a_jvm_like_user_of_signals_finds_all_as_it_left_it() {
+    let promise = &Promise::to(&["HAMi-core#160"]);
     let machine = Machine::new("H100");
     let bare = machine.bare().run("signals", &[]).success();
     let quota = machine.quota().memory(CAP).cores(50).with("GPUQUOTA_LOG", "off");
     let quota = quota.run("signals", &[]).success();
     assert_eq!((bare.value("hits"), bare.value("own_stack")), (4, 4), "{bare}");
-    assert_eq!(quota.out, bare.out);
+    promise.asserts(|| assert_eq!(quota.out, bare.out));
     assert_eq!(quota.stderr, bare.stderr);
 }
 
 #[test]
 fn threads_come_and_go_and_the_last_free_comes_after_main() {
+    let promise = &Promise::to(&["HAMi-core#172"]);
     let machine = Machine::new("H100");
     let outcome = machine.quota().memory(CAP).run("threads_exit", &[]).success();
-    assert_eq!(outcome.value("late_free"), 0, "{outcome}");
+    promise.asserts(|| assert_eq!(outcome.value("late_free"), 0, "{outcome}"));
     let truth = machine.truth();
     assert_eq!(truth.device("requested_bytes"), 0);
     assert_eq!(truth.device("requested_peak_bytes"), 2 * MIB);
@@ -175,11 +179,12 @@ fn overwrite(file: &mut [u8], what: &[u8]) -> usize {
 
 #[test]
 fn a_region_that_cannot_be_made_is_a_failed_quota_and_says_so() {
+    let promise = &Promise::to(&["HAMi#961"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP).with("GPUQUOTA_REGION", "/proc/nowhere/quota.cache");
     let outcome = quota.run("door_linked", &[]);
     assert!(!outcome.status.success(), "the program had a GPU without a quota: {outcome}");
-    assert!(outcome.stderr.contains("/proc/nowhere/quota.cache"), "{outcome}");
+    promise.asserts(|| assert!(outcome.stderr.contains("/proc/nowhere/quota.cache"), "{outcome}"));
     assert_eq!(outcome.stderr.lines().count(), 1, "loud is one line: {outcome}");
     assert_eq!(machine.truth().device("requested_peak_bytes"), 0);
 
@@ -190,6 +195,7 @@ fn a_region_that_cannot_be_made_is_a_failed_quota_and_says_so() {
 /// Everything about a command that has nothing to do with CUDA, side by side.
 #[test]
 fn programs_without_cuda_behave_as_they_do_without_the_library() {
+    let promise = &Promise::to(&["HAMi-core#245"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP).cores(30);
     let python = "import subprocess, threading, ctypes, os, sys
@@ -214,7 +220,7 @@ print(os.waitpid(pid, 0)[1])";
         let bare = machine.bare().run_command(command, &arguments);
         let quota = quota.run_command(command, &arguments);
         assert_eq!(quota.status, bare.status, "{command} {arguments:?}: {quota}");
-        assert_eq!(quota.out, bare.out, "{command} {arguments:?}");
+        promise.asserts(|| assert_eq!(quota.out, bare.out, "{command} {arguments:?}"));
         assert_eq!(quota.stderr, bare.stderr, "{command} {arguments:?}");
     }
     assert!(!quota.region().exists(), "a program that never touched CUDA made a region");

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{Agent, Machine, Program, Setting, twice};
+use gpuquota_promises::{Agent, Machine, Program, Promise, Setting, twice};
 
 /// The use of a device by each container in three seconds, in percent.
 fn have(machine: &Machine, pids: &[i64]) -> Vec<f64> {
@@ -47,12 +47,13 @@ fn beside_each_other() -> [Vec<f64>; 2] {
 
 #[test]
 fn beside_others_each_container_has_its_share_as_long_as_the_agent_lives_and_never_more_without_it() {
+    let promise = &Promise::to(&["HAMi-core#76"]);
     let attempt = || {
         let seen @ [with, without] = &beside_each_other();
         let kept = (with[0] - 30.0).abs() < 3.0 && (with[1] - 70.0).abs() < 3.0;
         (seen.clone(), kept && without[0] < 31.5 && without[1] < 71.5)
     };
-    twice(attempt).expect("30 : 70, then not more than that");
+    promise.asserts(|| twice(attempt).expect("30 : 70, then not more than that"));
 }
 
 /// Containers and the agent report which container has the device, and which ones wait for it.

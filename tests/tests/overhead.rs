@@ -1,6 +1,6 @@
 //! Overhead: the library charges the driver's own figure for it, and nothing where the driver gives none.
 
-use gpuquota_promises::{GIB, MIB, Machine, Outcome};
+use gpuquota_promises::{GIB, MIB, Machine, Outcome, Promise};
 
 const CAP: i64 = 2 * GIB;
 
@@ -16,10 +16,11 @@ fn run(variables: &[(&str, &str)]) -> Outcome {
 
 #[test]
 fn contexts_and_code_are_charged_while_they_live() {
+    let promise = &Promise::to(&["HAMi-core#79"]);
     let outcome = run(&[("OTHER_CONTEXT_MIB", "300"), ("OTHER_CODE_MIB", "50")]);
     let (context, code) = (300 * MIB, 50 * MIB);
     let left = [CAP - context, CAP - context - code, CAP - context - code - 8, CAP - context, CAP - context];
-    assert_eq!(outcome.values("left"), left, "{outcome}");
+    promise.asserts(|| assert_eq!(outcome.values("left"), left, "{outcome}"));
 }
 
 #[test]
@@ -42,6 +43,7 @@ fn a_figure_that_the_driver_does_not_give_is_never_guessed() {
 /// The books equal the simulated device's own figures for contexts, by process and in HAMi's fields.
 #[test]
 fn the_books_show_contexts_with_the_device_s_own_figures() {
+    let promise = &Promise::to(&["HAMi-core#79"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(8 * GIB);
     // A neighbour comes and goes meanwhile: nothing of it is charged to us.
@@ -58,7 +60,7 @@ fn the_books_show_contexts_with_the_device_s_own_figures() {
     let contexts = processes.iter().map(|process| &process["devices"][0]["context_bytes"]);
     let context = truth.device("context_bytes") / 3;
     assert!(context > 0);
-    assert_eq!(contexts.collect::<Vec<_>>(), [context, context], "{seen:#}");
+    promise.asserts(|| assert_eq!(contexts.collect::<Vec<_>>(), [context, context], "{seen:#}"));
     assert_eq!(seen["devices"][0]["used"], 64 * MIB + 2 * context, "{seen:#}");
     let used = |slot: usize| hami_used(&quota.region(), slot);
     assert_eq!((used(0), used(1)), ([context, 0, 64 * MIB, context + 64 * MIB], [context, 0, 0, context]));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Machine, Program, Setting, twice};
+use gpuquota_promises::{Machine, Program, Promise, Setting, twice};
 
 /// `utilization_switch` and `recent_kernel` of HAMi's region 1.2.
 const SWITCH: u64 = 2_008_900;
@@ -88,6 +88,7 @@ fn a_burst_share_borrows_idle_time_that_a_living_monitor_lends_and_a_fixed_share
 /// With a share, with all of the device as one, and without any.
 #[test]
 fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer() {
+    let promise = &Promise::to(&["HAMi#132"]);
     thread::scope(|scope| {
         for cores in [Some(50), Some(100), None] {
             scope.spawn(move || {
@@ -107,7 +108,9 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                     monitor.round(true, true);
                     thread::sleep(Duration::from_millis(100));
                 }
-                assert_eq!(kernels(), blocked_at, "at {cores:?}%: it launched while it was blocked");
+                promise.asserts(|| {
+                    assert_eq!(kernels(), blocked_at, "at {cores:?}%: it launched while it was blocked")
+                });
                 monitor.round(false, true);
                 thread::sleep(Duration::from_millis(500));
                 assert!(kernels() > blocked_at, "at {cores:?}%: the block was lifted");
@@ -117,7 +120,9 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                 thread::sleep(Duration::from_millis(200));
                 let before = kernels();
                 while kernels() == before {
-                    assert!(said.elapsed() < Duration::from_secs(18), "at {cores:?}%: blocked for ever");
+                    promise.asserts(|| {
+                        assert!(said.elapsed() < Duration::from_secs(18), "at {cores:?}%: blocked for ever")
+                    });
                     thread::sleep(Duration::from_millis(50));
                 }
                 assert!(said.elapsed() > Duration::from_secs(10), "at {cores:?}%: {:?}", said.elapsed());

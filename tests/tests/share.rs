@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{Machine, Program, Scratch, twice};
+use gpuquota_promises::{Machine, Program, Promise, Scratch, twice};
 
 /// How busy programs keep a device, in percent, over some seconds after a first one to warm up.
 fn percent(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> f64 {
@@ -40,6 +40,7 @@ fn are_thirty(cases: &[(usize, &[&str])]) {
 
 #[test]
 fn every_way_to_launch_is_held_to_the_share() {
+    let promise = &Promise::to(&["HAMi#1445"]);
     let ways = [
         "plain",
         "plain_ptsz",
@@ -57,17 +58,20 @@ fn every_way_to_launch_is_held_to_the_share() {
     ];
     let arguments = ways.map(|way| ["busy_5ms", "6", way]);
     for some in arguments.chunks(5) {
-        are_thirty(&some.iter().map(|one| (1, &one[..])).collect::<Vec<_>>());
+        promise.asserts(|| are_thirty(&some.iter().map(|one| (1, &one[..])).collect::<Vec<_>>()));
     }
 }
 
 #[test]
 fn kernels_of_any_length_are_held_to_the_share() {
-    are_thirty(&[
-        (1, &["busy_50us", "6", "plain", "50"]),
-        (1, &["busy_1ms", "6", "graph"]),
-        (1, &["busy_40ms", "6", "plain", "1"]),
-    ]);
+    let promise = &Promise::to(&["HAMi-core#76", "HAMi-core#274"]);
+    promise.asserts(|| {
+        are_thirty(&[
+            (1, &["busy_50us", "6", "plain", "50"]),
+            (1, &["busy_1ms", "6", "graph"]),
+            (1, &["busy_40ms", "6", "plain", "1"]),
+        ])
+    });
 }
 
 /// By the device's own count kernels alone are busy, not the gaps between them. So the time that launches, events and the
@@ -105,12 +109,14 @@ fn processes_and_streams_share_one_share() {
 
 #[test]
 fn a_launch_on_several_devices_waits_for_the_share_of_each() {
+    let promise = &Promise::to(&["HAMi-core#142"]);
     let machine = Machine::new("2xH100");
     // The smaller share delays both devices, because one call launches on both.
     let quota = machine.quota().with("GPUQUOTA_CORES", "0=60,1=30");
     let programs = vec![quota.start("launch_loop", &["busy_5ms", "6", "all"])];
     let seen = percent(&machine, 1, programs, 4);
-    assert!((seen - 30.0).abs() <= 3.0, "the second device was busy {seen:.1}% of the time");
+    promise
+        .asserts(|| assert!((seen - 30.0).abs() <= 3.0, "the second device was busy {seen:.1}% of the time"));
     for device in 0..2 {
         let launches = &quota.inspect()["devices"][device]["launches"];
         assert!(launches.as_i64() > Some(0), "{launches} launches on device {device}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gpuquota_promises::{artifact, exports};
+use gpuquota_promises::{Promise, artifact, exports};
 
 /// The name of a function without the suffixes of its versions.
 fn base(export: &str) -> &str {
@@ -55,8 +55,11 @@ fn undecided(functions: &BTreeSet<String>) -> Vec<String> {
 
 #[test]
 fn every_function_of_the_newest_headers_is_decided() {
+    let promise = &Promise::to(&["HAMi-core#233"]);
     let undecided = undecided(&newest());
-    assert!(undecided.is_empty(), "intercept them, or say in surface/exempt.txt why not: {undecided:#?}");
+    promise.asserts(|| {
+        assert!(undecided.is_empty(), "intercept them, or say in surface/exempt.txt why not: {undecided:#?}")
+    });
 }
 
 #[test]

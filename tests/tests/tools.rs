@@ -4,17 +4,23 @@
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use gpuquota_promises::{GIB, Machine, Program, Scratch, Setting, Verdict, fetched, trials};
+use gpuquota_promises::{GIB, Machine, Program, Promise, Scratch, Setting, Verdict, fetched, trials};
 
 const CAP: i64 = 8 * GIB;
 
 fn main() -> ExitCode {
     trials(&[
         ("nvidia_smi_of_driver_535_shows_the_slice", || shows_the_slice("bookworm")),
-        ("nvidia_smi_of_driver_550_shows_the_slice", || shows_the_slice("trixie")),
+        ("nvidia_smi_of_driver_550_shows_the_slice", || {
+            Promise::to(&["HAMi#1340"]).asserts(|| shows_the_slice("trixie"))
+        }),
         ("nvidia_smi_of_driver_555_shows_the_slice", || shows_the_slice("experimental")),
-        ("nvidia_smi_of_driver_535_shows_the_container_s_own_work", || shows_own_work("bookworm")),
-        ("nvidia_smi_of_driver_550_shows_the_container_s_own_work", || shows_own_work("trixie")),
+        ("nvidia_smi_of_driver_535_shows_the_container_s_own_work", || {
+            Promise::to(&["nvtop#110"]).asserts(|| shows_own_work("bookworm"))
+        }),
+        ("nvidia_smi_of_driver_550_shows_the_container_s_own_work", || {
+            Promise::to(&["dcgm-exporter#642"]).asserts(|| shows_own_work("trixie"))
+        }),
         ("nvidia_smi_of_driver_555_shows_the_container_s_own_work", || shows_own_work("experimental")),
         ("nvidia_smi_of_driver_535_shows_the_slices_of_instances", || shows_instances("bookworm")),
         ("nvidia_smi_of_driver_550_shows_the_slices_of_instances", || shows_instances("trixie")),

@@ -1,6 +1,6 @@
 //! The view: every call that shows the device's memory answers with the slice.
 
-use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Scratch, Setting, twice};
+use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Promise, Scratch, Setting, twice};
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ const CAP: i64 = 2 * GIB;
 
 #[test]
 fn the_driver_and_nvml_agree_on_the_slice() {
+    let promise = &Promise::to(&["HAMi#1181"]);
     let machine = Machine::new("H100");
     let view = machine.quota().memory(CAP).run("views", &[]).success();
     for total in ["total", "device_total", "nvml_total", "nvml2_total"] {
@@ -17,7 +18,7 @@ fn the_driver_and_nvml_agree_on_the_slice() {
         assert_eq!(view.value(free), view.value("free"), "{free}: {view}");
     }
     for used in ["nvml_used", "nvml2_used"] {
-        assert_eq!(view.value(used), CAP - view.value("free"), "{used}: {view}");
+        promise.asserts(|| assert_eq!(view.value(used), CAP - view.value("free"), "{used}: {view}"));
     }
 }
 
@@ -78,6 +79,7 @@ fn named(mut program: Program) -> Outcome {
 
 #[test]
 fn the_lists_name_the_container_s_processes_by_the_books() {
+    let promise = &Promise::to(&["HAMi#1340"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(8 * GIB);
     let mut neighbour = machine.bare().start("processes", &["100"]);
@@ -96,7 +98,8 @@ fn the_lists_name_the_container_s_processes_by_the_books() {
         held.sort_unstable();
         pids.sort_unstable();
         bytes.sort_unstable();
-        assert_eq!((&seen[..], &held[..]), (&pids[..], &bytes[..]), "{layout}: {outcome}");
+        promise
+            .asserts(|| assert_eq!((&seen[..], &held[..]), (&pids[..], &bytes[..]), "{layout}: {outcome}"));
     }
     // NVML_ERROR_INSUFFICIENT_SIZE, and their number.
     assert_eq!(outcome.values("room"), [7, 7], "{outcome}");
@@ -122,6 +125,7 @@ fn the_dead_are_not_listed() {
 /// A process that has ended and that nobody has waited for yet has a pid, and holds nothing.
 #[test]
 fn a_zombie_is_not_listed() {
+    let promise = &Promise::to(&["nvtop#110"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(8 * GIB);
     let mut zombie = quota.start("processes", &["300"]);
@@ -134,11 +138,12 @@ fn a_zombie_is_not_listed() {
     while !state().contains(") Z ") {
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(named(alive).values("v3_pid"), [pid], "the one that lives");
+    promise.asserts(|| assert_eq!(named(alive).values("v3_pid"), [pid], "the one that lives"));
 }
 
 #[test]
 fn utilisation_samples_are_the_container_s_only() {
+    let promise = &Promise::to(&["HAMi#601"]);
     let machine = Machine::new("H100");
     let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
     neighbour.wait_for("ready");
@@ -150,7 +155,7 @@ fn utilisation_samples_are_the_container_s_only() {
     let outcome = own.finish().success();
     // NVML_ERROR_NOT_FOUND: no process of the container has worked, although the neighbour has.
     assert_eq!(outcome.value("idle"), 6, "{outcome}");
-    assert_eq!(outcome.values("sample"), [pid], "{outcome}");
+    promise.asserts(|| assert_eq!(outcome.values("sample"), [pid], "{outcome}"));
     assert_eq!(outcome.values("info"), [pid], "{outcome}");
     neighbour.kill();
 }
@@ -166,6 +171,7 @@ const ENGINES: [&str; 6] = ["gpu", "gpu_samples", "memory", "memory_samples", "e
 
 #[test]
 fn the_activity_of_a_device_is_the_container_s_own() {
+    let promise = &Promise::to(&["dcgm-exporter#642"]);
     let machine = Machine::new("H100");
     let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
     neighbour.wait_for("ready");
@@ -181,7 +187,7 @@ fn the_activity_of_a_device_is_the_container_s_own() {
         std::thread::sleep(Duration::from_millis(1200));
         let seen = look(&quota);
         for engine in ENGINES {
-            assert_eq!(seen.value(engine), 0, "{engine}: {seen}");
+            promise.asserts(|| assert_eq!(seen.value(engine), 0, "{engine}: {seen}"));
         }
     }
     // The whole device's, where no limit binds.
@@ -196,6 +202,7 @@ fn the_activity_of_a_device_is_the_container_s_own() {
 /// Two processes of the container do a quarter of the device's time each, beside a neighbour that never rests.
 #[test]
 fn the_activity_shown_is_near_the_truth_and_never_above_all() {
+    let promise = &Promise::to(&["HAMi#601"]);
     let kept = twice(|| {
         let machine = Machine::new("H100");
         let mut neighbour = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
@@ -215,7 +222,7 @@ fn the_activity_shown_is_near_the_truth_and_never_above_all() {
         let busy = after.busy_ns_of(&pids) - before.busy_ns_of(&pids);
         let truth = 100 * busy / (after.clock_ns() - before.clock_ns());
         let mean = shown.iter().sum::<i64>() / shown.len() as i64;
-        assert!(shown.iter().all(|percent| (0..=100).contains(percent)), "{shown:?}");
+        promise.asserts(|| assert!(shown.iter().all(|percent| (0..=100).contains(percent)), "{shown:?}"));
         neighbour.kill();
         let near = (mean - truth).abs() <= 10 && (10..90).contains(&truth);
         ((truth, shown), near)

@@ -46,6 +46,7 @@ impl Interruption for DiesAt {
 #[cfg(not(loom))]
 mod real {
     use super::*;
+    use crate::promise::Promise;
 
     #[test]
     fn a_cap_is_reached_to_the_byte_and_never_passed() {
@@ -162,10 +163,11 @@ mod real {
 
     #[test]
     fn giving_more_than_the_journal_holds_gives_all_that_it_holds() {
+        let promise = &Promise::to(&["HAMi#1181"]);
         let words = JournalWords::new(2);
         take(&words, &words.total, 0, 10, None).expect("room");
         take(&words, &words.total, 1, 5, None).expect("room");
-        assert_eq!(give(&words, &words.total, 1, 1000), Ok(10));
+        promise.asserts(|| assert_eq!(give(&words, &words.total, 1, 1000), Ok(10)));
         assert_eq!(words.held(), 10);
     }
 
@@ -181,18 +183,19 @@ mod real {
 
     #[test]
     fn racing_threads_never_pass_one_cap_and_leave_nothing_behind() {
+        let promise = Arc::new(Promise::to(&["HAMi-core#273"]));
         const CAP: u64 = 1000;
         let words = Arc::new(JournalWords::new(8));
         let threads: Vec<_> = (0..8u32)
             .map(|journal| {
-                let words = Arc::clone(&words);
+                let (words, promise) = (Arc::clone(&words), Arc::clone(&promise));
                 std::thread::spawn(move || {
                     let mut refused = 0u32;
                     for round in 0..20_000u64 {
                         let bytes = 1 + (round * 7 + u64::from(journal) * 13) % 400;
                         match take(&*words, &words.total, journal, bytes, Some(CAP)) {
                             Ok(after) => {
-                                assert!(after <= CAP);
+                                promise.asserts(|| assert!(after <= CAP));
                                 give(&*words, &words.total, journal, bytes).expect("a free");
                             }
                             Err(Refused::Cap { used }) => {
@@ -216,11 +219,12 @@ mod real {
     /// the other's progress; a cleaner that may itself die at every step, then a second cleaner, settle it.
     #[test]
     fn death_at_any_step_loses_no_byte_and_keeps_none() {
+        let promise = &Promise::to(&["HAMi-core#86"]);
         for operations in 0..6u64 {
             for step in 0..6u32 {
                 for follower in 0..3u32 {
                     for cleaner_step in 0..6u32 {
-                        death_at(operations, step, follower, cleaner_step);
+                        promise.asserts(|| death_at(operations, step, follower, cleaner_step));
                     }
                 }
             }
@@ -253,6 +257,7 @@ mod real {
 #[cfg(not(loom))]
 mod histories {
     use super::*;
+    use crate::promise::Promise;
     use proptest::prelude::*;
 
     const CAP: u64 = 10_000;
@@ -363,6 +368,7 @@ mod histories {
         fn any_history_of_takes_gives_deaths_and_moves_leaves_the_totals_exact(
             history in proptest::collection::vec((0..JOURNALS, action()), 1..120)
         ) {
+            let promise = &Promise::to(&["HAMi-core#241"]);
             let totals = [AtomicU64::new(0), AtomicU64::new(0)];
             let mut ledger = Ledger { words: JournalWords::new(JOURNALS), totals, journals: [(0, 0, false); JOURNALS] };
             for (at, action) in history {
@@ -374,7 +380,11 @@ mod histories {
             for at in 0..JOURNALS {
                 ledger.does(at, Action::Move)?;
             }
-            prop_assert_eq!((used(&ledger.totals[0]), used(&ledger.totals[1]), ledger.words.held()), (0, 0, 0));
+            let left = (used(&ledger.totals[0]), used(&ledger.totals[1]), ledger.words.held());
+            promise.asserts(|| {
+                prop_assert_eq!(left, (0, 0, 0));
+                Ok(())
+            })?;
         }
     }
 }

@@ -63,14 +63,12 @@ impl Record for nvmlProcessUtilizationInfo_v1_t {
     }
 }
 
-/// What some processes of this PID namespace did together with a device since a time, microseconds since 1970. `each_pid`
-/// calls its argument with the pid of each. `None` where the driver does not tell it of single processes, or tells it by
-/// pids that the library cannot recognise.
-pub fn of_processes(
-    device: nvmlDevice_t,
-    since_us: u64,
-    each_pid: &mut dyn FnMut(&mut dyn FnMut(u32)),
-) -> Option<Percentages> {
+/// Calls its argument with the pid of each process that is meant.
+pub type EachPid<'a> = &'a mut dyn FnMut(&mut dyn FnMut(u32));
+
+/// What some processes of this PID namespace did together with a device since a time, microseconds since 1970. `None`
+/// where the driver does not tell it of single processes, or tells it by pids that the library cannot recognise.
+pub fn of_processes(device: nvmlDevice_t, since_us: u64, each_pid: EachPid<'_>) -> Option<Percentages> {
     if !pids::of_samples_are_ours() {
         return None;
     }
@@ -105,11 +103,7 @@ pub fn of_processes(
 
 /// The sum of the newest record of each process. Records of old samples, and figures that are no percentages, count as
 /// unknown: drivers have given both.
-fn sum<T: Record>(
-    records: &[T],
-    since_us: u64,
-    each_pid: &mut dyn FnMut(&mut dyn FnMut(u32)),
-) -> Percentages {
+fn sum<T: Record>(records: &[T], since_us: u64, each_pid: EachPid<'_>) -> Percentages {
     let mut total: Percentages = [Some(0); 6];
     each_pid(&mut |pid| {
         let new = records.iter().filter(|record| record.pid() == pid && record.time_stamp() > since_us);
