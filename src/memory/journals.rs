@@ -105,7 +105,7 @@ impl ProcessJournals {
     }
 
     /// The journal of another kind than requested bytes; `None` where none is left for it.
-    fn of_kind(&self, container: &Container, device: u8, kind: u8) -> Option<u8> {
+    pub fn of_kind(&self, container: &Container, device: u8, kind: u8) -> Option<u8> {
         let at = DATA_JOURNALS.wrapping_add(usize::from(kind.checked_sub(1)?));
         let uses = self.opened.get(usize::from(device))?;
         let serving = uses.get(at)?;

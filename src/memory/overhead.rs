@@ -71,8 +71,8 @@ impl Overhead {
         let answer = call();
         if answer.is_success() {
             let _errno = KeepErrno::new();
-            // Who has a context is one of the container's processes, also where no byte of it is known.
-            let _ = books.container().slot_index();
+            // Who has a context is a process at the device, also where no byte of it is known.
+            let _ = books.accounts.journals.of_kind(books.container(), device.index, KIND_CONTEXT);
             if let Some(cost) = before.and_then(|before| overhead_now(books, device)?.checked_sub(before)) {
                 self.remember_context(device.index, handle(), cost);
             }

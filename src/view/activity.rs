@@ -27,7 +27,7 @@ pub fn own(scope: &Scope, device: DeviceRef, handle: nvmlDevice_t) -> Percentage
         return told;
     }
     let mut idle = true;
-    holders::each_pid(container, &mut |_| {
+    holders::each(container, device, &mut |_| {
         idle = false;
         false
     });

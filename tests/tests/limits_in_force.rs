@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use gpuquota_promises::{Agent, GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Program, Setting, artifact};
+use gpuquota_promises::{
+    Agent, GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Program, Promise, Setting, artifact,
+};
 use serde_json::Value;
 
 fn holder(setting: &Setting<'_>) -> Program {
@@ -32,11 +34,14 @@ fn metric(quota: &Setting<'_>, name: &str) -> Option<f64> {
 
 #[test]
 fn a_process_is_held_to_the_limit_that_it_brings_whoever_came_first() {
+    let promise = &Promise::to(&["HAMi#1641"]);
     for first in ["views", "views_first", "devices"] {
         let machine = Machine::new("H100");
         let quota = machine.quota().memory(2 * GIB);
         quota.without_limits().run(first, &[]).success();
-        assert_eq!(quota.run("views", &[]).success().value("total"), 2 * GIB, "after {first}");
+        promise.asserts(|| {
+            assert_eq!(quota.run("views", &[]).success().value("total"), 2 * GIB, "after {first}")
+        });
         // And while one lives that has no limit.
         let mut unlimited = holder(&quota.without_limits());
         let mut limited = holder(&quota);
@@ -62,6 +67,7 @@ fn variables_of_hami_bring_limits_as_ours_do() {
 
 #[test]
 fn the_newcomer_s_own_limits_hold_when_nobody_lives() {
+    let promise = &Promise::to(&["HAMi-core#7"]);
     let machine = Machine::new("H100");
     let quota = machine.quota();
     let with = |memory: &str, physical: &str, cores: &str, request: &str| {
@@ -75,7 +81,7 @@ fn the_newcomer_s_own_limits_hold_when_nobody_lives() {
     };
     let limits = |memory, physical, cores| [memory * GIB, physical * GIB, cores].map(Some);
     assert_eq!(with("2GiB", "1GiB", "30", "10"), (limits(2, 1, 30), Some(10)));
-    assert_eq!(with("4GiB", "3GiB", "60", "20"), (limits(4, 3, 60), Some(20)));
+    promise.asserts(|| assert_eq!(with("4GiB", "3GiB", "60", "20"), (limits(4, 3, 60), Some(20))));
     assert_eq!(with("3GiB", "2GiB", "40", "15"), (limits(3, 2, 40), Some(15)));
     // A process that was killed does not live either.
     let setting = quota.without_limits().memory("1GiB");
@@ -118,6 +124,7 @@ fn a_share_that_a_later_process_brings_binds_the_earlier_one_too() {
 
 #[test]
 fn the_operator_s_limit_outranks_environments_until_it_is_reset() {
+    let promise = &Promise::to(&["HAMi-core#7"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(2 * GIB).cores(30);
     let mut one = holder(&quota);
@@ -125,7 +132,7 @@ fn the_operator_s_limit_outranks_environments_until_it_is_reset() {
     assert_eq!(total(&mut one), 4 * GIB);
     // Later processes do not bring the old limit back, also when nobody lived meanwhile.
     let mut other = holder(&quota.without_limits().memory(GIB));
-    assert_eq!(total(&mut other), 4 * GIB);
+    promise.asserts(|| assert_eq!(total(&mut other), 4 * GIB));
     one.finish().success();
     other.finish().success();
     let outcome = quota.run("views", &[]).success();

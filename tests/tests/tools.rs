@@ -168,8 +168,12 @@ for pid in gpu.findall('processes/process_info/pid'):
         let mut reader = Command::new("python3");
         reader.args(["-c", parse]).arg(file);
         let said = Program::start(reader).finish().success();
-        let pids: Vec<_> = self.apps.iter().map(|(pid, _)| *pid).collect();
-        assert_eq!(said.values("pid"), pids, "{said}");
+        let sorted = |mut pids: Vec<i64>| {
+            pids.sort_unstable();
+            pids
+        };
+        let pids = self.apps.iter().map(|(pid, _)| *pid).collect();
+        assert_eq!(sorted(said.values("pid")), sorted(pids), "{said}");
         let total = said.value("fb_memory_usage_total");
         let window = said.value("bar1_memory_usage_total");
         assert!(window <= total || setting.folder().is_none(), "{said}");
