@@ -7,19 +7,25 @@
 //!
 //! Bottom up:
 //!
-//! - [`elf`]: loaded objects and their symbol tables;
+//! - [`elf`]: a loaded object, its symbol table and its references;
+//! - [`objects`]: the loaded objects;
 //! - [`loader`]: the loader's real functions, and whether we are the first copy of ourselves;
 //! - `variant`: versions and stream semantics in the names of a driver's exports;
-//! - [`library`]: slots and how they are filled;
+//! - [`slot`], [`copies`], [`library`]: slots and how they are filled, and further copies of a library;
 //! - [`sys`]: NVIDIA's types and a typed slot for each function;
+//! - [`watch`]: what was loaded since the last look;
 //! - [`cuda`], [`nvml`]: typed questions to both libraries.
 
+pub mod copies;
 pub mod cuda;
 pub mod elf;
 pub mod library;
 pub mod loader;
 pub mod nvml;
+pub mod objects;
+pub mod slot;
 pub mod sys;
 mod variant;
+pub mod watch;
 
 pub use variant::FunctionRequest;
