@@ -209,6 +209,19 @@ impl<'o> Object<'o> {
         self.strings.string(self.soname? as usize)
     }
 
+    /// What is added to the addresses in its file.
+    pub fn base(&self) -> usize {
+        self.base
+    }
+
+    /// The same object, to be looked at after the walk that found it.
+    ///
+    /// # Safety
+    /// It is not unloaded.
+    pub unsafe fn kept(&self) -> Object<'static> {
+        Object { lives: PhantomData, ..*self }
+    }
+
     /// From where to where its segments reach.
     pub fn bounds(&self) -> (usize, usize) {
         let ends = |header: libc::Elf64_Phdr| (header.p_vaddr, header.p_vaddr.wrapping_add(header.p_memsz));

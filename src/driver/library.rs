@@ -6,7 +6,7 @@
 //!
 //! # Safety
 //! This file may use `unsafe` because it turns the address of a name into a function of the type that NVIDIA's header
-//! gives that name (`sys`). A hook of another type does not compile.
+//! gives that name (`sys`). A hook of another type does not compile. It pins an object before it looks at it again.
 #![allow(unsafe_code)]
 
 use super::copies::{Copies, Role};
@@ -167,11 +167,7 @@ impl Library {
         if self.role_at(address as usize) != Some(Role::Alias) {
             return None;
         }
-        let mut found = None;
-        self.each_source(&mut |source| {
-            found = source.function(name).map(|function| function.address as *mut c_void);
-        });
-        found
+        Some(self.source()?.function(name)?.address as *mut c_void)
     }
 
     /// The hook of the function that lies at `address` in the real library. A driver may export one function under
@@ -232,23 +228,16 @@ impl Library {
     /// Looks for copies that were loaded since; `by_source`: the source itself opened what is new. Whether there was one.
     pub fn meet(&self, by_source: bool) -> bool {
         let (mut met, mut by_source) = (false, by_source);
-        let mut path = [0u8; 4096];
-        while let Some(guard) = self.meeting.lock() {
+        while let Some(copy) = self.next_copy() {
+            let Some(_guard) = self.meeting.lock() else { break };
             let first = !self.is_adopted();
-            if !self.meet_next(by_source, &mut path) {
-                break;
+            // Another thread may have met it meanwhile.
+            if self.is_new(&copy) {
+                self.take(&copy, by_source);
             }
-            drop(guard);
             met = true;
             // What came together with the source is what the source is linked to.
             by_source |= first;
-            if !(first && program_needs(self.soname))
-                && let Ok(path) = CStr::from_bytes_until_nul(&path)
-            {
-                // Unloading a copy would leave what leads to it dangling, so this pins it. The pin comes without the lock: the
-                // loader may run constructors or wait for a thread that runs one, and those may call hooks.
-                open(path, libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE);
-            }
         }
         met
     }
@@ -282,72 +271,85 @@ impl Library {
         self.is_marked(object) && self.entries().all(has)
     }
 
-    fn meet_next(&self, by_source: bool, path: &mut [u8; 4096]) -> bool {
-        let is_new = |object: &Object| self.role_at(object.bounds().0).is_none();
-        if !self.is_adopted() {
-            return self.meet_first(path, &|object| self.is_named(object), Role::Source)
-                || self.meet_first(path, &|object| self.is_marked(object), Role::Source);
-        }
-        let is_copy = |object: &Object| is_new(object) && (self.is_named(object) || self.is_complete(object));
-        let (mut found, mut needed) = (false, false);
-        each_object(&mut |object| {
-            found = is_copy(object);
-            let soname = object.soname();
-            found && {
-                each_object(&mut |other| {
-                    needed = !is_new(other) && soname.is_some_and(|soname| other.needs(soname));
-                    needed
-                });
-                true
-            }
-        });
-        if !found || !self.copies.have_room() {
-            return false;
-        }
-        let role = match () {
-            () if by_source || needed => Role::Inside,
-            () if (self.is_stub)() => Role::Source,
-            () => Role::Alias,
-        };
-        self.meet_first(path, &is_copy, role)
+    fn is_new(&self, object: &Object) -> bool {
+        self.role_at(object.bounds().0).is_none()
     }
 
-    /// Takes the first object that `is_copy` accepts for a copy with this role.
-    fn meet_first(&self, path: &mut [u8; 4096], is_copy: &dyn Fn(&Object) -> bool, role: Role) -> bool {
-        let mut found = false;
+    /// A copy that was not met yet. It stays loaded from now on: what leads to it must not dangle.
+    fn next_copy(&self) -> Option<Object<'static>> {
+        if !self.copies.have_room() {
+            return None;
+        }
+        let mut path = [0u8; 4096];
+        if self.is_adopted() {
+            let is_copy =
+                |object: &Object| self.is_new(object) && (self.is_named(object) || self.is_complete(object));
+            return self
+                .find(&is_copy, &mut path)
+                .filter(|_| pin(&path) || self.find(&is_copy, &mut path).is_some());
+        }
+        let find = |path: &mut [u8; 4096]| {
+            let named = self.find(&|object| self.is_named(object), path);
+            named.or_else(|| self.find(&|object| self.is_marked(object), path))
+        };
+        // What cannot be pinned may have gone meanwhile.
+        find(&mut path).filter(|_| program_needs(self.soname) || pin(&path) || find(&mut path).is_some())
+    }
+
+    /// The first object that `is_copy` accepts, and its path.
+    fn find(&self, is_copy: &dyn Fn(&Object) -> bool, path: &mut [u8; 4096]) -> Option<Object<'static>> {
+        let mut found = None;
         each_object(&mut |object| {
-            if !is_copy(object) {
-                return false;
-            }
-            found = true;
-            match role {
-                Role::Source => {
-                    self.fill(object);
-                    self.each_source(&mut |source| self.alias(source, object));
-                    self.copies.demote_source();
+            if is_copy(object) {
+                for (to, from) in path.iter_mut().zip(object.path().to_bytes_with_nul()) {
+                    *to = *from;
                 }
-                Role::Alias => self.each_source(&mut |source| self.alias(object, source)),
-                Role::Inside => {}
+                // SAFETY: `next_copy` pins it before it is looked at.
+                found = Some(unsafe { object.kept() });
             }
-            self.copies.add(object.bounds(), role);
-            self.adopted.store(1, Release);
-            for (to, from) in path.iter_mut().zip(object.path().to_bytes_with_nul()) {
-                *to = *from;
-            }
-            true
+            found.is_some()
         });
         found
     }
 
-    /// Calls `visit` for the source.
-    fn each_source(&self, visit: &mut dyn FnMut(&Object)) {
-        each_object(&mut |object| {
-            let is_source = self.role_at(object.bounds().0) == Some(Role::Source);
-            if is_source {
-                visit(object);
+    /// The object whose functions fill the slots.
+    fn source(&self) -> Option<Object<'static>> {
+        let is_source = |object: &Object| self.role_at(object.bounds().0) == Some(Role::Source);
+        self.find(&is_source, &mut [0; 4096])
+    }
+
+    /// Gives a new copy its role, and makes it lead to the hooks.
+    fn take(&self, copy: &Object, by_source: bool) {
+        let source = self.source();
+        let role = match &source {
+            None => Role::Source,
+            Some(_) if by_source || self.is_needed(copy) => Role::Inside,
+            Some(_) if (self.is_stub)() => Role::Source,
+            Some(_) => Role::Alias,
+        };
+        match (role, &source) {
+            (Role::Source, None) => self.fill(copy),
+            (Role::Source, Some(stub)) => {
+                self.fill(copy);
+                self.alias(stub, copy);
+                self.copies.demote_source();
             }
-            is_source
+            (Role::Alias, Some(source)) => self.alias(copy, source),
+            _ => {}
+        }
+        self.copies.add(copy.bounds(), role);
+        self.adopted.store(1, Release);
+    }
+
+    /// Whether another copy is linked to this one.
+    fn is_needed(&self, copy: &Object) -> bool {
+        let Some(soname) = copy.soname() else { return false };
+        let mut is_needed = false;
+        each_object(&mut |object| {
+            is_needed = !self.is_new(object) && object.needs(soname);
+            is_needed
         });
+        is_needed
     }
 
     /// Fills the slots from an object and makes its symbol table lead to the hooks.
@@ -381,4 +383,11 @@ impl Library {
             }
         });
     }
+}
+
+/// Keeps an object loaded that is loaded from this path; whether it is. This comes without a lock: the loader may run
+/// constructors or wait for a thread that runs one, and those may call hooks.
+fn pin(path: &[u8]) -> bool {
+    let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+    CStr::from_bytes_until_nul(path).is_ok_and(|path| !open(path, flags).is_null())
 }

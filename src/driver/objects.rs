@@ -3,15 +3,19 @@
 //! `dl_iterate_phdr` is a name that others interpose, and ThreadSanitizer's function jumps to nowhere until its own start
 //! is over, in which it calls our `dlsym`. So the library takes libc's own function out of libc's symbol table.
 //!
+//! libc holds a lock while it calls back, and a child that is forked meanwhile never gets it. There the library reads the
+//! loader's records itself.
+//!
 //! # Safety
-//! This file may use `unsafe` because it reads the loader's public records (`r_debug`, `link_map`) up to libc's, which is
-//! loaded before the program runs and never unloaded, and calls libc's function with a callback of its type.
+//! This file may use `unsafe` because it reads the loader's public records (`r_debug`, `link_map`) where nobody can unload
+//! what they name, and calls libc's function with a callback of its type.
 #![allow(unsafe_code)]
 
 use super::elf::Object;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::transmute_copy;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use gpuquota_region::sys;
 
 type Callback = unsafe extern "C" fn(*mut libc::dl_phdr_info, usize, *mut c_void) -> c_int;
 type Iterate = unsafe extern "C" fn(Option<Callback>, *mut c_void) -> c_int;
@@ -32,6 +36,37 @@ pub fn count() -> (u64, usize) {
     (loaded, now)
 }
 
+/// The process whose threads are amid a walk, and their number: `pid << 32 | number`.
+static WALKING: AtomicU64 = AtomicU64::new(0);
+
+/// A thread that walks. The loader holds a lock meanwhile, and does not release it in a child that is forked then.
+struct Walk;
+
+impl Walk {
+    /// `None` in a process that was forked amid a walk of another thread.
+    fn begin() -> Option<Self> {
+        let process = u64::from(sys::pid()) << 32;
+        let mut seen = WALKING.load(Relaxed);
+        loop {
+            let (walker, number) = (seen >> 32 << 32, seen & 0xffff_ffff);
+            if walker != process && number != 0 {
+                return None;
+            }
+            let next = process | number.wrapping_add(1);
+            match WALKING.compare_exchange(seen, next, Relaxed, Relaxed) {
+                Ok(_) => return Some(Self),
+                Err(other) => seen = other,
+            }
+        }
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        WALKING.fetch_sub(1, Relaxed);
+    }
+}
+
 fn each_record(visit: &mut dyn FnMut(&libc::dl_phdr_info) -> bool) {
     unsafe extern "C" fn callback(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
         // SAFETY: data is the &mut &mut dyn FnMut below, info is the loader's record, valid during the call.
@@ -39,6 +74,9 @@ fn each_record(visit: &mut dyn FnMut(&libc::dl_phdr_info) -> bool) {
             unsafe { (&mut *data.cast::<&mut dyn FnMut(&libc::dl_phdr_info) -> bool>(), &*info) };
         c_int::from(visit(info))
     }
+    let Some(_walk) = Walk::begin() else {
+        return each_map(&mut |map| map.record().is_some_and(|info| visit(&info)));
+    };
     let mut visit = visit;
     // SAFETY: the callback gets the pointer to `visit`, which outlives the call.
     unsafe { iterate()(Some(callback), (&raw mut visit).cast()) };
@@ -72,39 +110,77 @@ struct LinkMap {
     next: *const LinkMap,
 }
 
-/// A function of libc's, without any call of a function that others interpose.
-fn of_libc(name: &CStr) -> Option<usize> {
-    // SAFETY: the kernel's own vector, which has the program's headers.
-    let (headers, count) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
-    // SAFETY: the kernel's word, or the loader's where it was started by its own name.
-    let program = unsafe { Object::of_program(headers as *const libc::Elf64_Phdr, count as usize) }?;
-    let debug = program.debug()? as *const Debug;
+/// Calls `visit` for the loader's records of objects, without the loader's lock, until it returns true. So nobody may unload
+/// an object before the one at which `visit` ends.
+fn each_map(visit: &mut dyn FnMut(&LinkMap) -> bool) {
+    let Some(debug) = program().and_then(|program| program.debug()) else { return };
     // SAFETY: the loader has put its record there.
-    let mut next = unsafe { (*debug).first };
+    let mut next = unsafe { (*(debug as *const Debug)).first };
     while !next.is_null() {
-        // SAFETY: a record of the loader's; it is not after libc's, and those before it are never removed.
+        // SAFETY: a record of the loader's.
         let map = unsafe { &*next };
-        if map.is_libc()
-            // SAFETY: libc lies where its base says (`is_libc`).
-            && let Some(libc) = unsafe { Object::beginning_at(map.base, map.name) }
-        {
-            return Some(libc.function(name)?.address);
+        if visit(map) {
+            return;
         }
         next = map.next;
     }
-    None
+}
+
+/// The program itself.
+fn program() -> Option<Object<'static>> {
+    // SAFETY: the kernel's own vector, which has the program's headers, or the loader's where it was started by its own name.
+    unsafe {
+        let (headers, count) = (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM));
+        Object::of_program(headers as *const libc::Elf64_Phdr, count as usize)
+    }
+}
+
+/// A function of libc's, without any call of a function that others interpose. The walk ends at libc, and what is loaded
+/// before it is never unloaded.
+fn of_libc(name: &CStr) -> Option<usize> {
+    let mut found = None;
+    each_map(&mut |map| {
+        let is_libc = map.name().ends_with(b"/libc.so.6");
+        if is_libc && map.lies_at_its_base() {
+            // SAFETY: libc is never unloaded.
+            let libc = unsafe { Object::beginning_at(map.base, map.name) };
+            found = libc.and_then(|libc| Some(libc.function(name)?.address));
+        }
+        is_libc
+    });
+    found
 }
 
 impl LinkMap {
-    /// Whether this is libc, and lies where its base says: the base of an object that was prelinked is only the distance
-    /// from where it should lie.
-    fn is_libc(&self) -> bool {
-        if self.name.is_null() {
-            return false;
-        }
+    fn name(&self) -> &[u8] {
         // SAFETY: the loader's name of a loaded object.
-        let name = unsafe { CStr::from_ptr(self.name) }.to_bytes();
+        if self.name.is_null() { b"" } else { unsafe { CStr::from_ptr(self.name) }.to_bytes() }
+    }
+
+    /// The base of an object that was prelinked is only the distance from where it should lie.
+    fn lies_at_its_base(&self) -> bool {
         let near = self.dynamic.checked_sub(self.base).is_some_and(|distance| distance < 1 << 30);
-        name.ends_with(b"/libc.so.6") && self.base != 0 && self.base.is_multiple_of(4096) && near
+        self.base != 0 && self.base.is_multiple_of(4096) && near
+    }
+
+    /// The object's record as `dl_iterate_phdr` gives it.
+    fn record(&self) -> Option<libc::dl_phdr_info> {
+        // SAFETY: plain data.
+        let mut info: libc::dl_phdr_info = unsafe { core::mem::zeroed() };
+        if self.name().is_empty() && program().is_some_and(|program| program.base() == self.base) {
+            // SAFETY: the kernel's own vector.
+            let (headers, count) =
+                unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
+            (info.dlpi_phdr, info.dlpi_phnum) = (headers as *const libc::Elf64_Phdr, count as u16);
+        } else if self.lies_at_its_base() {
+            // SAFETY: an object is mapped there.
+            let header = unsafe { &*(self.base as *const libc::Elf64_Ehdr) };
+            info.dlpi_phdr = self.base.wrapping_add(header.e_phoff as usize) as *const libc::Elf64_Phdr;
+            info.dlpi_phnum = header.e_phnum;
+        } else {
+            return None;
+        }
+        (info.dlpi_addr, info.dlpi_name) = (self.base as u64, self.name);
+        Some(info)
     }
 }

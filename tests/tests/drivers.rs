@@ -1,7 +1,7 @@
 //! Correct on a driver that is not ours: `drivers/other.c`, written apart from the simulator, built and linked in every way
 //! in which drivers may differ. It counts the calls that reach it.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Scratch, artifact, program};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Scratch, Setting, artifact, program};
 
 const CAP: i64 = 2 * GIB;
 
@@ -110,6 +110,44 @@ fn a_driver_under_another_name() {
     let scratch = Scratch::new();
     let copy = scratch.file("libother.so", std::fs::read(library).expect("built"));
     every_door("renamed", &[("door_dlsym", &[copy.to_str().expect("text")])]);
+}
+
+/// Its functions jump into another library, and `cuGetProcAddress` answers with that library's.
+#[test]
+fn a_driver_that_only_forwards() {
+    let real = program("driver_bound/libcuda.so.1");
+    let scratch = Scratch::new();
+    let library = std::fs::read(&real).expect("built");
+    for name in ["libcuda.so.1.1", "libelsewhere.so"] {
+        let inner = scratch.file(name, &library);
+        for (kind, doors) in
+            [("forward", WITH_GET_PROC_ADDRESS), ("forward_lazy", &WITH_GET_PROC_ADDRESS[..2])]
+        {
+            let machine = Machine::with_driver(kind);
+            for (door, arguments) in doors {
+                let setting = |setting: Setting<'_>| setting.with("FORWARD_TO", &inner).run(door, arguments);
+                let bare = setting(machine.bare()).success();
+                assert_eq!(bare.value("total"), 16 * GIB, "{kind}, {door}: {bare}");
+                walked_once(setting(machine.quota().memory(CAP)));
+            }
+            // The program finds the inner library too.
+            let quota = machine.quota().memory(CAP).with("FORWARD_TO", &inner);
+            walked_once(quota.run("door_dlsym", &[inner.to_str().expect("text")]));
+        }
+    }
+}
+
+/// A plugin opened with RTLD_DEEPBIND is bound to the driver before us, on drivers of every make.
+#[test]
+fn a_deepbind_plugin_on_every_driver() {
+    for kind in ["old", "plt", "bound", "sysv", "executable", "relro", "versioned"] {
+        for name in ["plugin_linked.so", "plugin_dlsym.so"] {
+            let path = program(name);
+            for how in ["deepbind", "deepbind_later"] {
+                every_door(kind, &[("plugin_host", &[path.to_str().expect("text"), how])]);
+            }
+        }
+    }
 }
 
 /// With any padding of rows the library grants requests that fit, to the byte, and refuses requests that do not.
