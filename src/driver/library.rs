@@ -243,8 +243,7 @@ impl Library {
     }
 
     /// Whether a path names the library's file.
-    pub fn is_file(&self, path: &CStr) -> bool {
-        let path = path.to_bytes();
+    pub fn is_file(&self, path: &[u8]) -> bool {
         path.rsplit(|byte| *byte == b'/').next().unwrap_or(path).starts_with(self.stem)
     }
 
@@ -255,7 +254,7 @@ impl Library {
 
     /// Whether an object has the library's name and at least one of its functions.
     fn is_named(&self, object: &Object) -> bool {
-        let named = object.soname() == Some(self.soname) || self.is_file(object.path());
+        let named = object.soname() == Some(self.soname) || self.is_file(object.path().to_bytes());
         named && self.entries().any(|entry| object.function(entry.name).is_some())
     }
 

@@ -126,8 +126,18 @@ fn each_map(visit: &mut dyn FnMut(&LinkMap) -> bool) {
     }
 }
 
+/// Whether an object was loaded from a path that `is_wanted`. Only before the program runs: then nothing is unloaded.
+pub fn any_path(is_wanted: &dyn Fn(&[u8]) -> bool) -> bool {
+    let mut found = false;
+    each_map(&mut |map| {
+        found = is_wanted(map.name());
+        found
+    });
+    found
+}
+
 /// The program itself.
-fn program() -> Option<Object<'static>> {
+pub fn program() -> Option<Object<'static>> {
     // SAFETY: the kernel's own vector, which has the program's headers, or the loader's where it was started by its own name.
     unsafe {
         let (headers, count) = (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM));

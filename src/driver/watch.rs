@@ -5,7 +5,7 @@ use super::elf::Object;
 use super::elf::references::Reference;
 use super::library::Library;
 use super::loader::{finds_the_same, hook, open, take_over};
-use super::objects::{count, each_object};
+use super::objects::{any_path, count, each_object, program};
 use super::sys::{LIBCUDA, LIBNVML};
 use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -65,17 +65,13 @@ pub fn look() {
     });
 }
 
-/// Before the program runs. Most programs have neither of NVIDIA's libraries nor a reference to one, which a look at names
-/// tells.
+/// Before the program runs. Most programs have neither of NVIDIA's libraries nor a weak reference to one.
 pub fn start() {
-    let mut concerned = false;
-    each_object(&mut |object| {
-        concerned = LIBRARIES.iter().any(|library| library.is_file(object.path()));
-        object.each_reference(&|name| library_of(name).is_some(), &mut |reference| {
-            concerned |= reference.is_weak;
-        });
-        concerned
-    });
+    let mut concerned = any_path(&|path| LIBRARIES.iter().any(|library| library.is_file(path)));
+    if let Some(program) = program() {
+        let is_ours = |name: &CStr| library_of(name).is_some();
+        program.each_reference(&is_ours, &mut |reference| concerned |= reference.is_weak);
+    }
     if concerned {
         look();
         take_over();
@@ -96,7 +92,7 @@ pub fn open_all() {
 /// Opens a file of NVIDIA's before the program does, so that it leads to the hooks before the program has it.
 pub fn open_first(path: &CStr, flags: c_int, caller: usize) {
     for library in LIBRARIES {
-        if library.is_file(path) && finds_the_same(path, caller) {
+        if library.is_file(path.to_bytes()) && finds_the_same(path, caller) {
             open(path, flags & (libc::RTLD_LAZY | libc::RTLD_NOW | libc::RTLD_DEEPBIND) | libc::RTLD_LOCAL);
             look();
             library.adopt();
