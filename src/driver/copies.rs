@@ -23,6 +23,12 @@ struct Place {
     role: AtomicU32,
 }
 
+impl Place {
+    const fn nowhere() -> Self {
+        Self { start: AtomicUsize::new(0), end: AtomicUsize::new(0), role: AtomicU32::new(0) }
+    }
+}
+
 /// From where to where each copy lies. None of them is ever unloaded.
 pub struct Copies {
     count: AtomicUsize,
@@ -32,9 +38,7 @@ pub struct Copies {
 impl Copies {
     /// None.
     pub const fn new() -> Self {
-        const NOWHERE: Place =
-            Place { start: AtomicUsize::new(0), end: AtomicUsize::new(0), role: AtomicU32::new(0) };
-        Self { count: AtomicUsize::new(0), places: [NOWHERE; MOST] }
+        Self { count: AtomicUsize::new(0), places: [const { Place::nowhere() }; MOST] }
     }
 
     fn known(&self) -> impl Iterator<Item = &Place> {

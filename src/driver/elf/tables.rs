@@ -26,7 +26,7 @@ impl Span {
 
     pub fn read<T: Plain>(self, offset: usize) -> Option<T> {
         #[cfg(test)]
-        super::tests::count_read();
+        reads::count();
         let place = self.place::<T>(offset)?;
         // SAFETY: mapped and readable (see `Object::span`); any bytes are a value of a plain type.
         Some(unsafe { place.read_unaligned() })
@@ -151,4 +151,27 @@ pub struct Relocation {
     pub offset: u64,
     pub info: u64,
     pub addend: i64,
+}
+
+/// How many reads a question takes.
+#[cfg(test)]
+pub mod reads {
+    use std::cell::Cell;
+
+    std::thread_local! {
+        static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    pub fn count() {
+        let left = LEFT.get().checked_sub(1);
+        LEFT.set(left.expect("a question that makes more reads than any object needs"));
+    }
+
+    /// Asks a question, which may not take more reads than `bytes` of object are good for.
+    pub fn within<T>(bytes: usize, question: impl FnOnce() -> T) -> T {
+        LEFT.set(bytes.saturating_mul(8));
+        let answer = question();
+        LEFT.set(usize::MAX);
+        answer
+    }
 }

@@ -3,11 +3,11 @@
 //! # Safety
 //! These tests may use `unsafe` because they load an object of their own and lay its segments out in mappings of their own.
 
+use super::tables::reads::within;
 use super::{Object, Span};
 use core::ffi::{CStr, c_int, c_void};
 use proptest::prelude::*;
 use std::borrow::ToOwned;
-use std::cell::Cell;
 use std::ffi::CString;
 use std::ops::Range;
 use std::path::Path;
@@ -19,25 +19,6 @@ use std::{format, vec};
 const PAGE: usize = 4096;
 /// Functions that the small object exports.
 const FUNCTIONS: usize = 40;
-
-std::thread_local! {
-    /// Reads that the question at hand may still make.
-    static READS_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-pub fn count_read() {
-    let left =
-        READS_LEFT.get().checked_sub(1).expect("a question that makes more reads than any object needs");
-    READS_LEFT.set(left);
-}
-
-/// Asks a question, which may not take more reads than `bytes` of object are good for.
-fn within<T>(bytes: usize, question: impl FnOnce() -> T) -> T {
-    READS_LEFT.set(bytes.saturating_mul(8));
-    let answer = question();
-    READS_LEFT.set(usize::MAX);
-    answer
-}
 
 /// A small shared object, and where its parts lie in memory.
 struct Small {
