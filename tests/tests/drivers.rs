@@ -137,6 +137,19 @@ fn a_driver_that_only_forwards() {
     }
 }
 
+/// A program that met the stand-in of the toolkit first goes on to the driver.
+#[test]
+fn a_driver_behind_a_stand_in() {
+    let machine = Machine::with_driver("stub");
+    let library = program("driver_bound/libcuda.so.1");
+    for how in ["dlsym", "reader", "getproc"] {
+        let walk = [library.to_str().expect("text"), how, "before"];
+        let bare = machine.bare().run("door_copies", &walk).success();
+        assert_eq!(bare.value("total"), 16 * GIB, "{bare}");
+        walked_once(machine.quota().memory(CAP).run("door_copies", &walk));
+    }
+}
+
 /// A plugin opened with RTLD_DEEPBIND is bound to the driver before us, on drivers of every make.
 #[test]
 fn a_deepbind_plugin_on_every_driver() {
