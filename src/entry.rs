@@ -7,10 +7,11 @@
 //! registers, call a Rust function that decides, and then return its answer or jump.
 #![allow(unsafe_code)]
 
+use crate::driver::is_driver_code;
 use crate::driver::library::Library;
 use crate::driver::loader::{self, DLOPEN, DLSYM, LoaderFunction};
 use crate::driver::sys::{LIBCUDA, LIBNVML};
-use crate::thread::HookGuard;
+use crate::thread;
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
@@ -46,6 +47,7 @@ pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut
     naked_asm!(
         "push rdi",
         "push rsi",
+        "mov rdx, qword ptr [rsp + 16]",
         "sub rsp, 8",
         "call {decide}",
         "add rsp, 8",
@@ -71,6 +73,7 @@ pub unsafe extern "C" fn dlopen(path: *const c_char, flags: c_int) -> *mut c_voi
     naked_asm!(
         "push rdi",
         "push rsi",
+        "mov rdx, qword ptr [rsp + 16]",
         "sub rsp, 8",
         "call {before}",
         "add rsp, 8",
@@ -93,6 +96,7 @@ pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut
     naked_asm!(
         "stp x29, x30, [sp, #-32]!",
         "stp x0, x1, [sp, #16]",
+        "mov x2, x30",
         "bl {decide}",
         "mov x9, x0",
         "mov x10, x1",
@@ -120,6 +124,7 @@ pub unsafe extern "C" fn dlopen(path: *const c_char, flags: c_int) -> *mut c_voi
     naked_asm!(
         "stp x29, x30, [sp, #-32]!",
         "stp x0, x1, [sp, #16]",
+        "mov x2, x30",
         "bl {before}",
         "ldp x0, x1, [sp, #16]",
         "ldp x29, x30, [sp], #32",
@@ -156,7 +161,13 @@ fn intercepted(name: &CStr) -> Option<(&'static Library, *mut c_void)> {
     Some((library, loader::hook(name)?))
 }
 
-unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> DlsymDecision {
+/// Whether a call of `caller` comes from the driver amid one of our hooks.
+fn comes_from_driver(caller: usize) -> bool {
+    thread::frame().is_some() && is_driver_code(caller)
+}
+
+/// `caller`: the return address.
+unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char, caller: usize) -> DlsymDecision {
     resolve(&REAL_DLSYM, &DLSYM);
     if name.is_null() {
         return CALL_REAL;
@@ -164,8 +175,8 @@ unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> D
     // SAFETY: dlsym is called with a C string.
     let name = unsafe { CStr::from_ptr(name) };
     let Some((library, hook)) = intercepted(name) else { return CALL_REAL };
-    // This call comes from the driver itself, which must get its own function.
-    if HookGuard::is_entered() {
+    // The driver must get its own function.
+    if comes_from_driver(caller) {
         return CALL_REAL;
     }
     let real = if library.adopt() { library.real(name) } else { None };
@@ -192,9 +203,9 @@ unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> D
 /// A plugin opened with RTLD_DEEPBIND finds the driver's exports and libc's `dlsym` before ours, so only a redirected driver
 /// leads it to our hooks. If such a plugin uses a driver, the driver must be loaded and redirected before the loader binds
 /// the plugin.
-unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int) {
+unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int, caller: usize) {
     resolve(&REAL_DLOPEN, &DLOPEN);
-    if flags & libc::RTLD_DEEPBIND == 0 || path.is_null() || HookGuard::is_entered() {
+    if flags & libc::RTLD_DEEPBIND == 0 || path.is_null() || comes_from_driver(caller) {
         return;
     }
     let errno = gpuquota_region::sys::KeepErrno::new();

@@ -312,6 +312,12 @@ impl<'o> Object<'o> {
         if self.name.is_null() { c"" } else { unsafe { CStr::from_ptr(self.name) } }
     }
 
+    /// Its file name without the folders.
+    pub fn file(&self) -> &[u8] {
+        let path = self.path().to_bytes();
+        path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+    }
+
     /// Its DT_SONAME.
     pub fn soname(&self) -> Option<&CStr> {
         self.strings.string(self.soname? as usize)
@@ -321,6 +327,12 @@ impl<'o> Object<'o> {
     pub fn contains(&self, address: usize) -> bool {
         let offset = address.wrapping_sub(self.base) as u64;
         self.segments().any(|header| holds(&header, offset))
+    }
+
+    /// Where it begins in memory, and where it ends.
+    pub fn range(&self) -> (usize, usize) {
+        let ends = self.segments().map(|header| header.p_vaddr.wrapping_add(header.p_memsz));
+        (self.base, self.base.wrapping_add(ends.max().unwrap_or(0) as usize))
     }
 
     /// The function that it exports under `name`.

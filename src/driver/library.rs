@@ -13,7 +13,8 @@ use core::marker::PhantomData;
 use core::mem::{size_of, transmute_copy};
 use core::ptr::null_mut;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicPtr, AtomicU32, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 
 /// The slot of a function of the driver or of NVML: null until the library is loaded, then the function's address or
@@ -72,6 +73,7 @@ macro_rules! functions {
 pub(crate) use functions;
 
 /// A slot with the type of its function.
+#[repr(C)]
 pub struct Real<F> {
     library: &'static Library,
     slot: &'static FunctionSlot,
@@ -94,6 +96,12 @@ impl<F: Copy> Real<F> {
             return Some(unsafe { transmute_copy::<*mut c_void, F>(&address) });
         }
         self.find()
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Option<*mut c_void> {
+        self.get()?;
+        self.slot.address()
     }
 
     #[cold]
@@ -125,6 +133,9 @@ pub struct Library {
     tables: &'static [&'static [FunctionEntry]],
     state: AtomicU32,
     redirected: AtomicU32,
+    /// The first and the last address of the object that fills the slots.
+    first: AtomicUsize,
+    last: AtomicUsize,
 }
 
 impl Library {
@@ -142,6 +153,8 @@ impl Library {
             tables,
             state: AtomicU32::new(UNSEEN),
             redirected: AtomicU32::new(0),
+            first: AtomicUsize::new(0),
+            last: AtomicUsize::new(0),
         }
     }
 
@@ -216,9 +229,7 @@ impl Library {
 
     /// Whether an object has the library's name and at least one of its functions.
     fn is_named(&self, object: &Object) -> bool {
-        let path = object.path().to_bytes();
-        let file = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-        let named = object.soname() == Some(self.soname) || file.starts_with(self.stem);
+        let named = object.soname() == Some(self.soname) || object.file().starts_with(self.stem);
         named && self.entries().any(|entry| object.function(entry.name).is_some())
     }
 
@@ -252,12 +263,25 @@ impl Library {
                 }
             }
             self.redirected.store(u32::from(redirection.is_some()), Relaxed);
+            let (first, last) = object.range();
+            self.first.store(first, Relaxed);
+            self.last.store(last, Relaxed);
             for (to, from) in path.iter_mut().zip(object.path().to_bytes_with_nul()) {
                 *to = *from;
             }
             true
         });
         found
+    }
+
+    /// Whether an address lies in the object that fills the slots.
+    pub fn holds(&self, address: usize) -> bool {
+        (self.first.load(Relaxed)..self.last.load(Relaxed)).contains(&address)
+    }
+
+    /// Whether an object is this library, or another copy of it.
+    pub fn is(&self, object: &Object) -> bool {
+        self.is_named(object) || self.is_marked(object)
     }
 
     /// Whether the library's own symbol table leads to our hooks: then the loader finds them without our help.

@@ -82,7 +82,7 @@ impl Arenas {
 
     /// Registers an arena of a device. False where the table is full.
     pub fn register(&self, arena: Arena, device: u8) -> bool {
-        let _changing = self.changing.lock();
+        let Some(_changing) = self.changing.lock(|| {}) else { return false };
         if self.find(arena).is_some() {
             return true;
         }
@@ -123,7 +123,7 @@ impl Arenas {
 
     /// Removes an arena that was destroyed, and its charge.
     pub fn remove(&self, books: Books<'_>, arena: Arena) {
-        let changing = self.changing.lock();
+        let Some(changing) = self.changing.lock(|| {}) else { return };
         let word = self.words.iter().find(|word| word.load(Relaxed) == arena.word());
         let device = self.device_of(arena);
         if let Some(word) = word {
@@ -159,7 +159,7 @@ impl Arenas {
     }
 
     fn charge(&self, books: Books<'_>, device: u8, kind: u8) {
-        let _changing = self.changing.lock();
+        let Some(_changing) = self.changing.lock(|| {}) else { return };
         let of_kind = self.each().filter(|each| each.device == device && kind_of(each.arena) == kind);
         let sum = of_kind.fold(0u64, |sum, each| sum.saturating_add(each.charged.load(Acquire)));
         if let Some(device) = books.container().device(device) {

@@ -10,7 +10,7 @@
 //! lock, at indices that are masked to the table's size.
 #![allow(unsafe_code)]
 
-use crate::lock::Lock;
+use crate::lock::{Lock, LockGuard};
 use core::cell::UnsafeCell;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
@@ -159,9 +159,14 @@ unsafe impl Sync for Shard {}
 
 impl Holdings {
     #[inline(always)]
+    fn shard(&self, key: Key) -> Option<&Shard> {
+        self.shards.get((key.hash() >> 58) as usize % SHARDS)
+    }
+
+    #[inline(always)]
     fn with<R>(&self, key: Key, action: impl FnOnce(&mut Table, Key) -> R) -> Option<R> {
-        let shard = self.shards.get((key.hash() >> 58) as usize % SHARDS)?;
-        let _locked = shard.lock.lock();
+        let shard = self.shard(key)?;
+        let _locked = shard.lock()?;
         // SAFETY: the lock is held, so this is the only reference to the table.
         Some(action(unsafe { &mut *shard.table.get() }, key))
     }
@@ -170,7 +175,10 @@ impl Holdings {
     /// grow first.
     #[inline(always)]
     pub fn insert_fresh(&self, key: Key, holding: Holding) -> bool {
-        self.with(key, |table, key| table.insert_fresh(Entry::new(key, holding))) == Some(true)
+        let Some(shard) = self.shard(key) else { return false };
+        let Some(_locked) = shard.lock() else { return false };
+        // SAFETY: as in `with`.
+        unsafe { &mut *shard.table.get() }.insert_fresh(Entry::new(key, holding))
     }
 
     /// Inserts a holding. Answers the key's previous holding, whose memory must be gone, since the driver has reused its
@@ -220,7 +228,7 @@ impl Holdings {
     pub fn sum_of(&self, device: u8, block: u64) -> Option<(u64, u64)> {
         let (mut bytes, mut most) = (0u64, 0u64);
         for shard in &self.shards {
-            let _locked = shard.lock.lock();
+            let _locked = shard.lock()?;
             // SAFETY: the lock is held.
             let table = unsafe { &*shard.table.get() };
             if table.used > MAX_SUMMED {
@@ -262,9 +270,16 @@ impl Holdings {
 }
 
 impl Shard {
+    /// `None` where the thread cannot have the lock.
+    #[inline(always)]
+    fn lock(&self) -> Option<LockGuard<'_>> {
+        // SAFETY: the lock is held, and whoever held it before does not come back.
+        self.lock.lock(|| unsafe { &mut *self.table.get() }.repair())
+    }
+
     /// Removes the last entry before `end` that is `wanted`, and answers its index. Holds the lock only for this search.
     fn remove_last_before(&self, end: usize, wanted: &impl Fn(&Entry) -> bool) -> Option<(usize, Entry)> {
-        let _locked = self.lock.lock();
+        let _locked = self.lock()?;
         // SAFETY: the lock is held.
         let table = unsafe { &mut *self.table.get() };
         let (at, entry) = (0..table.capacity.min(end))
@@ -288,9 +303,16 @@ impl Table {
         unsafe { self.entries.wrapping_add(at & self.mask()).read() }
     }
 
+    /// Writes over an entry. The key goes first and comes last: if the thread is lost half-way, no key has another's charge.
     fn write(&mut self, at: usize, entry: Entry) {
         // SAFETY: as in `read`.
-        unsafe { self.entries.wrapping_add(at & self.mask()).write(entry) };
+        unsafe {
+            let place = self.entries.wrapping_add(at & self.mask());
+            (&raw mut (*place).key).write_volatile(0);
+            (&raw mut (*place).charge).write_volatile(entry.charge);
+            (&raw mut (*place).owner).write_volatile(entry.owner);
+            (&raw mut (*place).key).write_volatile(entry.key);
+        }
     }
 
     fn home(&self, key: Key) -> usize {
@@ -350,25 +372,44 @@ impl Table {
 
     #[cold]
     fn grow(&mut self) -> bool {
-        let capacity = self.capacity.saturating_mul(2).max(FIRST_CAPACITY);
+        let old = Table { entries: self.entries, capacity: self.capacity, used: self.used };
+        if !self.move_to(self.capacity.saturating_mul(2).max(FIRST_CAPACITY)) {
+            return false;
+        }
+        if old.capacity != 0 {
+            sys::unmap_private(old.entries.cast(), old.capacity.wrapping_mul(size_of::<Entry>()));
+        }
+        true
+    }
+
+    /// Makes the table whole again after an operation that was left half done: an entry may be there twice, or not be where a
+    /// probe finds it. The old mapping stays, for the case that somebody still reads it.
+    #[cold]
+    #[inline(never)]
+    fn repair(&mut self) {
+        if self.capacity != 0 && !self.move_to(self.capacity) {
+            // No memory: what is in the table stays charged, and it takes no more.
+            self.used = self.capacity;
+        }
+    }
+
+    /// Moves all entries to a new mapping with room for `capacity` of them.
+    fn move_to(&mut self, capacity: usize) -> bool {
         let Some(bytes) = capacity.checked_mul(size_of::<Entry>()) else { return false };
         let Ok(entries) = sys::map_private(bytes) else { return false };
         // Miri has no fork.
         if !cfg!(miri) {
             let _ = sys::advise_fork(entries, bytes, InChild::Absent);
         }
-        let old = Table { entries: self.entries, capacity: self.capacity, used: self.used };
-        *self = Table { entries: entries.cast(), capacity, used: old.used };
-        for at in 0..old.capacity {
-            let entry = old.read(at);
-            if entry.key != 0 {
-                let (at, _) = self.probe(Key(entry.key));
-                self.write(at, entry);
+        let mut new = Table { entries: entries.cast(), capacity, used: 0 };
+        for entry in (0..self.capacity).map(|at| self.read(at)).filter(|entry| entry.key != 0) {
+            let (at, before) = new.probe(Key(entry.key));
+            if before.key == 0 {
+                new.write(at, entry);
+                new.used = new.used.wrapping_add(1);
             }
         }
-        if old.capacity != 0 {
-            sys::unmap_private(old.entries.cast(), old.capacity.wrapping_mul(size_of::<Entry>()));
-        }
+        *self = new;
         true
     }
 

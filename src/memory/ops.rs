@@ -179,7 +179,7 @@ impl<'p> Memory<'p> {
             if answer.is_success() {
                 self.books().release(key, holding);
             } else {
-                self.books().record_holding(Some(key), holding);
+                self.books().record_slowly(Some(key), holding);
             }
         }
         answer

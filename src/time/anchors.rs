@@ -180,6 +180,13 @@ impl Anchors {
         Some(anchor)
     }
 
+    /// Forgets all anchors: one of them may be half made.
+    pub fn forget_all(&mut self) {
+        for anchor in &mut self.0 {
+            (anchor.context, anchor.at_ns) = (0, 0);
+        }
+    }
+
     /// A context is about to go.
     pub fn forget(&mut self, context: u64) {
         for anchor in self.0.iter_mut().filter(|anchor| anchor.context == context) {

@@ -84,6 +84,21 @@ impl<E: Copy> Measurements<E> {
         }
     }
 
+    /// Puts all launches in flight into the order of their launch again, after a change that was left half done.
+    pub fn repair(&mut self) {
+        (self.first, self.last) = (0, 0);
+        let mut after = (0, 0);
+        loop {
+            let numbered = self.slots.iter().zip(1u8..).filter(|(slot, _)| slot.in_flight);
+            let times = numbered.map(|(slot, number)| (slot.launched_at_ns, number));
+            let Some(next) = times.filter(|next| *next > after).min() else { break };
+            self.link(after.1, next.1);
+            self.last = next.1;
+            after = next;
+        }
+        self.link(after.1, 0);
+    }
+
     /// Takes the launch after `before` out of the order.
     fn unlink(&mut self, before: u8, number: u8) {
         let next = self.at(number).map_or(0, |measurement| {
