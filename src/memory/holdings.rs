@@ -13,7 +13,7 @@
 use crate::lock::{Lock, LockGuard};
 use core::cell::UnsafeCell;
 use core::mem::size_of;
-use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_region::sys::{self, InChild};
 
 /// The kind of a key. Pointers and handles come from different spaces and may be equal as numbers.
@@ -24,7 +24,7 @@ pub enum Kind {
     Memory = 1,
     /// An array or mipmapped array, by handle.
     Array = 2,
-    /// Physical memory of the VMM, by handle.
+    /// Physical memory of the VMM, or a multicast object, by its number (`physical`).
     Physical = 3,
     /// A mapping of physical memory, by address.
     Mapping = 4,
@@ -38,6 +38,8 @@ pub enum Kind {
     Binding = 8,
     /// Memory that lies on the host, by address.
     Spilled = 9,
+    /// A handle of physical memory or of a multicast object.
+    Handle = 10,
 }
 
 /// A key. User-space addresses and handles are below 2^57; the kind takes the bits above.
@@ -91,8 +93,9 @@ pub struct Holding {
     /// The journal of the process that recorded the charge.
     pub journal: u8,
     /// The meaning depends on the kind. Memory, arrays, memory of other APIs: their context. Physical memory: the number of
-    /// handles, mappings and bindings that keep it. Mappings: the physical memory's handle. Bindings: the multicast object
-    /// (and `bytes` is the physical memory's handle). Memory from a pool: the pool. Graphs: the device's ordinal.
+    /// references that keep it. Handles: the memory's number (and `bytes` is the number of the handle's uses). Mappings: the
+    /// memory's number. Bindings: the multicast object's number (and `bytes` is the memory's). Memory from a pool: the pool.
+    /// Graphs: the device's ordinal.
     pub owner: u64,
 }
 
@@ -121,6 +124,11 @@ impl Entry {
         self.key != 0 && Key(self.key).is_charged()
     }
 
+    fn is_owned(&self, kinds: &[Kind], owner: u64) -> bool {
+        let kind = Key(self.key).kind();
+        self.key != 0 && self.owner == owner && kinds.iter().any(|wanted| *wanted as u64 == kind)
+    }
+
     fn holding(self) -> Holding {
         let [journal, device, ..] = self.charge.to_le_bytes();
         Holding { bytes: self.charge >> 16, device, journal, owner: self.owner }
@@ -138,6 +146,8 @@ pub struct Holdings {
     shards: [Shard; SHARDS],
     /// Whether this process has ever had memory on the host.
     spilled: AtomicBool,
+    /// The numbers given to physical memory so far.
+    numbers: AtomicU64,
 }
 
 #[repr(align(64))]
@@ -187,6 +197,14 @@ impl Holdings {
         self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(Err(TableFull))
     }
 
+    /// Inserts a holding unless the key has one.
+    pub fn insert_unless_held(&self, key: Key, holding: Holding) -> bool {
+        let insert = |table: &mut Table, key| {
+            table.find(key).is_none() && table.insert(Entry::new(key, holding)).is_ok()
+        };
+        self.with(key, insert) == Some(true)
+    }
+
     /// From now on this process may have memory on the host. The caller inserts the holding afterwards.
     pub fn mark_spilled(&self) {
         self.spilled.store(true, Release);
@@ -209,18 +227,39 @@ impl Holdings {
         self.with(key, |table, key| table.find(key).map(|(_, entry)| entry.holding())).flatten()
     }
 
-    /// Changes the number of references to physical memory. Removes the holding and answers it when none is left.
-    pub fn change_references(&self, key: Key, by: i64) -> Option<Holding> {
+    /// Changes a holding, and removes it where `change` answers false. Answers what it has become.
+    pub fn change(&self, key: Key, change: impl FnOnce(&mut Holding) -> bool) -> Option<Holding> {
         self.with(key, |table, key| {
-            let (at, mut entry) = table.find(key)?;
-            entry.owner = entry.owner.saturating_add_signed(by);
-            if entry.owner == 0 {
-                return table.remove(key);
+            let (at, entry) = table.find(key)?;
+            let mut holding = entry.holding();
+            if change(&mut holding) {
+                table.write(at, Entry::new(key, holding));
+            } else {
+                table.remove(key);
             }
-            table.write(at, entry);
-            None
+            Some(holding)
         })
         .flatten()
+    }
+
+    /// A number that this process gives out once.
+    pub fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
+    /// Gives all holdings of some kinds with the owner `from` the owner `to`.
+    pub fn change_owner(&self, kinds: &[Kind], from: u64, to: u64) {
+        for shard in &self.shards {
+            let Some(_locked) = shard.lock() else { continue };
+            // SAFETY: the lock is held.
+            let table = unsafe { &mut *shard.table.get() };
+            for at in 0..table.capacity {
+                let entry = table.read(at);
+                if entry.is_owned(kinds, from) {
+                    table.write(at, Entry { owner: to, ..entry });
+                }
+            }
+        }
     }
 
     /// The sum of the holdings of a device, and the most that a driver can spend on them if it gives memory out in blocks of
@@ -246,10 +285,7 @@ impl Holdings {
 
     /// Removes all holdings of some kinds with this owner, and passes each to `removed`.
     pub fn remove_owned(&self, kinds: &[Kind], owner: u64, mut removed: impl FnMut(Key, Holding)) {
-        let is_owned = |entry: &Entry| {
-            let kind = Key(entry.key).kind();
-            entry.key != 0 && entry.owner == owner && kinds.iter().any(|wanted| *wanted as u64 == kind)
-        };
+        let is_owned = |entry: &Entry| entry.is_owned(kinds, owner);
         for shard in &self.shards {
             // A pass goes down through the table. A removal moves later entries of a run up, so a pass misses an entry only
             // where a run wraps round the end of the table. Passes repeat until one finds nothing.

@@ -80,6 +80,13 @@ impl Overhead {
         answer
     }
 
+    /// The context has another name from now on.
+    pub fn rename_context(&self, from: u64, to: u64) {
+        if let Some(stored) = self.contexts.iter().find(|stored| stored.load(Acquire) == from) {
+            stored.store(to, Release);
+        }
+    }
+
     /// Gives back the cost of a context that was destroyed.
     pub fn forget_context(&self, books: Books<'_>, context: u64) {
         let mut pairs = self.contexts.iter().zip(&self.costs);

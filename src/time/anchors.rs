@@ -187,7 +187,14 @@ impl Anchors {
         }
     }
 
-    /// A context is about to go.
+    /// A context has another name from now on.
+    pub fn rename(&mut self, from: u64, to: u64) {
+        for anchor in self.0.iter_mut().filter(|anchor| anchor.context == from) {
+            anchor.context = to;
+        }
+    }
+
+    /// A context has gone, and its events with it.
     pub fn forget(&mut self, context: u64) {
         for anchor in self.0.iter_mut().filter(|anchor| anchor.context == context) {
             anchor.context = 0;

@@ -21,13 +21,19 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::share::wait::{Cause, Waited};
 use gpuquota_quota::share::{
-    Books, Gate, InFlight, Measurement, Measurements, Predictor, Recorder, SAMPLE_NS, Step, Submission, Work,
+    Books, Gate, InFlight, Measurement, Measurements, Observation, Predictor, Recorder, SAMPLE_NS, Step,
+    Submission, Work,
 };
 use gpuquota_region::layout::{self, Device, LeaseRecord};
 use gpuquota_region::sys;
 
 /// `CU_STREAM_PER_THREAD`.
 const PER_THREAD: u64 = 2;
+
+/// Whether a context's name is a tag: a call may be destroying it, and its events must not be used. No handle has this bit.
+fn set_aside(context: u64) -> bool {
+    context >> 63 != 0
+}
 
 /// The launches of this process. All-zero bytes: none.
 pub struct Meter {
@@ -238,6 +244,9 @@ impl Meter {
         let at = |index| self.time_at(scope, index).map(|time| (time.in_flight, time.books));
         let observe = |measurement: &Measurement<Pair>, whole| {
             let context = measurement.work.context;
+            if set_aside(context) {
+                return Observation::Waiting;
+            }
             anchors.observe(measurement.events, context, whole, current == Some(context))
         };
         measurements.complete(sys::monotonic_ns(), &self.predictor, at, observe);
@@ -260,9 +269,24 @@ impl Meter {
         }
     }
 
-    /// A context is about to go, and its events with it: launches in flight stay charged as predicted.
-    pub fn forget_context(&self, scope: &Scope, context: u64) {
+    /// A context may be destroyed by the call that follows: completes what is over, and asks for nothing more of it under the
+    /// name `tag`, which [`set_aside`] knows.
+    pub fn context_departs(&self, scope: &Scope, context: u64, tag: u64) {
         self.complete(scope, Ask::Kernel);
+        self.rename_context(context, tag);
+    }
+
+    /// A context has another name from now on.
+    pub fn rename_context(&self, from: u64, to: u64) {
+        let Some(_busy) = self.busy.lock(|| self.repair()) else { return };
+        // SAFETY: `busy` is held.
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
+        measurements.rename_context(from, to);
+        anchors.rename(from, to);
+    }
+
+    /// A context has gone, and its events with it: launches in flight stay charged as predicted.
+    pub fn forget_context(&self, scope: &Scope, context: u64) {
         let Some(_busy) = self.busy.lock(|| self.repair()) else { return };
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };

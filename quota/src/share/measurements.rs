@@ -111,7 +111,14 @@ impl<E: Copy> Measurements<E> {
         }
     }
 
-    /// Frees all slots of a context that is about to go. What is in flight stays charged as predicted; `abandoned` is called
+    /// A context has another name from now on.
+    pub fn rename_context(&mut self, from: u64, to: u64) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.work.context == from) {
+            slot.work.context = to;
+        }
+    }
+
+    /// Frees all slots of a context that has gone. What is in flight stays charged as predicted; `abandoned` is called
     /// for each such launch.
     pub fn forget_context(&mut self, context: u64, mut abandoned: impl FnMut(&Measurement<E>)) {
         let (mut before, mut number) = (0, self.first);

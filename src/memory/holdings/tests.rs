@@ -110,14 +110,18 @@ fn take(table: &Holdings, model: &mut Model, keys: &[Key], step: &Step) {
         Step::Remove(at) => assert_eq!(table.remove(key(at)), model.remove(&key(at).0)),
         Step::Get(at) => assert_eq!(table.get(key(at)), model.get(&key(at).0).copied()),
         Step::ChangeReferences(at, by) => {
-            let before = model.get(&key(at).0).copied();
-            let owner = before.map_or(1, |holding| holding.owner.saturating_add_signed(*by));
-            if let Some(holding) = model.get_mut(&key(at).0) {
-                holding.owner = owner;
+            let expected = model.get_mut(&key(at).0).map(|holding| {
+                holding.owner = holding.owner.saturating_add_signed(*by);
+                *holding
+            });
+            if expected.is_some_and(|holding| holding.owner == 0) {
+                model.remove(&key(at).0);
             }
-            // The removed holding has its old number of references.
-            let gone = if owner == 0 { model.remove(&key(at).0).and(before) } else { None };
-            assert_eq!(table.change_references(key(at), *by), gone);
+            let changed = table.change(key(at), |holding| {
+                holding.owner = holding.owner.saturating_add_signed(*by);
+                holding.owner != 0
+            });
+            assert_eq!(changed, expected);
         }
         Step::RemoveOwned(kinds, owner) => {
             let kinds: Vec<Kind> = kinds.iter().map(|kind| KINDS[*kind]).collect();
