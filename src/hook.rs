@@ -22,6 +22,11 @@ pub trait Missing {
     const MISSING: Self;
 }
 
+/// Answers that the driver does not have the function.
+pub extern "C" fn missing<R: Missing>() -> R {
+    R::MISSING
+}
+
 /// The body of a hook: it runs `action` with the real function.
 #[inline(always)]
 pub fn enter<F: Copy, R: Missing>(real: &Real<F>, action: impl FnOnce(F) -> R) -> R {
@@ -55,7 +60,7 @@ macro_rules! hooks {
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn $name($($argument: $type),*) -> $result {
                 $crate::hook::gate::export!(
-                    body, $sys::$name::REAL, $crate::hook::gate::missing::<$result>
+                    body, $sys::$name::REAL, $crate::hook::missing::<$result>
                 )
             }
 

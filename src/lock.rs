@@ -105,7 +105,8 @@ impl Lock {
     #[inline(never)]
     fn lock_slowly(&self) -> Slowly {
         let _errno = sys::KeepErrno::new();
-        for attempt in 0..PATIENCE {
+        let (mut attempt, mut seen) = (0u32, 0u32);
+        while attempt < PATIENCE {
             for _ in 0..200 {
                 core::hint::spin_loop();
                 if self.take_if_free() {
@@ -122,6 +123,10 @@ impl Lock {
             if attempt > NO_PATIENCE && self.0.load(Relaxed) & SUSPECT != 0 {
                 return Slowly::Never;
             }
+            // Among many threads one may be late often, as long as others get their turn.
+            let held = self.0.load(Relaxed);
+            attempt = if held == seen { attempt.wrapping_add(1) } else { 0 };
+            seen = held;
             sys::sleep_until(sys::monotonic_ns().wrapping_add(20_000));
         }
         let held = self.0.load(Relaxed);

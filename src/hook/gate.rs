@@ -12,7 +12,6 @@
 //! This file may use `unsafe` because assembly hands it one of our static slots, and because it is that assembly.
 #![allow(unsafe_code)]
 
-use super::Missing;
 use crate::driver;
 use crate::driver::library::Real;
 use crate::thread;
@@ -60,11 +59,6 @@ unsafe extern "C" fn decide(
 
 /// Some function. A [`Real`] of any type looks like one of this type.
 pub type Erased = unsafe extern "C" fn() -> *mut c_void;
-
-/// Answers that the driver does not have the function.
-pub extern "C" fn missing<R: Missing>() -> R {
-    R::MISSING
-}
 
 /// The cold part of every export: calls [`decide`] and goes where it says. The export leaves its body, its slot and its answer
 /// without a driver in r10, r11 and rax. A nested body gets copies of as many words of arguments on the stack as any hook

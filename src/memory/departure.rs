@@ -102,9 +102,11 @@ impl Memory<'_> {
         let PoolDeparture { pool, tag, aside } = departure;
         self.books().accounts.holdings.change_owner(&[Kind::Pooled], *tag, *pool);
         if let Some((device, charge)) = aside {
-            self.state.arenas.register(Arena::Pool(*pool), device.index);
-            self.state.arenas.update_charge(self.books(), Arena::Pool(*pool));
-            self.state.arenas.forget_aside(self.books(), *device, *charge);
+            // Where its place in the table is taken by now the charge stays.
+            if self.state.arenas.register(Arena::Pool(*pool), device.index) {
+                self.state.arenas.update_charge(self.books(), Arena::Pool(*pool));
+                self.state.arenas.forget_aside(self.books(), *device, *charge);
+            }
         }
     }
 

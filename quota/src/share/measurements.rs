@@ -241,3 +241,30 @@ impl BlockedStreams {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::types::Work;
+    use super::*;
+
+    #[test]
+    fn launches_stand_in_their_order_again_after_a_change_that_was_left_half_done() {
+        let in_flight = InFlight::default();
+        let mut measurements = Measurements::<u64>::default();
+        for at in [3, 1, 2] {
+            let work = Work { key: 7, stream: 0, context: 5, device: 0 };
+            let launch = Measurement { events: at, work, launched_at_ns: at, ..Measurement::default() };
+            assert!(measurements.insert(launch, &in_flight));
+        }
+        // The thread was lost between two stores: the order leads nowhere.
+        measurements.first = 0;
+        measurements.slots[1].next = 1;
+        measurements.repair();
+        let mut order = Vec::new();
+        measurements.forget_context(5, |measurement| order.push(measurement.events));
+        assert_eq!(order, [1, 2, 3]);
+        assert_eq!((measurements.first, measurements.last), (0, 0));
+        measurements.repair();
+        assert_eq!((measurements.first, measurements.last), (0, 0));
+    }
+}

@@ -17,6 +17,12 @@ const fn short(answer: libc::c_long) -> c_int {
     answer as c_int
 }
 
+/// The same for a number of bytes.
+#[allow(clippy::cast_possible_truncation, reason = "c_long and ssize_t are the same on Linux")]
+const fn bytes_of(answer: libc::c_long) -> ssize_t {
+    answer as ssize_t
+}
+
 pub unsafe fn open(path: *const c_char, flags: c_int, mode: u32) -> c_int {
     // SAFETY: by the caller.
     short(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags, mode) })
@@ -34,17 +40,17 @@ pub unsafe fn fallocate(fd: c_int, mode: c_int, offset: off_t, length: off_t) ->
 
 pub unsafe fn pread(fd: c_int, buffer: *mut c_void, bytes: size_t, offset: off_t) -> ssize_t {
     // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_pread64, fd, buffer, bytes, offset) as ssize_t }
+    bytes_of(unsafe { libc::syscall(libc::SYS_pread64, fd, buffer, bytes, offset) })
 }
 
 pub unsafe fn pwrite(fd: c_int, buffer: *const c_void, bytes: size_t, offset: off_t) -> ssize_t {
     // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_pwrite64, fd, buffer, bytes, offset) as ssize_t }
+    bytes_of(unsafe { libc::syscall(libc::SYS_pwrite64, fd, buffer, bytes, offset) })
 }
 
 pub unsafe fn write(fd: c_int, buffer: *const c_void, bytes: size_t) -> ssize_t {
     // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_write, fd, buffer, bytes) as ssize_t }
+    bytes_of(unsafe { libc::syscall(libc::SYS_write, fd, buffer, bytes) })
 }
 
 pub unsafe fn clock_nanosleep(clock: clockid_t, flags: c_int, until: *const timespec, rest: *mut timespec) {

@@ -97,6 +97,6 @@ fn a_full_table_registers_no_arena_until_one_is_removed() {
     let pools = (1..=super::ARENAS as u64).map(|index| Arena::Pool(index * 16));
     assert!(pools.into_iter().all(|pool| memory.state.arenas.register(pool, 0)));
     assert!(!memory.state.arenas.register(Arena::Graphs(0), 0) && !memory.state.arenas.any_graphs());
-    memory.state.arenas.remove(memory.books(), Arena::Pool(32));
+    assert!(memory.state.arenas.set_aside(memory.books(), Arena::Pool(32)).is_some());
     assert!(memory.state.arenas.register(Arena::Graphs(0), 0) && memory.state.arenas.any_graphs());
 }

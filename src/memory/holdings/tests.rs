@@ -3,7 +3,7 @@
 //! # Safety
 //! These tests may use `unsafe` because all-zero bytes are an empty table.
 
-use super::{FIRST_CAPACITY, Holding, Holdings, Key, Kind, MAX_SUMMED, SHARDS};
+use super::{Entry, FIRST_CAPACITY, Holding, Holdings, Key, Kind, MAX_SUMMED, SHARDS};
 use proptest::prelude::*;
 use std::boxed::Box;
 use std::cell::Cell;
@@ -306,4 +306,29 @@ fn threads_of_one_process_do_not_disturb_each_other() {
         }
     });
     assert_eq!(table.sum_of(0, 1), Some((0, 0)));
+}
+
+/// As if the thread had been lost amid a removal, which moves entries, and amid an insertion.
+#[test]
+fn a_table_that_was_left_half_changed_is_made_whole() {
+    let holdings = empty();
+    let keys: Vec<Key> = (1..=120).map(|at| Key::new(Kind::Memory, at << 12).expect("a key")).collect();
+    let holding = |at: usize| Holding { bytes: at as u64, device: 0, journal: 0, owner: 7 };
+    let shard = &holdings.shards[0];
+    // SAFETY: no other thread is here.
+    let table = unsafe { &mut *shard.table.get() };
+    for (at, key) in keys.iter().enumerate() {
+        assert!(matches!(table.insert(Entry::new(*key, holding(at))), Ok(None)));
+    }
+    let twice = (0..table.capacity).find(|at| table.read(*at).key == 0).expect("half of it is free");
+    table.write(twice, Entry::new(keys[5], holding(5)));
+    let gone = table.find(keys[9]).expect("it is there").0;
+    table.write(gone, Entry::FREE);
+    table.used = 3;
+    table.repair();
+    assert_eq!(table.used, 119);
+    for (at, key) in keys.iter().enumerate() {
+        assert_eq!(table.remove(*key), (at != 9).then(|| holding(at)), "{at}");
+    }
+    assert!(table.used == 0 && table.find(keys[5]).is_none());
 }
