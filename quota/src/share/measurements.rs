@@ -246,6 +246,7 @@ impl BlockedStreams {
 mod tests {
     use super::super::types::Work;
     use super::*;
+    use std::vec::Vec;
 
     #[test]
     fn launches_stand_in_their_order_again_after_a_change_that_was_left_half_done() {
