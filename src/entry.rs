@@ -7,11 +7,12 @@
 //! registers, call a Rust function that decides, and then return its answer or jump.
 #![allow(unsafe_code)]
 
+use crate::driver::is_driver_code;
 use crate::driver::library::Library;
 use crate::driver::loader::{self, DLOPEN, DLSYM, DLVSYM, LoaderFunction};
 use crate::driver::sys::{LIBCUDA, LIBNVML};
 use crate::driver::watch;
-use crate::thread::HookGuard;
+use crate::thread;
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
@@ -49,8 +50,8 @@ pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut
     naked_asm!(
         "push rdi",
         "push rsi",
+        "mov rdx, qword ptr [rsp + 16]",
         "sub rsp, 8",
-        "mov rdx, [rsp + 24]",
         "call {decide}",
         "add rsp, 8",
         "pop rsi",
@@ -106,8 +107,8 @@ pub unsafe extern "C" fn dlopen(path: *const c_char, flags: c_int) -> *mut c_voi
     naked_asm!(
         "push rdi",
         "push rsi",
+        "mov rdx, qword ptr [rsp + 16]",
         "sub rsp, 8",
-        "mov rdx, [rsp + 24]",
         "call {before}",
         "add rsp, 8",
         "pop rsi",
@@ -240,11 +241,13 @@ fn intercepted(name: &CStr) -> Option<(&'static Library, Option<*mut c_void>)> {
     Some((library, loader::hook(name)))
 }
 
-unsafe extern "C" fn decide_dlsym(
-    handle: *mut c_void,
-    name: *const c_char,
-    caller: *const c_void,
-) -> DlsymDecision {
+/// Whether a call of `caller` comes from the driver amid one of our hooks.
+fn comes_from_driver(caller: usize) -> bool {
+    thread::frame().is_some() && is_driver_code(caller)
+}
+
+/// `caller`: the return address.
+unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char, caller: usize) -> DlsymDecision {
     resolve(&REAL_DLSYM, &DLSYM);
     // SAFETY: dlsym is called with a C string or null.
     unsafe { decide(handle, name, caller, &|handle, name| loader::look_up(handle, name)) }
@@ -254,7 +257,7 @@ unsafe extern "C" fn decide_dlvsym(
     handle: *mut c_void,
     name: *const c_char,
     version: *const c_char,
-    caller: *const c_void,
+    caller: usize,
 ) -> DlsymDecision {
     resolve(&REAL_DLVSYM, &DLVSYM);
     // SAFETY: as above.
@@ -268,11 +271,11 @@ unsafe extern "C" fn decide_dlvsym(
 unsafe fn decide(
     handle: *mut c_void,
     name: *const c_char,
-    caller: *const c_void,
+    caller: usize,
     look_up: &dyn Fn(*mut c_void, &CStr) -> *mut c_void,
 ) -> DlsymDecision {
-    // Within a hook the call comes from the driver itself, which must get its own function.
-    if name.is_null() || HookGuard::is_entered() {
+    // Within a hook the driver must get its own function.
+    if name.is_null() || comes_from_driver(caller) {
         return CALL_REAL;
     }
     loader::take_over();
@@ -283,7 +286,7 @@ unsafe fn decide(
         return CALL_REAL;
     };
     watch::look();
-    if watch::is_driver(caller as usize) {
+    if watch::is_driver(caller) {
         return CALL_REAL;
     }
     let Some(hook) = hook else {
@@ -316,19 +319,19 @@ unsafe fn decide(
 
 /// What a program opens with RTLD_DEEPBIND finds the driver's exports before ours, so only a redirected driver leads it to
 /// our hooks. It may name the driver in any way and at any time, so the driver is opened and redirected before.
-unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int, caller: *const c_void) {
+unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int, caller: usize) {
     resolve(&REAL_DLOPEN, &DLOPEN);
-    if HookGuard::is_entered() {
+    if comes_from_driver(caller) {
         return watch::opens(true);
     }
     let errno = KeepErrno::new();
     loader::take_over();
     watch::look_if_opened();
-    let by_driver = watch::is_driver(caller as usize);
+    let by_driver = watch::is_driver(caller);
     if !path.is_null() && !by_driver && flags & libc::RTLD_NOLOAD == 0 {
         // SAFETY: dlopen is called with null or a C string.
         let path = unsafe { CStr::from_ptr(path) };
-        watch::open_first(path, flags, caller as usize);
+        watch::open_first(path, flags, caller);
         if flags & libc::RTLD_DEEPBIND != 0 {
             watch::open_all();
         }

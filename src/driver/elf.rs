@@ -204,6 +204,12 @@ impl<'o> Object<'o> {
         if self.name.is_null() { c"" } else { unsafe { CStr::from_ptr(self.name) } }
     }
 
+    /// Its file name without the folders.
+    pub fn file(&self) -> &[u8] {
+        let path = self.path().to_bytes();
+        path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+    }
+
     /// Its DT_SONAME.
     pub fn soname(&self) -> Option<&CStr> {
         self.strings.string(self.soname? as usize)

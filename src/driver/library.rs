@@ -49,6 +49,7 @@ macro_rules! functions {
 pub(crate) use functions;
 
 /// A slot with the type of its function.
+#[repr(C)]
 pub struct Real<F> {
     library: &'static Library,
     slot: &'static FunctionSlot,
@@ -70,6 +71,12 @@ impl<F: Copy> Real<F> {
             Some(address) => Some(unsafe { transmute_copy::<*mut c_void, F>(&address) }),
             None => self.find(),
         }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Option<*mut c_void> {
+        self.get()?;
+        self.slot.address()
     }
 
     #[cold]
@@ -338,6 +345,11 @@ impl Library {
         }
         self.copies.add(copy.bounds(), role);
         self.adopted.store(1, Release);
+    }
+
+    /// Whether an object is this library, or a copy of it, met or not.
+    pub fn is(&self, object: &Object) -> bool {
+        !self.is_new(object) || self.is_named(object) || self.is_complete(object)
     }
 
     /// Whether another copy is linked to this one.

@@ -212,3 +212,28 @@ fn a_second_copy_of_the_library_does_nothing() {
         }
     }
 }
+
+/// The books change before the driver can give a handle out again: thread 1 gives 4 MiB back, and while it is still in that
+/// call thread 2 gets 8 MiB under the same handle.
+#[test]
+fn a_handle_that_is_given_out_again_at_once_belongs_to_its_new_owner() {
+    let machine = Machine::with_driver("life");
+    for (call, held) in [
+        ("cuMemFree", [4, 8, 0]),
+        ("cuMemRelease", [4, 8, 0]),
+        ("cuMemUnmap", [4, 8, 0]),
+        ("cuMulticastUnbind", [4, 8, 0]),
+        ("cuCtxDestroy", [4, 8, 0]),
+        ("cuCtxDetach", [4, 8, 0]),
+        ("cuDevicePrimaryCtxRelease", [4, 8, 0]),
+        ("cuGreenCtxDestroy", [4, 8, 0]),
+        ("cuMemPoolDestroy", [4, 12, 0]),
+        ("cuGraphExecDestroy", [0, 0, 8]),
+    ] {
+        let outcome = machine.quota().memory(CAP).run("reuse", &[call]).success();
+        let held = held.map(|mib| mib * MIB);
+        assert_eq!(outcome.values("held"), held, "{call}: {outcome}");
+        let charged = outcome.values("charged");
+        assert_eq!(charged, held[..charged.len()], "{call}: {outcome}");
+    }
+}
