@@ -28,7 +28,7 @@ use gpuquota_quota::text::Line;
 use gpuquota_region::hami::View;
 use gpuquota_region::layout::{Device, EVENT_BAD_LIMITS, Header, Ours, Slot};
 use gpuquota_region::lock::RegionFile;
-use gpuquota_region::sys::{self, Descriptor, Errno, KeepErrno};
+use gpuquota_region::sys::{self, Descriptor, Errno, KeepErrno, NoSignals};
 use gpuquota_region::{Region, slot};
 use reaper::Reaper;
 pub use start::Outcome;
@@ -177,7 +177,9 @@ impl Container {
     #[cold]
     fn claim(&self) -> Option<usize> {
         let _errno = KeepErrno::new();
-        let _claiming = self.claiming.lock();
+        // Signals wait meanwhile, so that no handler leaves the claim half done.
+        let _signals = NoSignals::new();
+        let _claiming = self.claiming.lock(|| {})?;
         if self.slot.load(Acquire) == 0 {
             let index = slot::claim(&self.region(), self.path(), &self.file, &mut Reaper).ok()?;
             if let Some(slot) = self.ours().slots.get(index) {
@@ -200,7 +202,8 @@ impl Container {
     pub fn reap(&self) -> bool {
         let _errno = KeepErrno::new();
         let own = (self.slot.load(Acquire) as usize).checked_sub(1);
-        let _reaping = self.reaping.lock();
+        let _signals = NoSignals::new();
+        let Some(_reaping) = self.reaping.lock(|| {}) else { return false };
         let reaped = self.with_file(|file| slot::reap(&self.region(), file, own, &mut Reaper));
         reaped.is_ok_and(|freed| freed > 0)
     }

@@ -13,7 +13,7 @@ use crate::driver::{cuda, nvml};
 use crate::uuid::Uuid;
 use brought::bring;
 use core::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 use gpuquota_quota::limits::{CorePolicy, Source, Table};
 use gpuquota_quota::share::Rate;
@@ -38,6 +38,8 @@ pub struct Devices {
     visible: [AtomicU8; ORDINALS],
     /// Primary context by CUDA ordinal.
     primaries: [AtomicU64; ORDINALS],
+    /// How often the program has retained it and not released it.
+    primary_uses: [AtomicU32; ORDINALS],
     /// Region index + 1 by context.
     contexts: Handles,
     /// Region index + 1 by NVML handle.
@@ -299,15 +301,48 @@ impl Devices {
         }
     }
 
+    /// The program retains the primary context of a device.
+    pub fn retain_primary(&self, ordinal: i32) {
+        if let Some(uses) = self.primary_uses(ordinal) {
+            uses.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The program releases it. False if it has retained it more than once and not released it: then it certainly lives on.
+    pub fn release_primary(&self, ordinal: i32) -> bool {
+        let fewer = |uses: u32| uses.checked_sub(1);
+        let before = self.primary_uses(ordinal).map(|uses| uses.fetch_update(Relaxed, Relaxed, fewer));
+        !matches!(before, Some(Ok(2..)))
+    }
+
+    /// Nobody counts on it any more.
+    pub fn reset_primary(&self, ordinal: i32) {
+        if let Some(uses) = self.primary_uses(ordinal) {
+            uses.store(0, Relaxed);
+        }
+    }
+
+    fn primary_uses(&self, ordinal: i32) -> Option<&AtomicU32> {
+        self.primary_uses.get(usize::try_from(ordinal).ok()?)
+    }
+
+    /// The primary contexts that this process has retained, with the ordinals of their devices.
+    pub fn primaries(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
+        let known = self.primaries.iter().map(|context| context.load(Relaxed));
+        (0..).zip(known).filter(|(_, context)| *context != 0)
+    }
+
     /// The primary context of a device, if this process has ever retained it.
     pub fn primary(&self, ordinal: i32) -> Option<u64> {
         let primary = self.primaries.get(usize::try_from(ordinal).ok()?)?.load(Relaxed);
         (primary != 0).then_some(primary)
     }
 
-    /// Forgets a destroyed context: the driver may reuse its handle for another device.
-    pub fn forget_context(&self, context: u64) {
+    /// Forgets a context that may be destroyed, and answers its device: the driver may reuse its handle for another one.
+    pub fn forget_context(&self, container: &Container, context: u64) -> Option<DeviceRef> {
+        let device = self.contexts.get(context);
         self.contexts.remove(context);
+        container.device(device?)
     }
 }
 

@@ -1,24 +1,28 @@
-//! The doors beside the exports of `hook`: `dlsym`, and `dlopen`, which only observes. Both jump on to the real functions
+//! The doors beside the exports of `hook`: `dlsym`, `dlvsym`, and `dlopen`, which only observes. They jump on to the real functions
 //! with the caller's own return address on the stack, because glibc identifies the caller by it (RTLD_NEXT, RTLD_DEFAULT,
 //! RUNPATH).
 //!
 //! # Safety
-//! This file may use `unsafe` because it exports two functions of the loader. They are naked: they save the argument
+//! This file may use `unsafe` because it exports three functions of the loader. They are naked: they save the argument
 //! registers, call a Rust function that decides, and then return its answer or jump.
 #![allow(unsafe_code)]
 
+use crate::driver::is_driver_code;
 use crate::driver::library::Library;
-use crate::driver::loader::{self, DLOPEN, DLSYM, LoaderFunction};
+use crate::driver::loader::{self, DLOPEN, DLSYM, DLVSYM, LoaderFunction};
 use crate::driver::sys::{LIBCUDA, LIBNVML};
-use crate::thread::HookGuard;
+use crate::driver::watch;
+use crate::thread;
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use gpuquota_region::sys::KeepErrno;
 
 /// The targets of the naked functions' jumps. They are not exported, so the code reaches them relative to the program
 /// counter.
 static REAL_DLSYM: AtomicUsize = AtomicUsize::new(0);
+static REAL_DLVSYM: AtomicUsize = AtomicUsize::new(0);
 static REAL_DLOPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// The decision on a call of `dlsym`.
@@ -46,6 +50,7 @@ pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut
     naked_asm!(
         "push rdi",
         "push rsi",
+        "mov rdx, qword ptr [rsp + 16]",
         "sub rsp, 8",
         "call {decide}",
         "add rsp, 8",
@@ -60,6 +65,37 @@ pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut
     )
 }
 
+/// As the loader's `dlvsym`, but for the functions that we intercept.
+///
+/// # Safety
+/// As dlvsym(3).
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+#[cfg(target_arch = "x86_64")]
+pub unsafe extern "C" fn dlvsym(
+    handle: *mut c_void,
+    name: *const c_char,
+    version: *const c_char,
+) -> *mut c_void {
+    naked_asm!(
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "mov rcx, [rsp + 24]",
+        "call {decide}",
+        "mov rcx, rdx",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "test rcx, rcx",
+        "jnz 2f",
+        "jmp qword ptr [rip + {real}]",
+        "2: ret",
+        decide = sym decide_dlvsym,
+        real = sym REAL_DLVSYM,
+    )
+}
+
 /// As the loader's `dlopen`.
 ///
 /// # Safety
@@ -71,6 +107,7 @@ pub unsafe extern "C" fn dlopen(path: *const c_char, flags: c_int) -> *mut c_voi
     naked_asm!(
         "push rdi",
         "push rsi",
+        "mov rdx, qword ptr [rsp + 16]",
         "sub rsp, 8",
         "call {before}",
         "add rsp, 8",
@@ -93,6 +130,7 @@ pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut
     naked_asm!(
         "stp x29, x30, [sp, #-32]!",
         "stp x0, x1, [sp, #16]",
+        "mov x2, x30",
         "bl {decide}",
         "mov x9, x0",
         "mov x10, x1",
@@ -109,6 +147,40 @@ pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut
     )
 }
 
+/// As the loader's `dlvsym`, but for the functions that we intercept.
+///
+/// # Safety
+/// As dlvsym(3).
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+#[cfg(target_arch = "aarch64")]
+pub unsafe extern "C" fn dlvsym(
+    handle: *mut c_void,
+    name: *const c_char,
+    version: *const c_char,
+) -> *mut c_void {
+    naked_asm!(
+        "stp x29, x30, [sp, #-48]!",
+        "stp x0, x1, [sp, #16]",
+        "str x2, [sp, #32]",
+        "mov x3, x30",
+        "bl {decide}",
+        "mov x9, x0",
+        "mov x10, x1",
+        "ldp x0, x1, [sp, #16]",
+        "ldr x2, [sp, #32]",
+        "ldp x29, x30, [sp], #48",
+        "cbnz x10, 2f",
+        "adrp x9, {real}",
+        "ldr x9, [x9, :lo12:{real}]",
+        "br x9",
+        "2: mov x0, x9",
+        "ret",
+        decide = sym decide_dlvsym,
+        real = sym REAL_DLVSYM,
+    )
+}
+
 /// As the loader's `dlopen`.
 ///
 /// # Safety
@@ -120,6 +192,7 @@ pub unsafe extern "C" fn dlopen(path: *const c_char, flags: c_int) -> *mut c_voi
     naked_asm!(
         "stp x29, x30, [sp, #-32]!",
         "stp x0, x1, [sp, #16]",
+        "mov x2, x30",
         "bl {before}",
         "ldp x0, x1, [sp, #16]",
         "ldp x29, x30, [sp], #32",
@@ -146,86 +219,123 @@ fn resolve(word: &AtomicUsize, function: &LoaderFunction) {
     }
 }
 
+/// Runs before the program does. A program that is linked to the driver may find its functions without calling the
+/// loader, and one that is not may ask whether they are there.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = start;
+
+extern "C" fn start() {
+    let errno = KeepErrno::new();
+    watch::start();
+    drop(errno);
+}
+
 /// The library and the hook of an intercepted name. For almost all names the first two letters decide.
-fn intercepted(name: &CStr) -> Option<(&'static Library, *mut c_void)> {
+fn intercepted(name: &CStr) -> Option<(&'static Library, Option<*mut c_void>)> {
     let library = match name.to_bytes() {
         [b'c', b'u', ..] => &LIBCUDA,
         [b'n', b'v', b'm', b'l', ..] => &LIBNVML,
         _ => return None,
     };
-    Some((library, loader::hook(name)?))
+    Some((library, loader::hook(name)))
 }
 
-unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char) -> DlsymDecision {
+/// Whether a call of `caller` comes from the driver amid one of our hooks.
+fn comes_from_driver(caller: usize) -> bool {
+    thread::frame().is_some() && is_driver_code(caller)
+}
+
+/// `caller`: the return address.
+unsafe extern "C" fn decide_dlsym(handle: *mut c_void, name: *const c_char, caller: usize) -> DlsymDecision {
     resolve(&REAL_DLSYM, &DLSYM);
-    if name.is_null() {
+    // SAFETY: dlsym is called with a C string or null.
+    unsafe { decide(handle, name, caller, &|handle, name| loader::look_up(handle, name)) }
+}
+
+unsafe extern "C" fn decide_dlvsym(
+    handle: *mut c_void,
+    name: *const c_char,
+    version: *const c_char,
+    caller: usize,
+) -> DlsymDecision {
+    resolve(&REAL_DLVSYM, &DLVSYM);
+    // SAFETY: as above.
+    unsafe { decide(handle, name, caller, &|handle, name| loader::look_up_version(handle, name, version)) }
+}
+
+/// Decides on a look-up of `name`; `look_up` makes it, if its answer does not depend on the caller.
+///
+/// # Safety
+/// The name is a C string or null.
+unsafe fn decide(
+    handle: *mut c_void,
+    name: *const c_char,
+    caller: usize,
+    look_up: &dyn Fn(*mut c_void, &CStr) -> *mut c_void,
+) -> DlsymDecision {
+    // Within a hook the driver must get its own function.
+    if name.is_null() || comes_from_driver(caller) {
         return CALL_REAL;
     }
-    // SAFETY: dlsym is called with a C string.
+    loader::take_over();
+    // SAFETY: by the caller.
     let name = unsafe { CStr::from_ptr(name) };
-    let Some((library, hook)) = intercepted(name) else { return CALL_REAL };
-    // This call comes from the driver itself, which must get its own function.
-    if HookGuard::is_entered() {
+    let Some((library, hook)) = intercepted(name) else {
+        watch::look_if_opened();
+        return CALL_REAL;
+    };
+    watch::look();
+    if watch::is_driver(caller) {
         return CALL_REAL;
     }
+    let Some(hook) = hook else {
+        let is_lone = handle == libc::RTLD_NEXT || !library.has_several_copies();
+        let answer = if is_lone { null_mut() } else { look_up(handle, name) };
+        return library.stand_in(name, answer).map_or(CALL_REAL, decided);
+    };
     let real = if library.adopt() { library.real(name) } else { None };
-    let hook = real.map(|_| hook);
+    // Where no driver is loaded the loader would find our export, and the program must find nothing.
+    let nothing = |handle| look_up(handle, c"a function of a CUDA driver that is not loaded");
     if handle == libc::RTLD_NEXT {
         // The real answer depends on the caller. With a redirected driver it is our hook already.
-        return match hook {
-            Some(hook) if !library.is_redirected() => decided(hook),
-            _ => CALL_REAL,
+        return match real {
+            Some(_) if library.is_redirected() => CALL_REAL,
+            Some(_) => decided(hook),
+            None => decided(nothing(libc::RTLD_DEFAULT)),
         };
     }
     if handle == libc::RTLD_DEFAULT {
-        // Where no driver is loaded the loader would find our export, and the program must find nothing.
-        return decided(hook.unwrap_or_else(|| {
-            loader::look_up(libc::RTLD_DEFAULT, c"a function of a CUDA driver that is not loaded")
-        }));
+        return decided(if real.is_some() { hook } else { nothing(handle) });
     }
-    let answer = loader::look_up(handle, name);
-    let Some(hook) = hook.filter(|_| !answer.is_null()) else { return decided(answer) };
-    let is_ours = answer == hook || real == Some(answer);
-    decided(if is_ours { hook } else { answer })
+    let answer = look_up(handle, name);
+    let is_hooked = answer == hook || real == Some(answer) || library.role_at(answer as usize).is_some();
+    decided(match real {
+        _ if answer.is_null() || !is_hooked => answer,
+        Some(_) => hook,
+        None => nothing(handle),
+    })
 }
 
-/// A plugin opened with RTLD_DEEPBIND finds the driver's exports and libc's `dlsym` before ours, so only a redirected driver
-/// leads it to our hooks. If such a plugin uses a driver, the driver must be loaded and redirected before the loader binds
-/// the plugin.
-unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int) {
+/// What a program opens with RTLD_DEEPBIND finds the driver's exports before ours, so only a redirected driver leads it to
+/// our hooks. It may name the driver in any way and at any time, so the driver is opened and redirected before.
+unsafe extern "C" fn before_dlopen(path: *const c_char, flags: c_int, caller: usize) {
     resolve(&REAL_DLOPEN, &DLOPEN);
-    if flags & libc::RTLD_DEEPBIND == 0 || path.is_null() || HookGuard::is_entered() {
-        return;
+    if comes_from_driver(caller) {
+        return watch::opens(true);
     }
-    let errno = gpuquota_region::sys::KeepErrno::new();
-    // SAFETY: dlopen is called with null or a C string.
-    let path = unsafe { CStr::from_ptr(path) };
-    for library in [&LIBCUDA, &LIBNVML] {
-        if !library.adopt() && mentions(path, library.soname) {
-            loader::open(library.soname, libc::RTLD_LAZY | libc::RTLD_LOCAL);
-            library.adopt();
+    let errno = KeepErrno::new();
+    loader::take_over();
+    watch::look_if_opened();
+    let by_driver = watch::is_driver(caller);
+    if !path.is_null() && !by_driver && flags & libc::RTLD_NOLOAD == 0 {
+        // SAFETY: dlopen is called with null or a C string.
+        let path = unsafe { CStr::from_ptr(path) };
+        watch::open_first(path, flags, caller);
+        if flags & libc::RTLD_DEEPBIND != 0 {
+            watch::open_all();
         }
     }
+    watch::opens(by_driver);
     drop(errno);
-}
-
-/// Whether a file contains the name of a library, which it may link or open.
-fn mentions(path: &CStr, soname: &CStr) -> bool {
-    let Ok(file) = gpuquota_region::sys::Descriptor::open(path, libc::O_RDONLY | libc::O_NOCTTY, 0) else {
-        return false;
-    };
-    let needle = soname.to_bytes();
-    let mut buffer = [0u8; 16384];
-    let mut offset = 0u64;
-    while let Ok(read) = file.read_at(&mut buffer, offset) {
-        if read.windows(needle.len().max(1)).any(|window| window == needle) {
-            return true;
-        }
-        // A name may lie across two reads.
-        match read.len().checked_sub(needle.len()) {
-            Some(step @ 1..) if read.len() == 16384 => offset = offset.saturating_add(step as u64),
-            _ => return false,
-        }
-    }
-    false
 }

@@ -12,10 +12,11 @@ use crate::container::Outcome;
 use crate::devices::Scope;
 use crate::environment;
 use crate::memory::{self, Memory};
+use crate::thread;
 use crate::time::Meter;
 use core::mem::size_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
-use gpuquota_region::sys::{self, InChild, KeepErrno};
+use gpuquota_region::sys::{self, InChild, KeepErrno, NoSignals};
 
 const FRESH: u32 = 0;
 const STARTING: u32 = 1;
@@ -69,7 +70,10 @@ fn quota_slowly() -> Quota {
             OFF => return Quota::Off,
             CLOSED => return Quota::Closed,
             FRESH => {
+                // A thread that left the start half done would leave all others waiting.
+                let _signals = NoSignals::new();
                 if process.phase.compare_exchange(FRESH, STARTING, AcqRel, Acquire).is_ok() {
+                    thread::learn_id();
                     process.start();
                 }
             }

@@ -10,9 +10,11 @@ mod elf;
 fuzz_target!(|image: &[u8]| {
     if let Some(object) = elf::Object::from_bytes(image) {
         for name in [c"cuInit", c"f", c""] {
-            let _ = object.function(name).map(|function| object.exports(function.address));
+            let _ = object.function(name);
             let _ = object.needs(name);
         }
         let _ = object.soname();
+        object.each_export(&mut |_, _| ());
+        object.each_reference(&|name| !name.is_empty(), &mut |reference| _ = reference.target());
     }
 });

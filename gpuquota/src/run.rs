@@ -8,6 +8,7 @@ mod child;
 mod driver;
 mod home;
 mod library;
+mod unheld;
 
 use crate::asked::Asked;
 use crate::error::Error;
@@ -76,7 +77,9 @@ impl Run {
         if !self.device.is_empty() {
             command.env("CUDA_VISIBLE_DEVICES", self.device.join(","));
         }
+        let watch = unheld::Watch::begin(&library);
         let ended = child::run(&mut command, name)?;
+        drop(watch);
         // Before the signal that ended the command may end this process too.
         drop(region);
         Ok(ended.repeat())

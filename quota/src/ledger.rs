@@ -276,8 +276,9 @@ fn mark(journals: &impl Journals, total: &AtomicU64, now: Total, interruption: &
     interruption.continues()
 }
 
-/// Finishes the operation that a dead owner left in journal `index`. The caller has the sole right to the journal.
-fn recover(journals: &impl Journals, total: &AtomicU64, index: u32) -> Result<(), Refused> {
+/// Finishes the operation that a dead owner left in journal `index`, or one that has lost its way. The caller has the sole right
+/// to the journal.
+pub fn recover(journals: &impl Journals, total: &AtomicU64, index: u32) -> Result<(), Refused> {
     let journal = journals.journal(index).ok_or(Refused::Broken)?;
     let held = journal.held.load(Ordering::Acquire);
     let sequence = journal.operation.load(Ordering::Acquire) >> 1;

@@ -1,9 +1,17 @@
-//! The few system calls beneath, in one place.
+//! The few system calls beneath, in one place. None of them is a point at which a program's thread can be cancelled
+//! (`uncancelled`).
 //!
 //! # Safety
 //! This module may use `unsafe` because it is the crate's border to the kernel: every block passes pointers to live
 //! locals or to constants, and hands nothing out but integers and [`Descriptor`]s.
 #![allow(unsafe_code)]
+
+#[cfg(not(miri))]
+mod uncancelled;
+// Miri knows system calls only by the names of the C library.
+#[cfg(miri)]
+#[path = "sys/cancelled.rs"]
+mod uncancelled;
 
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU32;
@@ -66,7 +74,7 @@ pub struct Descriptor(i32);
 impl Drop for Descriptor {
     fn drop(&mut self) {
         // SAFETY: closing a descriptor that we opened and that nobody else was given.
-        unsafe { libc::close(self.0) };
+        unsafe { uncancelled::close(self.0) };
     }
 }
 
@@ -103,7 +111,7 @@ impl Descriptor {
     /// Opens `path` with `flags` (O_CLOEXEC is added) and, when creating, `mode`.
     pub fn open(path: &CStr, flags: i32, mode: u32) -> Result<Self, Errno> {
         // SAFETY: path is a C string that outlives the call.
-        let fd = check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })?;
+        let fd = check(unsafe { uncancelled::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) })?;
         Self(fd).above(3)
     }
 
@@ -177,23 +185,37 @@ impl Descriptor {
     pub fn allocate(&self, bytes: u64) -> Result<(), Errno> {
         let length = i64::try_from(bytes).map_err(|_| Errno(libc::EFBIG))?;
         // SAFETY: plain fallocate on our own descriptor.
-        match check(unsafe { libc::fallocate(self.0, 0, 0, length) }) {
+        match check(unsafe { uncancelled::fallocate(self.0, 0, 0, length) }) {
             Ok(_) => Ok(()),
-            // File systems without fallocate: glibc's emulation writes every block.
-            // SAFETY: plain posix_fallocate on our own descriptor; it returns the error, not errno.
-            Err(Errno(libc::EOPNOTSUPP)) => match unsafe { libc::posix_fallocate(self.0, 0, length) } {
-                0 => Ok(()),
-                error => Err(Errno(error)),
-            },
+            Err(Errno(libc::EOPNOTSUPP)) => self.write_blocks(length),
             Err(error) => Err(error),
         }
+    }
+
+    /// [`Self::allocate`] on file systems without fallocate: writes the last byte of every block, if it is zero.
+    fn write_blocks(&self, length: i64) -> Result<(), Errno> {
+        let mut at = 0i64;
+        while at < length {
+            let last = at.saturating_add(4095).min(length.wrapping_sub(1));
+            let mut byte = 0u8;
+            // SAFETY: one live byte, read and written.
+            let written = unsafe {
+                uncancelled::pread(self.0, (&raw mut byte).cast(), 1, last) == 1 && byte != 0
+                    || uncancelled::pwrite(self.0, (&raw const byte).cast(), 1, last) == 1
+            };
+            if !written {
+                return Err(errno());
+            }
+            at = last.saturating_add(1);
+        }
+        Ok(())
     }
 
     /// Reads from the start of the file; returns the bytes read.
     pub fn read_at<'b>(&self, buffer: &'b mut [u8], offset: u64) -> Result<&'b [u8], Errno> {
         let offset = i64::try_from(offset).map_err(|_| Errno(libc::EINVAL))?;
         // SAFETY: the buffer is ours and its length is passed along.
-        let read = unsafe { libc::pread(self.0, buffer.as_mut_ptr().cast(), buffer.len(), offset) };
+        let read = unsafe { uncancelled::pread(self.0, buffer.as_mut_ptr().cast(), buffer.len(), offset) };
         let read = usize::try_from(read).map_err(|_| errno())?;
         buffer.get(..read).ok_or(Errno(libc::EIO))
     }
@@ -327,7 +349,12 @@ pub fn sleep_until(until_ns: u64) {
     let time = timespec(until_ns);
     // SAFETY: time is a live local; the remainder is not asked for.
     unsafe {
-        libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &time, core::ptr::null_mut());
+        uncancelled::clock_nanosleep(
+            libc::CLOCK_MONOTONIC,
+            libc::TIMER_ABSTIME,
+            &time,
+            core::ptr::null_mut(),
+        );
     }
 }
 
@@ -383,6 +410,68 @@ impl Drop for WakePage {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and the kernel alone was given it.
         unsafe { libc::munmap(self.page.cast(), Self::BYTES) };
+    }
+}
+
+/// While this lives, no signal handler runs in this thread, and nobody cancels it: for short work that must not be left half
+/// done. Signals that tell of a fault are not held back.
+pub struct NoSignals(Option<u64>);
+
+impl NoSignals {
+    /// Holds all signals back until dropped. Where that is forbidden it does nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+        let bit = |signal: i32| 1u64.wrapping_shl(signal.wrapping_sub(1).cast_unsigned());
+        let all = faults.into_iter().fold(u64::MAX, |set, signal| set & !bit(signal));
+        let mut before = 0u64;
+        Self(Self::change(libc::SIG_BLOCK, &all, &raw mut before).then_some(before))
+    }
+
+    /// The kernel's call, because glibc's own keeps the signal of cancellation out.
+    fn change(how: i32, set: &u64, before: *mut u64) -> bool {
+        // SAFETY: both sets live, and are as long as the kernel expects.
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, core::ptr::from_ref(set), before, 8usize) == 0 }
+    }
+}
+
+impl Default for NoSignals {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for NoSignals {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            Self::change(libc::SIG_SETMASK, &before, core::ptr::null_mut());
+        }
+    }
+}
+
+/// The kernel's number of the calling thread.
+#[must_use]
+pub fn thread_id() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    check_long(unsafe { libc::syscall(libc::SYS_gettid) }).map_or(0, i32::cast_unsigned)
+}
+
+/// Whether a thread of this process has not ended; true where the kernel does not say.
+#[must_use]
+pub fn thread_lives(id: u32) -> bool {
+    // SAFETY: takes integers; signal 0 is only a question.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, pid(), id, 0) };
+    check_long(answer) != Err(Errno(libc::ESRCH))
+}
+
+/// Whether the calling code runs on the thread's alternate signal stack.
+#[must_use]
+pub fn on_signal_stack() -> bool {
+    // SAFETY: stack_t is plain data that the kernel fills when it answers 0; nothing is set.
+    unsafe {
+        let mut stack: libc::stack_t = core::mem::zeroed();
+        let answer = libc::syscall(libc::SYS_sigaltstack, core::ptr::null::<libc::stack_t>(), &raw mut stack);
+        answer == 0 && stack.ss_flags & libc::SS_ONSTACK != 0
     }
 }
 
@@ -446,7 +535,7 @@ pub fn kill(pid: u32, is: impl FnOnce() -> bool) -> bool {
 pub fn write_stderr(text: &[u8]) {
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one live record, no waiting.
-    if unsafe { libc::poll(&mut stderr, 1, 0) } != 1 || stderr.revents & libc::POLLOUT == 0 {
+    if unsafe { uncancelled::poll_now(&raw mut stderr, 1) } != 1 || stderr.revents & libc::POLLOUT == 0 {
         return;
     }
     // SAFETY: signal sets are plain data that sigemptyset fills; all pointers are to live locals. Only this thread's
@@ -458,10 +547,9 @@ pub fn write_stderr(text: &[u8]) {
         libc::sigaddset(&mut pipe, libc::SIGPIPE);
         libc::sigpending(&mut pending);
         libc::sigprocmask(libc::SIG_BLOCK, &pipe, &mut before);
-        let written = libc::write(2, text.as_ptr().cast(), text.len());
+        let written = uncancelled::write(2, text.as_ptr().cast(), text.len());
         if written < 0 && errno() == Errno(libc::EPIPE) && libc::sigismember(&pending, libc::SIGPIPE) == 0 {
-            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            libc::sigtimedwait(&pipe, core::ptr::null_mut(), &now);
+            uncancelled::take_signal(&raw const pipe);
         }
         libc::sigprocmask(libc::SIG_SETMASK, &before, core::ptr::null_mut());
     }

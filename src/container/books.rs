@@ -1,7 +1,7 @@
 //! The region's words in the types of `quota`: journals and totals of bytes, and the books of a device's time.
 
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
-use gpuquota_quota::ledger::{Journal, Journals};
+use gpuquota_quota::ledger::{self, Journal, Journals};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, AgentWords, Lease};
 use gpuquota_quota::share::{Books, Busy, Clock, Rate};
 use gpuquota_region::layout::{Device, Header, JOURNALS, JournalRecord, KIND_SPILLED, LeaseRecord, Ours};
@@ -63,6 +63,12 @@ impl JournalBook {
     #[inline]
     pub fn new(ours: &'static Ours, device: u8, spilled: bool, own: OwnJournal) -> Self {
         Self { ours, device, spilled, own }
+    }
+
+    /// Finishes what a thread of this process has left half done in the own journal. The caller has the journal's lock.
+    #[cold]
+    pub fn recover(&self, total: &AtomicU64) {
+        let _ = ledger::recover(self, total, self.own.number);
     }
 
     /// The total.

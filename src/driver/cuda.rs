@@ -70,6 +70,22 @@ pub fn context_of(stream: CUstream) -> Option<u64> {
     (answer == CUDA_SUCCESS && !context.is_null()).then_some(context as u64)
 }
 
+/// The context behind a green context.
+pub fn context_of_green(green: sys::CUgreenCtx) -> Option<u64> {
+    let mut context: CUcontext = null_mut();
+    // SAFETY: writes a handle to a local; the caller is about to use the green context.
+    let answer = unsafe { sys::cuCtxFromGreenCtx::REAL.get()?(&mut context, green) };
+    (answer == CUDA_SUCCESS && !context.is_null()).then_some(context as u64)
+}
+
+/// A number of a context that no later context of the process has; `None` where the driver has none.
+pub fn context_number(context: u64) -> Option<u64> {
+    let mut number = 0;
+    // SAFETY: writes an integer to a local; for a handle that is no context the driver answers with an error.
+    let answer = unsafe { sys::cuCtxGetId::REAL.get()?(context as CUcontext, &mut number) };
+    (answer == CUDA_SUCCESS).then_some(number)
+}
+
 /// Runs `action` with another context current.
 pub fn within<T>(context: u64, action: impl FnOnce() -> Option<T>) -> Option<T> {
     if current_context() == Some(context) {

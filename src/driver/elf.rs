@@ -6,14 +6,20 @@
 //! # Safety
 //! This room may use `unsafe` because it walks structures that the dynamic loader has mapped and keeps mapped:
 //! program headers and dynamic sections as described by the ELF specification. Objects are only looked at inside
-//! `dl_iterate_phdr`, or are pinned, or are never unloaded, as this library (`-z nodelete`).
+//! `dl_iterate_phdr` (`objects`), or are pinned, or are never unloaded, as this library (`-z nodelete`).
 #![allow(unsafe_code)]
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+#[path = "elf/patch.rs"]
+mod patch;
+#[path = "elf/references.rs"]
+pub mod references;
+#[path = "elf/tables.rs"]
+mod tables;
+
+use core::ffi::{CStr, c_char};
 use core::marker::PhantomData;
-use core::mem::{align_of, size_of};
-use core::slice;
-use core::sync::atomic::{AtomicU64, Ordering::Release};
+use core::mem::size_of;
+use tables::{Dynamic, GnuTable, Span, SysvTable};
 
 /// A loaded object.
 ///
@@ -34,157 +40,18 @@ pub struct Object<'o> {
     lives: PhantomData<&'o [u8]>,
 }
 
-/// Bytes of an object that may be read: from where a table begins to the end of the segment that holds it.
-#[derive(Clone, Copy)]
-struct Span {
-    start: *const u8,
-    length: usize,
-}
-
-impl Span {
-    /// The place of a value of this type, if it lies within.
-    fn place<T>(self, offset: usize) -> Option<*const T> {
-        let end = offset.checked_add(size_of::<T>())?;
-        (end <= self.length).then(|| self.start.wrapping_add(offset).cast())
-    }
-
-    fn read<T: Plain>(self, offset: usize) -> Option<T> {
-        #[cfg(test)]
-        tests::count_read();
-        let place = self.place::<T>(offset)?;
-        // SAFETY: mapped and readable (see `Object::span`); any bytes are a value of a plain type.
-        Some(unsafe { place.read_unaligned() })
-    }
-
-    /// The n-th of many of this type.
-    fn item<T: Plain>(self, index: usize) -> Option<T> {
-        self.read(index.checked_mul(size_of::<T>())?)
-    }
-
-    /// The string that begins at an offset; `None` where none ends.
-    fn string(&self, offset: usize) -> Option<&CStr> {
-        let left = self.length.checked_sub(offset)?;
-        let length = (offset..).take(left).position(|at| self.read(at) == Some(0u8))?;
-        // SAFETY: these bytes were just read, and the last of them is the only NUL.
-        Some(unsafe {
-            let bytes = slice::from_raw_parts(self.start.wrapping_add(offset), length.wrapping_add(1));
-            CStr::from_bytes_with_nul_unchecked(bytes)
-        })
-    }
-
-    /// Whether this string begins at an offset.
-    fn is_string(self, offset: usize, string: &CStr) -> bool {
-        let mut expected = string.to_bytes_with_nul().iter().enumerate();
-        expected.all(|(at, byte)| offset.checked_add(at).and_then(|at| self.read(at)) == Some(*byte))
-    }
-}
-
-/// A type of which any bytes are a value.
-///
-/// # Safety
-/// Any bytes are a value of it.
-unsafe trait Plain: Copy {}
-// SAFETY: a number.
-unsafe impl Plain for u8 {}
-// SAFETY: a number.
-unsafe impl Plain for u32 {}
-// SAFETY: numbers.
-unsafe impl Plain for Dynamic {}
-// SAFETY: numbers.
-unsafe impl Plain for libc::Elf64_Ehdr {}
-// SAFETY: numbers.
-unsafe impl Plain for libc::Elf64_Sym {}
-
-/// DT_GNU_HASH of an object that has it: four words, the bloom filter, buckets, chains.
-struct GnuTable {
-    words: Span,
-    /// How many buckets there are.
-    buckets: u32,
-    /// The first symbol that is in a chain.
-    first: u32,
-    /// Index of the first bucket's word.
-    bucket_at: usize,
-}
-
-impl GnuTable {
-    fn new(words: Span) -> Option<Self> {
-        let word = |index| words.item::<u32>(index);
-        let (buckets, first, bloom) = (word(0)?, word(1)?, word(2)? as usize);
-        let bucket_at = bloom.checked_mul(size_of::<usize>() / 4)?.checked_add(4)?;
-        Some(Self { words, buckets, first, bucket_at })
-    }
-
-    /// The first symbol of a bucket's chain.
-    fn bucket(&self, bucket: u32) -> Option<u32> {
-        self.words.item(self.bucket_at.checked_add(bucket as usize)?)
-    }
-
-    /// The chain's word of a symbol.
-    fn chain(&self, symbol: u32) -> Option<u32> {
-        let chains = self.bucket_at.checked_add(self.buckets as usize)?;
-        self.words.item(chains.checked_add(symbol.checked_sub(self.first)? as usize)?)
-    }
-}
-
-/// DT_HASH: two counts, buckets, chains.
-struct SysvTable {
-    words: Span,
-    buckets: u32,
-    /// Chains, one for each symbol.
-    chains: u32,
-}
-
-impl SysvTable {
-    fn new(words: Span) -> Option<Self> {
-        let (buckets, chains) = (words.item(0)?, words.item(1)?);
-        let table = Self { words, buckets, chains };
-        // The last chain has to be there, so that a count can be believed.
-        table.chain(chains.checked_sub(1)?)?;
-        Some(table)
-    }
-
-    fn bucket(&self, bucket: u32) -> Option<u32> {
-        self.words.item((bucket as usize).checked_add(2)?)
-    }
-
-    fn chain(&self, symbol: u32) -> Option<u32> {
-        let chains = (self.buckets as usize).checked_add(2)?;
-        self.words.item(chains.checked_add(symbol as usize)?)
-    }
-}
-
-/// `Elf64_Dyn`, which the libc crate does not have for every target.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Dynamic {
-    tag: i64,
-    value: u64,
-}
-
 const DT_NULL: i64 = 0;
 const DT_NEEDED: i64 = 1;
 const DT_HASH: i64 = 4;
 const DT_STRTAB: i64 = 5;
 const DT_SYMTAB: i64 = 6;
 const DT_SONAME: i64 = 14;
+const DT_RPATH: i64 = 15;
+const DT_DEBUG: i64 = 21;
+const DT_RUNPATH: i64 = 29;
 const DT_GNU_HASH: i64 = 0x6fff_fef5;
 const STT_FUNC: u8 = 2;
 const SHN_UNDEF: u16 = 0;
-
-/// Calls `visit` for each loaded object of this namespace in load order, until it returns true.
-pub fn each_object(visit: &mut dyn FnMut(&Object) -> bool) {
-    unsafe extern "C" fn callback(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
-        // SAFETY: data is the &mut &mut dyn FnMut below, info is the loader's record, valid during the call.
-        let (visit, info) = unsafe { (&mut *data.cast::<&mut dyn FnMut(&Object) -> bool>(), &*info) };
-        match Object::read(info) {
-            Some(object) => c_int::from(visit(&object)),
-            None => 0,
-        }
-    }
-    let mut visit = visit;
-    // SAFETY: the callback gets the pointer to `visit`, which outlives the call.
-    unsafe { libc::dl_iterate_phdr(Some(callback), (&raw mut visit).cast()) };
-}
 
 unsafe extern "C" {
     /// Where this library's own file begins in memory; the linker defines it.
@@ -195,16 +62,27 @@ impl Object<'static> {
     /// This library.
     pub fn own() -> Option<Self> {
         // SAFETY: the linker places the symbol at the file header, which is mapped with the first segment.
-        let header = unsafe { &__ehdr_start };
-        let base = core::ptr::from_ref(header) as usize;
-        let headers = base.wrapping_add(header.e_phoff as usize) as *const libc::Elf64_Phdr;
-        Self::at(base, c"".as_ptr(), headers, header.e_phnum.into())
+        unsafe { Self::beginning_at(&raw const __ehdr_start as usize, c"".as_ptr()) }
     }
 }
 
 impl<'o> Object<'o> {
-    fn read(info: &'o libc::dl_phdr_info) -> Option<Self> {
+    /// An object by the loader's record of it.
+    pub fn of(info: &'o libc::dl_phdr_info) -> Option<Self> {
         Self::at(info.dlpi_addr as usize, info.dlpi_name, info.dlpi_phdr, info.dlpi_phnum.into())
+    }
+
+    /// The program itself, by its program headers.
+    ///
+    /// # Safety
+    /// There are `count` of them, mapped as long as the program runs.
+    pub unsafe fn of_program(headers: *const libc::Elf64_Phdr, count: usize) -> Option<Self> {
+        if headers.is_null() {
+            return None;
+        }
+        // SAFETY: by the caller.
+        let own = unsafe { self::headers(headers, count) }.find(|header| header.p_type == libc::PT_PHDR)?;
+        Self::at((headers as usize).wrapping_sub(own.p_vaddr as usize), c"".as_ptr(), headers, count)
     }
 
     /// An object that lies in `image` as a loader would have laid it out from address 0 on. Nothing in it is trusted.
@@ -227,6 +105,20 @@ impl<'o> Object<'o> {
             unsafe { self::headers(headers, count) }.filter(|header| header.p_type == libc::PT_LOAD);
         segments.all(inside).then_some(())?;
         Self::at(image.as_ptr() as usize, c"".as_ptr(), headers, count)
+    }
+
+    /// The object whose file begins at `base`.
+    ///
+    /// # Safety
+    /// An object is mapped there, as the loader maps it.
+    pub unsafe fn beginning_at(base: usize, name: *const c_char) -> Option<Self> {
+        // SAFETY: by the caller.
+        let header = unsafe { (base as *const libc::Elf64_Ehdr).read_unaligned() };
+        let headers = base.wrapping_add(header.e_phoff as usize) as *const libc::Elf64_Phdr;
+        if !header.e_ident.starts_with(b"\x7fELF") {
+            return None;
+        }
+        Self::at(base, name, headers, header.e_phnum.into())
     }
 
     /// The object that lies at `base`, from its program headers.
@@ -312,9 +204,52 @@ impl<'o> Object<'o> {
         if self.name.is_null() { c"" } else { unsafe { CStr::from_ptr(self.name) } }
     }
 
+    /// Its file name without the folders.
+    pub fn file(&self) -> &[u8] {
+        let path = self.path().to_bytes();
+        path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+    }
+
     /// Its DT_SONAME.
     pub fn soname(&self) -> Option<&CStr> {
         self.strings.string(self.soname? as usize)
+    }
+
+    /// What is added to the addresses in its file.
+    pub fn base(&self) -> usize {
+        self.base
+    }
+
+    /// The same object, to be looked at after the walk that found it.
+    ///
+    /// # Safety
+    /// It is not unloaded.
+    pub unsafe fn kept(&self) -> Object<'static> {
+        Object { lives: PhantomData, ..*self }
+    }
+
+    /// From where to where its segments reach.
+    pub fn bounds(&self) -> (usize, usize) {
+        let ends = |header: libc::Elf64_Phdr| (header.p_vaddr, header.p_vaddr.wrapping_add(header.p_memsz));
+        let all =
+            self.segments().map(ends).fold((u64::MAX, 0), |all, one| (all.0.min(one.0), all.1.max(one.1)));
+        (self.base.wrapping_add(all.0 as usize), self.base.wrapping_add(all.1 as usize))
+    }
+
+    /// Whether it has a DT_RPATH, folders to look for libraries in.
+    pub fn has_rpath(&self) -> bool {
+        self.entries().any(|entry| entry.tag == DT_RPATH)
+    }
+
+    /// Whether it has a DT_RUNPATH.
+    pub fn has_runpath(&self) -> bool {
+        self.entries().any(|entry| entry.tag == DT_RUNPATH)
+    }
+
+    /// Where the loader has put its record of the process's objects; only the program itself knows it.
+    pub fn debug(&self) -> Option<usize> {
+        let entry = self.entries().find(|entry| entry.tag == DT_DEBUG && entry.value != 0)?;
+        Some(entry.value as usize)
     }
 
     /// Whether an address lies in one of its segments.
@@ -325,18 +260,45 @@ impl<'o> Object<'o> {
 
     /// The function that it exports under `name`.
     pub fn function(&self, name: &CStr) -> Option<Function> {
-        let index = match self.gnu_hash {
-            Some(words) => self.by_gnu_hash(&GnuTable::new(words)?, name),
-            None => self.by_sysv_hash(&SysvTable::new(self.sysv_hash?)?, name),
-        }? as usize;
-        let symbol = self.symbols.place(index.checked_mul(size_of::<libc::Elf64_Sym>())?)?;
-        Some(Function { symbol, address: self.address_of(&self.symbols.item(index)?)? })
+        let mut found = None;
+        self.each_function(name, &mut |function| {
+            found = found.or(Some(function));
+        });
+        found
     }
 
-    /// Whether it exports a function that lies at `address`.
-    pub fn exports(&self, address: usize) -> bool {
-        let symbols = (0..self.symbol_count().unwrap_or(0)).map_while(|index| self.symbols.item(index));
-        symbols.into_iter().any(|symbol| self.address_of(&symbol) == Some(address))
+    /// Calls `visit` for each function that it exports under `name`: one for each version.
+    pub fn each_function(&self, name: &CStr, visit: &mut dyn FnMut(Function)) {
+        let mut each = |index: u32| {
+            if let Some(function) = self.function_at(index as usize)
+                && self.is(index, name)
+            {
+                visit(function);
+            }
+        };
+        _ = match self.gnu_hash {
+            Some(words) => GnuTable::new(words).and_then(|table| Self::each_of_gnu(&table, name, &mut each)),
+            None => {
+                self.sysv_hash.and_then(|words| Self::each_of_sysv(&SysvTable::new(words)?, name, &mut each))
+            }
+        };
+    }
+
+    /// Calls `visit` for each function that it exports.
+    pub fn each_export(&self, visit: &mut dyn FnMut(&CStr, Function)) {
+        for index in 0..self.symbol_count().unwrap_or(0) {
+            let Some(symbol) = self.symbols.item::<libc::Elf64_Sym>(index) else { break };
+            if let Some(function) = self.function_at(index)
+                && let Some(name) = self.strings.string(symbol.st_name as usize)
+            {
+                visit(name, function);
+            }
+        }
+    }
+
+    fn function_at(&self, index: usize) -> Option<Function> {
+        let symbol = self.symbols.place(index.checked_mul(size_of::<libc::Elf64_Sym>())?)?;
+        Some(Function { symbol, address: self.address_of(&self.symbols.item(index)?)? })
     }
 
     /// The address of a symbol that is a function of this object.
@@ -359,12 +321,19 @@ impl<'o> Object<'o> {
         Some((last as usize).wrapping_add(1))
     }
 
+    /// The index of the first symbol that cannot be undefined: in a table with GNU's hashes those come first.
+    fn undefined_end(&self) -> usize {
+        let first = self.gnu_hash.and_then(GnuTable::new).map(|table| table.first as usize);
+        first.or_else(|| self.symbol_count()).unwrap_or(0)
+    }
+
     fn is(&self, index: u32, name: &CStr) -> bool {
         let symbol = self.symbols.item::<libc::Elf64_Sym>(index as usize);
         symbol.is_some_and(|symbol| self.strings.is_string(symbol.st_name as usize, name))
     }
 
-    fn by_gnu_hash(&self, table: &GnuTable, name: &CStr) -> Option<u32> {
+    /// The symbols that a name's hash leads to.
+    fn each_of_gnu(table: &GnuTable, name: &CStr, visit: &mut dyn FnMut(u32)) -> Option<()> {
         let hash = name
             .to_bytes()
             .iter()
@@ -372,8 +341,8 @@ impl<'o> Object<'o> {
         let mut index = table.bucket(hash.checked_rem(table.buckets)?)?;
         loop {
             let chain = table.chain(index)?;
-            if chain | 1 == hash | 1 && self.is(index, name) {
-                return Some(index);
+            if chain | 1 == hash | 1 {
+                visit(index);
             }
             if chain & 1 != 0 {
                 return None;
@@ -382,7 +351,8 @@ impl<'o> Object<'o> {
         }
     }
 
-    fn by_sysv_hash(&self, table: &SysvTable, name: &CStr) -> Option<u32> {
+    /// The symbols that share a bucket with a name.
+    fn each_of_sysv(table: &SysvTable, name: &CStr, visit: &mut dyn FnMut(u32)) -> Option<()> {
         let hash = name.to_bytes().iter().fold(0u32, |hash, byte| {
             let hash = (hash << 4).wrapping_add(u32::from(*byte));
             let high = hash & 0xf000_0000;
@@ -394,42 +364,10 @@ impl<'o> Object<'o> {
             if index == 0 {
                 break;
             }
-            if self.is(index, name) {
-                return Some(index);
-            }
+            visit(index);
             index = table.chain(index)?;
         }
         None
-    }
-
-    /// Makes the symbol table writable, unless it lies elsewhere than in a segment that is read-only from the start:
-    /// one that is executable, writable or made read-only after relocation is left alone.
-    pub fn writable_symbols(&self) -> Option<WritableSymbols> {
-        let (start, length) = self.symbol_pages()?;
-        let table = WritableSymbols { base: self.base, start, length };
-        table.protect(libc::PROT_READ | libc::PROT_WRITE).then_some(table)
-    }
-
-    /// The pages of the read-only segment that holds the symbol table.
-    fn symbol_pages(&self) -> Option<(usize, usize)> {
-        // SAFETY: sysconf has no preconditions.
-        let page =
-            usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok().filter(|page| *page > 0)?;
-        // Its words are written as such.
-        if !(self.symbols.start as usize).is_multiple_of(align_of::<libc::Elf64_Sym>()) {
-            return None;
-        }
-        let at = (self.symbols.start as usize).wrapping_sub(self.base) as u64;
-        if self.headers().any(|header| header.p_type == libc::PT_GNU_RELRO && holds(&header, at)) {
-            return None;
-        }
-        let segment = self.segments().find(|header| holds(header, at))?;
-        if segment.p_flags != libc::PF_R {
-            return None;
-        }
-        let begin = self.base.wrapping_add(segment.p_vaddr as usize) & !(page.wrapping_sub(1));
-        let end = self.base.wrapping_add(segment.p_vaddr as usize).wrapping_add(segment.p_memsz as usize);
-        Some((begin, end.wrapping_sub(begin)))
     }
 }
 
@@ -448,38 +386,6 @@ unsafe fn headers(
 /// Whether what lies this far from the object's base is of a program header's.
 fn holds(header: &libc::Elf64_Phdr, offset: u64) -> bool {
     offset.wrapping_sub(header.p_vaddr) < header.p_memsz
-}
-
-/// An object's symbol table while it can be written; read-only again when dropped.
-pub struct WritableSymbols {
-    base: usize,
-    start: usize,
-    length: usize,
-}
-
-impl WritableSymbols {
-    fn protect(&self, protection: c_int) -> bool {
-        // SAFETY: the pages are the object's own read-only data; only their protection changes, and they stay
-        // readable throughout.
-        unsafe { libc::mprotect(self.start as *mut c_void, self.length, protection) == 0 }
-    }
-
-    /// The loader, and whoever walks the symbol table, finds `target` under the function's name from now on.
-    pub fn redirect(&self, function: &Function, target: usize) {
-        // SAFETY: the symbol lies in these pages, which are writable; an aligned word is written at once, so that a
-        // concurrent reader sees the old or the new value.
-        unsafe {
-            let value = &raw const (*function.symbol).st_value;
-            let value = AtomicU64::from_ptr(value.cast_mut());
-            value.store(target.wrapping_sub(self.base) as u64, Release);
-        }
-    }
-}
-
-impl Drop for WritableSymbols {
-    fn drop(&mut self) {
-        self.protect(libc::PROT_READ);
-    }
 }
 
 /// A function that an object exports.

@@ -8,13 +8,14 @@
 //! The library does not clamp pools by `CUmemPoolProps::maxSize`, because the cap may rise while the pool lives.
 
 use super::books::Books;
+use crate::container::DeviceRef;
 use crate::driver::cuda::arenas::{Arena, Usage};
 use crate::lock::Lock;
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::Release,
 };
-use gpuquota_region::layout::{KIND_GRAPH, KIND_POOL};
+use gpuquota_region::layout::{DEVICES, KIND_GRAPH, KIND_POOL};
 
 /// An arena grows in blocks. Up to so many bytes beyond a request count as overhead: they may lift use above the cap, and
 /// then the library admits nothing more.
@@ -38,6 +39,8 @@ pub struct Arenas {
     words: [AtomicU64; ARENAS],
     devices: [AtomicU8; ARENAS],
     charged: [AtomicU64; ARENAS],
+    /// The charges of pools that are about to be destroyed, by device.
+    leaving: [AtomicU64; DEVICES],
 }
 
 /// A registered arena.
@@ -82,7 +85,7 @@ impl Arenas {
 
     /// Registers an arena of a device. False where the table is full.
     pub fn register(&self, arena: Arena, device: u8) -> bool {
-        let _changing = self.changing.lock();
+        let Some(_changing) = self.changing.lock(|| {}) else { return false };
         if self.find(arena).is_some() {
             return true;
         }
@@ -121,18 +124,25 @@ impl Arenas {
         self.update_charge(books, Arena::Graphs(ordinal));
     }
 
-    /// Removes an arena that was destroyed, and its charge.
-    pub fn remove(&self, books: Books<'_>, arena: Arena) {
-        let changing = self.changing.lock();
-        let word = self.words.iter().find(|word| word.load(Relaxed) == arena.word());
-        let device = self.device_of(arena);
-        if let Some(word) = word {
-            word.store(0, Release);
+    /// Takes a pool that may be destroyed out of the table; a new one may soon have its handle. Its charge stays. Answers its
+    /// device and this charge.
+    pub fn set_aside(&self, books: Books<'_>, pool: Arena) -> Option<(DeviceRef, u64)> {
+        let _changing = self.changing.lock(|| {})?;
+        let registered = self.find(pool)?;
+        let device = books.container().device(registered.device)?;
+        let charge = registered.charged.load(Acquire);
+        self.leaving.get(usize::from(device.index))?.fetch_add(charge, AcqRel);
+        let word = self.words.iter().find(|word| word.load(Relaxed) == pool.word())?;
+        word.store(0, Release);
+        Some((device, charge))
+    }
+
+    /// The charge of a pool that was set aside is no longer needed.
+    pub fn forget_aside(&self, books: Books<'_>, device: DeviceRef, charge: u64) {
+        if let Some(leaving) = self.leaving.get(usize::from(device.index)) {
+            leaving.fetch_sub(charge, AcqRel);
         }
-        drop(changing);
-        if let Some(device) = device {
-            self.charge(books, device, kind_of(arena));
-        }
+        self.charge(books, device.index, KIND_POOL);
     }
 
     /// The charge of an arena, bytes.
@@ -159,9 +169,11 @@ impl Arenas {
     }
 
     fn charge(&self, books: Books<'_>, device: u8, kind: u8) {
-        let _changing = self.changing.lock();
+        let Some(_changing) = self.changing.lock(|| {}) else { return };
         let of_kind = self.each().filter(|each| each.device == device && kind_of(each.arena) == kind);
-        let sum = of_kind.fold(0u64, |sum, each| sum.saturating_add(each.charged.load(Acquire)));
+        let leaving = self.leaving.get(usize::from(device)).filter(|_| kind == KIND_POOL);
+        let leaving = leaving.map_or(0, |leaving| leaving.load(Acquire));
+        let sum = of_kind.fold(leaving, |sum, each| sum.saturating_add(each.charged.load(Acquire)));
         if let Some(device) = books.container().device(device) {
             books.accounts.journals.set_charge(books.container(), device, kind, sum);
         }

@@ -141,7 +141,7 @@ impl<'p> Books<'p> {
 
     /// The same where the table has to grow, or the key has a holding already.
     #[inline(never)]
-    fn record_slowly(self, key: Option<Key>, holding: Holding) {
+    pub fn record_slowly(self, key: Option<Key>, holding: Holding) {
         match key.map(|key| self.accounts.holdings.insert(key, holding)) {
             Some(Ok(None)) => {}
             // The previous memory was freed by a call that the library did not see.

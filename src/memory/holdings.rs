@@ -10,10 +10,10 @@
 //! lock, at indices that are masked to the table's size.
 #![allow(unsafe_code)]
 
-use crate::lock::Lock;
+use crate::lock::{Lock, LockGuard};
 use core::cell::UnsafeCell;
 use core::mem::size_of;
-use core::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_region::sys::{self, InChild};
 
 /// The kind of a key. Pointers and handles come from different spaces and may be equal as numbers.
@@ -24,7 +24,7 @@ pub enum Kind {
     Memory = 1,
     /// An array or mipmapped array, by handle.
     Array = 2,
-    /// Physical memory of the VMM, by handle.
+    /// Physical memory of the VMM, or a multicast object, by its number (`physical`).
     Physical = 3,
     /// A mapping of physical memory, by address.
     Mapping = 4,
@@ -38,6 +38,8 @@ pub enum Kind {
     Binding = 8,
     /// Memory that lies on the host, by address.
     Spilled = 9,
+    /// A handle of physical memory or of a multicast object.
+    Handle = 10,
 }
 
 /// A key. User-space addresses and handles are below 2^57; the kind takes the bits above.
@@ -91,8 +93,9 @@ pub struct Holding {
     /// The journal of the process that recorded the charge.
     pub journal: u8,
     /// The meaning depends on the kind. Memory, arrays, memory of other APIs: their context. Physical memory: the number of
-    /// handles, mappings and bindings that keep it. Mappings: the physical memory's handle. Bindings: the multicast object
-    /// (and `bytes` is the physical memory's handle). Memory from a pool: the pool. Graphs: the device's ordinal.
+    /// references that keep it. Handles: the memory's number (and `bytes` is the number of the handle's uses). Mappings: the
+    /// memory's number. Bindings: the multicast object's number (and `bytes` is the memory's). Memory from a pool: the pool.
+    /// Graphs: the device's ordinal.
     pub owner: u64,
 }
 
@@ -121,6 +124,11 @@ impl Entry {
         self.key != 0 && Key(self.key).is_charged()
     }
 
+    fn is_owned(&self, kinds: &[Kind], owner: u64) -> bool {
+        let kind = Key(self.key).kind();
+        self.key != 0 && self.owner == owner && kinds.iter().any(|wanted| *wanted as u64 == kind)
+    }
+
     fn holding(self) -> Holding {
         let [journal, device, ..] = self.charge.to_le_bytes();
         Holding { bytes: self.charge >> 16, device, journal, owner: self.owner }
@@ -138,6 +146,8 @@ pub struct Holdings {
     shards: [Shard; SHARDS],
     /// Whether this process has ever had memory on the host.
     spilled: AtomicBool,
+    /// The numbers given to physical memory so far.
+    numbers: AtomicU64,
 }
 
 #[repr(align(64))]
@@ -159,9 +169,14 @@ unsafe impl Sync for Shard {}
 
 impl Holdings {
     #[inline(always)]
+    fn shard(&self, key: Key) -> Option<&Shard> {
+        self.shards.get((key.hash() >> 58) as usize % SHARDS)
+    }
+
+    #[inline(always)]
     fn with<R>(&self, key: Key, action: impl FnOnce(&mut Table, Key) -> R) -> Option<R> {
-        let shard = self.shards.get((key.hash() >> 58) as usize % SHARDS)?;
-        let _locked = shard.lock.lock();
+        let shard = self.shard(key)?;
+        let _locked = shard.lock()?;
         // SAFETY: the lock is held, so this is the only reference to the table.
         Some(action(unsafe { &mut *shard.table.get() }, key))
     }
@@ -170,13 +185,24 @@ impl Holdings {
     /// grow first.
     #[inline(always)]
     pub fn insert_fresh(&self, key: Key, holding: Holding) -> bool {
-        self.with(key, |table, key| table.insert_fresh(Entry::new(key, holding))) == Some(true)
+        let Some(shard) = self.shard(key) else { return false };
+        let Some(_locked) = shard.lock() else { return false };
+        // SAFETY: as in `with`.
+        unsafe { &mut *shard.table.get() }.insert_fresh(Entry::new(key, holding))
     }
 
     /// Inserts a holding. Answers the key's previous holding, whose memory must be gone, since the driver has reused its
     /// address or handle.
     pub fn insert(&self, key: Key, holding: Holding) -> Result<Option<Holding>, TableFull> {
         self.with(key, |table, key| table.insert(Entry::new(key, holding))).unwrap_or(Err(TableFull))
+    }
+
+    /// Inserts a holding unless the key has one.
+    pub fn insert_unless_held(&self, key: Key, holding: Holding) -> bool {
+        let insert = |table: &mut Table, key| {
+            table.find(key).is_none() && table.insert(Entry::new(key, holding)).is_ok()
+        };
+        self.with(key, insert) == Some(true)
     }
 
     /// From now on this process may have memory on the host. The caller inserts the holding afterwards.
@@ -201,18 +227,39 @@ impl Holdings {
         self.with(key, |table, key| table.find(key).map(|(_, entry)| entry.holding())).flatten()
     }
 
-    /// Changes the number of references to physical memory. Removes the holding and answers it when none is left.
-    pub fn change_references(&self, key: Key, by: i64) -> Option<Holding> {
+    /// Changes a holding, and removes it where `change` answers false. Answers what it has become.
+    pub fn change(&self, key: Key, change: impl FnOnce(&mut Holding) -> bool) -> Option<Holding> {
         self.with(key, |table, key| {
-            let (at, mut entry) = table.find(key)?;
-            entry.owner = entry.owner.saturating_add_signed(by);
-            if entry.owner == 0 {
-                return table.remove(key);
+            let (at, entry) = table.find(key)?;
+            let mut holding = entry.holding();
+            if change(&mut holding) {
+                table.write(at, Entry::new(key, holding));
+            } else {
+                table.remove(key);
             }
-            table.write(at, entry);
-            None
+            Some(holding)
         })
         .flatten()
+    }
+
+    /// A number that this process gives out once.
+    pub fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
+    /// Gives all holdings of some kinds with the owner `from` the owner `to`.
+    pub fn change_owner(&self, kinds: &[Kind], from: u64, to: u64) {
+        for shard in &self.shards {
+            let Some(_locked) = shard.lock() else { continue };
+            // SAFETY: the lock is held.
+            let table = unsafe { &mut *shard.table.get() };
+            for at in 0..table.capacity {
+                let entry = table.read(at);
+                if entry.is_owned(kinds, from) {
+                    table.write(at, Entry { owner: to, ..entry });
+                }
+            }
+        }
     }
 
     /// The sum of the holdings of a device, and the most that a driver can spend on them if it gives memory out in blocks of
@@ -220,7 +267,7 @@ impl Holdings {
     pub fn sum_of(&self, device: u8, block: u64) -> Option<(u64, u64)> {
         let (mut bytes, mut most) = (0u64, 0u64);
         for shard in &self.shards {
-            let _locked = shard.lock.lock();
+            let _locked = shard.lock()?;
             // SAFETY: the lock is held.
             let table = unsafe { &*shard.table.get() };
             if table.used > MAX_SUMMED {
@@ -238,10 +285,7 @@ impl Holdings {
 
     /// Removes all holdings of some kinds with this owner, and passes each to `removed`.
     pub fn remove_owned(&self, kinds: &[Kind], owner: u64, mut removed: impl FnMut(Key, Holding)) {
-        let is_owned = |entry: &Entry| {
-            let kind = Key(entry.key).kind();
-            entry.key != 0 && entry.owner == owner && kinds.iter().any(|wanted| *wanted as u64 == kind)
-        };
+        let is_owned = |entry: &Entry| entry.is_owned(kinds, owner);
         for shard in &self.shards {
             // A pass goes down through the table. A removal moves later entries of a run up, so a pass misses an entry only
             // where a run wraps round the end of the table. Passes repeat until one finds nothing.
@@ -262,9 +306,16 @@ impl Holdings {
 }
 
 impl Shard {
+    /// `None` where the thread cannot have the lock.
+    #[inline(always)]
+    fn lock(&self) -> Option<LockGuard<'_>> {
+        // SAFETY: the lock is held, and whoever held it before does not come back.
+        self.lock.lock(|| unsafe { &mut *self.table.get() }.repair())
+    }
+
     /// Removes the last entry before `end` that is `wanted`, and answers its index. Holds the lock only for this search.
     fn remove_last_before(&self, end: usize, wanted: &impl Fn(&Entry) -> bool) -> Option<(usize, Entry)> {
-        let _locked = self.lock.lock();
+        let _locked = self.lock()?;
         // SAFETY: the lock is held.
         let table = unsafe { &mut *self.table.get() };
         let (at, entry) = (0..table.capacity.min(end))
@@ -288,9 +339,16 @@ impl Table {
         unsafe { self.entries.wrapping_add(at & self.mask()).read() }
     }
 
+    /// Writes over an entry. The key goes first and comes last: if the thread is lost half-way, no key has another's charge.
     fn write(&mut self, at: usize, entry: Entry) {
         // SAFETY: as in `read`.
-        unsafe { self.entries.wrapping_add(at & self.mask()).write(entry) };
+        unsafe {
+            let place = self.entries.wrapping_add(at & self.mask());
+            (&raw mut (*place).key).write_volatile(0);
+            (&raw mut (*place).charge).write_volatile(entry.charge);
+            (&raw mut (*place).owner).write_volatile(entry.owner);
+            (&raw mut (*place).key).write_volatile(entry.key);
+        }
     }
 
     fn home(&self, key: Key) -> usize {
@@ -350,25 +408,44 @@ impl Table {
 
     #[cold]
     fn grow(&mut self) -> bool {
-        let capacity = self.capacity.saturating_mul(2).max(FIRST_CAPACITY);
+        let old = Table { entries: self.entries, capacity: self.capacity, used: self.used };
+        if !self.move_to(self.capacity.saturating_mul(2).max(FIRST_CAPACITY)) {
+            return false;
+        }
+        if old.capacity != 0 {
+            sys::unmap_private(old.entries.cast(), old.capacity.wrapping_mul(size_of::<Entry>()));
+        }
+        true
+    }
+
+    /// Makes the table whole again after an operation that was left half done: an entry may be there twice, or not be where a
+    /// probe finds it. The old mapping stays, for the case that somebody still reads it.
+    #[cold]
+    #[inline(never)]
+    fn repair(&mut self) {
+        if self.capacity != 0 && !self.move_to(self.capacity) {
+            // No memory: what is in the table stays charged, and it takes no more.
+            self.used = self.capacity;
+        }
+    }
+
+    /// Moves all entries to a new mapping with room for `capacity` of them.
+    fn move_to(&mut self, capacity: usize) -> bool {
         let Some(bytes) = capacity.checked_mul(size_of::<Entry>()) else { return false };
         let Ok(entries) = sys::map_private(bytes) else { return false };
         // Miri has no fork.
         if !cfg!(miri) {
             let _ = sys::advise_fork(entries, bytes, InChild::Absent);
         }
-        let old = Table { entries: self.entries, capacity: self.capacity, used: self.used };
-        *self = Table { entries: entries.cast(), capacity, used: old.used };
-        for at in 0..old.capacity {
-            let entry = old.read(at);
-            if entry.key != 0 {
-                let (at, _) = self.probe(Key(entry.key));
-                self.write(at, entry);
+        let mut new = Table { entries: entries.cast(), capacity, used: 0 };
+        for entry in (0..self.capacity).map(|at| self.read(at)).filter(|entry| entry.key != 0) {
+            let (at, before) = new.probe(Key(entry.key));
+            if before.key == 0 {
+                new.write(at, entry);
+                new.used = new.used.wrapping_add(1);
             }
         }
-        if old.capacity != 0 {
-            sys::unmap_private(old.entries.cast(), old.capacity.wrapping_mul(size_of::<Entry>()));
-        }
+        *self = new;
         true
     }
 

@@ -7,7 +7,7 @@
 use crate::container::books::{JournalBook, OwnJournal};
 use crate::container::{Container, DeviceRef};
 use crate::driver::cuda;
-use crate::lock::{Lock, LockGuard};
+use crate::lock::{Ask, Lock, LockGuard};
 use crate::thread;
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -16,7 +16,7 @@ use gpuquota_quota::ledger::{self, Refused};
 use gpuquota_region::hami::Used;
 use gpuquota_region::layout::{
     self, DEVICES, JOURNALS, KIND_CONTEXT, KIND_DATA, KIND_GRAPH, KIND_MODULE, KIND_POOL, KIND_SPILLED,
-    KINDS, Slot,
+    KINDS, Ours, Slot,
 };
 
 /// Journals for requested bytes of one device. Further threads wait for each other, for the nanoseconds of an operation.
@@ -92,11 +92,23 @@ impl ProcessJournals {
         let first = opened(uses.first()?)?;
         let preferred = uses.get(preferred..preferred.saturating_add(1))?;
         for journal in preferred.iter().chain(uses).filter_map(opened) {
-            if let Some(guard) = self.lock(journal)?.try_lock() {
+            let repair = || self.repair(ours, slot, device, journal);
+            if let Some(guard) = self.lock(journal)?.try_lock_or_repair(Ask::Kernel, repair) {
                 return locked(journal, guard);
             }
         }
-        locked(first, self.lock(first)?.lock())
+        locked(first, self.lock(first)?.lock(|| self.repair(ours, slot, device, first))?)
+    }
+
+    /// Finishes the operation on the total of requested bytes that a lost thread has left in a journal.
+    #[cold]
+    fn repair(&self, ours: &'static Ours, slot: usize, device: u8, journal: u8) {
+        if let Some(own) = OwnJournal::of(ours, slot, journal) {
+            let book = JournalBook::new(ours, device, false, own);
+            if let Some(word) = book.word() {
+                book.recover(word);
+            }
+        }
     }
 
     #[inline(always)]
@@ -170,7 +182,7 @@ impl ProcessJournals {
         let own = OwnJournal::of(ours, slot, journal)?;
         let book = JournalBook::new(ours, device, spilled, own);
         let word = book.word()?;
-        let _guard = self.lock(journal)?.lock();
+        let _guard = self.lock(journal)?.lock(|| book.recover(word))?;
         change(&book, word, own.number).ok()
     }
 
@@ -181,7 +193,7 @@ impl ProcessJournals {
         let own = OwnJournal::of(ours, slot, journal)?;
         let word = &ours.devices.get(usize::from(device))?.used;
         let after = {
-            let _guard = self.lock(journal)?.lock();
+            let _guard = self.lock(journal)?.lock(|| self.repair(ours, slot, device, journal))?;
             ledger::give(&JournalBook::new(ours, device, false, own), word, own.number, bytes).ok()?
         };
         write_data_view(container, slot, device, bytes.wrapping_neg());

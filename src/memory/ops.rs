@@ -179,7 +179,7 @@ impl<'p> Memory<'p> {
             if answer.is_success() {
                 self.books().release(key, holding);
             } else {
-                self.books().record_holding(Some(key), holding);
+                self.books().record_slowly(Some(key), holding);
             }
         }
         answer
@@ -202,37 +202,14 @@ impl<'p> Memory<'p> {
         }
         self.free(self.books().memory_key(pointer), call)
     }
-
-    /// A pool was destroyed: its living allocations get charges of their own.
-    pub fn pool_was_destroyed(self, pool: u64) {
-        let arena = Arena::Pool(pool);
-        let device =
-            self.state.arenas.device_of(arena).and_then(|device| self.scope.container.device(device));
-        let Some(device) = device else { return };
-        self.books().accounts.holdings.remove_owned(&[Kind::Pooled], pool, |key, holding| {
-            if let Ok(reservation) = self.books().try_reserve(device, holding.bytes, Placement::Given) {
-                self.books().record_holding(Key::new(Kind::Memory, key.value()), reservation.holding(0));
-            }
-        });
-        self.state.arenas.remove(self.books(), arena);
-    }
-
-    /// A context was destroyed, and all its memory was freed.
-    #[cold]
-    pub fn context_was_destroyed(self, context: u64) {
-        self.scope.devices.forget_context(context);
-        let kinds = [Kind::Memory, Kind::Array, Kind::External, Kind::Spilled];
-        self.books()
-            .accounts
-            .holdings
-            .remove_owned(&kinds, context, |key, holding| self.books().release(key, holding));
-        self.state.arenas.mark_stale();
-        self.state.arenas.update_stale(self.books());
-        self.state.overhead.forget_context(self.books(), context);
-    }
 }
 
 impl<'p> Grant<'p> {
+    /// The books in which the bytes are.
+    pub fn books(self) -> Books<'p> {
+        self.books
+    }
+
     /// Makes the call. If the driver has no memory although the cap has room, and a process has just died, repeats it until
     /// the memory of that process is back.
     #[inline(always)]

@@ -180,7 +180,21 @@ impl Anchors {
         Some(anchor)
     }
 
-    /// A context is about to go.
+    /// Forgets all anchors: one of them may be half made.
+    pub fn forget_all(&mut self) {
+        for anchor in &mut self.0 {
+            (anchor.context, anchor.at_ns) = (0, 0);
+        }
+    }
+
+    /// A context has another name from now on.
+    pub fn rename(&mut self, from: u64, to: u64) {
+        for anchor in self.0.iter_mut().filter(|anchor| anchor.context == from) {
+            anchor.context = to;
+        }
+    }
+
+    /// A context has gone, and its events with it.
     pub fn forget(&mut self, context: u64) {
         for anchor in self.0.iter_mut().filter(|anchor| anchor.context == context) {
             anchor.context = 0;

@@ -15,19 +15,25 @@ use crate::container::{DeviceRef, hami};
 use crate::devices::{Place, Scope};
 use crate::driver::cuda::events::{self, Relaxed as RelaxedCapture};
 use crate::driver::cuda::{self, CUresult, CUstream};
-use crate::lock::Lock;
+use crate::lock::{Ask, Lock};
 use crate::thread;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::share::wait::{Cause, Waited};
 use gpuquota_quota::share::{
-    Books, Gate, InFlight, Measurement, Measurements, Predictor, Recorder, SAMPLE_NS, Step, Submission, Work,
+    Books, Gate, InFlight, Measurement, Measurements, Observation, Predictor, Recorder, SAMPLE_NS, Step,
+    Submission, Work,
 };
 use gpuquota_region::layout::{self, Device, LeaseRecord};
 use gpuquota_region::sys;
 
 /// `CU_STREAM_PER_THREAD`.
 const PER_THREAD: u64 = 2;
+
+/// Whether a context's name is a tag: a call may be destroying it, and its events must not be used. No handle has this bit.
+fn set_aside(context: u64) -> bool {
+    context >> 63 != 0
+}
 
 /// The launches of this process. All-zero bytes: none.
 pub struct Meter {
@@ -162,7 +168,7 @@ impl Meter {
         }
         let mut now = sys::monotonic_ns();
         if time.in_flight.is_due(now) {
-            self.complete(scope);
+            self.complete(scope, Ask::Nobody);
         }
         let Place { context, device, .. } = place;
         let stream = launch.stream_number(context);
@@ -200,7 +206,7 @@ impl Meter {
         let _errno = sys::KeepErrno::new();
         time.sleep(until_ns, cause);
         loop {
-            self.complete(scope);
+            self.complete(scope, Ask::Kernel);
             // The time that the dead were charged and did not use delays no launch.
             scope.container.reap_sometimes();
             let now = sys::monotonic_ns();
@@ -229,8 +235,8 @@ impl Meter {
     }
 
     /// Completes the launches that are over. Does nothing if another thread is at it.
-    fn complete(&self, scope: &Scope) {
-        let Some(_busy) = self.busy.try_lock() else { return };
+    fn complete(&self, scope: &Scope, ask: Ask) {
+        let Some(_busy) = self.busy.try_lock_or_repair(ask, || self.repair()) else { return };
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
         let _relaxed = RelaxedCapture::enter();
@@ -238,22 +244,50 @@ impl Meter {
         let at = |index| self.time_at(scope, index).map(|time| (time.in_flight, time.books));
         let observe = |measurement: &Measurement<Pair>, whole| {
             let context = measurement.work.context;
+            if set_aside(context) {
+                return Observation::Waiting;
+            }
             anchors.observe(measurement.events, context, whole, current == Some(context))
         };
         measurements.complete(sys::monotonic_ns(), &self.predictor, at, observe);
     }
 
+    /// A thread was lost while it changed the measurements. What it had half done is given up: an event more or less.
+    #[cold]
+    #[inline(never)]
+    fn repair(&self) {
+        // SAFETY: `busy` is held, and whoever held it before does not come back.
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
+        measurements.repair();
+        anchors.forget_all();
+    }
+
     /// The program has waited for a device: completes the launches that it waited for.
     pub fn complete_due(&self, scope: &Scope) {
         if self.in_flight.iter().any(|in_flight| in_flight.next_check().is_some()) {
-            self.complete(scope);
+            self.complete(scope, Ask::Kernel);
         }
     }
 
-    /// A context is about to go, and its events with it: launches in flight stay charged as predicted.
+    /// A context may be destroyed by the call that follows: completes what is over, and asks for nothing more of it under the
+    /// name `tag`, which [`set_aside`] knows.
+    pub fn context_departs(&self, scope: &Scope, context: u64, tag: u64) {
+        self.complete(scope, Ask::Kernel);
+        self.rename_context(context, tag);
+    }
+
+    /// A context has another name from now on.
+    pub fn rename_context(&self, from: u64, to: u64) {
+        let Some(_busy) = self.busy.lock(|| self.repair()) else { return };
+        // SAFETY: `busy` is held.
+        let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
+        measurements.rename_context(from, to);
+        anchors.rename(from, to);
+    }
+
+    /// A context has gone, and its events with it: launches in flight stay charged as predicted.
     pub fn forget_context(&self, scope: &Scope, context: u64) {
-        self.complete(scope);
-        let _busy = self.busy.lock();
+        let Some(_busy) = self.busy.lock(|| self.repair()) else { return };
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
         measurements.forget_context(context, |measurement| {

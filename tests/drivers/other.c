@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #undef cuGetProcAddress
 
@@ -15,13 +16,53 @@ enum { MOST = 4096 };
 static const size_t total = 16ull << 30;
 static size_t held, peak, sizes[MOST], context_held, code_held;
 static long inits, allocations, frees, infos;
+static CUcontext owners[MOST];
 static _Thread_local CUcontext current;
 #ifdef IMPLICIT
 #define WORKS 1
 #else
 #define WORKS (current != NULL)
 #endif
-static char context, module;
+#ifndef LIFE
+static char context;
+#endif
+static char module;
+
+/* Tests have the driver stop in the middle of a call, after the call has done its work: `other_hold` names the call, and
+ * the first thread in it waits for `other_let_go`. */
+static const char *volatile held_call;
+static int volatile holds;
+
+void other_hold(const char *call)
+{
+    holds = 0;
+    held_call = call;
+}
+
+int other_holds(void)
+{
+    return holds;
+}
+
+void other_let_go(void)
+{
+    held_call = NULL;
+}
+
+void other_returns(const char *call)
+{
+    if (held_call && !strcmp(held_call, call) && !__sync_lock_test_and_set(&holds, 1))
+        while (held_call)
+            usleep(100);
+}
+
+/* Or the driver calls the program back in the middle of an allocation, before it has given anything. */
+static void (*call_back)(void);
+
+void other_calls_back(void (*program)(void))
+{
+    call_back = program;
+}
 
 /* What contexts and code take, in MiB, is told by the environment. */
 static size_t cost(const char *name)
@@ -73,6 +114,7 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
     return device ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
 
+#ifndef LIFE
 CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device)
 {
     *out = (CUcontext)&context;
@@ -93,6 +135,7 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
     held = context_held = code_held = 0;
     return device ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
+#endif
 
 CUresult cuModuleLoadData(CUmodule *out, const void *image)
 {
@@ -135,9 +178,13 @@ CUresult cuMemAlloc_v2(CUdeviceptr *memory, size_t bytes)
     allocations++;
     if (!WORKS)
         return CUDA_ERROR_INVALID_CONTEXT;
+    void (*program)(void) = call_back;
+    if (program)
+        program();
     for (int i = 0; i < MOST; i++)
         if (!sizes[i] && held + bytes <= total) {
             sizes[i] = bytes;
+            owners[i] = current;
             held += bytes;
             peak = held > peak ? held : peak;
             *memory = (CUdeviceptr)(i + 1) << 40;
@@ -170,6 +217,30 @@ CUresult cuMemFree_v2(CUdeviceptr memory)
         return CUDA_ERROR_INVALID_VALUE;
     held -= sizes[at];
     sizes[at] = 0;
+    other_returns("cuMemFree");
+    return CUDA_SUCCESS;
+}
+
+/* For other_life.c: the memory of a context goes, or gets another owner. */
+void other_leaves(CUcontext from, CUcontext to)
+{
+    for (int i = 0; i < MOST; i++)
+        if (sizes[i] && owners[i] == from) {
+            owners[i] = to;
+            if (!to) {
+                held -= sizes[i];
+                sizes[i] = 0;
+            }
+        }
+}
+
+CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr memory)
+{
+    size_t at = (memory >> 40) - 1;
+    if (at >= MOST || !sizes[at])
+        return CUDA_ERROR_NOT_FOUND;
+    *base = memory;
+    *bytes = sizes[at];
     return CUDA_SUCCESS;
 }
 

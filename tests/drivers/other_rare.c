@@ -6,6 +6,7 @@
 
 CUresult cuMemAlloc_v2(CUdeviceptr *, size_t);
 CUresult cuMemFree_v2(CUdeviceptr);
+void other_returns(const char *);
 
 enum { MOST = 64 };
 
@@ -72,6 +73,7 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const C
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle)
 {
     drop((int)handle);
+    other_returns("cuMemRelease");
     return CUDA_SUCCESS;
 }
 
@@ -83,7 +85,9 @@ CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, CUmemGenericAlloc
 
 CUresult cuMemUnmap(CUdeviceptr at, size_t bytes)
 {
-    return bytes ? no_longer(0, at) : CUDA_ERROR_INVALID_VALUE;
+    CUresult answer = bytes ? no_longer(0, at) : CUDA_ERROR_INVALID_VALUE;
+    other_returns("cuMemUnmap");
+    return answer;
 }
 
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *address)
@@ -119,7 +123,9 @@ CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle object, size_t offset,
 
 CUresult cuMulticastUnbind(CUmemGenericAllocationHandle object, CUdevice device, size_t offset, size_t bytes)
 {
-    return !device && bytes ? no_longer(object, offset) : CUDA_ERROR_INVALID_VALUE;
+    CUresult answer = !device && bytes ? no_longer(object, offset) : CUDA_ERROR_INVALID_VALUE;
+    other_returns("cuMulticastUnbind");
+    return answer;
 }
 
 /* 32-bit sizes and addresses: this driver's addresses do not fit, so it gives their upper half. */

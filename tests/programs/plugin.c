@@ -1,5 +1,6 @@
-/* A plugin that brings its own way to the driver, chosen when it is compiled: linked symbols, dlsym, or
- * RTLD_NEXT, from an exported function or (CONSTRUCTOR) already while it is being loaded. */
+/* A plugin that brings its own way to the driver, chosen when it is compiled: linked symbols, dlsym, dlsym with a driver
+ * that only the environment names (BY_NAME), or RTLD_NEXT, from an exported function or (CONSTRUCTOR) already while it
+ * is being loaded. */
 #include "walk.h"
 
 #if defined(BY_LINK)
@@ -15,8 +16,13 @@ static void *find(const char *name)
     return dlsym(RTLD_NEXT, name);
 #else
     static void *driver;
+#if defined(BY_NAME)
+    if (!driver)
+        driver = dlopen(getenv("DRIVER"), RTLD_NOW);
+#else
     if (!driver)
         driver = dlopen("libcuda.so.1", RTLD_NOW);
+#endif
     return dlsym(driver, name);
 #endif
 }

@@ -1,6 +1,10 @@
 //! The doors: by every way in which a program finds the driver's functions, each call reaches the hook exactly once.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Promise, Setting, artifact, program};
+use std::path::Path;
+
+use gpuquota_promises::{
+    GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Promise, Scratch, Setting, artifact, program,
+};
 
 const CAP: i64 = 2 * GIB;
 
@@ -97,6 +101,146 @@ fn a_deepbind_plugin_that_uses_dlsym() {
 fn a_deepbind_plugin_loaded_after_the_driver() {
     plugin("plugin_linked.so", "deepbind_later");
     plugin("plugin_dlsym.so", "deepbind_later");
+}
+
+/// The file names no driver, but is linked to another plugin that does.
+#[test]
+fn a_deepbind_plugin_whose_dependency_is_linked() {
+    plugin("plugin_needs.so", "deepbind");
+}
+
+/// The loader finds the plugin beside its host, so its path is not known before.
+#[test]
+fn a_deepbind_plugin_opened_by_its_bare_name() {
+    for name in ["plugin_linked.so", "plugin_dlsym.so", "plugin_needs.so"] {
+        door("plugin_host", &[name, "deepbind"]);
+    }
+}
+
+/// The driver's file has other names, and the plugin learns which one when it runs.
+#[test]
+fn a_deepbind_plugin_that_names_the_driver_when_it_runs() {
+    for kind in ["bound", "plt", "executable", "relro", "sysv"] {
+        let machine = Machine::with_driver(kind);
+        let other = Scratch::new();
+        let library = program(&format!("driver_{kind}/libcuda.so.1"));
+        let linked = other.path().join("libcuda.so");
+        std::os::unix::fs::symlink(&library, &linked).expect("a link");
+        let copy = other.file("libnothing.so", std::fs::read(&library).expect("built"));
+        for driver in [Path::new("libcuda.so.1"), &library, &linked, &copy] {
+            let path = program("plugin_named.so");
+            let walk = ["plugin_host", path.to_str().expect("text"), "deepbind"];
+            let bare = machine.bare().with("DRIVER", driver).run(walk[0], &walk[1..]).success();
+            assert!(bare.value("total") > CAP, "{driver:?}: {bare}");
+            walked_under_the_quota(
+                machine.quota().memory(CAP).with("DRIVER", driver).run(walk[0], &walk[1..]),
+            );
+        }
+    }
+}
+
+/// Only the plugin says where the driver lies, so it cannot be opened before.
+#[test]
+fn a_deepbind_plugin_that_alone_finds_the_driver() {
+    let machine = Machine::with_driver("bound");
+    let path = program("plugin_runpath.so");
+    let walk = [path.to_str().expect("text"), "deepbind"];
+    let bare = machine.bare().with("LD_LIBRARY_PATH", "/nowhere").run("plugin_host", &walk).success();
+    assert!(bare.value("total") > CAP, "{bare}");
+    let quota = machine.quota().memory(CAP).with("LD_LIBRARY_PATH", "/nowhere");
+    walked_under_the_quota(quota.run("plugin_host", &walk));
+}
+
+/// Python's extension modules and what they open, ctypes among them.
+#[test]
+fn python_with_deepbind() {
+    let script = "import sys, os
+sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
+import ctypes
+cu = ctypes.CDLL('libcuda' + '.so.1', os.RTLD_NOW | os.RTLD_DEEPBIND)
+context, memory, left, total = ctypes.c_void_p(), ctypes.c_uint64(), ctypes.c_size_t(), ctypes.c_size_t()
+assert not cu.cuInit(0) and not cu.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) and not cu.cuCtxSetCurrent(context)
+def free():
+    assert not cu.cuMemGetInfo_v2(ctypes.byref(left), ctypes.byref(total))
+    return left.value
+before = free()
+assert not cu.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(64 << 20))
+after = free()
+print(f'total={total.value}')
+print(f'charged={before - after}')
+print(f'over={cu.cuMemAlloc_v2(ctypes.byref(ctypes.c_uint64()), ctypes.c_size_t(after + 1))}')
+assert not cu.cuMemFree_v2(memory)
+print(f'returned={free() - after}')";
+    for machine in [Machine::new("H100"), Machine::with_driver("bound")] {
+        let bare = machine.bare().run_command("python3", &["-c", script]).success();
+        assert!(bare.value("total") > CAP, "{bare}");
+        walked_under_the_quota(machine.quota().memory(CAP).run_command("python3", &["-c", script]));
+    }
+}
+
+#[test]
+fn libc_s_own_dlsym_however_it_was_taken() {
+    for how in ["dlvsym", "handle", "versioned_handle", "next", "versioned_next", "dlopen"] {
+        door("door_loader", &[how]);
+    }
+}
+
+#[test]
+fn a_look_up_by_version() {
+    let machine = Machine::with_driver("versioned");
+    let bare = machine.bare().run("door_loader", &["lookup"]).success();
+    assert!(bare.value("total") > CAP, "{bare}");
+    walked_under_the_quota(machine.quota().memory(CAP).run("door_loader", &["lookup"]));
+}
+
+#[test]
+fn a_reader_of_symbol_tables() {
+    door("door_reader", &["opened"]);
+    door("door_reader", &["loader"]);
+    door("door_reader_linked", &["linked"]);
+}
+
+/// Both copies are one driver under one cap, whichever is called.
+#[test]
+fn a_second_copy_of_the_driver() {
+    let library = std::fs::read(program("driver_bound/libcuda.so.1")).expect("built");
+    let scratch = Scratch::new();
+    let same = scratch.file("libcuda.so.1", &library);
+    let renamed = scratch.file("libsecond.so", &library);
+    let other = program("driver_renamed/libcuda.so.1");
+    let executable = program("driver_executable/libcuda.so.1");
+    for kind in ["bound", "executable", "plt"] {
+        let machine = Machine::with_driver(kind);
+        for second in [&same, &renamed, &other, &executable] {
+            for how in ["dlsym", "reader", "getproc"] {
+                // A table that lies among code leads to the hooks too.
+                for when in ["before", "later"] {
+                    let walk = [second.to_str().expect("text"), how, when];
+                    if second.ends_with(format!("driver_{kind}/libcuda.so.1")) {
+                        continue;
+                    }
+                    let bare = machine.bare().run("door_copies", &walk).success();
+                    assert!(bare.value("total") > CAP, "{bare}");
+                    let quota = machine.quota().memory(CAP).run("door_copies", &walk);
+                    let outcome = walked_under_the_quota(quota);
+                    assert_eq!(outcome.value("counted"), 0, "{walk:?}: {outcome}");
+                }
+            }
+        }
+    }
+}
+
+/// On the simulator a second copy that was never started answers no call.
+#[test]
+fn a_second_copy_of_the_simulated_driver() {
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let library = scratch.file("libcuda.so.1", std::fs::read(artifact("libcuda.so")).expect("built"));
+    for how in ["dlsym", "reader"] {
+        let walk = [library.to_str().expect("text"), how, "later"];
+        let outcome = walked_under_the_quota(machine.quota().memory(CAP).run("door_copies", &walk));
+        assert_eq!(outcome.value("counted"), 0, "{outcome}");
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Correct on a driver that is not ours: `drivers/other.c`, written apart from the simulator, built and linked in every way
 //! in which drivers may differ. It counts the calls that reach it.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Promise, Scratch, artifact, program};
+use gpuquota_promises::{
+    GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Promise, Scratch, Setting, artifact, program,
+};
 
 const CAP: i64 = 2 * GIB;
 
@@ -115,6 +117,57 @@ fn a_driver_under_another_name() {
     promise.asserts(|| every_door("renamed", &[("door_dlsym", &[copy.to_str().expect("text")])]));
 }
 
+/// Its functions jump into another library, and `cuGetProcAddress` answers with that library's.
+#[test]
+fn a_driver_that_only_forwards() {
+    let real = program("driver_bound/libcuda.so.1");
+    let scratch = Scratch::new();
+    let library = std::fs::read(&real).expect("built");
+    for name in ["libcuda.so.1.1", "libelsewhere.so"] {
+        let inner = scratch.file(name, &library);
+        for (kind, doors) in
+            [("forward", WITH_GET_PROC_ADDRESS), ("forward_lazy", &WITH_GET_PROC_ADDRESS[..2])]
+        {
+            let machine = Machine::with_driver(kind);
+            for (door, arguments) in doors {
+                let setting = |setting: Setting<'_>| setting.with("FORWARD_TO", &inner).run(door, arguments);
+                let bare = setting(machine.bare()).success();
+                assert_eq!(bare.value("total"), 16 * GIB, "{kind}, {door}: {bare}");
+                walked_once(setting(machine.quota().memory(CAP)));
+            }
+            // The program finds the inner library too.
+            let quota = machine.quota().memory(CAP).with("FORWARD_TO", &inner);
+            walked_once(quota.run("door_dlsym", &[inner.to_str().expect("text")]));
+        }
+    }
+}
+
+/// A program that met the stand-in of the toolkit first goes on to the driver.
+#[test]
+fn a_driver_behind_a_stand_in() {
+    let machine = Machine::with_driver("stub");
+    let library = program("driver_bound/libcuda.so.1");
+    for how in ["dlsym", "reader", "getproc"] {
+        let walk = [library.to_str().expect("text"), how, "before"];
+        let bare = machine.bare().run("door_copies", &walk).success();
+        assert_eq!(bare.value("total"), 16 * GIB, "{bare}");
+        walked_once(machine.quota().memory(CAP).run("door_copies", &walk));
+    }
+}
+
+/// A plugin opened with RTLD_DEEPBIND is bound to the driver before us, on drivers of every make.
+#[test]
+fn a_deepbind_plugin_on_every_driver() {
+    for kind in ["old", "plt", "bound", "sysv", "executable", "relro", "versioned"] {
+        for name in ["plugin_linked.so", "plugin_dlsym.so"] {
+            let path = program(name);
+            for how in ["deepbind", "deepbind_later"] {
+                every_door(kind, &[("plugin_host", &[path.to_str().expect("text"), how])]);
+            }
+        }
+    }
+}
+
 /// With any padding of rows the library grants requests that fit, to the byte, and refuses requests that do not.
 #[test]
 fn rows_are_charged_as_the_driver_pads_them() {
@@ -163,5 +216,30 @@ fn a_second_copy_of_the_library_does_nothing() {
                 walked_once(quota.run(door, arguments));
             }
         }
+    }
+}
+
+/// The books change before the driver can give a handle out again: thread 1 gives 4 MiB back, and while it is still in that
+/// call thread 2 gets 8 MiB under the same handle.
+#[test]
+fn a_handle_that_is_given_out_again_at_once_belongs_to_its_new_owner() {
+    let machine = Machine::with_driver("life");
+    for (call, held) in [
+        ("cuMemFree", [4, 8, 0]),
+        ("cuMemRelease", [4, 8, 0]),
+        ("cuMemUnmap", [4, 8, 0]),
+        ("cuMulticastUnbind", [4, 8, 0]),
+        ("cuCtxDestroy", [4, 8, 0]),
+        ("cuCtxDetach", [4, 8, 0]),
+        ("cuDevicePrimaryCtxRelease", [4, 8, 0]),
+        ("cuGreenCtxDestroy", [4, 8, 0]),
+        ("cuMemPoolDestroy", [4, 12, 0]),
+        ("cuGraphExecDestroy", [0, 0, 8]),
+    ] {
+        let outcome = machine.quota().memory(CAP).run("reuse", &[call]).success();
+        let held = held.map(|mib| mib * MIB);
+        assert_eq!(outcome.values("held"), held, "{call}: {outcome}");
+        let charged = outcome.values("charged");
+        assert_eq!(charged, held[..charged.len()], "{call}: {outcome}");
     }
 }

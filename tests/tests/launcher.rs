@@ -113,3 +113,36 @@ fn the_agent_serves_the_figures_that_inspect_shows() {
     );
     holder.finish().success();
 }
+
+/// The usual recipe for another allocator replaces LD_PRELOAD, and the library with it.
+#[test]
+fn a_process_that_lost_the_library_is_told() {
+    let machine = Machine::new("H100");
+    let holder = program("hold");
+    let holder = holder.to_str().expect("text");
+    for recipe in [&["-u", "LD_PRELOAD"][..], &["LD_PRELOAD="]] {
+        let command: Vec<_> = ["env"].iter().chain(recipe).chain(&[holder]).copied().collect();
+        let mut lost = under(&machine.bare(), &["--memory", "2GiB"], &command);
+        lost.wait_for("pid");
+        std::thread::sleep(std::time::Duration::from_millis(1200));
+        let outcome = lost.finish();
+        let lines: Vec<_> =
+            outcome.stderr.lines().filter(|line| line.starts_with("gpuquota: process")).collect();
+        assert_eq!(lines.len(), 1, "{recipe:?}: {outcome}");
+        assert!(lines[0].contains("without libgpuquota.so"), "{outcome}");
+    }
+}
+
+/// Who keeps the library, or has nothing to do with CUDA, is not told.
+#[test]
+fn who_keeps_the_library_or_needs_none_is_not_told() {
+    let machine = Machine::new("H100");
+    let holder = program("hold");
+    let mut kept = under(&machine.bare(), &["--memory", "2GiB"], &[holder.to_str().expect("text")]);
+    kept.wait_for("pid");
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(kept.finish().stderr, "");
+    for command in [["env", "-i", "sleep", "1"], ["env", "LD_PRELOAD=", "sleep", "1"]] {
+        assert_eq!(under(&machine.bare(), &["--memory", "2GiB"], &command).finish().success().stderr, "");
+    }
+}

@@ -1,10 +1,12 @@
 //! The host application never suffers: processes fork, exec, take signals, close descriptors and end as without the library.
 
+use std::ffi::OsStr;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{GIB, MIB, Machine, Program, Promise, artifact, program};
+use gpuquota_promises::{GIB, MIB, Machine, Program, Promise, Scratch, artifact, program};
 
 const CAP: i64 = 2 * GIB;
 
@@ -272,19 +274,88 @@ fn a_broken_or_full_stderr_neither_kills_nor_stops_the_program() {
 /// No simulator here, and on most machines that run this no driver either.
 #[test]
 fn a_missing_driver_stays_missing() {
-    let run = |preload: bool| {
+    let run = |preload: bool, program: &Path, arguments: &[&OsStr]| {
         let mut command = Command::new("env");
         if preload {
             command.arg(format!("LD_PRELOAD={}", artifact("libgpuquota.so").display()));
             command.arg("GPUQUOTA_MEMORY=2GiB").arg("GPUQUOTA_REGION=/proc/nowhere/quota.cache");
         }
-        command.arg(program("no_driver"));
-        Program::start(command).finish().success()
+        command.arg(program).args(arguments);
+        Program::start(command).finish()
     };
-    let (bare, quota) = (run(false), run(true));
+    let plugin = program("plugin_weak.so");
+    let compare = |program: &Path, arguments: &[&OsStr]| {
+        let (bare, quota) = (run(false, program, arguments), run(true, program, arguments));
+        assert_eq!((quota.status, &quota.out, &quota.stderr), (bare.status, &bare.out, &bare.stderr));
+        quota
+    };
+    let bare = run(false, &program("no_driver"), &[]).success();
     if bare.value("driver") == 0 {
-        assert_eq!(quota.out, bare.out);
-        assert_eq!(quota.stderr, bare.stderr);
-        assert_eq!(quota.value("global"), 0, "a name of the driver was found without a driver");
+        let quota = compare(&program("no_driver"), &[plugin.as_os_str()]).success();
+        for way in ["weak", "self", "next", "version", "plugin", "global"] {
+            assert_eq!(quota.value(way), 0, "a name of the driver was found without a driver: {quota}");
+        }
+        for how in ["local", "deepbind"] {
+            // A plugin that is linked to the driver, and one that opens it.
+            compare(&program("plugin_host"), &[program("plugin_linked.so").as_os_str(), how.as_ref()]);
+        }
+    }
+}
+
+/// A program that opens plugins with RTLD_DEEPBIND and has nothing to do with CUDA: the driver is not started.
+#[test]
+fn plugins_without_cuda_behave_as_they_do_without_the_library() {
+    let python = "import sys, os
+sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
+import json, ssl, ctypes, socket, zlib
+print(json.dumps([1]), zlib.crc32(b'x'), ctypes.CDLL(None).getppid() == os.getppid())
+try: ctypes.CDLL('libnothing.so.7', os.RTLD_DEEPBIND)
+except OSError as why: print(why)
+print(len(os.listdir('/proc/self/fd')), len(os.listdir('/proc/self/task')))";
+    for machine in [Machine::new("H100"), Machine::with_driver("bound")] {
+        let bare = machine.bare().run_command("python3", &["-c", python]).success();
+        let quota = machine.quota().memory(CAP);
+        let outcome = quota.run_command("python3", &["-c", python]).success();
+        assert_eq!((&outcome.out, &outcome.stderr), (&bare.out, &bare.stderr));
+        assert!(!quota.region().exists(), "the driver was started");
+    }
+}
+
+/// ThreadSanitizer calls the loader before it has started itself; AddressSanitizer wants to be the first library, and says
+/// which switch it takes.
+#[test]
+fn programs_with_sanitizers_start() {
+    let scratch = Scratch::new();
+    let source =
+        scratch.file("program.c", "#include <stdio.h>\nint main(void) { puts(\"ran=1\"); return 0; }\n");
+    let machine = Machine::new("H100");
+    for (sanitizer, how) in
+        [("thread", "dynamic"), ("thread", "static"), ("address", "static"), ("address", "dynamic")]
+    {
+        let built = scratch.path().join(format!("{sanitizer}_{how}"));
+        let mut compiler = Command::new("cc");
+        compiler.arg(format!("-fsanitize={sanitizer}")).arg(&source).arg("-o").arg(&built);
+        if how == "static" {
+            let library = if sanitizer == "thread" { "tsan" } else { "asan" };
+            compiler.arg(format!("-static-lib{library}"));
+        }
+        assert!(compiler.status().expect("a compiler").success(), "{sanitizer}, {how}");
+        let mut quota = machine.quota().memory(CAP);
+        if (sanitizer, how) == ("address", "dynamic") {
+            quota = quota.with("ASAN_OPTIONS", "verify_asan_link_order=0");
+        }
+        // These runtimes refuse some layouts of memory.
+        let built = built.to_str().expect("text");
+        let outcome = quota.run_command("setarch", &["-R", built]).success();
+        assert_eq!((outcome.value("ran"), outcome.stderr.as_str()), (1, ""), "{sanitizer}, {how}: {outcome}");
+    }
+}
+
+/// The loader's state is amid a change when the child begins, and the thread that changes it is not there.
+#[test]
+fn a_fork_while_another_thread_opens_the_driver_does_not_hang() {
+    for machine in [Machine::new("H100"), Machine::with_driver("bound")] {
+        let outcome = machine.quota().memory(CAP).run("fork_loading", &["150"]).success();
+        assert_eq!(outcome.value("stuck"), 0, "{outcome}");
     }
 }

@@ -134,6 +134,11 @@ impl InFlight {
         }
     }
 
+    /// Gives up what launches have claimed that are not in flight.
+    pub(super) fn drop_claims(&self) {
+        self.unproven.store(0, Ordering::Relaxed);
+    }
+
     /// When to check for a completion, if a measured launch is in flight.
     #[inline]
     pub fn next_check(&self) -> Option<u64> {

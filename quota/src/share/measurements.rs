@@ -84,6 +84,21 @@ impl<E: Copy> Measurements<E> {
         }
     }
 
+    /// Puts all launches in flight into the order of their launch again, after a change that was left half done.
+    pub fn repair(&mut self) {
+        (self.first, self.last) = (0, 0);
+        let mut after = (0, 0);
+        loop {
+            let numbered = self.slots.iter().zip(1u8..).filter(|(slot, _)| slot.in_flight);
+            let times = numbered.map(|(slot, number)| (slot.launched_at_ns, number));
+            let Some(next) = times.filter(|next| *next > after).min() else { break };
+            self.link(after.1, next.1);
+            self.last = next.1;
+            after = next;
+        }
+        self.link(after.1, 0);
+    }
+
     /// Takes the launch after `before` out of the order.
     fn unlink(&mut self, before: u8, number: u8) {
         let next = self.at(number).map_or(0, |measurement| {
@@ -96,7 +111,14 @@ impl<E: Copy> Measurements<E> {
         }
     }
 
-    /// Frees all slots of a context that is about to go. What is in flight stays charged as predicted; `abandoned` is called
+    /// A context has another name from now on.
+    pub fn rename_context(&mut self, from: u64, to: u64) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.work.context == from) {
+            slot.work.context = to;
+        }
+    }
+
+    /// Frees all slots of a context that has gone. What is in flight stays charged as predicted; `abandoned` is called
     /// for each such launch.
     pub fn forget_context(&mut self, context: u64, mut abandoned: impl FnMut(&Measurement<E>)) {
         let (mut before, mut number) = (0, self.first);
@@ -217,5 +239,33 @@ impl BlockedStreams {
             *slot = stream;
             self.count = self.count.wrapping_add(1);
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::types::Work;
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn launches_stand_in_their_order_again_after_a_change_that_was_left_half_done() {
+        let in_flight = InFlight::default();
+        let mut measurements = Measurements::<u64>::default();
+        for at in [3, 1, 2] {
+            let work = Work { key: 7, stream: 0, context: 5, device: 0 };
+            let launch = Measurement { events: at, work, launched_at_ns: at, ..Measurement::default() };
+            assert!(measurements.insert(launch, &in_flight));
+        }
+        // The thread was lost between two stores: the order leads nowhere.
+        measurements.first = 0;
+        measurements.slots[1].next = 1;
+        measurements.repair();
+        let mut order = Vec::new();
+        measurements.forget_context(5, |measurement| order.push(measurement.events));
+        assert_eq!(order, [1, 2, 3]);
+        assert_eq!((measurements.first, measurements.last), (0, 0));
+        measurements.repair();
+        assert_eq!((measurements.first, measurements.last), (0, 0));
     }
 }

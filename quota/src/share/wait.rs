@@ -133,6 +133,10 @@ impl Wait {
         let unchanged = now_ns.saturating_sub(self.unchanged_since_ns);
         let in_vain = in_flight.is_stalled() || unchanged >= patience;
         if in_vain {
+            if in_flight.is_idle() {
+                // Or that launch will never come: its thread was cancelled, or has jumped out of the wait.
+                in_flight.drop_claims();
+            }
             in_flight.mark_stalled();
         }
         in_vain
@@ -235,5 +239,20 @@ mod tests {
         in_flight.submit_measured(late, Cost::UNKNOWN, 0);
         let again = goes_at(late, Cost::UNKNOWN, &in_flight, None);
         assert!(again - late >= PATIENCE_NS, "after a completion another one may follow");
+    }
+
+    #[test]
+    fn the_claim_of_a_thread_that_was_lost_delays_others_once() {
+        let in_flight = InFlight::default();
+        goes_at(NOW, Cost::UNKNOWN, &in_flight, None);
+        let mut now = goes_at(NOW, Cost::UNKNOWN, &in_flight, None);
+        assert!(now - NOW >= 10 * PATIENCE_NS);
+        for _ in 0..3 {
+            let covered = in_flight.submit_measured(now, Cost::UNKNOWN, 0);
+            in_flight.complete(covered, false);
+            let went = goes_at(now, Cost::UNKNOWN, &in_flight, None);
+            assert_eq!(went, now, "nothing is in flight, and nobody waits to launch");
+            now = went + PATIENCE_NS;
+        }
     }
 }

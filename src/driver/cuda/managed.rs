@@ -43,6 +43,15 @@ fn prefer_host(memory: CUdeviceptr, bytes: usize, ordinal: CUdevice) -> bool {
     }
 }
 
+/// Whether the driver has an allocation that begins at an address; false where it does not say.
+pub fn is_allocated(address: CUdeviceptr) -> bool {
+    let (mut base, mut bytes) = (0, 0);
+    // SAFETY: writes two integers to locals; an address that is none of the driver's is an error.
+    let query = |query: sys::cuMemGetAddressRange_v2::F| unsafe { query(&mut base, &mut bytes, address) };
+    let answer = sys::cuMemGetAddressRange_v2::REAL.get().map(query);
+    answer.is_some_and(CUresult::is_success) && base == address
+}
+
 /// Frees memory that the driver has given and the program has not seen.
 pub fn free_unseen(memory: CUdeviceptr) {
     if let Some(free) = sys::cuMemFree_v2::REAL.get() {

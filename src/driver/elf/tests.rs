@@ -3,11 +3,11 @@
 //! # Safety
 //! These tests may use `unsafe` because they load an object of their own and lay its segments out in mappings of their own.
 
+use super::tables::reads::within;
 use super::{Object, Span};
 use core::ffi::{CStr, c_int, c_void};
 use proptest::prelude::*;
 use std::borrow::ToOwned;
-use std::cell::Cell;
 use std::ffi::CString;
 use std::ops::Range;
 use std::path::Path;
@@ -19,25 +19,6 @@ use std::{format, vec};
 const PAGE: usize = 4096;
 /// Functions that the small object exports.
 const FUNCTIONS: usize = 40;
-
-std::thread_local! {
-    /// Reads that the question at hand may still make.
-    static READS_LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-pub fn count_read() {
-    let left =
-        READS_LEFT.get().checked_sub(1).expect("a question that makes more reads than any object needs");
-    READS_LEFT.set(left);
-}
-
-/// Asks a question, which may not take more reads than `bytes` of object are good for.
-fn within<T>(bytes: usize, question: impl FnOnce() -> T) -> T {
-    READS_LEFT.set(bytes.saturating_mul(8));
-    let answer = question();
-    READS_LEFT.set(usize::MAX);
-    answer
-}
 
 /// A small shared object, and where its parts lie in memory.
 struct Small {
@@ -72,8 +53,9 @@ impl Small {
         let directory = std::env::temp_dir().join(format!("gpuquota-elf-{}-{style}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory for the object");
         let source = directory.join("small.c");
-        let mut text =
-            String::from("#include <stdlib.h>\nint data = 7;\nstatic int hidden(int x) { return x; }\n");
+        let mut text = String::from(
+            "#include <stdlib.h>\nextern int clearenv(void);\nint (*reference)(void) = clearenv;\nint data = 7;\nstatic int hidden(int x) { return x; }\n",
+        );
         for index in 0..FUNCTIONS {
             text += &format!("int small_{index}(int x) {{ return hidden(x) + abs(data) + {index}; }}\n");
         }
@@ -139,11 +121,22 @@ impl Small {
             within(bytes, || object.function(&name));
         }
         within(bytes, || object.function(c"not_there"));
-        within(bytes, || object.exports(object.base.wrapping_add(self.image.len() / 2)));
+        within(bytes, || object.each_export(&mut |_, _| ()));
+        within(bytes, || {
+            object.each_reference(&|name| !name.is_empty(), &mut |reference| _ = reference.target())
+        });
+        within(bytes, || (object.bounds(), object.has_rpath(), object.has_runpath(), object.debug()));
         within(bytes, || object.soname().map(CStr::to_owned));
         within(bytes, || object.needs(c"libc.so.6"));
         within(bytes, || object.symbol_pages());
     }
+}
+
+/// Whether a function that an object exports lies at an address.
+fn exports(object: &Object, address: usize) -> bool {
+    let mut found = false;
+    object.each_export(&mut |_, function| found |= function.address == address);
+    found
 }
 
 fn name(index: usize) -> CString {
@@ -273,7 +266,7 @@ fn a_sound_object_answers_as_dlsym_does() {
         let laid_out = loaded.object().expect("an object");
         let from_bytes = Object::from_bytes(&small.image).expect("an object");
         let mut met = false;
-        super::each_object(&mut |object| {
+        crate::driver::objects::each_object(&mut |object| {
             if object.path() != small.path.as_c_str() {
                 return false;
             }
@@ -290,9 +283,9 @@ fn a_sound_object_answers_as_dlsym_does() {
                         Some(address),
                         "{name:?}"
                     );
-                    assert!(image.contains(address) && image.exports(address), "{name:?}");
+                    assert!(image.contains(address) && exports(image, address), "{name:?}");
                 }
-                assert!(!image.exports(here(real(c"data"))) && !image.exports(here(real(c"small_0")) + 1));
+                assert!(!exports(image, here(real(c"data"))) && !exports(image, here(real(c"small_0")) + 1));
                 for other in [c"data", c"hidden", c"abs", c"small_", c"small_0x", c"not_there", c""] {
                     assert!(image.function(other).is_none(), "{other:?}");
                 }
@@ -304,11 +297,32 @@ fn a_sound_object_answers_as_dlsym_does() {
 }
 
 #[test]
+fn references_to_functions_of_others_are_found() {
+    for style in 0..STYLES.len() {
+        let small = small(style);
+        let mut bound = None;
+        crate::driver::objects::each_object(&mut |object| {
+            if object.path() != small.path.as_c_str() {
+                return false;
+            }
+            object.each_reference(&|name| name.to_bytes().starts_with(b"c"), &mut |reference| {
+                bound = Some((reference.name.to_owned(), reference.is_weak, reference.target()));
+            });
+            true
+        });
+        // SAFETY: libc's function has this name.
+        let clearenv = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"clearenv".as_ptr()) } as usize;
+        let (name, is_weak, target) = bound.expect("a reference");
+        assert_eq!((name.as_c_str(), is_weak, target), (c"clearenv", false, clearenv));
+    }
+}
+
+#[test]
 fn an_object_needs_what_it_was_linked_to() {
     let small = small(0);
     let object = Object::from_bytes(&small.image).expect("an object");
     let mut libc = None;
-    super::each_object(&mut |object| {
+    crate::driver::objects::each_object(&mut |object| {
         libc = object.function(c"malloc").and(object.soname()).map(CStr::to_owned);
         libc.is_some()
     });

@@ -95,18 +95,19 @@ impl GraphMapping {
     }
 }
 
-/// An executable graph was destroyed. Its memory stays with the device's graphs until a trim.
-fn destroyed(exec: sys::CUgraphExec, answer: CUresult) -> CUresult {
-    if answer.is_success()
-        && let Quota::On(process) = quota()
-    {
-        let memory = process.memory();
-        if let Some(key) = Key::new(Kind::Graph, exec as u64) {
-            memory.books().accounts.holdings.remove(key);
-        }
+/// Destroys an executable graph. Its memory stays with the device's graphs until a trim.
+fn destroy(exec: sys::CUgraphExec, call: impl FnOnce() -> CUresult) -> CUresult {
+    let Quota::On(process) = quota() else { return call() };
+    let (memory, key) = (process.memory(), Key::new(Kind::Graph, exec as u64));
+    // Before the call, because another thread may get the same handle right after it.
+    let held = key.and_then(|key| memory.books().accounts.holdings.remove(key));
+    let answer = call();
+    if answer.is_success() {
         process.measure_after_load();
         memory.state.arenas.mark_stale();
         memory.state.arenas.update_stale(memory.books());
+    } else if let Some(held) = held {
+        memory.books().record_holding(key, held);
     }
     answer
 }
@@ -130,6 +131,6 @@ hooks! { sys;
     ) -> CUresult = |real| instantiated(exec, graph, real());
     cuGraphUpload, cuGraphUpload_ptsz: fn(exec: sys::CUgraphExec, stream: CUstream) -> CUresult
         = |real| with_memory(exec, real);
-    cuGraphExecDestroy: fn(exec: sys::CUgraphExec) -> CUresult = |real| destroyed(exec, real());
+    cuGraphExecDestroy: fn(exec: sys::CUgraphExec) -> CUresult = |real| destroy(exec, real);
     cuDeviceGraphMemTrim: fn(device: CUdevice) -> CUresult = |real| trimmed(device, real());
 }

@@ -148,11 +148,13 @@ fn created(pool: *mut Pool, properties: *const sys::CUmemPoolProps, answer: CUre
 
 /// Destroys a pool. Its living allocations stay, and get charges of their own.
 fn destroy(pool: Pool, call: impl FnOnce() -> CUresult) -> CUresult {
+    let Quota::On(process) = quota() else { return call() };
+    let departure = process.memory().pool_departs(pool as u64);
     let answer = call();
-    if answer.is_success()
-        && let Quota::On(process) = quota()
-    {
-        process.memory().pool_was_destroyed(pool as u64);
+    if answer.is_success() {
+        process.memory().pool_was_destroyed(&departure);
+    } else {
+        process.memory().pool_stays(&departure);
     }
     answer
 }

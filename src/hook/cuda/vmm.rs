@@ -1,5 +1,4 @@
-//! The virtual memory API: physical memory lives until its last handle, its last mapping and its last binding to a
-//! multicast object are gone. A multicast object holds no memory of its own.
+//! The virtual memory API: what refers to physical memory (`memory::physical` has the books).
 //!
 //! # Safety
 //! This file may use `unsafe` because it reads the caller's property record and the out-parameters that the driver
@@ -11,7 +10,6 @@ use crate::driver::cuda::{CUdevice, CUdeviceptr, CUresult, ordinal_of};
 use crate::driver::sys::cuda as sys;
 use crate::hook::hooks;
 use crate::memory::books::Books;
-use crate::memory::holdings::{Holding, Key, Kind};
 use crate::memory::ops::Decision;
 use crate::process::{Quota, quota};
 use core::ffi::{c_ulonglong, c_void};
@@ -39,79 +37,85 @@ fn create(
         Quota::Off => Decision::PassThrough,
         Quota::Closed => Decision::Refused,
     };
+    let books = match &decision {
+        Decision::Granted(grant) => Some(grant.books()),
+        Decision::PassThrough | Decision::Refused => None,
+    };
+    let memory = books.and_then(Books::new_physical);
     // The owner of physical memory is the number of its references.
-    // SAFETY: not null, and read only after the driver has written to it.
-    allocate_as_decided(decision, 1, call, || Key::new(Kind::Physical, unsafe { *handle }))
+    let answer = allocate_as_decided(decision, 1, call, || memory);
+    if answer.is_success()
+        && let Some((books, memory)) = books.zip(memory)
+    {
+        // SAFETY: not null, and the driver has written to it.
+        books.record_handle(unsafe { *handle }, memory);
+    }
+    answer
 }
 
-/// Adds a reference to physical memory (1) or removes one (-1). The last one gives the bytes back.
-fn change_references(books: Books<'_>, handle: u64, by: i64) {
-    let gone =
-        Key::new(Kind::Physical, handle).and_then(|key| books.accounts.holdings.change_references(key, by));
-    match gone {
-        Some(Holding { bytes: MULTICAST, .. }) => {
-            books.accounts.holdings.remove_owned(&[Kind::Binding], handle, |_, binding| {
-                change_references(books, binding.bytes, -1)
-            })
-        }
-        Some(Holding { bytes, device, journal, .. }) => books.give_back(device, journal, bytes),
+/// A call that makes something refer to physical memory: the reference is there before it, and `record` records after it
+/// what refers to the memory.
+fn refer(
+    find: impl FnOnce(Books<'static>) -> Option<u64>,
+    call: impl FnOnce() -> CUresult,
+    record: impl FnOnce(Books<'static>, u64),
+) -> CUresult {
+    let Quota::On(process) = quota() else { return call() };
+    let books = process.memory().books();
+    let memory = find(books).filter(|memory| books.keep_physical(*memory).is_some());
+    let answer = call();
+    match memory {
+        Some(memory) if answer.is_success() => record(books, memory),
+        Some(memory) => books.drop_physical(memory),
         None => {}
     }
+    answer
 }
 
-/// The bytes of a multicast object; no physical memory has so few.
-const MULTICAST: u64 = 0;
-
-fn record_multicast(books: Books<'_>, handle: Handle) {
-    let object = Holding { bytes: MULTICAST, device: 0, journal: 0, owner: 1 };
-    books.record_holding(Key::new(Kind::Physical, handle), object);
+fn release(handle: Handle, call: impl FnOnce() -> CUresult) -> CUresult {
+    let Quota::On(process) = quota() else { return call() };
+    let books = process.memory().books();
+    let release = books.release_handle(handle);
+    let answer = call();
+    books.finish_release(release, answer.is_success());
+    answer
 }
 
-/// The key of a binding: a hash of the multicast object, the device and the offset.
-fn binding_key(object: Handle, device: u8, offset: usize) -> Option<Key> {
-    let word = object.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ offset as u64 ^ u64::from(device);
-    Key::new(Kind::Binding, word.wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 4)
+/// The driver writes to `handle` a handle of the memory that is mapped at `address`: one that the program has, or a new one.
+fn retain(handle: *mut Handle, address: u64, call: impl FnOnce() -> CUresult) -> CUresult {
+    // SAFETY: after success the driver has written to it.
+    let given = || unsafe { *handle };
+    let known = |books: Books<'static>| books.physical_at(address);
+    let Quota::On(process) = quota() else { return call() };
+    if known(process.memory().books()).is_some() {
+        return refer(known, call, |books, memory| books.use_handle(given(), memory));
+    }
+    after_success(call(), |books| books.use_known_handle(given()))
 }
 
-/// Records a binding of physical memory to a multicast object.
-fn record_binding(books: Books<'_>, object: Handle, offset: usize, handle: Handle) {
-    let memory = Key::new(Kind::Physical, handle).and_then(|key| books.accounts.holdings.get(key));
-    // A holding has 48 bits for its bytes, and here they are the memory's handle.
-    let Some(Holding { device, journal, .. }) = memory.filter(|_| handle >> 48 == 0) else { return };
-    if let Some(key) = binding_key(object, device, offset) {
-        change_references(books, handle, 1);
-        if books
-            .accounts
-            .holdings
-            .insert(key, Holding { bytes: handle, device, journal, owner: object })
-            .is_err()
-        {
-            change_references(books, handle, -1);
+/// Binds memory to a multicast object.
+fn bind(
+    object: Handle,
+    device: Option<CUdevice>,
+    offset: usize,
+    find: impl FnOnce(Books<'static>) -> Option<u64>,
+    call: impl FnOnce() -> CUresult,
+) -> CUresult {
+    refer(find, call, |books, memory| {
+        // The first form of the call leaves the device to the driver: the one on which the memory lies.
+        let of_memory = || books.device_of_physical(memory);
+        let device = device.map_or_else(of_memory, |ordinal| Some(books.scope.of_ordinal(ordinal)?.index));
+        match books.physical_of(object).zip(device) {
+            Some((object, device)) => books.record_binding(object, device, offset as u64, memory),
+            None => books.drop_physical(memory),
         }
-    }
+    })
 }
 
-/// The same for physical memory that is given by the address of its mapping.
-fn record_binding_at(books: Books<'_>, object: Handle, offset: usize, address: CUdeviceptr) {
-    let (Some(retain), Some(release)) =
-        (sys::cuMemRetainAllocationHandle::REAL.get(), sys::cuMemRelease::REAL.get())
-    else {
-        return;
-    };
-    let mut handle = 0;
-    // SAFETY: writes a handle to a local; the address is the caller's, which the driver has just accepted.
-    if unsafe { retain(&mut handle, address as *mut c_void) }.is_success() {
-        record_binding(books, object, offset, handle);
-        // SAFETY: the handle that was just retained.
-        unsafe { release(handle) };
-    }
-}
-
-fn remove_binding(books: Books<'_>, object: Handle, ordinal: CUdevice, offset: usize) {
+fn unbind(books: Books<'_>, object: Handle, ordinal: CUdevice, offset: usize) {
     let device = books.scope.of_ordinal(ordinal);
-    let key = device.and_then(|device| binding_key(object, device.index, offset));
-    if let Some(binding) = key.and_then(|key| books.accounts.holdings.remove(key)) {
-        change_references(books, binding.bytes, -1);
+    if let Some((object, device)) = books.physical_of(object).zip(device) {
+        books.remove_binding(object, device.index, offset as u64);
     }
 }
 
@@ -125,59 +129,36 @@ fn after_success(answer: CUresult, update: impl FnOnce(Books<'static>)) -> CUres
     answer
 }
 
-/// Records a mapping of physical memory.
-fn record_mapping(books: Books<'_>, address: CUdeviceptr, bytes: usize, handle: Handle) {
-    let memory = Key::new(Kind::Physical, handle).and_then(|key| books.accounts.holdings.get(key));
-    if let (Some(Holding { device, journal, .. }), Some(key)) = (memory, Key::new(Kind::Mapping, address)) {
-        change_references(books, handle, 1);
-        let mapping = Holding { bytes: bytes as u64, device, journal, owner: handle };
-        if let Ok(Some(before)) = books.accounts.holdings.insert(key, mapping) {
-            change_references(books, before.owner, -1);
-        }
-    }
-}
-
-/// Removes the mappings of a range, which covers each of them wholly.
-fn remove_mappings(books: Books<'_>, address: CUdeviceptr, bytes: usize) {
-    let end = address.saturating_add(bytes as u64);
-    let mut at = address;
-    while at < end {
-        let mapping = Key::new(Kind::Mapping, at).and_then(|key| books.accounts.holdings.remove(key));
-        let Some(mapping) = mapping else { return };
-        change_references(books, mapping.owner, -1);
-        at = at.saturating_add(mapping.bytes.max(1));
-    }
-}
-
 hooks! { sys;
     cuMemCreate: fn(
         handle: *mut Handle, bytes: usize, properties: *const sys::CUmemAllocationProp, flags: c_ulonglong
     ) -> CUresult = |real| create(handle, bytes, properties, real);
-    cuMemRelease: fn(handle: Handle) -> CUresult = |real| after_success(real(), |books| change_references(books, handle, -1));
+    cuMemRelease: fn(handle: Handle) -> CUresult = |real| release(handle, real);
     cuMemRetainAllocationHandle: fn(handle: *mut Handle, address: *mut c_void) -> CUresult
-        // SAFETY: after success the driver has written to it.
-        = |real| after_success(real(), |books| change_references(books, unsafe { *handle }, 1));
+        = |real| retain(handle, address as u64, real);
     cuMemMap: fn(
         address: CUdeviceptr, bytes: usize, offset: usize, handle: Handle, flags: c_ulonglong
-    ) -> CUresult = |real| after_success(real(), |books| record_mapping(books, address, bytes, handle));
+    ) -> CUresult = |real| refer(
+        |books| books.physical_of(handle), real,
+        |books, memory| books.record_mapping(address, bytes as u64, memory));
     cuMemUnmap: fn(address: CUdeviceptr, bytes: usize) -> CUresult
-        = |real| after_success(real(), |books| remove_mappings(books, address, bytes));
+        = |real| after_success(real(), |books| books.remove_mappings(address, bytes as u64));
     cuMulticastCreate: fn(object: *mut Handle, properties: *const sys::CUmulticastObjectProp) -> CUresult
         // SAFETY: after success the driver has written to it.
-        = |real| after_success(real(), |books| record_multicast(books, unsafe { *object }));
+        = |real| after_success(real(), |books| books.record_multicast(unsafe { *object }));
     cuMulticastBindMem: fn(
         object: Handle, offset: usize, handle: Handle, from: usize, bytes: usize, flags: c_ulonglong
-    ) -> CUresult = |real| after_success(real(), |books| record_binding(books, object, offset, handle));
+    ) -> CUresult = |real| bind(object, None, offset, |books| books.physical_of(handle), real);
     cuMulticastBindMem_v2: fn(
         object: Handle, device: CUdevice, offset: usize, handle: Handle, from: usize, bytes: usize,
         flags: c_ulonglong
-    ) -> CUresult = |real| after_success(real(), |books| record_binding(books, object, offset, handle));
+    ) -> CUresult = |real| bind(object, Some(device), offset, |books| books.physical_of(handle), real);
     cuMulticastBindAddr: fn(
         object: Handle, offset: usize, address: CUdeviceptr, bytes: usize, flags: c_ulonglong
-    ) -> CUresult = |real| after_success(real(), |books| record_binding_at(books, object, offset, address));
+    ) -> CUresult = |real| bind(object, None, offset, |books| books.physical_at(address), real);
     cuMulticastBindAddr_v2: fn(
         object: Handle, device: CUdevice, offset: usize, address: CUdeviceptr, bytes: usize, flags: c_ulonglong
-    ) -> CUresult = |real| after_success(real(), |books| record_binding_at(books, object, offset, address));
+    ) -> CUresult = |real| bind(object, Some(device), offset, |books| books.physical_at(address), real);
     cuMulticastUnbind: fn(object: Handle, device: CUdevice, offset: usize, bytes: usize) -> CUresult
-        = |real| after_success(real(), |books| remove_binding(books, object, device, offset));
+        = |real| after_success(real(), |books| unbind(books, object, device, offset));
 }

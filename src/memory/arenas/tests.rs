@@ -60,11 +60,19 @@ fn arenas_are_charged_the_bytes_that_the_driver_says_they_hold() {
     // An arena that is not registered is not charged.
     charge(Arena::Pool(0x9000), MIB);
     assert_eq!(bench.used(0), 10 * MIB);
-    arenas.remove(books, other);
-    assert_eq!((bench.used(0), arenas.charge_of(other), arenas.device_of(other)), (5 * MIB, 0, None));
-    arenas.remove(books, pool);
-    arenas.remove(books, graphs);
-    arenas.remove(books, far);
+    // While a call may destroy a pool its charge stays, and a new pool may have its handle.
+    let (device, charged) = arenas.set_aside(books, other).expect("it is registered");
+    assert_eq!((arenas.charge_of(other), arenas.device_of(other)), (0, None));
+    assert!(arenas.register(other, 0));
+    charge(other, MIB);
+    assert_eq!(bench.used(0), 11 * MIB);
+    arenas.forget_aside(books, device, charged);
+    assert_eq!(bench.used(0), 6 * MIB);
+    for pool in [pool, other, far] {
+        let (device, charged) = arenas.set_aside(books, pool).expect("it is registered");
+        arenas.forget_aside(books, device, charged);
+    }
+    charge(graphs, 0);
     assert_eq!((bench.used(0), bench.used(1)), (0, 0));
 }
 
@@ -89,6 +97,6 @@ fn a_full_table_registers_no_arena_until_one_is_removed() {
     let pools = (1..=super::ARENAS as u64).map(|index| Arena::Pool(index * 16));
     assert!(pools.into_iter().all(|pool| memory.state.arenas.register(pool, 0)));
     assert!(!memory.state.arenas.register(Arena::Graphs(0), 0) && !memory.state.arenas.any_graphs());
-    memory.state.arenas.remove(memory.books(), Arena::Pool(32));
+    assert!(memory.state.arenas.set_aside(memory.books(), Arena::Pool(32)).is_some());
     assert!(memory.state.arenas.register(Arena::Graphs(0), 0) && memory.state.arenas.any_graphs());
 }

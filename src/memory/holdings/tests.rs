@@ -3,7 +3,7 @@
 //! # Safety
 //! These tests may use `unsafe` because all-zero bytes are an empty table.
 
-use super::{FIRST_CAPACITY, Holding, Holdings, Key, Kind, MAX_SUMMED, SHARDS};
+use super::{Entry, FIRST_CAPACITY, Holding, Holdings, Key, Kind, MAX_SUMMED, SHARDS};
 use proptest::prelude::*;
 use std::boxed::Box;
 use std::cell::Cell;
@@ -110,14 +110,18 @@ fn take(table: &Holdings, model: &mut Model, keys: &[Key], step: &Step) {
         Step::Remove(at) => assert_eq!(table.remove(key(at)), model.remove(&key(at).0)),
         Step::Get(at) => assert_eq!(table.get(key(at)), model.get(&key(at).0).copied()),
         Step::ChangeReferences(at, by) => {
-            let before = model.get(&key(at).0).copied();
-            let owner = before.map_or(1, |holding| holding.owner.saturating_add_signed(*by));
-            if let Some(holding) = model.get_mut(&key(at).0) {
-                holding.owner = owner;
+            let expected = model.get_mut(&key(at).0).map(|holding| {
+                holding.owner = holding.owner.saturating_add_signed(*by);
+                *holding
+            });
+            if expected.is_some_and(|holding| holding.owner == 0) {
+                model.remove(&key(at).0);
             }
-            // The removed holding has its old number of references.
-            let gone = if owner == 0 { model.remove(&key(at).0).and(before) } else { None };
-            assert_eq!(table.change_references(key(at), *by), gone);
+            let changed = table.change(key(at), |holding| {
+                holding.owner = holding.owner.saturating_add_signed(*by);
+                holding.owner != 0
+            });
+            assert_eq!(changed, expected);
         }
         Step::RemoveOwned(kinds, owner) => {
             let kinds: Vec<Kind> = kinds.iter().map(|kind| KINDS[*kind]).collect();
@@ -302,4 +306,29 @@ fn threads_of_one_process_do_not_disturb_each_other() {
         }
     });
     assert_eq!(table.sum_of(0, 1), Some((0, 0)));
+}
+
+/// As if the thread had been lost amid a removal, which moves entries, and amid an insertion.
+#[test]
+fn a_table_that_was_left_half_changed_is_made_whole() {
+    let holdings = empty();
+    let keys: Vec<Key> = (1..=120).map(|at| Key::new(Kind::Memory, at << 12).expect("a key")).collect();
+    let holding = |at: usize| Holding { bytes: at as u64, device: 0, journal: 0, owner: 7 };
+    let shard = &holdings.shards[0];
+    // SAFETY: no other thread is here.
+    let table = unsafe { &mut *shard.table.get() };
+    for (at, key) in keys.iter().enumerate() {
+        assert!(matches!(table.insert(Entry::new(*key, holding(at))), Ok(None)));
+    }
+    let twice = (0..table.capacity).find(|at| table.read(*at).key == 0).expect("half of it is free");
+    table.write(twice, Entry::new(keys[5], holding(5)));
+    let gone = table.find(keys[9]).expect("it is there").0;
+    table.write(gone, Entry::FREE);
+    table.used = 3;
+    table.repair();
+    assert_eq!(table.used, 119);
+    for (at, key) in keys.iter().enumerate() {
+        assert_eq!(table.remove(*key), (at != 9).then(|| holding(at)), "{at}");
+    }
+    assert!(table.used == 0 && table.find(keys[5]).is_none());
 }
