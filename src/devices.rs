@@ -164,6 +164,12 @@ impl Devices {
         container.device(index)
     }
 
+    /// CUDA's ordinal of a device that this process has met.
+    pub fn ordinal_of(&self, device: u8) -> Option<i32> {
+        let is_it = |entry: &AtomicU8| entry.load(Acquire) == device.wrapping_add(1);
+        self.ordinals.iter().position(is_it).and_then(|ordinal| i32::try_from(ordinal).ok())
+    }
+
     /// Finds the region's device of a CUDA device that this process meets for the first time.
     #[cold]
     fn identify_ordinal(&self, container: &Container, ordinal: i32, position: usize) -> Option<u8> {

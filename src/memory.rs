@@ -3,10 +3,13 @@
 //! Bottom up:
 //!
 //! - [`holdings`]: this process's allocations, by pointer or handle;
+//! - `blocks`: what an allocation takes of the device, by its address;
+//! - `shared_blocks`: the blocks that allocations fill in part;
 //! - `journals`: the journals of the region through which it charges a device;
 //! - [`books`]: reservations, holdings, and the way back;
 //! - `physical`: physical memory, and what refers to it;
 //! - `overhead`: bytes that the driver takes unasked for contexts, code and heaps, by measurement;
+//! - `contexts`: contexts, which are refused before they are made;
 //! - `arenas`: bytes that the driver keeps for later in pools and graphs;
 //! - `refusal`: events and messages of a request that does not fit;
 //! - `reserve`: the request, and the attempts to make room before a refusal;
@@ -14,7 +17,9 @@
 //! - [`ops`]: the steps before and after a call of the driver.
 
 mod arenas;
+pub mod blocks;
 pub mod books;
+pub mod contexts;
 pub mod departure;
 pub mod holdings;
 mod journals;
@@ -23,6 +28,7 @@ mod overhead;
 mod physical;
 mod refusal;
 mod reserve;
+mod shared_blocks;
 
 pub use reserve::{Memory, State};
 

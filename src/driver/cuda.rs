@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod arenas;
+pub mod contexts;
 pub mod events;
 pub mod managed;
 
@@ -142,6 +143,20 @@ pub fn total_memory(ordinal: CUdevice) -> Option<u64> {
     // SAFETY: writes an integer to a local.
     let answer = unsafe { sys::cuDeviceTotalMem_v2::REAL.get()?(&mut bytes, ordinal) };
     (answer == CUDA_SUCCESS).then_some(bytes as u64)
+}
+
+/// The size of the blocks in which the driver gives out the memory of a device; `None` if the driver does not say.
+pub fn granularity(ordinal: CUdevice) -> Option<u64> {
+    let query = sys::cuMemGetAllocationGranularity::REAL.get()?;
+    let mut bytes = 0usize;
+    // SAFETY: plain data, for which zeroes are valid.
+    let mut properties: sys::CUmemAllocationProp = unsafe { core::mem::zeroed() };
+    properties.type_ = sys::CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location.type_ = sys::CU_MEM_LOCATION_TYPE_DEVICE;
+    properties.location.__bindgen_anon_1.id = ordinal;
+    // SAFETY: reads a local, and writes an integer to another one.
+    let answer = unsafe { query(&mut bytes, &properties, sys::CU_MEM_ALLOC_GRANULARITY_MINIMUM) };
+    (answer == CUDA_SUCCESS && bytes != 0).then_some(bytes as u64)
 }
 
 /// Whether a device's primary context exists; true if the driver does not say.

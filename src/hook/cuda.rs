@@ -6,6 +6,7 @@ pub mod graph;
 pub mod info;
 pub mod launch;
 pub mod life;
+pub mod managed;
 pub mod memory;
 pub mod module;
 pub mod pitch;

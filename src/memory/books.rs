@@ -3,6 +3,7 @@
 //! `quota::ledger` has the protocol that makes a reservation atomic and survives SIGKILL; this file gives it the region's
 //! words. `reserve` treats a request that does not fit.
 
+use super::blocks::Blocks;
 use super::holdings::{Holding, Holdings, Key, Kind};
 use super::journals::ProcessJournals;
 use crate::container::{Container, DeviceRef};
@@ -46,6 +47,8 @@ pub struct Accounts {
     pub journals: ProcessJournals,
     /// Its holdings.
     pub holdings: Holdings,
+    /// The blocks that its allocations share.
+    pub blocks: Blocks,
 }
 
 /// The accounts of this process, with the container and the devices that they belong to.
@@ -134,9 +137,13 @@ impl<'p> Books<'p> {
     /// Records a holding under its key.
     #[inline(always)]
     pub fn record_holding(self, key: Option<Key>, holding: Holding) {
-        if key.is_none_or(|key| !self.accounts.holdings.insert_fresh(key, holding)) {
-            self.record_slowly(key, holding);
+        // Plain branches: a closure would be a call of its own, with more than one caller.
+        if let Some(key) = key
+            && self.accounts.holdings.insert_fresh(key, holding)
+        {
+            return;
         }
+        self.record_slowly(key, holding);
     }
 
     /// The same where the table has to grow, or the key has a holding already.
@@ -145,10 +152,11 @@ impl<'p> Books<'p> {
         match key.map(|key| self.accounts.holdings.insert(key, holding)) {
             Some(Ok(None)) => {}
             // The previous memory was freed by a call that the library did not see.
-            Some(Ok(Some(before))) if key.is_some_and(Key::is_charged) => {
-                self.give_back(before.device, before.journal, before.bytes);
+            Some(Ok(Some(before))) => {
+                if let Some(key) = key.filter(|key| key.is_charged()) {
+                    self.release(key, before);
+                }
             }
-            Some(Ok(Some(_))) => {}
             // The charge stays until the process ends, because an error must never charge too little.
             Some(Err(_)) | None => self.scope.container.count_fallback(),
         }
@@ -157,6 +165,12 @@ impl<'p> Books<'p> {
     /// Gives back the bytes of a holding whose memory was freed.
     #[inline(always)]
     pub fn release(self, key: Key, holding: Holding) {
+        if key.is(Kind::Memory) {
+            return self.release_memory(key.value(), holding);
+        }
+        if key.is(Kind::OnHost) {
+            return;
+        }
         if key.is(Kind::Spilled) {
             self.accounts.journals.change_spilled(
                 &self.scope.container,
@@ -171,8 +185,8 @@ impl<'p> Books<'p> {
     /// The key of memory at an address, which may lie on the host.
     #[inline(always)]
     pub fn memory_key(self, pointer: u64) -> Option<Key> {
-        let spilled =
-            || Key::new(Kind::Spilled, pointer).filter(|key| self.accounts.holdings.get(*key).is_some());
+        let of_kind = |kind| Key::new(kind, pointer).filter(|key| self.accounts.holdings.get(*key).is_some());
+        let spilled = || of_kind(Kind::Spilled).or_else(|| of_kind(Kind::OnHost));
         let spilled = if self.accounts.holdings.has_spilled() { spilled() } else { None };
         spilled.or_else(|| Key::new(Kind::Memory, pointer))
     }

@@ -2,8 +2,7 @@
 //! the old object has returned. So what belongs to the object gets another owner before the call, which no later object has:
 //! a tag. After the call it is given back, or gets its owner again if the object lives on.
 
-use super::books::Placement;
-use super::holdings::{Holding, Key, Kind};
+use super::holdings::{Holding, Kind};
 use super::reserve::Memory;
 use crate::container::DeviceRef;
 use crate::driver::cuda::arenas::Arena;
@@ -12,7 +11,8 @@ use crate::driver::cuda::managed;
 /// No handle has this bit.
 const TAG: u64 = 1 << 63;
 /// The kinds of memory that a context owns.
-const OWNED: [Kind; 4] = [Kind::Memory, Kind::Array, Kind::External, Kind::Spilled];
+const OWNED: [Kind; 6] =
+    [Kind::Memory, Kind::Array, Kind::SmallArray, Kind::External, Kind::Spilled, Kind::OnHost];
 
 /// A context during the call that may destroy it.
 #[derive(Clone, Copy)]
@@ -114,9 +114,7 @@ impl Memory<'_> {
     pub fn pool_was_destroyed(self, departure: &PoolDeparture) {
         let Some((device, charge)) = departure.aside else { return };
         self.books().accounts.holdings.remove_owned(&[Kind::Pooled], departure.tag, |key, holding| {
-            if let Ok(reservation) = self.books().try_reserve(device, holding.bytes, Placement::Given) {
-                self.books().record_holding(Key::new(Kind::Memory, key.value()), reservation.holding(0));
-            }
+            self.adopt(device, key.value(), holding.bytes);
         });
         self.state.arenas.forget_aside(self.books(), device, charge);
     }

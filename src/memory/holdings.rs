@@ -10,6 +10,7 @@
 //! lock, at indices that are masked to the table's size.
 #![allow(unsafe_code)]
 
+use super::blocks::Extent;
 use crate::lock::{Lock, LockGuard};
 use core::cell::UnsafeCell;
 use core::mem::size_of;
@@ -40,6 +41,12 @@ pub enum Kind {
     Spilled = 9,
     /// A handle of physical memory or of a multicast object.
     Handle = 10,
+    /// An array or mipmapped array of less than half a block, by handle.
+    SmallArray = 11,
+    /// Managed memory that lies on the host because the device had no room for it, by address. It is not charged.
+    OnHost = 12,
+    /// A block of the device that allocations fill in part, by number.
+    Block = 13,
 }
 
 /// A key. User-space addresses and handles are below 2^57; the kind takes the bits above.
@@ -48,7 +55,15 @@ pub struct Key(u64);
 
 impl Key {
     /// The kinds with a charge of their own.
-    const CHARGED: [Kind; 5] = [Kind::Memory, Kind::Array, Kind::Physical, Kind::External, Kind::Spilled];
+    const CHARGED: [Kind; 7] = [
+        Kind::Memory,
+        Kind::Array,
+        Kind::SmallArray,
+        Kind::Physical,
+        Kind::External,
+        Kind::Spilled,
+        Kind::Block,
+    ];
 
     /// The key of `value`; `None` for zero and for values that reach into the kind's bits.
     #[inline]
@@ -86,7 +101,7 @@ impl Key {
 /// One allocation of this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holding {
-    /// Bytes charged.
+    /// Bytes charged; for memory by address, the bytes of the allocation: its charge follows from its place (`blocks`).
     pub bytes: u64,
     /// Region index of the device.
     pub device: u8,
@@ -95,8 +110,17 @@ pub struct Holding {
     /// The meaning depends on the kind. Memory, arrays, memory of other APIs: their context. Physical memory: the number of
     /// references that keep it. Handles: the memory's number (and `bytes` is the number of the handle's uses). Mappings: the
     /// memory's number. Bindings: the multicast object's number (and `bytes` is the memory's). Memory from a pool: the pool.
-    /// Graphs: the device's ordinal.
+    /// Graphs: the device's ordinal. Blocks: the number of allocations in it.
     pub owner: u64,
+}
+
+/// What holdings are charged, bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sums {
+    /// All of them.
+    pub charged: u64,
+    /// Those of them that lie on the device.
+    pub on_device: u64,
 }
 
 /// The table cannot grow.
@@ -127,6 +151,12 @@ impl Entry {
     fn is_owned(&self, kinds: &[Kind], owner: u64) -> bool {
         let kind = Key(self.key).kind();
         self.key != 0 && self.owner == owner && kinds.iter().any(|wanted| *wanted as u64 == kind)
+    }
+
+    /// Whether it has a holding of a kind and device that is charged any bytes.
+    fn is_of(&self, kind: Kind, device: u8) -> bool {
+        let holding = self.holding();
+        self.key != 0 && Key(self.key).is(kind) && holding.device == device && holding.bytes != 0
     }
 
     fn holding(self) -> Holding {
@@ -227,6 +257,21 @@ impl Holdings {
         self.with(key, |table, key| table.find(key).map(|(_, entry)| entry.holding())).flatten()
     }
 
+    /// Adds a reference to a holding that has a number of them. False if the key has no holding.
+    #[inline(always)]
+    pub fn join(&self, key: Key) -> bool {
+        self.with(key, |table, key| table.join(key)) == Some(true)
+    }
+
+    /// The same, and inserts the holding where the key has none. Answers whether it did.
+    pub fn join_or_insert(&self, key: Key, holding: Holding) -> Result<bool, TableFull> {
+        self.with(key, |table, key| match table.join(key) {
+            true => Ok(false),
+            false => table.insert(Entry::new(key, holding)).map(|_| true),
+        })
+        .unwrap_or(Err(TableFull))
+    }
+
     /// Changes a holding, and removes it where `change` answers false. Answers what it has become.
     pub fn change(&self, key: Key, change: impl FnOnce(&mut Holding) -> bool) -> Option<Holding> {
         self.with(key, |table, key| {
@@ -262,10 +307,10 @@ impl Holdings {
         }
     }
 
-    /// The sum of the holdings of a device, and the most that a driver can spend on them if it gives memory out in blocks of
-    /// `block` bytes, a power of two. `None` where the process has so many that the sum would take too long.
-    pub fn sum_of(&self, device: u8, block: u64) -> Option<(u64, u64)> {
-        let (mut bytes, mut most) = (0u64, 0u64);
+    /// The sums of the holdings of a device whose blocks have `1 << shift` bytes. `None` where the process has so many that
+    /// the sums would take too long.
+    pub fn sums_of(&self, device: u8, shift: u32) -> Option<Sums> {
+        let mut sums = Sums::default();
         for shard in &self.shards {
             let _locked = shard.lock()?;
             // SAFETY: the lock is held.
@@ -274,13 +319,41 @@ impl Holdings {
                 return None;
             }
             let charged = (0..table.capacity).map(|at| table.read(at)).filter(Entry::is_charged);
-            let of_device = charged.map(Entry::holding).filter(|holding| holding.device == device);
-            for holding in of_device {
-                let padded = holding.bytes.checked_next_multiple_of(block).unwrap_or(u64::MAX);
-                (bytes, most) = (bytes.saturating_add(holding.bytes), most.saturating_add(padded));
+            for entry in charged.filter(|entry| entry.holding().device == device) {
+                let (key, Holding { bytes, .. }) = (Key(entry.key), entry.holding());
+                let charge = match key.is(Kind::Memory) {
+                    true => Extent::of(key.value(), bytes, shift).whole,
+                    false => bytes,
+                };
+                sums.charged = sums.charged.saturating_add(charge);
+                if !key.is(Kind::Spilled) {
+                    sums.on_device = sums.on_device.saturating_add(charge);
+                }
             }
         }
-        Some((bytes, most))
+        Some(sums)
+    }
+
+    /// The charge of all holdings of a kind and device.
+    pub fn charge_of(&self, kind: Kind, device: u8) -> u64 {
+        let of_shard = |shard: &Shard| {
+            let Some(_locked) = shard.lock() else { return 0 };
+            // SAFETY: the lock is held.
+            let table = unsafe { &*shard.table.get() };
+            let entries = (0..table.capacity).map(|at| table.read(at));
+            let wanted = entries.filter(|entry| entry.is_of(kind, device));
+            wanted.fold(0u64, |sum, entry| sum.saturating_add(entry.holding().bytes))
+        };
+        self.shards.iter().map(of_shard).fold(0, u64::saturating_add)
+    }
+
+    /// Takes the charge of each holding of a kind and device, and passes the holding as it was to `taken`.
+    pub fn take_charges(&self, kind: Kind, device: u8, taken: impl Fn(Holding)) {
+        for shard in &self.shards {
+            while let Some(holding) = shard.take_charge(|entry| entry.is_of(kind, device)) {
+                taken(holding);
+            }
+        }
     }
 
     /// Removes all holdings of some kinds with this owner, and passes each to `removed`.
@@ -311,6 +384,18 @@ impl Shard {
     fn lock(&self) -> Option<LockGuard<'_>> {
         // SAFETY: the lock is held, and whoever held it before does not come back.
         self.lock.lock(|| unsafe { &mut *self.table.get() }.repair())
+    }
+
+    /// Takes the charge of the first entry that is `wanted`, and answers its holding as it was.
+    fn take_charge(&self, wanted: impl Fn(&Entry) -> bool) -> Option<Holding> {
+        let _locked = self.lock()?;
+        // SAFETY: the lock is held.
+        let table = unsafe { &mut *self.table.get() };
+        let (at, entry) =
+            (0..table.capacity).map(|at| (at, table.read(at))).find(|(_, entry)| wanted(entry))?;
+        let holding = entry.holding();
+        table.write(at, Entry::new(Key(entry.key), Holding { bytes: 0, ..holding }));
+        Some(holding)
     }
 
     /// Removes the last entry before `end` that is `wanted`, and answers its index. Holds the lock only for this search.
@@ -373,6 +458,13 @@ impl Table {
             return None;
         }
         Some(self.probe(key)).filter(|(_, entry)| entry.key != 0)
+    }
+
+    #[inline(always)]
+    fn join(&mut self, key: Key) -> bool {
+        let Some((at, entry)) = self.find(key) else { return false };
+        self.write(at, Entry { owner: entry.owner.wrapping_add(1), ..entry });
+        true
     }
 
     #[inline(always)]
@@ -473,4 +565,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

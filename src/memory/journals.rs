@@ -235,6 +235,15 @@ impl ProcessJournals {
         Some(bytes.wrapping_sub(others.fold(0, u64::wrapping_add)))
     }
 
+    /// A number that each operation of this process on requested bytes of a device changes.
+    pub fn operations(&self, container: &Container, device: u8) -> Option<u64> {
+        let words = container.ours().journals.get(container.slot_index()?)?;
+        let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
+        let opened =
+            uses.iter().filter_map(|journal| words.get(usize::from(journal.load(Acquire).checked_sub(1)?)));
+        Some(opened.map(|words| words.operation.load(Acquire)).fold(0, u64::wrapping_add))
+    }
+
     /// This process's charge for another kind, bytes.
     pub fn other_bytes(&self, device: u8, kind: u8) -> u64 {
         self.other(device, kind).map_or(0, |bytes| bytes.load(Relaxed))

@@ -53,14 +53,14 @@ impl<'p> Memory<'p> {
         call: impl Fn() -> CUresult,
         on_host: impl FnOnce() -> CUresult,
     ) -> (CUresult, Option<Spillable<'p>>) {
-        if let Some(reservation) = self.reserve_on_device(device, bytes) {
+        if let Some(reservation) = self.reserve_on_device(device, self.in_blocks(device, bytes)) {
             let grant = Grant { books: self.books(), reservation };
             let answer = grant.call(call);
             if !answer.is_out_of_memory() {
                 return (answer, Some(Spillable { grant, kind: Kind::Memory }));
             }
             // The device itself is full, with the memory of other containers.
-            return grant.spill(on_host);
+            grant.roll_back();
         }
         self.admit_on_host(device, bytes, on_host)
     }
@@ -76,45 +76,6 @@ impl<'p> Memory<'p> {
         match self.reserve_in(device, bytes, Placement::Anywhere) {
             Some(reservation) => Grant { books: self.books(), reservation }.spill(on_host),
             None => (CUresult::OUT_OF_MEMORY, None),
-        }
-    }
-
-    /// Makes an allocation whose size the driver decides. It reserves `most`, and after the call gives back all but the
-    /// bytes that `taken` reads. Where the driver has taken more, `undo` frees the memory, and the loop reserves the size
-    /// that is known by then.
-    pub fn allocate_at_most(
-        self,
-        device: DeviceRef,
-        most: u64,
-        call: impl Fn() -> CUresult,
-        taken: impl Fn() -> (Option<Key>, u64),
-        undo: impl Fn(),
-        owner: u64,
-    ) -> CUresult {
-        let books = self.books();
-        let (container, journals) = (books.container(), &books.accounts.journals);
-        let mut most = most;
-        loop {
-            let Some(reservation) = self.reserve(device, most) else { return CUresult::OUT_OF_MEMORY };
-            journals.add_reserving(container, reservation.journal, most.cast_signed());
-            let answer = call_with_retries(self.books(), device.record, &call);
-            let (key, bytes) = if answer.is_success() { taken() } else { (None, 0) };
-            if bytes > most {
-                undo();
-            }
-            let kept = if bytes > most { 0 } else { bytes };
-            if kept < most {
-                self.books().give_back(device.index, reservation.journal, most.wrapping_sub(kept));
-            }
-            journals.add_reserving(container, reservation.journal, most.cast_signed().wrapping_neg());
-            if bytes > most {
-                most = bytes;
-                continue;
-            }
-            if answer.is_success() {
-                self.books().record_holding(key, Reservation { bytes, ..reservation }.holding(owner));
-            }
-            return answer;
         }
     }
 
@@ -185,6 +146,18 @@ impl<'p> Memory<'p> {
         answer
     }
 
+    /// Frees an array, large or small.
+    pub fn free_array(self, handle: u64, call: impl FnOnce() -> CUresult) -> CUresult {
+        let small = Key::new(Kind::SmallArray, handle);
+        let holding = small.and_then(|key| self.books().accounts.holdings.get(key));
+        let Some(holding) = holding else { return self.free(Key::new(Kind::Array, handle), call) };
+        let answer = self.free(small, call);
+        if answer.is_success() {
+            self.state.overhead.small_array_is_gone(holding.device);
+        }
+        answer
+    }
+
     /// Frees memory by address, in stream order or not, with a charge of its own or from a pool.
     #[inline(always)]
     pub fn free_by_address(self, pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
@@ -251,15 +224,17 @@ pub struct Spillable<'p> {
 }
 
 impl Spillable<'_> {
-    /// The call has succeeded, and the memory lies at `pointer`.
-    pub fn commit(self, pointer: u64, owner: u64) {
+    /// The call has succeeded, and the memory lies at `pointer`. Answers for the call.
+    pub fn commit(self, memory: Memory<'_>, pointer: u64, bytes: u64, owner: u64) -> CUresult {
         let Grant { books, reservation } = self.grant;
-        let key = Key::new(self.kind, pointer);
-        if self.kind == Kind::Spilled {
-            reservation.device.record.spills.fetch_add(1, Relaxed);
-            books.accounts.holdings.mark_spilled();
+        if self.kind == Kind::Memory {
+            let shift = books.accounts.blocks.shift(reservation.device.index);
+            return memory.settle(reservation, owner, (pointer, bytes), shift, CUresult::CUDA_SUCCESS);
         }
-        books.record_holding(key, reservation.holding(owner));
+        reservation.device.record.spills.fetch_add(1, Relaxed);
+        books.accounts.holdings.mark_spilled();
+        books.record_holding(Key::new(self.kind, pointer), reservation.holding(owner));
+        CUresult::CUDA_SUCCESS
     }
 
     /// The call has failed: gives the bytes back.
@@ -269,7 +244,7 @@ impl Spillable<'_> {
 }
 
 #[inline]
-fn call_with_retries(books: Books<'_>, record: &Device, call: impl Fn() -> CUresult) -> CUresult {
+pub(super) fn call_with_retries(books: Books<'_>, record: &Device, call: impl Fn() -> CUresult) -> CUresult {
     let answer = call();
     if answer.is_out_of_memory() { retry(books, record, answer, call) } else { answer }
 }

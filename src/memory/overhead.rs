@@ -1,18 +1,21 @@
 //! Overhead: the bytes that the driver takes unasked, for contexts, code, heaps and local memory.
 //!
-//! No call gives this figure, so the library measures it: the driver's own figure for this process, less the most that
-//! the driver can have spent on the process's requests. A driver gives memory out in blocks, and the container does not
-//! pay for the rest of a block. The cost of a context, measured when it was made, stays charged while the context lives,
-//! also where requested memory is not on the device yet (managed memory moves). Where the driver gives no figure the
-//! library charges nothing. It does not guess by the card's name, and it does not take differences of the whole device, in
-//! which a neighbour's allocation looks like one of ours.
+//! No call gives this figure, so the library measures it: the driver's own figure for this process, less the charges of the
+//! process's allocations and arenas. It does not guess by the card's name, and it does not take differences of the whole
+//! device, in which a neighbour's allocation looks like one of ours.
+//!
+//! Arrays of less than half a block have no address, and share blocks that nobody can tell. Each is charged a block at first,
+//! and the next measurement replaces these charges by what the driver has taken.
+//!
+//! The figure may be below the charges. Where a process has managed memory, that may not be on the device yet, and contexts
+//! stay charged their cost. Else the driver takes less than the blocks that it names, and the figure is the truth.
 //!
 //! The library measures after each call that may change the overhead, at most every few milliseconds. It finds code that
 //! the driver loads at a kernel's first run in the next measurement, or when a program reads the view or is refused.
 
-use super::books::{Accounts, Books};
+use super::books::Books;
+use super::holdings::Kind;
 use crate::container::DeviceRef;
-use crate::driver::cuda::CUresult;
 use crate::driver::nvml::process_memory;
 use crate::lock::{Ask, Lock};
 use crate::uuid::Uuid;
@@ -26,19 +29,21 @@ use gpuquota_region::sys::{self, KeepErrno};
 const PAUSE_NS: u64 = 5_000_000;
 /// Pause between two measurements for the view.
 const VIEW_PAUSE_NS: u64 = 100_000_000;
-/// Drivers give device memory out in blocks of this size, or of smaller ones.
-const BLOCK: u64 = 2 << 20;
 /// Contexts whose cost the library remembers.
 const CONTEXTS: usize = 64;
 
 /// The overhead of this process. All-zero bytes: none.
 pub struct Overhead {
+    /// One creation of a context at a time.
+    pub creating: Lock,
     /// One measurement at a time.
     measuring: Lock,
     /// Living contexts by handle, and the cost of each: bytes << 8 | device.
     contexts: [AtomicU64; CONTEXTS],
     costs: [AtomicU64; CONTEXTS],
     devices: [DeviceOverhead; DEVICES],
+    /// Whether this process has had managed memory, which moves.
+    managed: AtomicBool,
 }
 
 /// The overhead on one device.
@@ -49,37 +54,30 @@ struct DeviceOverhead {
     due: AtomicBool,
     /// The cost of its living contexts, bytes.
     floor: AtomicU64,
+    /// Bytes that are reserved for overhead through journals of requested bytes.
+    reserved: AtomicU64,
+    /// Small arrays that are charged a block each.
+    small_arrays: AtomicU64,
+}
+
+/// The driver's figure beside the charges, bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Measured {
+    /// What the driver has taken beyond the charges of allocations and arenas.
+    pub beyond: u64,
+    /// By how much those charges are above the figure.
+    pub missing: u64,
+}
+
+impl Measured {
+    fn new(figure: u64, charged: u64) -> Self {
+        Self { beyond: figure.saturating_sub(charged), missing: charged.saturating_sub(figure) }
+    }
 }
 
 impl Overhead {
     fn of(&self, device: u8) -> Option<&DeviceOverhead> {
         self.devices.get(usize::from(device))
-    }
-
-    /// Makes a call that creates a context, and charges the context's cost. `handle` reads its handle after the call.
-    #[cold]
-    pub fn create_context(
-        &self,
-        books: Books<'_>,
-        device: DeviceRef,
-        call: impl FnOnce() -> CUresult,
-        handle: impl FnOnce() -> u64,
-    ) -> CUresult {
-        // If two threads make contexts at the same time, the cost of each is not measurable; the sum is.
-        let measuring = self.measuring.try_lock_or_repair(Ask::Kernel, || {});
-        let before = measuring.as_ref().and_then(|_| overhead_now(books, device));
-        let answer = call();
-        if answer.is_success() {
-            let _errno = KeepErrno::new();
-            // Who has a context is a process at the device, also where no byte of it is known.
-            let _ = books.accounts.journals.of_kind(books.container(), device.index, KIND_CONTEXT);
-            if let Some(cost) = before.and_then(|before| overhead_now(books, device)?.checked_sub(before)) {
-                self.remember_context(device.index, handle(), cost);
-            }
-            drop(measuring);
-            self.measure(books, device, 0);
-        }
-        answer
     }
 
     /// The context has another name from now on.
@@ -105,7 +103,8 @@ impl Overhead {
         }
     }
 
-    fn remember_context(&self, device: u8, context: u64, cost: u64) {
+    /// Remembers what a context has cost.
+    pub fn remember_context(&self, device: u8, context: u64, cost: u64) {
         let claim = |(stored, _): &(&AtomicU64, &AtomicU64)| {
             stored.compare_exchange(0, context, AcqRel, Relaxed).is_ok()
         };
@@ -114,6 +113,39 @@ impl Overhead {
             stored_cost.store(cost << 8 | u64::from(device), Release);
             overhead.floor.fetch_add(cost, AcqRel);
         }
+    }
+
+    /// Counts bytes that are reserved for overhead (`more`), or no longer.
+    pub fn change_reserved(&self, device: u8, bytes: u64, more: bool) {
+        if let Some(of_device) = self.of(device) {
+            let change = if more { bytes } else { bytes.wrapping_neg() };
+            of_device.reserved.fetch_add(change, AcqRel);
+        }
+    }
+
+    /// A small array was made, and is charged a block until the next measurement.
+    pub fn small_array_was_made(&self, device: u8) {
+        if let Some(of_device) = self.of(device) {
+            of_device.small_arrays.fetch_add(1, AcqRel);
+            of_device.due.store(true, Relaxed);
+        }
+    }
+
+    /// A small array was destroyed, and its bytes are part of the measured overhead.
+    pub fn small_array_is_gone(&self, device: u8) {
+        if let Some(of_device) = self.of(device) {
+            of_device.due.store(true, Relaxed);
+        }
+    }
+
+    /// From now on this process may have managed memory.
+    pub fn managed_memory_was_made(&self) {
+        self.managed.store(true, Relaxed);
+    }
+
+    /// The measurement that a call needs before and after it. `None` where the driver gives no figure.
+    pub fn look(&self, books: Books<'_>, device: DeviceRef) -> Option<Measured> {
+        measured_now(books, device, &self.of(device.index)?.reserved)
     }
 
     /// Measures after a call that may have loaded code or grown a heap.
@@ -144,7 +176,14 @@ impl Overhead {
 
     /// Measures before a refusal, because unloaded code may still be charged.
     pub fn measure_before_refusal(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
-        self.measure(books, device, pause_ns);
+        // Small arrays are charged too much until they are measured.
+        let small = self.of(device.index).is_some_and(|of_device| of_device.small_arrays.load(Relaxed) != 0);
+        self.measure(books, device, if small { 0 } else { pause_ns });
+    }
+
+    /// Measures at once, and charges the result.
+    pub fn measure_now(&self, books: Books<'_>, device: DeviceRef) {
+        self.measure(books, device, 0);
     }
 
     /// Measures and charges the result, unless the last measurement is less than `pause_ns` old.
@@ -160,38 +199,66 @@ impl Overhead {
         let Some(_measuring) = self.measuring.try_lock_or_repair(Ask::Kernel, || {}) else { return };
         of_device.measured_at_ns.store(now.max(1), Relaxed);
         of_device.due.store(false, Relaxed);
-        let Some(overhead) = overhead_now(books, device) else { return };
-        let (contexts, code) = split(overhead, of_device.floor.load(Acquire));
-        books.accounts.journals.set_charge(books.container(), device, KIND_CONTEXT, contexts);
-        books.accounts.journals.set_charge(books.container(), device, KIND_MODULE, code);
+        let small_arrays = of_device.small_arrays.swap(0, AcqRel);
+        let floor = of_device.floor.load(Acquire);
+        let charge = |kind, bytes| books.accounts.journals.set_charge(books.container(), device, kind, bytes);
+        let Some(measured) = measured_now(books, device, &of_device.reserved) else {
+            // Calls were under way, or the driver gives no figure: small arrays wait for the next measurement.
+            of_device.small_arrays.fetch_add(small_arrays, AcqRel);
+            of_device.due.store(small_arrays != 0, Relaxed);
+            charge(KIND_CONTEXT, floor);
+            return;
+        };
+        if small_arrays != 0 {
+            let arrays = books.accounts.holdings.charge_of(Kind::SmallArray, device.index);
+            let without = Measured {
+                beyond: measured.beyond.saturating_add(arrays.saturating_sub(measured.missing)),
+                missing: measured.missing.saturating_sub(arrays),
+            };
+            // First the new charge and then the end of the old ones, so that there is never too little.
+            self.charge(charge, without, floor);
+            books.accounts.holdings.take_charges(Kind::SmallArray, device.index, |holding| {
+                books.give_back(holding.device, holding.journal, holding.bytes);
+            });
+        } else {
+            self.charge(charge, measured, floor);
+        }
+    }
+
+    fn charge(&self, charge: impl Fn(u8, u64) -> bool, measured: Measured, floor: u64) {
+        let (contexts, code) = split(measured, floor, self.managed.load(Relaxed));
+        charge(KIND_CONTEXT, contexts);
+        charge(KIND_MODULE, code);
     }
 }
 
-/// The bytes of the driver's figure beyond the most that requests can have cost and beyond what arenas hold.
-fn beyond_requests(figure: u64, most: u64, arenas: u64) -> u64 {
-    figure.saturating_sub(most).saturating_sub(arenas)
+/// The charges for contexts, and for code and heaps. Contexts are charged their cost at their creation. Where the figure is
+/// below that they are charged the rest, unless managed memory may move to the device later.
+fn split(Measured { beyond, missing }: Measured, floor: u64, managed: bool) -> (u64, u64) {
+    let contexts =
+        if managed || missing == 0 && beyond >= floor { floor } else { beyond.saturating_sub(missing) };
+    (contexts, beyond.saturating_sub(floor))
 }
 
-/// The charges for contexts, and for code and heaps. Contexts are charged their cost at their creation, also where the
-/// driver's figure is below that.
-fn split(overhead: u64, floor: u64) -> (u64, u64) {
-    (floor, overhead.saturating_sub(floor))
-}
-
-/// The driver's figure for this process, beyond the requests of the process. `None` where the driver gives no figure, and
-/// where other threads allocate all the time.
-fn overhead_now(books: Books<'_>, device: DeviceRef) -> Option<u64> {
-    let (container, Accounts { journals, holdings }) = (books.container(), books.accounts);
+/// The driver's figure for this process beside its charges. `None` where the driver gives no figure, and where other threads
+/// allocate all the time.
+fn measured_now(books: Books<'_>, device: DeviceRef, reserved: &AtomicU64) -> Option<Measured> {
+    let (container, journals) = (books.container(), &books.accounts.journals);
     books.scope.devices.memory_cap(device)?;
     let uuid = Uuid::of(device.record);
     for _ in 0..4 {
-        let (held, most) = holdings.sum_of(device.index, BLOCK)?;
-        let bytes = process_memory::of_this_process(&uuid)?;
+        // Equal sums alone do not show that nothing has happened: memory may have been freed, and as much allocated again.
+        let operations = journals.operations(container, device.index)?;
+        let before = books.sums_of(device.index)?;
+        let figure = process_memory::of_this_process(&uuid)?;
         // Charges and holdings differ while a call is under way, and the driver's figure may contain its bytes or not.
-        if journals.requested_bytes(container, device.index) == Some(held)
-            && holdings.sum_of(device.index, BLOCK)?.0 == held
+        let charged = before.charged.wrapping_add(reserved.load(Acquire));
+        if journals.requested_bytes(container, device.index) == Some(charged)
+            && books.sums_of(device.index)? == before
+            && journals.operations(container, device.index) == Some(operations)
         {
-            return Some(beyond_requests(bytes, most, journals.arena_bytes(device.index)));
+            let arenas = journals.arena_bytes(device.index);
+            return Some(Measured::new(figure, before.on_device.saturating_add(arenas)));
         }
     }
     None

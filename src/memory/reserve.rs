@@ -20,7 +20,7 @@ const LONG_PAUSE_NS: u64 = 2_000_000;
 
 /// The state of this process's bytes. All-zero bytes: it has none.
 pub struct State {
-    accounts: Accounts,
+    pub(super) accounts: Accounts,
     /// The charges of its arenas.
     pub arenas: Arenas,
     /// The bytes that the driver takes unasked.
@@ -107,6 +107,13 @@ impl<'p> Memory<'p> {
         }
         self.state.refusals.report(container, &request, used);
         None
+    }
+
+    /// Records the refusal of something whose size was known only afterwards.
+    pub fn report_refusal(self, device: DeviceRef, bytes: u64) {
+        let cap = self.books().ceiling(device, Placement::Device);
+        let used = ledger::used(&device.record.used);
+        self.state.refusals.report(&self.scope.container, &MemoryRequest { device, bytes, cap }, used);
     }
 
     /// Reserves on the device without a wait and without a refusal, because the bytes may lie on the host instead.

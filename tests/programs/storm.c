@@ -131,6 +131,9 @@ int main(int argc, char **argv)
     must(cuCtxGetCurrent(&context));
     must(cuMemGetAllocationGranularity(&grain, &device, CU_MEM_ALLOC_GRANULARITY_MINIMUM));
     say_memory();
+    /* All contexts are made before the first storm: a context that does not fit is refused. */
+    if (!next_line(line, sizeof line))
+        return 0;
     for (int i = 0; i < threads; i++) {
         workers[i].seed = (unsigned)number(argc, argv, 2, 1) * 1000 + (unsigned)i;
         pthread_create(&workers[i].thread, NULL, work, &workers[i]);
@@ -143,6 +146,7 @@ int main(int argc, char **argv)
             atomic_store(&resting, 1);
             for (int i = 0; i < threads; i++)
                 pthread_join(workers[i].thread, NULL);
+            say_memory();
             say("refusals", atomic_load(&refusals));
         } else {
             for (int i = 0; i < threads; i++)

@@ -1,8 +1,18 @@
-//! The cap is exact: by the device's own count no use passes it by a byte, and no request that fits is refused.
+//! The cap is exact: by the device's own count no use passes it by more than a block for each process, and no request that
+//! fits is refused.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Promise, Setting};
+use serde_json::Value;
 
 const CAP: i64 = 8 * GIB;
+/// The device gives its memory out in blocks.
+const BLOCK: i64 = 2 * MIB;
+
+/// What the device has given beyond contexts.
+fn given(machine: &Machine) -> i64 {
+    let truth = machine.truth();
+    truth.device("physical_bytes") - truth.device("context_bytes")
+}
 
 /// Eight processes of four threads race. Answers them at rest, where each still holds a few pieces, and the bytes that were
 /// free before: the cap, less the charge of contexts.
@@ -23,15 +33,15 @@ fn eight_processes_of_four_threads_cannot_pass_one_cap() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(CAP);
     let (mut all, cap) = race(&quota, 3000);
-    let peak = machine.truth().device("requested_peak_bytes");
-    promise.asserts(|| assert!(cap <= CAP && peak <= cap, "{} bytes over", peak - cap));
+    let peak = machine.truth().device("physical_peak_bytes");
+    promise.asserts(|| assert!(peak <= CAP + 8 * BLOCK, "{} bytes over", peak - CAP));
 
     // At rest all free bytes can be allocated, to the byte; an earlier refusal would have been wrong.
     let free = all[0].ask("info", "free");
     assert!(free > 0);
     assert_eq!(all[1].ask(&format!("alloc {free}"), "rc"), 0, "{free} bytes are free and were refused");
     assert_eq!(all[2].ask("alloc 1", "rc"), OUT_OF_MEMORY);
-    assert_eq!(machine.truth().device("requested_bytes"), cap);
+    assert_eq!(given(&machine), cap);
 
     let refusals: i64 = all.into_iter().map(|one| one.finish().success().value("refusals")).sum();
     assert!(refusals > 0, "nobody was refused: this was no race for the last bytes");
@@ -128,7 +138,9 @@ fn every_kind_of_memory_is_charged_once_and_given_back() {
         let taken = if kind == "pitch" { outcome.values("taken")[0] } else { 64 * MIB };
         promise.asserts(|| assert_eq!(outcome.value("charged"), taken, "{kind}"));
         promise.asserts(|| assert_eq!(outcome.value("returned"), taken, "{kind}"));
-        assert_eq!(outcome.value("over"), OUT_OF_MEMORY, "{kind}");
+        // Managed memory may be larger than the cap, as it may be larger than a card.
+        let over = if kind == "managed" { 0 } else { OUT_OF_MEMORY };
+        assert_eq!(outcome.value("over"), over, "{kind}");
     }
     assert!(machine.truth().device("requested_peak_bytes") < 128 * MIB);
 }
@@ -151,12 +163,13 @@ fn a_released_handle_is_charged_while_it_is_mapped() {
     assert_eq!(free[2], free[0]);
 }
 
-/// Bytes that programs requested, by the books.
-fn asked(setting: &Setting<'_>) -> i64 {
+/// What allocations of the programs have taken, by the books. Small arrays are measured together with code.
+fn charged(setting: &Setting<'_>) -> i64 {
     let seen = setting.inspect();
     let processes = seen["processes"].as_array().expect("a list");
     let devices = processes.iter().filter_map(|process| process["devices"].as_array()).flatten();
-    devices.filter_map(|device| device["data_bytes"].as_i64()).sum()
+    let of = |device: &Value| ["data_bytes", "module_bytes"].map(|kind| device[kind].as_i64().unwrap_or(0));
+    devices.map(|device| of(device).iter().sum::<i64>()).sum()
 }
 
 /// Several processes of several threads use every kind of memory, and some are killed at any instruction. At rest the books
@@ -171,6 +184,8 @@ fn a_storm_over_all_kinds_ends_with_the_device_s_truth() {
     for round in 0..6_i64 {
         let seed = |process: i64| (10 * round + process).to_string();
         let mut all: Vec<_> = (0..4).map(|one| quota.start("storm", &["3", &seed(one)])).collect();
+        all.iter_mut().for_each(|one| _ = one.wait_for("free"));
+        all.iter_mut().for_each(|one| one.tell("go"));
         all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
         for delay in [3, 11] {
             std::thread::sleep(std::time::Duration::from_millis(delay + 7 * round as u64));
@@ -179,9 +194,7 @@ fn a_storm_over_all_kinds_ends_with_the_device_s_truth() {
         let refusals: i64 = all.iter_mut().map(|one| one.ask("rest", "refusals")).sum();
         // The first process that requests memory reaps the dead.
         witness.ask("info", "free");
-        promise.asserts(|| {
-            assert_eq!(asked(&quota), machine.truth().device("requested_bytes"), "round {round}")
-        });
+        promise.asserts(|| assert_eq!(charged(&quota), given(&machine), "round {round}"));
         assert!(refusals > 0, "nobody was refused: the storm was a breeze");
         let free = witness.ask("info", "free");
         if free > 0 {
@@ -189,11 +202,11 @@ fn a_storm_over_all_kinds_ends_with_the_device_s_truth() {
             assert_eq!(witness.ask("free", "rc"), 0);
         }
         all.iter_mut().for_each(|one| _ = one.ask("free", "free"));
-        assert_eq!(asked(&quota), 0);
-        assert_eq!(machine.truth().device("requested_bytes"), 0);
+        assert_eq!(charged(&quota), 0);
+        assert_eq!(given(&machine), 0);
         all.into_iter().for_each(|one| _ = one.finish().success());
     }
-    let peak = machine.truth().device("requested_peak_bytes");
-    assert!(peak <= CAP, "{} bytes over", peak - CAP);
+    let peak = machine.truth().device("physical_peak_bytes");
+    assert!(peak <= CAP + 5 * BLOCK, "{} bytes over", peak - CAP);
     witness.finish().success();
 }

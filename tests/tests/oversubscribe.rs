@@ -92,7 +92,8 @@ fn racing_processes_keep_the_budget() {
         .iter()
         .filter_map(|process| process["devices"][0]["data_bytes"].as_i64())
         .sum();
-    assert_eq!(asked - spilled, machine.truth().device("requested_bytes"));
+    let truth = machine.truth();
+    assert_eq!(asked - spilled, truth.device("physical_bytes") - truth.device("context_bytes"));
     all.into_iter().for_each(|one| _ = one.finish().success());
     let mut last = quota.start("hold", &[]);
     last.ask("info", "free");

@@ -74,24 +74,29 @@ impl MemoryGuard<'_> {
         device.requested.add(requested);
         device.physical.set(held);
         if device.requested.get() > device.requested_peak.get() {
-            device.requested_peak.raise(self.living_requested());
+            device.requested_peak.raise(self.of_living(device.requested.get(), Share::all_requested));
         }
-        device.physical_peak.raise(held);
+        if held > device.physical_peak.get() {
+            // Where the memory of the dead stays taken for a while, it counts meanwhile.
+            let at_once = self.state.machine().teardown_ns == 0;
+            let peak = if at_once { self.of_living(held, Share::all_physical) } else { held };
+            device.physical_peak.raise(peak);
+        }
         Ok(())
     }
 
-    /// Bytes asked for by those who live at this instant: the dead may not have been found yet.
+    /// Bytes of those who live at this instant: the dead may not have been found yet. `all`: bytes of them and of the dead.
     #[cold]
-    fn living_requested(&self) -> u64 {
+    fn of_living(&self, all: u64, bytes: fn(&Share) -> u64) -> u64 {
         if self.state.layout().header.living.get() <= 1 {
-            return self.device.requested.get();
+            return all;
         }
         let slots = self.state.slots().iter().enumerate();
         let living = slots.filter(|(index, slot)| {
             *index == self.slot || slot.state.get() == slot_state::LIVE && self.state.is_alive(*index)
         });
         let shares = &self.state.layout().shares;
-        living.map(|(slot, _)| shares[slot][self.index].all_requested()).sum()
+        living.map(|(slot, _)| bytes(&shares[slot][self.index])).sum()
     }
 
     /// Gives back what [`MemoryGuard::charge`] took.

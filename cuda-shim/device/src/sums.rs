@@ -26,7 +26,10 @@ impl State {
         device.requested.set(requested);
         device.physical.set(physical);
         device.context.set(context);
-        device.physical_peak.raise(physical);
+        // Else the sum contains what the dead no longer have.
+        if self.machine().teardown_ns != 0 {
+            device.physical_peak.raise(physical);
+        }
     }
 
     /// Adds up anew what each process pays of the shared memory of a device. Under its memory lock.

@@ -10,9 +10,13 @@ use super::{CUdevice, CUdeviceptr, CUresult, current_device, sys};
 #[cold]
 pub fn allocate_on_host(bytes: u64, write: impl FnOnce(u64) -> bool) -> CUresult {
     let Some(allocate) = sys::cuMemAllocManaged::REAL.get() else { return CUresult::OUT_OF_MEMORY };
+    if !reaches_host_memory(current_device()) {
+        return CUresult::OUT_OF_MEMORY;
+    }
     let mut memory = 0;
+    // Memory that is attached to the host begins there. A device that reaches it at any time needs no other attachment.
     // SAFETY: writes an address to a local.
-    let answer = unsafe { allocate(&mut memory, bytes as usize, sys::CU_MEM_ATTACH_GLOBAL) };
+    let answer = unsafe { allocate(&mut memory, bytes as usize, sys::CU_MEM_ATTACH_HOST) };
     if !answer.is_success() {
         return answer;
     }
@@ -26,19 +30,21 @@ pub fn allocate_on_host(bytes: u64, write: impl FnOnce(u64) -> bool) -> CUresult
 /// `CU_DEVICE_CPU`: the host, as the argument for a device.
 const CPU: CUdevice = -1;
 
-/// Places managed memory on the host and lets the device reach it there. False where the device cannot: such a device
-/// would have to hold all of it while a kernel runs.
+/// Whether a device reaches managed memory that lies on the host. Another device would have to hold all of it while a kernel
+/// runs.
+fn reaches_host_memory(ordinal: CUdevice) -> bool {
+    let Some(query) = sys::cuDeviceGetAttribute::REAL.get() else { return false };
+    let (attribute, mut concurrent) = (sys::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, 0);
+    // SAFETY: writes an integer to a local.
+    unsafe { query(&mut concurrent, attribute, ordinal) }.is_success() && concurrent != 0
+}
+
+/// Places managed memory on the host and lets the device reach it there. False if the driver refuses.
 fn prefer_host(memory: CUdeviceptr, bytes: usize, ordinal: CUdevice) -> bool {
-    let (Some(query), Some(advise)) = (sys::cuDeviceGetAttribute::REAL.get(), sys::cuMemAdvise::REAL.get())
-    else {
-        return false;
-    };
-    let mut concurrent = 0;
-    // SAFETY: writes an integer to a local; the range is one that the driver has just given.
+    let Some(advise) = sys::cuMemAdvise::REAL.get() else { return false };
+    // SAFETY: the range is one that the driver has just given.
     unsafe {
-        query(&mut concurrent, sys::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, ordinal).is_success()
-            && concurrent != 0
-            && advise(memory, bytes, sys::CU_MEM_ADVISE_SET_PREFERRED_LOCATION, CPU).is_success()
+        advise(memory, bytes, sys::CU_MEM_ADVISE_SET_PREFERRED_LOCATION, CPU).is_success()
             && advise(memory, bytes, sys::CU_MEM_ADVISE_SET_ACCESSED_BY, ordinal).is_success()
     }
 }
@@ -50,6 +56,16 @@ pub fn is_allocated(address: CUdeviceptr) -> bool {
     let query = |query: sys::cuMemGetAddressRange_v2::F| unsafe { query(&mut base, &mut bytes, address) };
     let answer = sys::cuMemGetAddressRange_v2::REAL.get().map(query);
     answer.is_some_and(CUresult::is_success) && base == address
+}
+
+/// The address at which the allocation of an address begins.
+pub fn base_of(address: CUdeviceptr) -> Option<CUdeviceptr> {
+    let mut base: CUdeviceptr = 0;
+    let attribute = sys::CU_POINTER_ATTRIBUTE_RANGE_START_ADDR;
+    // SAFETY: writes an address to a local; for an address that is none of the driver's it answers with an error.
+    let answer =
+        unsafe { sys::cuPointerGetAttribute::REAL.get()?((&raw mut base).cast(), attribute, address) };
+    answer.is_success().then_some(base)
 }
 
 /// Frees memory that the driver has given and the program has not seen.

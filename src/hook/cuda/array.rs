@@ -5,11 +5,12 @@
 //! just written successfully.
 #![allow(unsafe_code)]
 
-use super::memory::{allocate_with_handle, release};
+use super::memory::{Site, allocate_with_handle};
 use crate::driver::cuda::CUresult;
 use crate::driver::sys::cuda as sys;
 use crate::hook::hooks;
 use crate::memory::holdings::Kind;
+use crate::process::{Quota, quota};
 use core::ffi::c_uint;
 
 type DescriptorV1 = sys::CUDA_ARRAY_DESCRIPTOR_v1;
@@ -117,7 +118,28 @@ fn bytes_of_levels(descriptor: Descriptor3D, levels: c_uint) -> Option<u64> {
 fn create<T>(handle: *mut *mut T, bytes: Option<u64>, call: impl Fn() -> CUresult) -> CUresult {
     let (false, Some(bytes @ 1..)) = (handle.is_null(), bytes) else { return call() };
     // SAFETY: not null, and read only after the driver has written to it.
-    allocate_with_handle(Kind::Array, bytes, call, || unsafe { *handle } as u64)
+    let written = || unsafe { *handle } as u64;
+    let Site::Charged(memory, place) = Site::here() else {
+        return allocate_with_handle(Kind::Array, bytes, call, written);
+    };
+    let charge = memory.in_blocks(place.device, bytes);
+    // A small one shares a block with others, and has no address that would tell which.
+    if bytes > charge / 2 {
+        return allocate_with_handle(Kind::Array, charge, call, written);
+    }
+    let answer = allocate_with_handle(Kind::SmallArray, charge, call, written);
+    if answer.is_success() {
+        memory.state.overhead.small_array_was_made(place.device.index);
+    }
+    answer
+}
+
+/// Destroys an array, large or small.
+fn destroy(handle: u64, call: impl FnOnce() -> CUresult) -> CUresult {
+    match quota() {
+        Quota::On(process) => process.memory().free_array(handle, call),
+        Quota::Off | Quota::Closed => call(),
+    }
 }
 
 hooks! { sys;
@@ -135,6 +157,6 @@ hooks! { sys;
         let bytes = read(descriptor).and_then(|descriptor| bytes_of_levels(descriptor, levels));
         create(array, bytes, real)
     };
-    cuArrayDestroy: fn(array: sys::CUarray) -> CUresult = |real| release(Kind::Array, array as u64, real);
-    cuMipmappedArrayDestroy: fn(array: sys::CUmipmappedArray) -> CUresult = |real| release(Kind::Array, array as u64, real);
+    cuArrayDestroy: fn(array: sys::CUarray) -> CUresult = |real| destroy(array as u64, real);
+    cuMipmappedArrayDestroy: fn(array: sys::CUmipmappedArray) -> CUresult = |real| destroy(array as u64, real);
 }

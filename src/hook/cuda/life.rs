@@ -4,12 +4,14 @@
 //! This file may use `unsafe` because it reads the out-parameters that the driver has just written successfully.
 #![allow(unsafe_code)]
 
+use crate::driver::cuda::contexts::{destroy_context, destroy_green_context, release_primary};
 use crate::driver::cuda::{
     CUcontext, CUdevice, CUresult, context_lives, context_number, context_of_green, device_count,
     primary_is_active,
 };
 use crate::driver::sys::cuda as sys;
 use crate::hook::hooks;
+use crate::memory::contexts::Sort;
 use crate::memory::departure::Departure;
 use crate::process::{Process, Quota, quota, warn};
 use core::ffi::{c_int, c_uint};
@@ -34,34 +36,43 @@ fn init(call: impl FnOnce() -> CUresult) -> CUresult {
     answer
 }
 
-/// Creates a context of a device; the driver writes its handle to `out`.
-fn create(out: *mut CUcontext, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
-    create_and_name(ordinal, call, out, |context| context as u64)
-}
-
-/// The same; `name` tells the handle of the context from what the driver wrote.
-fn create_and_name<T>(
+/// Creates a context of a device, unless it `exists`. The driver writes what `name` makes a handle of to `out`; `undo`
+/// destroys it again.
+fn create<T>(
+    (out, name): (*mut *mut T, impl Fn(*mut T) -> u64),
     ordinal: CUdevice,
+    sort: Sort,
+    exists: impl FnOnce() -> bool,
     call: impl FnOnce() -> CUresult,
-    out: *mut *mut T,
-    name: impl Fn(*mut T) -> u64,
+    undo: impl FnOnce(*mut T),
 ) -> CUresult {
     let (Quota::On(process), false) = (quota(), out.is_null()) else { return call() };
     let Some(device) = process.scope.of_ordinal(ordinal) else { return call() };
     // SAFETY: not null, and after success the driver has written to it.
-    let context = || name(unsafe { *out });
-    let memory = process.memory();
-    let answer = memory.state.overhead.create_context(memory.books(), device, call, context);
+    let written = || unsafe { *out };
+    let context = || name(written());
+    let answer = process.memory().create_context(device, sort, exists, call, context, || undo(written()));
     if answer.is_success() {
         process.scope.devices.remember_context(context(), device);
     }
     answer
 }
 
+/// Creates a context by one of the calls that make a full one.
+fn create_full(out: *mut CUcontext, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
+    create((out, |context| context as u64), ordinal, Sort::Full, || false, call, destroy_context)
+}
+
 /// Retains a primary context: the driver creates it if it is not active yet.
 fn retain_primary(out: *mut CUcontext, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
     let Quota::On(process) = quota() else { return call() };
-    let answer = if primary_is_active(ordinal) { call() } else { create(out, ordinal, call) };
+    let answer = if primary_is_active(ordinal) {
+        call()
+    } else {
+        let exists = || primary_is_active(ordinal);
+        let handle = (out, |context| context as u64);
+        create(handle, ordinal, Sort::Full, exists, call, |_| release_primary(ordinal))
+    };
     if answer.is_success() && !out.is_null() {
         // SAFETY: not null, and after success the driver has written to it.
         process.scope.devices.remember_primary(ordinal, unsafe { *out } as u64);
@@ -156,7 +167,8 @@ fn primary_has_gone(process: &Process, context: u64) {
 
 /// Creates a green context. Programs make current, and the driver names, the context behind it.
 fn create_green(out: *mut sys::CUgreenCtx, ordinal: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
-    create_and_name(ordinal, call, out, |green| context_of_green(green).unwrap_or(green as u64))
+    let name = |green| context_of_green(green).unwrap_or(green as u64);
+    create((out, name), ordinal, Sort::Green, || false, call, destroy_green_context)
 }
 
 /// Destroys a green context, which may be the last use of its device's primary context.
@@ -198,15 +210,15 @@ fn bit(ordinal: CUdevice) -> u64 {
 hooks! { sys;
     cuInit: fn(flags: c_uint) -> CUresult = |real| init(real);
     cuCtxCreate, cuCtxCreate_v2: fn(context: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult
-        = |real| create(context, device, real);
+        = |real| create_full(context, device, real);
     cuCtxCreate_v3: fn(
         context: *mut CUcontext, affinity: *mut sys::CUexecAffinityParam, count: c_int, flags: c_uint, device: CUdevice
-    ) -> CUresult = |real| create(context, device, real);
+    ) -> CUresult = |real| create_full(context, device, real);
     cuCtxCreate_v4: fn(
         context: *mut CUcontext, parameters: *mut sys::CUctxCreateParams, flags: c_uint, device: CUdevice
-    ) -> CUresult = |real| create(context, device, real);
+    ) -> CUresult = |real| create_full(context, device, real);
     cuGLCtxCreate, cuGLCtxCreate_v2: fn(context: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult
-        = |real| create(context, device, real);
+        = |real| create_full(context, device, real);
     cuCtxDestroy: fn(context: CUcontext) -> CUresult = |real| destroy(context as u64, real);
     cuCtxDestroy_v2: fn(context: CUcontext) -> CUresult = |real| destroy(context as u64, real);
     cuCtxDetach: fn(context: CUcontext) -> CUresult = |real| detach(context as u64, real);

@@ -98,14 +98,19 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
     {
         return allocate_or_spill(memory, place, pointer, bytes, &call);
     }
-    let (decision, owner) = site.admit(bytes);
-    // SAFETY: not null, and read only after the driver has written to it.
-    allocate_as_decided(decision, owner, call, || Key::new(Kind::Memory, unsafe { *pointer }.into()))
+    match site {
+        // SAFETY: not null, and read only after the driver has written to it.
+        Site::Charged(memory, place) => {
+            memory.allocate(place, bytes, call, || (unsafe { *pointer }.into(), bytes))
+        }
+        Site::Free => call(),
+        Site::Closed => CUresult::OUT_OF_MEMORY,
+    }
 }
 
 /// The same where memory may be oversubscribed.
 #[cold]
-fn allocate_or_spill<T: Copy + Into<u64> + TryFrom<u64>>(
+pub(super) fn allocate_or_spill<T: Copy + Into<u64> + TryFrom<u64>>(
     memory: Memory<'_>,
     place: Place,
     pointer: *mut T,
@@ -117,8 +122,10 @@ fn allocate_or_spill<T: Copy + Into<u64> + TryFrom<u64>>(
     let on_host = || managed::allocate_on_host(bytes, write);
     let (answer, spillable) = memory.admit_or_spill(place.device, bytes, call, on_host);
     match spillable {
-        // SAFETY: not null, and the driver or we have just written to it.
-        Some(spillable) if answer.is_success() => spillable.commit(unsafe { *pointer }.into(), place.context),
+        Some(spillable) if answer.is_success() => {
+            // SAFETY: not null, and the driver or we have just written to it.
+            return spillable.commit(memory, unsafe { *pointer }.into(), bytes, place.context);
+        }
         Some(spillable) => spillable.roll_back(),
         None => {}
     }
@@ -145,8 +152,6 @@ pub(super) fn free(pointer: u64, call: impl FnOnce() -> CUresult) -> CUresult {
 hooks! { sys;
     cuMemAlloc: fn(dptr: *mut c_uint, bytes: c_uint) -> CUresult = |real| allocate(dptr, bytes.into(), real);
     cuMemAlloc_v2: fn(dptr: *mut CUdeviceptr, bytes: usize) -> CUresult
-        = |real| allocate(dptr, bytes as u64, real);
-    cuMemAllocManaged: fn(dptr: *mut CUdeviceptr, bytes: usize, flags: c_uint) -> CUresult
         = |real| allocate(dptr, bytes as u64, real);
     cuMemFree: fn(dptr: c_uint) -> CUresult = |real| free(u64::from(dptr), real);
     cuMemFree_v2: fn(dptr: CUdeviceptr) -> CUresult = |real| free(dptr, real);

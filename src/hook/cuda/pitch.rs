@@ -11,7 +11,6 @@ use crate::driver::cuda::{CUdeviceptr, CUresult, managed};
 use crate::driver::sys::cuda as sys;
 use crate::hook::hooks;
 use crate::memory::Memory;
-use crate::memory::holdings::{Key, Kind};
 use core::ffi::c_uint;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -74,7 +73,7 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
         Site::Closed => return CUresult::OUT_OF_MEMORY,
     };
     let may_spill = memory.scope.container.spills();
-    let fits = memory.books().has_room(place.device, most);
+    let fits = memory.books().has_room(place.device, memory.in_blocks(place.device, most));
     if !fits && may_spill {
         return allocate_on_host(memory, place, request, out, most);
     }
@@ -89,10 +88,9 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
         if longest_row(request.width).is_some_and(|longest| row > longest) {
             PITCH_ALIGNMENT.fetch_max(1 << row.trailing_zeros().min(63), Relaxed);
         }
-        (Key::new(Kind::Memory, pointer), row.saturating_mul(height))
+        (pointer, row.saturating_mul(height))
     };
-    let undo = || managed::free_unseen(out.read().0);
-    let answer = memory.allocate_at_most(place.device, most, &call, taken, undo, place.context);
+    let answer = memory.allocate(place, most, &call, taken);
     if answer.is_out_of_memory() && may_spill {
         return allocate_on_host(memory, place, request, out, most);
     }
@@ -113,7 +111,9 @@ fn allocate_on_host<T: Copy + Into<u64> + TryFrom<u64>>(
     let on_host = || managed::allocate_on_host(bytes, |address| out.write(address, row));
     let (answer, spillable) = memory.admit_on_host(place.device, most, on_host);
     match spillable {
-        Some(spillable) if answer.is_success() => spillable.commit(out.read().0, place.context),
+        Some(spillable) if answer.is_success() => {
+            return spillable.commit(memory, out.read().0, bytes, place.context);
+        }
         Some(spillable) => spillable.roll_back(),
         None => {}
     }
@@ -123,7 +123,7 @@ fn allocate_on_host<T: Copy + Into<u64> + TryFrom<u64>>(
 /// The true length of a row: allocates a single row to find out.
 #[cold]
 fn row_of(memory: Memory<'_>, place: Place, request: PitchRequest) -> Option<u64> {
-    let most = longest_row(request.width)?;
+    let most = memory.in_blocks(place.device, longest_row(request.width)?);
     if !memory.books().has_room(place.device, most) {
         return None;
     }

@@ -5,7 +5,7 @@
 //! has just written successfully.
 #![allow(unsafe_code)]
 
-use super::memory::{Site, allocate_as_decided, free};
+use super::memory::{Site, free};
 use crate::container::DeviceRef;
 use crate::devices::Place;
 use crate::driver::cuda::arenas::{self, Arena, Pool};
@@ -119,7 +119,8 @@ fn allocate_by_size(
     request: &OrderedRequest,
     call: &impl Fn() -> CUresult,
 ) -> CUresult {
-    allocate_as_decided(memory.admit(device, request.bytes), 0, call, || request.key(Kind::Memory))
+    let address = || request.key(Kind::Memory).map_or(0, Key::value);
+    memory.allocate(Place { context: 0, device }, request.bytes, call, || (address(), request.bytes))
 }
 
 impl OrderedRequest {

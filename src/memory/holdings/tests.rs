@@ -3,7 +3,7 @@
 //! # Safety
 //! These tests may use `unsafe` because all-zero bytes are an empty table.
 
-use super::{Entry, FIRST_CAPACITY, Holding, Holdings, Key, Kind, MAX_SUMMED, SHARDS};
+use super::{Entry, FIRST_CAPACITY, Holding, Holdings, Key, Kind, MAX_SUMMED, SHARDS, Sums};
 use proptest::prelude::*;
 use std::boxed::Box;
 use std::cell::Cell;
@@ -28,7 +28,8 @@ fn reads(action: impl FnOnce()) -> u64 {
     READS.get().wrapping_sub(before)
 }
 
-fn empty() -> Box<Holdings> {
+/// An empty table.
+pub fn empty() -> Box<Holdings> {
     // SAFETY: all-zero bytes are an empty table.
     unsafe { Box::new(core::mem::zeroed()) }
 }
@@ -143,9 +144,8 @@ fn take(table: &Holdings, model: &mut Model, keys: &[Key], step: &Step) {
         Step::HeldOf(device) => {
             let held = model.iter().filter(|(key, _)| Key(**key).is_charged()).map(|(_, holding)| holding);
             let held = held.filter(|holding| holding.device == *device);
-            let sums = held
-                .fold((0, 0), |(bytes, most), holding| (bytes + holding.bytes, most + padded(holding.bytes)));
-            assert_eq!(table.sum_of(*device, 4096), Some(sums));
+            let charged: u64 = held.map(|holding| holding.bytes).sum();
+            assert_eq!(table.sums_of(*device, 0).map(|sums| sums.charged), Some(charged));
         }
     }
 }
@@ -203,7 +203,10 @@ fn a_kind_is_part_of_a_key_and_an_ambiguous_value_has_none() {
     }
     let charged: u64 =
         (1..).zip(KINDS).filter(|(_, kind)| Key::CHARGED.contains(kind)).map(|(bytes, _)| bytes).sum();
-    assert_eq!(table.sum_of(0, 1), Some((charged, charged)));
+    let on_host: u64 =
+        (1..).zip(KINDS).filter(|(_, kind)| *kind == Kind::Spilled).map(|(bytes, _)| bytes).sum();
+    let sums = Sums { charged, on_device: charged - on_host };
+    assert_eq!(table.sums_of(0, 0), Some(sums));
     assert!(Key::new(Kind::Memory, 0).is_none() && Key::new(Kind::Memory, 1 << 60).is_none());
 }
 
@@ -278,9 +281,9 @@ fn a_large_table_is_not_summed() {
     for key in keys.by_ref().take(MAX_SUMMED) {
         assert!(table.insert(key, holding).is_ok());
     }
-    assert_eq!(table.sum_of(0, 1), Some((MAX_SUMMED as u64, MAX_SUMMED as u64)));
+    assert_eq!(table.sums_of(0, 0).map(|sums| sums.charged), Some(MAX_SUMMED as u64));
     assert!(table.insert(keys.next().expect("one more"), holding).is_ok());
-    assert_eq!(table.sum_of(0, 1), None);
+    assert_eq!(table.sums_of(0, 0), None);
 }
 
 #[test]
@@ -305,7 +308,7 @@ fn threads_of_one_process_do_not_disturb_each_other() {
             });
         }
     });
-    assert_eq!(table.sum_of(0, 1), Some((0, 0)));
+    assert_eq!(table.sums_of(0, 0), Some(Sums::default()));
 }
 
 /// As if the thread had been lost amid a removal, which moves entries, and amid an insertion.

@@ -155,31 +155,6 @@ fn an_allocation_is_charged_until_it_is_freed() {
 }
 
 #[test]
-fn a_reservation_shrinks_to_the_bytes_that_the_driver_took() {
-    let bench = Bench::new(100 * MIB);
-    let memory = bench.memory();
-    let taken = || (Some(memory_at(0x1000)), 30 * MIB);
-    let answer =
-        memory.allocate_at_most(bench.device(0), 50 * MIB, || SUCCESS, taken, || panic!("no undo"), 1);
-    assert_eq!((answer, bench.used(0)), (SUCCESS, 30 * MIB));
-    // The driver takes more than the reservation, so the memory is freed and the request repeated.
-    let undone = Cell::new(0);
-    let taken = || (Some(memory_at(0x2000)), 60 * MIB);
-    let undo = || undone.set(undone.get() + 1);
-    let answer = memory.allocate_at_most(bench.device(0), 50 * MIB, || SUCCESS, taken, undo, 1);
-    assert_eq!((answer, bench.used(0), undone.get()), (SUCCESS, 90 * MIB, 1));
-    let answer = memory.allocate_at_most(
-        bench.device(0),
-        10 * MIB,
-        || FAILURE,
-        || panic!("nothing was taken"),
-        || {},
-        1,
-    );
-    assert_eq!((answer, bench.used(0)), (FAILURE, 90 * MIB));
-}
-
-#[test]
 fn the_memory_of_a_context_is_freed_with_it() {
     let bench = Bench::new(100 * MIB);
     let memory = bench.memory();

@@ -14,7 +14,8 @@ use crate::tools::ffi::{In, NullStream, Out};
 use crate::tools::status::{INVALID_VALUE, OUT_OF_MEMORY, Outcome};
 
 /// `CU_MEM_ATTACH_GLOBAL` and `CU_MEM_ATTACH_HOST`.
-const ATTACH: std::ops::RangeInclusive<u32> = 1..=2;
+const ATTACH: std::ops::RangeInclusive<u32> = 1..=ATTACH_HOST;
+const ATTACH_HOST: u32 = 2;
 
 /// `CU_DEVICE_CPU`.
 const CPU: i32 = -1;
@@ -36,10 +37,14 @@ fn allocate(out: Out<u64>, size: u64, flags: u32) -> Outcome {
     }
     captures::forbid_unsafe_call(&mut world)?;
     let ordinal = world.contexts.get(context)?.device;
-    // Where the device has no room the pages are the host's.
-    let (start, on_host) = match memory::allocate(&mut world, ordinal, size, context, Use::Managed) {
-        Ok(start) => (start, false),
-        Err(_) => {
+    // Where the device has no room the pages are the host's, and where they are attached to the host.
+    let on_device = match flags {
+        ATTACH_HOST => None,
+        _ => memory::allocate(&mut world, ordinal, size, context, Use::Managed).ok(),
+    };
+    let (start, on_host) = match on_device {
+        Some(start) => (start, false),
+        None => {
             let heap = &mut world.devices[ordinal].heap;
             (heap.place(size, context, Use::Managed, 0).ok_or(OUT_OF_MEMORY)?.address, true)
         }
@@ -179,8 +184,7 @@ export! {
     early twin fn |null| cuMemPrefetchAsync_v2 / cuMemPrefetchAsync_v2_ptsz (
         address: u64, count: u64, location: u64, flags: u32, stream: StreamHandle,
     ) {
-        stream.given().map_err(|_| INVALID_VALUE)?;
-        if flags != 0 {
+        if address == 0 || flags != 0 {
             return Err(INVALID_VALUE);
         }
         prefetch(null, address, count, device_of(location), stream)

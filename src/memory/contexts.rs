@@ -1,0 +1,187 @@
+//! Contexts: a context that does not fit is refused before it is made.
+//!
+//! No call says what a context will take. So the library reserves what one has taken on this device: the region keeps that
+//! figure (`Device::context_bytes`), and the first process of the container that makes a context learns it. While that
+//! process learns, it reserves all of the container's memory, so that no other process makes a context of unknown size
+//! beside it; the others wait for it.
+//!
+//! Where the driver does not give a process its own figure nobody can learn. If the region has a figure all the same (the
+//! node's agent may write one), each context is charged that, and counted in `Device::estimated_contexts`. Else contexts are
+//! not charged.
+
+use super::books::{Placement, Reservation};
+use super::overhead::Overhead;
+use super::refusal::any_reserving;
+use super::reserve::Memory;
+use crate::container::DeviceRef;
+use crate::driver::cuda::CUresult;
+use crate::lock::{Ask, LockGuard};
+use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use gpuquota_quota::ledger;
+use gpuquota_region::layout::KIND_CONTEXT;
+use gpuquota_region::sys::{self, KeepErrno};
+
+/// How long a process waits for another one that learns what a context takes, and for another thread that makes one.
+const LEARNING_WAIT_NS: u64 = 10_000_000_000;
+/// Pause between two looks.
+const PAUSE_NS: u64 = 1_000_000;
+
+/// A kind of contexts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// A primary context, or one that the program has created.
+    Full,
+    /// A green context, which takes at most what a full one does.
+    Green,
+}
+
+/// What is reserved for a context.
+enum Expected {
+    /// It does not fit.
+    Refused,
+    /// These bytes, which one has taken before.
+    Known(Option<Reservation>),
+    /// What a context takes is not known; the reservation keeps other processes from making one.
+    Unknown(Option<Reservation>),
+}
+
+/// What this process has learned about green contexts of any device: bytes + 1; 0: nothing.
+static GREEN: AtomicU64 = AtomicU64::new(0);
+
+impl Memory<'_> {
+    /// Makes a context by `call`, unless it `exists`. `handle` reads its handle after the call; `undo` destroys it again.
+    #[cold]
+    pub fn create_context(
+        self,
+        device: DeviceRef,
+        sort: Sort,
+        exists: impl FnOnce() -> bool,
+        call: impl FnOnce() -> CUresult,
+        handle: impl Fn() -> u64,
+        undo: impl FnOnce(),
+    ) -> CUresult {
+        let _errno = KeepErrno::new();
+        let (books, overhead) = (self.books(), &self.state.overhead);
+        let creation = self.next_creation();
+        if creation.is_none() || exists() {
+            return call();
+        }
+        let (reservation, known) = match self.expect_context(device, sort) {
+            Expected::Refused => return CUresult::OUT_OF_MEMORY,
+            Expected::Known(reservation) => (reservation, true),
+            Expected::Unknown(reservation) => (reservation, false),
+        };
+        let reserved = reservation.map_or(0, |reservation| reservation.bytes);
+        let before = overhead.look(books, device);
+        let answer = call();
+        let mut cost = None;
+        if answer.is_success() {
+            // Who has a context is a process at the device, also where no byte of it is known.
+            let _ = books.accounts.journals.of_kind(books.container(), device.index, KIND_CONTEXT);
+            let grown = |after: u64| before.and_then(|before| after.checked_sub(before.beyond));
+            let measured = overhead.look(books, device).and_then(|after| grown(after.beyond));
+            cost = measured.or(Some(reserved).filter(|reserved| known && *reserved != 0));
+            if let Some(measured) = measured {
+                learn(device, sort, measured);
+            } else if cost.is_some() {
+                device.record.estimated_contexts.fetch_add(1, Relaxed);
+            }
+            if let Some(cost) = cost {
+                overhead.remember_context(device.index, handle(), cost);
+            }
+            overhead.measure_now(books, device);
+        }
+        if let Some(reservation) = reservation {
+            self.drop_reservation(overhead, reservation);
+        }
+        // More than was reserved: the cost was not known, or has grown.
+        let is_more = cost.is_some_and(|cost| !known || cost > reserved);
+        if is_more && self.is_above_cap(device) {
+            undo();
+            overhead.forget_context(books, handle());
+            self.report_refusal(device, cost.unwrap_or(0));
+            return CUresult::OUT_OF_MEMORY;
+        }
+        answer
+    }
+
+    /// The thread that makes a context holds this: if two threads made contexts at the same time, the cost of each would not
+    /// be measurable. `None` after a long wait.
+    fn next_creation(&self) -> Option<LockGuard<'_>> {
+        let until = sys::monotonic_ns().saturating_add(LEARNING_WAIT_NS);
+        loop {
+            match self.state.overhead.creating.try_lock_or_repair(Ask::Kernel, || {}) {
+                None if sys::monotonic_ns() < until => {
+                    sys::sleep_until(sys::monotonic_ns().wrapping_add(PAUSE_NS));
+                }
+                creation => return creation,
+            }
+        }
+    }
+
+    fn drop_reservation(self, overhead: &Overhead, reservation: Reservation) {
+        let journals = &self.books().accounts.journals;
+        let bytes = reservation.bytes.cast_signed().wrapping_neg();
+        journals.add_reserving(self.books().container(), reservation.journal, bytes);
+        overhead.change_reserved(reservation.device.index, reservation.bytes, false);
+        self.books().roll_back(reservation);
+    }
+
+    fn keep_reservation(self, reservation: Reservation) -> Reservation {
+        let journals = &self.books().accounts.journals;
+        self.state.overhead.change_reserved(reservation.device.index, reservation.bytes, true);
+        let bytes = reservation.bytes.cast_signed();
+        journals.add_reserving(self.books().container(), reservation.journal, bytes);
+        reservation
+    }
+
+    /// Whether more is in use than the cap allows.
+    pub fn is_above_cap(self, device: DeviceRef) -> bool {
+        let ceiling = self.books().ceiling(device, Placement::Device);
+        ceiling.is_some_and(|ceiling| ledger::used(&device.record.used) > ceiling)
+    }
+
+    /// Reserves what a context will take.
+    fn expect_context(self, device: DeviceRef, sort: Sort) -> Expected {
+        let Some(ceiling) = self.books().ceiling(device, Placement::Device) else {
+            return Expected::Unknown(None);
+        };
+        let started = sys::monotonic_ns();
+        loop {
+            if let Some(known) = known_cost(device, sort) {
+                return match self.reserve(device, known) {
+                    Some(reservation) => Expected::Known(Some(self.keep_reservation(reservation))),
+                    None => Expected::Refused,
+                };
+            }
+            // This succeeds only where nobody has anything of the container's memory.
+            if let Ok(all) = self.books().try_reserve(device, ceiling, Placement::Device) {
+                return Expected::Unknown(Some(self.keep_reservation(all)));
+            }
+            self.scope.container.reap();
+            let now = sys::monotonic_ns();
+            let is_over = now.saturating_sub(started) > LEARNING_WAIT_NS;
+            if is_over || !any_reserving(&self.scope.container, device.index) {
+                return Expected::Unknown(None);
+            }
+            sys::sleep_until(now.wrapping_add(PAUSE_NS));
+        }
+    }
+}
+
+/// What a context takes, as far as is known.
+fn known_cost(device: DeviceRef, sort: Sort) -> Option<u64> {
+    let full = || Some(device.record.context_bytes.load(Acquire)).filter(|bytes| *bytes != 0);
+    match sort {
+        Sort::Full => full(),
+        Sort::Green => GREEN.load(Acquire).checked_sub(1).or_else(full),
+    }
+}
+
+/// Learns what a context has taken. The largest figure counts: a process's second context may take more than its first.
+fn learn(device: DeviceRef, sort: Sort, cost: u64) {
+    match sort {
+        Sort::Full => _ = device.record.context_bytes.fetch_max(cost, Release),
+        Sort::Green => _ = GREEN.fetch_max(cost.saturating_add(1), Release),
+    }
+}

@@ -1,0 +1,128 @@
+//! What the device itself has given to a container never passes its cap by more than one block for each process.
+
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting};
+
+/// The device gives its memory out in blocks.
+const BLOCK: i64 = 2 * MIB;
+/// What a context of the simulated H100 takes.
+const CONTEXT: i64 = 512 * MIB;
+
+/// The most that the device has ever given.
+#[track_caller]
+fn never_above(machine: &Machine, cap: i64, processes: i64) {
+    let peak = machine.truth().device("physical_peak_bytes");
+    assert!(peak <= cap + processes * BLOCK, "{} bytes above {cap}", peak - cap);
+}
+
+/// Starts processes that make a context at the same time. Answers those that got one, and how many were refused.
+fn contexts<'q>(quota: &Setting<'q>, count: usize) -> (Vec<Program>, usize) {
+    let mut all: Vec<_> = (0..count).map(|_| quota.start("contexts", &[])).collect();
+    let answers: Vec<i64> = all.iter_mut().map(|one| one.wait_for("rc")).collect();
+    assert!(answers.iter().all(|rc| [0, OUT_OF_MEMORY].contains(rc)), "{answers:?}");
+    let refused = answers.iter().filter(|rc| **rc != 0).count();
+    let kept = all.into_iter().zip(answers).filter(|(_, rc)| *rc == 0).map(|(one, _)| one);
+    (kept.collect(), refused)
+}
+
+#[test]
+fn sizes_just_above_a_mebibyte_are_charged_as_the_device_gives_them() {
+    let machine = Machine::new("H100");
+    let cap = 2600 * MIB;
+    let quota = machine.quota().memory(cap);
+    let mut program = quota.start("alloc_until_refused", &[&(MIB + 4096).to_string(), "hold"]);
+    assert_eq!(program.wait_for("refusal"), OUT_OF_MEMORY);
+    assert_eq!(machine.truth().device("physical_bytes"), cap, "a card of that size could give it all");
+    never_above(&machine, cap, 1);
+    program.tell("end");
+    program.finish().success();
+}
+
+#[test]
+fn small_sizes_fill_the_last_block_of_the_cap() {
+    let machine = Machine::new("H100");
+    let cap = CONTEXT + 64 * MIB;
+    for bytes in [4096, 300_000, MIB] {
+        let quota = machine.quota().memory(cap);
+        let mut program = quota.start("alloc_until_refused", &[&bytes.to_string(), "hold"]);
+        let held = program.wait_for("held");
+        assert_eq!(program.wait_for("refusal"), OUT_OF_MEMORY);
+        assert_eq!(program.wait_for("free"), 0, "{bytes}");
+        assert_eq!(machine.truth().device("physical_bytes"), cap, "{bytes}");
+        // The blocks are as full as the device fills them.
+        assert!(held > 52 * MIB, "{bytes}: {held}");
+        program.tell("end");
+        program.finish().success();
+    }
+    never_above(&machine, cap, 1);
+}
+
+#[test]
+fn contexts_that_do_not_fit_are_refused_before_they_are_made() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(GIB);
+    let (kept, refused) = contexts(&quota, 8);
+    assert_eq!((kept.len(), refused), (2, 6), "two contexts fit into 1 GiB, and were to be had");
+    never_above(&machine, GIB, 0);
+    assert_eq!(quota.inspect()["devices"][0]["used"], 2 * CONTEXT);
+    drop(kept);
+    // What the dead had is there again.
+    let (kept, refused) = contexts(&quota, 2);
+    assert_eq!((kept.len(), refused), (2, 0));
+    never_above(&machine, GIB, 0);
+}
+
+#[test]
+fn a_second_context_of_a_process_is_refused_too() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(3 * CONTEXT - 1);
+    let outcome = quota.run("contexts", &["4"]).success();
+    assert_eq!(outcome.values("rc"), [0, 0, OUT_OF_MEMORY, OUT_OF_MEMORY], "{outcome}");
+    never_above(&machine, 3 * CONTEXT - 1, 0);
+    // What contexts had is there again once they are destroyed.
+    assert_eq!(outcome.value("again"), 0, "{outcome}");
+}
+
+#[test]
+fn a_context_that_is_larger_than_the_cap_is_not_kept() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(64 * MIB);
+    assert_eq!(quota.run("contexts", &[]).value("rc"), OUT_OF_MEMORY);
+    assert_eq!(machine.truth().device("physical_bytes"), 0);
+    assert_eq!(quota.inspect()["devices"][0]["used"], 0);
+}
+
+/// As on a card of that size: it succeeds, and what does not fit lies on the host.
+#[test]
+fn managed_memory_may_be_larger_than_the_cap() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(2 * GIB);
+    let mut program = quota.start("managed", &[]);
+    let free = program.wait_for("free");
+    for _ in 0..3 {
+        assert_eq!(program.ask(&format!("take {}", 4 * GIB), "rc"), 0);
+    }
+    assert_eq!(program.ask(&format!("take {GIB}"), "rc"), 0, "this one fits");
+    assert_eq!(machine.truth().device("physical_bytes"), CONTEXT + GIB);
+    // A program cannot move to the device what does not fit there.
+    assert_eq!(program.ask("prefetch", "rc"), 0);
+    assert_eq!(machine.truth().device("physical_bytes"), CONTEXT + GIB);
+    never_above(&machine, 2 * GIB, 0);
+    for _ in 0..4 {
+        assert_eq!(program.ask("give", "rc"), 0);
+    }
+    assert_eq!(program.ask("info", "free"), free);
+    program.finish().success();
+}
+
+#[test]
+fn many_small_arrays_are_charged_what_the_device_gives_for_them() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(GIB);
+    let outcome = quota.run("small_arrays", &["2000"]).success();
+    assert_eq!(outcome.value("rc"), 0, "2000 arrays of 16 KiB take 32 MiB: {outcome}");
+    let (before, with, after) =
+        (outcome.values("free")[0], outcome.values("free")[1], outcome.values("free")[2]);
+    assert!(before - with <= 34 * MIB, "{outcome}");
+    assert_eq!(before, after, "{outcome}");
+    never_above(&machine, GIB, 1);
+}
