@@ -2,9 +2,9 @@
 //!
 //! Bottom up:
 //!
+//! - `extent`: the blocks of an allocation, by its address;
 //! - [`holdings`]: this process's allocations, by pointer or handle;
-//! - `blocks`: what an allocation takes of the device, by its address;
-//! - `shared_blocks`: the blocks that allocations fill in part;
+//! - `shared_blocks`, `blocks`: the blocks that allocations fill in part, and the size of blocks;
 //! - `journals`: the journals of the region through which it charges a device;
 //! - [`books`]: reservations, holdings, and the way back;
 //! - `physical`: physical memory, and what refers to it;
@@ -14,13 +14,15 @@
 //! - `refusal`: events and messages of a request that does not fit;
 //! - `reserve`: the request, and the attempts to make room before a refusal;
 //! - [`departure`]: what belongs to a context or a pool while a call may destroy it;
-//! - [`ops`]: the steps before and after a call of the driver.
+//! - [`ops`], `allocate`: the steps before and after a call of the driver.
 
+mod allocate;
 mod arenas;
-pub mod blocks;
+mod blocks;
 pub mod books;
 pub mod contexts;
 pub mod departure;
+mod extent;
 pub mod holdings;
 mod journals;
 pub mod ops;

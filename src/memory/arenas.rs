@@ -160,7 +160,10 @@ impl Arenas {
         let Some(Registered { device, charged, .. }) = self.find(arena) else { return };
         // A thread may overtake another between the query and the store, so each queries again after its store.
         for _ in 0..8 {
-            let Some(Usage { held, .. }) = usage() else { return };
+            let Some(Usage { held, .. }) = usage() else {
+                // The next update asks again.
+                return self.stale.store(true, Relaxed);
+            };
             if charged.swap(held, AcqRel) == held {
                 break;
             }

@@ -10,7 +10,7 @@
 //! lock, at indices that are masked to the table's size.
 #![allow(unsafe_code)]
 
-use super::blocks::Extent;
+use super::extent::Extent;
 use crate::lock::{Lock, LockGuard};
 use core::cell::UnsafeCell;
 use core::mem::size_of;

@@ -221,14 +221,23 @@ impl ProcessJournals {
         }
     }
 
-    /// This process's charge for requested bytes of a device.
-    pub fn requested_bytes(&self, container: &Container, device: u8) -> Option<u64> {
+    /// The sum of what `read` reads of each journal of this process for requested bytes of a device.
+    fn sum_of(
+        &self,
+        container: &Container,
+        device: u8,
+        read: impl Fn(&layout::JournalRecord) -> u64,
+    ) -> Option<u64> {
         let words = container.ours().journals.get(container.slot_index()?)?;
         let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
         let opened =
             uses.iter().filter_map(|journal| words.get(usize::from(journal.load(Acquire).checked_sub(1)?)));
-        let held = |words: &layout::JournalRecord| layout::held_bytes(words.held.load(Acquire));
-        let bytes = opened.map(held).fold(0, u64::wrapping_add);
+        Some(opened.map(read).fold(0, u64::wrapping_add))
+    }
+
+    /// This process's charge for requested bytes of a device.
+    pub fn requested_bytes(&self, container: &Container, device: u8) -> Option<u64> {
+        let bytes = self.sum_of(container, device, |words| layout::held_bytes(words.held.load(Acquire)))?;
         let sharing = self.sharing.get(usize::from(device))?.load(Relaxed);
         let shares = |kind: &u8| sharing >> kind & 1 != 0;
         let others = (0..KINDS as u8).filter(shares).map(|kind| self.other_bytes(device, kind));
@@ -237,11 +246,7 @@ impl ProcessJournals {
 
     /// A number that each operation of this process on requested bytes of a device changes.
     pub fn operations(&self, container: &Container, device: u8) -> Option<u64> {
-        let words = container.ours().journals.get(container.slot_index()?)?;
-        let uses = self.opened.get(usize::from(device))?.get(..DATA_JOURNALS)?;
-        let opened =
-            uses.iter().filter_map(|journal| words.get(usize::from(journal.load(Acquire).checked_sub(1)?)));
-        Some(opened.map(|words| words.operation.load(Acquire)).fold(0, u64::wrapping_add))
+        self.sum_of(container, device, |words| words.operation.load(Acquire))
     }
 
     /// This process's charge for another kind, bytes.

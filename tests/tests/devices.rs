@@ -63,7 +63,7 @@ fn processes_with_different_subsets_share_each_device_s_cap() {
     let quota = machine.quota().memory(format!("0=2GiB,{SECOND}=3GiB")).with("CUDA_VISIBLE_DEVICES", "1");
     let mut holder = quota.start("hold", &[]);
     assert_eq!(holder.ask("info", "total"), 3 * GIB);
-    assert_eq!(holder.ask(&format!("alloc {}", 5 * GIB / 2), "rc"), 0);
+    assert_eq!(holder.ask(&format!("alloc {}", 3 * GIB / 2), "rc"), 0);
     let quota = quota.with("CUDA_VISIBLE_DEVICES", "1,0");
     let other = quota.run("devices", &[]);
     promise.asserts(|| assert!(!other.status.success(), "a GiB of 512 MiB was given: {other}"));

@@ -1,6 +1,8 @@
-//! Faults without luck: a program that takes device memory of every kind is killed at its first step, its second,
+//! Faults without luck: a program that takes device memory of every kind is killed, or refused, at its first step, its second,
 //! and so on, until it comes through. A step is a store into the region, or a call of the driver. After each run the books
 //! agree with the device.
+
+use std::time::{Duration, Instant};
 
 use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Scratch, Setting, program};
 
@@ -56,12 +58,26 @@ fn each_step(mut at: impl FnMut(u64) -> bool) -> u64 {
     (1..MOST).find(|step| at(*step)).expect("it comes through at some step")
 }
 
-/// The container's books and what the device itself has given to it.
-#[track_caller]
-fn books_agree(quota: &Setting<'_>, machine: &Machine, when: &str) {
+/// The container's books, and what the device itself has given to it.
+fn books_and_device(quota: &Setting<'_>, machine: &Machine) -> (i64, i64) {
     let books = quota.inspect()["devices"][0]["used"].as_i64().unwrap_or(0);
-    let device = machine.truth().device("physical_bytes");
-    assert_eq!(books, device, "books and device, {when}");
+    (books, machine.truth().device("physical_bytes"))
+}
+
+/// They agree, at the latest when the program has looked at its memory for a second. They never say too little.
+#[track_caller]
+fn books_agree(quota: &Setting<'_>, machine: &Machine, program: &mut Program, when: &str) {
+    let until = Instant::now() + Duration::from_secs(1);
+    loop {
+        let (books, device) = books_and_device(quota, machine);
+        assert!(books >= device, "the books say {books}, the device {device}, {when}");
+        if books == device {
+            return;
+        }
+        assert!(Instant::now() < until, "the books still say {books}, the device {device}, {when}");
+        std::thread::sleep(Duration::from_millis(110));
+        program.ask("look", "looked");
+    }
 }
 
 #[test]
@@ -92,20 +108,40 @@ fn a_process_that_dies_before_any_store_of_its_start_leaves_a_region_that_works(
         assert_eq!(next.ask("info", "total"), CAP, "killed before store {step}");
         let room = next.ask("info", "free");
         assert_eq!(next.ask(&format!("alloc {room}"), "rc"), 0, "killed before store {step}");
-        books_agree(&quota, &machine, &format!("killed before store {step}"));
+        let (books, device) = books_and_device(&quota, &machine);
+        assert_eq!(books, device, "killed before store {step}");
         through
     });
     assert!(steps > 50, "only {steps} stores");
 }
 
+/// Runs `steps` with a call that fails, and compares the books while the program holds its memory, and when it has given it
+/// back.
+fn with_a_failing_call(step: u64) {
+    let machine = machine(&format!("call = 'cu*'\nnth = {step}\nerror = 'CUDA_ERROR_OUT_OF_MEMORY'"));
+    let quota = machine.quota().memory(CAP);
+    let mut survivor = Survivor::start(&quota);
+    let mut program = quota.start("steps", &[]);
+    for (key, when) in [("held", "all is held"), ("given", "all is given back")] {
+        program.wait_for(key);
+        books_agree(&quota, &machine, &mut program, &format!("call {step} has failed, {when}"));
+        program.tell("on");
+    }
+    program.finish();
+    survivor.can_have_all(&format!("call {step} has failed"));
+}
+
 #[test]
-fn a_process_that_dies_before_any_call_of_the_driver_leaves_the_books_right() {
+fn a_process_that_dies_before_any_call_of_the_driver_and_one_whose_call_fails_leave_the_books_right() {
     let steps = each_step(|step| {
         let machine = machine(&format!("call = 'cu*'\nnth = {step}\nkill = true"));
         let quota = machine.quota().memory(CAP);
         let mut survivor = Survivor::start(&quota);
         let through = came_through(&quota);
         survivor.can_have_all(&format!("killed before call {step}"));
+        if !through {
+            with_a_failing_call(step);
+        }
         through
     });
     assert!(steps > 40, "only {steps} calls");

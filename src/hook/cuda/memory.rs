@@ -99,10 +99,10 @@ fn allocate<T: Copy + Into<u64> + TryFrom<u64>>(
         return allocate_or_spill(memory, place, pointer, bytes, &call);
     }
     match site {
-        // SAFETY: not null, and read only after the driver has written to it.
-        Site::Charged(memory, place) => {
-            memory.allocate(place, bytes, call, || (unsafe { *pointer }.into(), bytes))
-        }
+        Site::Charged(memory, place) => memory.allocate(place, bytes, call, || {
+            // SAFETY: not null, and read only after the driver has written to it.
+            (unsafe { *pointer }.into(), bytes)
+        }),
         Site::Free => call(),
         Site::Closed => CUresult::OUT_OF_MEMORY,
     }
