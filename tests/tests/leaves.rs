@@ -52,11 +52,14 @@ fn what_a_signal_handler_or_a_callback_takes_amid_a_call_is_charged() {
     }
 }
 
+/// A handler that needs a lock of the call that it has interrupted cannot have it: then a free leaves its charge behind. So
+/// there may be a little too much in the books, and never too little.
 #[test]
 fn signal_handlers_may_take_memory_at_any_instant() {
     leave("handlers", |outcome, context| {
         assert_eq!(outcome.value("met"), 1, "{context}");
-        assert_eq!(outcome.values("charged")[0], outcome.values("held")[0], "{context}");
+        let more = outcome.values("charged")[0] - outcome.values("held")[0];
+        assert!((0..=8 * MIB).contains(&more), "{more} bytes too much: {context}");
     });
 }
 
