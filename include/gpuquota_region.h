@@ -15,12 +15,14 @@
  * - Nothing in the file is a lock. Liveness: slot i is held while byte GPUQUOTA_SLOT_BYTE + i is write-locked
  *   (OFD, F_OFD_GETLK tells). A process also holds a classic record lock on GPUQUOTA_PID_BYTE + i: F_GETLK gives
  *   its pid translated into the asker's PID namespace (0 if it is not visible from there).
- * - The file is never shrunk, renamed or replaced, and no file is ever put beside it.
+ * - The file is never shrunk, renamed or replaced. It has a second name in its directory, .NAME.gpuquota, by which it is
+ *   found again if its path was removed while processes hold it.
  * - Version rule: a release that gives a meaning to reserved bytes, bits or codes, or takes one away, raises ABI_MINOR;
  *   0 in them means "not known". Any other change raises ABI_MAJOR.
  *   1.1: leases. 1.2: host_pid of a slot and mode of the header, which nothing ever wrote, are reserved;
  *   GPUQUOTA_EVENT_STARTED_ANEW and HAMi's last_kernel_time are written. 1.3: limits, limits_seq, limit_conflicts,
- *   context_bytes, estimated_contexts; the file is longer, so an earlier file in use is refused.
+ *   context_bytes, estimated_contexts, maker_user, maker_mounts, maker_pids, shared_told, events 7 to 11; the file is
+ *   longer, so an earlier file in use is refused.
  */
 #ifndef GPUQUOTA_REGION_H
 #define GPUQUOTA_REGION_H
@@ -89,6 +91,9 @@
 #define GPUQUOTA_EVENT_KILLED 6       /* a process was killed to make room: its pid, its bytes, its priority */
 #define GPUQUOTA_EVENT_LIMIT_DIFFERS 7 /* the writer asked for another limit than holds: asked, LIMIT_KIND_, in force */
 #define GPUQUOTA_EVENT_LIMIT_CHANGED 8 /* the writer changed the limit in force: before, LIMIT_KIND_, from now on */
+#define GPUQUOTA_EVENT_NAME_RESTORED 9 /* the path had lost the region, which processes held: 1 if it has no name, pid of a holder */
+#define GPUQUOTA_EVENT_TWO_REGIONS 10  /* living processes hold another region of this path: -, pid of one of them, - */
+#define GPUQUOTA_EVENT_SHARED 11       /* the writer shares the default region: user and mount namespace of its maker */
 #define GPUQUOTA_LIMIT_KIND_MEMORY 0   /* bytes */
 #define GPUQUOTA_LIMIT_KIND_PHYSICAL 1 /* bytes */
 #define GPUQUOTA_LIMIT_KIND_CORES 2    /* percent */
@@ -146,7 +151,10 @@ struct gpuquota_header {
     uint32_t shares;           /* not 0 once any device has a core limit, or the agent gives leases */
     uint32_t limits_seq;       /* counts changes of gpuquota_ours.limits */
     uint64_t monitor_ns;       /* when HAMi's monitor was last seen at work, CLOCK_MONOTONIC */
-    uint64_t pad2[2];
+    uint32_t maker_user;       /* effective user of the process that initialised the file */
+    uint32_t maker_mounts;     /* inode of its mount namespace; 0: not known */
+    uint32_t maker_pids;       /* inode of its PID namespace */
+    uint32_t shared_told;      /* 1 once a process of another user or container was told that it shares the region */
     /* offset 192 */
     struct gpuquota_lease leases[GPUQUOTA_DEVICES]; /* of each device */
     uint64_t reserved[232];

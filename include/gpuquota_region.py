@@ -58,6 +58,9 @@ NUMBERS = {
     "EVENT_KILLED": 6,
     "EVENT_LIMIT_DIFFERS": 7,
     "EVENT_LIMIT_CHANGED": 8,
+    "EVENT_NAME_RESTORED": 9,
+    "EVENT_TWO_REGIONS": 10,
+    "EVENT_SHARED": 11,
     "LIMIT_KIND_MEMORY": 0,
     "LIMIT_KIND_PHYSICAL": 1,
     "LIMIT_KIND_CORES": 2,
@@ -100,6 +103,10 @@ RECORDS = {
         "shares": (160, "I"),
         "limits_seq": (164, "I"),
         "monitor_ns": (168, "Q"),
+        "maker_user": (176, "I"),
+        "maker_mounts": (180, "I"),
+        "maker_pids": (184, "I"),
+        "shared_told": (188, "I"),
         "leases": (192, "2048s"),
     },
     "lease": {
@@ -460,6 +467,12 @@ def _event(event):
             about.update(event="limit_changed", limit_of=limit_of, before=requested, limit=limit)
     elif code == EVENT_STARTED_ANEW:
         about.update(event="started_anew")
+    elif code == EVENT_NAME_RESTORED:
+        about.update(event="name_restored", nameless=requested == 1, holder=used)
+    elif code == EVENT_TWO_REGIONS:
+        about.update(event="two_regions", holder=used)
+    elif code == EVENT_SHARED:
+        about.update(event="shared", user=requested, mount_namespace=used)
     else:
         about.update(event="unknown", code=code)
     return about

@@ -2,6 +2,7 @@
 //!
 //! - `start`: reads the limits and opens the region;
 //! - [`books`]: the region's words in the types of `quota`;
+//! - `notes`: what is to be told about the region's file;
 //! - `reaper`: gives back the bytes and the GPU time of a dead process;
 //! - [`hami`]: the words through which HAMi's monitor and the library talk to each other;
 //! - [`holders`]: the living processes and the bytes that they hold.
@@ -14,6 +15,7 @@
 pub mod books;
 pub mod hami;
 pub mod holders;
+mod notes;
 mod reaper;
 mod start;
 
@@ -22,14 +24,20 @@ use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Release;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
 use gpuquota_quota::limits::{CorePolicy, Limits, Mode};
 use gpuquota_quota::text::Line;
+use gpuquota_region::examine::is_spare;
 use gpuquota_region::hami::View;
+use gpuquota_region::kept::RegionFile;
 use gpuquota_region::layout::{Device, EVENT_BAD_LIMITS, Header, Ours, Slot};
-use gpuquota_region::lock::RegionFile;
+use gpuquota_region::names::{self, Names};
+use gpuquota_region::slot::ClaimError;
 use gpuquota_region::sys::{self, Descriptor, Errno, KeepErrno, NoSignals};
 use gpuquota_region::{Region, slot};
+use notes::Note;
 use reaper::Reaper;
 pub use start::Outcome;
 use start::Startup;
@@ -46,6 +54,12 @@ pub struct Container {
     reaping: Lock,
     /// When this process last reaped, CLOCK_MONOTONIC nanoseconds.
     reaped_at_ns: AtomicU64,
+    /// When this process last looked at the names of the region's file, CLOCK_MONOTONIC nanoseconds.
+    named_at_ns: AtomicU64,
+    /// What became of the names when it last looked ([`Names::code`]).
+    names_seen: AtomicU8,
+    /// When this process last found that living processes hold all slots, CLOCK_MONOTONIC nanoseconds.
+    full_at_ns: AtomicU64,
 }
 
 // SAFETY: `startup` is written before the process's phase is published and only read afterwards; the rest is atomics.
@@ -65,7 +79,14 @@ impl Container {
     pub fn start(&self) -> Outcome {
         // SAFETY: only the starting thread is here, and no thread reads before the phase is published.
         let startup = unsafe { (*self.startup.get()).write(Startup::default()) };
-        startup.run()
+        let outcome = startup.run();
+        if let Some(file) = startup.file.take() {
+            let _ = self.file.keep(file);
+        }
+        if let Some(Note::Names(names @ (Names::Nameless { .. } | Names::Split { .. }))) = startup.note {
+            self.names_seen.store(names.code(), Relaxed);
+        }
+        outcome
     }
 
     #[inline]
@@ -168,6 +189,19 @@ impl Container {
         }
     }
 
+    /// Index of this process's slot, if it has claimed one.
+    #[inline]
+    pub fn claimed_slot(&self) -> Option<usize> {
+        (self.slot.load(Acquire) as usize).checked_sub(1)
+    }
+
+    /// Whether this process found, a moment ago, that living processes hold all slots. A search of all of them takes time.
+    pub fn is_full(&self) -> bool {
+        const PAUSE_NS: u64 = 100_000_000;
+        let at = self.full_at_ns.load(Relaxed);
+        at != 0 && sys::monotonic_ns().saturating_sub(at) < PAUSE_NS
+    }
+
     /// This process's slot.
     #[inline]
     pub fn slot(&self) -> Option<&'static Slot> {
@@ -181,7 +215,18 @@ impl Container {
         let _signals = NoSignals::new();
         let _claiming = self.claiming.lock(|| {})?;
         if self.slot.load(Acquire) == 0 {
-            let index = slot::claim(&self.region(), self.path(), &self.file, &mut Reaper).ok()?;
+            if self.is_full() {
+                return None;
+            }
+            let index = match slot::claim(&self.region(), self.path(), &self.file, &mut Reaper) {
+                Ok(index) => index,
+                Err(error) => {
+                    if error == ClaimError::Full {
+                        self.full_at_ns.store(sys::monotonic_ns(), Relaxed);
+                    }
+                    return None;
+                }
+            };
             if let Some(slot) = self.ours().slots.get(index) {
                 slot.priority.store(self.limits().priority.unsigned_abs(), Relaxed);
             }
@@ -201,11 +246,34 @@ impl Container {
     #[cold]
     pub fn reap(&self) -> bool {
         let _errno = KeepErrno::new();
-        let own = (self.slot.load(Acquire) as usize).checked_sub(1);
+        let own = self.claimed_slot();
         let _signals = NoSignals::new();
         let Some(_reaping) = self.reaping.lock(|| {}) else { return false };
-        let reaped = self.with_file(|file| slot::reap(&self.region(), file, own, &mut Reaper));
+        let reaped = self.with_file(|file| {
+            self.look_after_names(file);
+            slot::reap(&self.region(), file, own, &mut Reaper)
+        });
         reaped.is_ok_and(|freed| freed > 0)
+    }
+
+    /// Once a second: makes sure that the region's path names the region, and that it has its second name.
+    fn look_after_names(&self, file: &Descriptor) {
+        const PAUSE_NS: u64 = 1_000_000_000;
+        let (now, last) = (sys::monotonic_coarse_ns(), self.named_at_ns.load(Relaxed));
+        if last != 0 && now.saturating_sub(last) < PAUSE_NS {
+            return;
+        }
+        self.named_at_ns.store(now, Relaxed);
+        let names = names::restore(self.path(), file, &is_spare);
+        if self.names_seen.swap(names.code(), Relaxed) == names.code() {
+            return;
+        }
+        notes::record_names(&self.region(), names);
+        if matches!(names, Names::Nameless { .. } | Names::Split { .. }) && !self.limits().quiet {
+            let mut line = Line::default();
+            Note::Names(names).write(&mut line, self.path().to_bytes());
+            sys::write_stderr(line.end());
+        }
     }
 
     /// Whether a process of the container is dying, so that its bytes will be free in a moment.
@@ -241,6 +309,11 @@ impl Container {
     #[cold]
     pub fn warn(&self, closed: bool) {
         let startup = self.startup();
+        if let Some(note) = startup.note.filter(|_| !startup.reading.limits.quiet) {
+            let mut line = Line::default();
+            note.write(&mut line, startup.path.as_bytes());
+            sys::write_stderr(line.end());
+        }
         let problems = startup.problems();
         if problems == 0 || startup.reading.limits.quiet {
             return;

@@ -124,7 +124,10 @@ fn happened(kind: &EventKind) -> String {
         }
         EventKind::BadLimits { problems } => format!("found {problems} limits that cannot be understood"),
         EventKind::Reaped { bytes } => format!("gave back {} of dead processes", size(bytes)),
-        EventKind::StartedAnew => "started the file anew: it was of another boot, or half made".to_owned(),
+        EventKind::StartedAnew => {
+            "started the file anew: nobody used it, and it was of another boot or version, or damaged"
+                .to_owned()
+        }
         EventKind::LimitDiffers { limit_of, asked, limit } => {
             let holds = limit_text(limit_of, *limit);
             format!("asked for {} {}: {holds} holds", name_of_limit(limit_of), limit_text(limit_of, *asked))
@@ -132,6 +135,18 @@ fn happened(kind: &EventKind) -> String {
         EventKind::LimitChanged { limit_of, before, limit } => {
             let [before, limit] = [before, limit].map(|value| limit_text(limit_of, *value));
             format!("changed the {} from {before} to {limit}", name_of_limit(limit_of))
+        }
+        EventKind::NameRestored { nameless: true, holder } => {
+            format!("joined the region, which was removed, through process {holder}")
+        }
+        EventKind::NameRestored { .. } => {
+            "restored the region's path, which was removed or replaced while processes held it".to_owned()
+        }
+        EventKind::TwoRegions { holder } => {
+            format!("found another region of this path, held by process {holder}: there are two caps")
+        }
+        EventKind::Shared { user, .. } => {
+            format!("shares the region with user {user} or another container, which made it")
         }
         EventKind::Unknown { code } => format!("event {code}, which a later version knows"),
     }

@@ -6,82 +6,64 @@
 //! which any bit pattern is valid and which other processes may change at any time.
 #![allow(unsafe_code)]
 
+pub use crate::examine::OpenError;
+use crate::examine::{Examined, Found, Here, examine, is_spare};
 use crate::hami;
-use crate::header::{Mismatch, RecordTable, half, word};
-use crate::layout::{self, FILE_BYTES, Header, OURS, Ours};
+use crate::header::RecordTable;
+use crate::layout::{self, FILE_BYTES, Ours};
 use crate::lock::INIT_BYTE;
+use crate::names::{self, Names};
 use crate::sys::{self, Descriptor, Errno, LockKind};
 use core::ffi::CStr;
-use core::fmt;
-use core::mem::offset_of;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-
-/// Why a region could not be had.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OpenError {
-    /// The file cannot be opened or created.
-    Open(Errno),
-    /// The file system has no room for the region (it takes [`FILE_BYTES`] bytes), or cannot be mapped.
-    Space(Errno),
-    /// The file is something else, and is left as it is.
-    NotARegion,
-    /// A region of another major version.
-    OtherVersion(u32),
-    /// A region of this major version whose records lie otherwise than this version writes them: it was made by a later
-    /// minor version. Both would corrupt what the other one writes.
-    OtherLayout(Mismatch),
-    /// Another process has been initialising the region for over two seconds.
-    Busy,
-    /// No process uses the region: it is of another boot, or its initialisation was interrupted.
-    Stale,
-}
-
-impl OpenError {
-    /// What went wrong, for people.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Open(Errno(libc::ENOENT)) => "it does not exist, or its directory does not",
-            Self::Open(Errno(libc::EACCES | libc::EPERM)) => "permission denied",
-            Self::Open(Errno(libc::EROFS)) => "its file system is read-only",
-            Self::Open(Errno(libc::EISDIR)) => "it is a directory",
-            Self::Open(_) => "it cannot be opened",
-            Self::Space(Errno(libc::ENOSPC | libc::EDQUOT)) => "no space left for it (it takes 4 MiB)",
-            Self::Space(_) => "it cannot be mapped",
-            Self::NotARegion => "the file exists and is no region",
-            Self::OtherVersion(_) => "it was made by an incompatible version",
-            Self::OtherLayout(_) => {
-                "it was made by another version, which lays its records out otherwise, and is left as it is"
-            }
-            Self::Busy => "another process has been initialising it for too long",
-            Self::Stale => "nothing has used it since the machine was started",
-        }
-    }
-
-    /// The number that was found in the file and the one that this version knows, with its name, where that is the reason.
-    #[must_use]
-    pub fn numbers(&self) -> Option<Mismatch> {
-        match *self {
-            Self::OtherVersion(major) => Some(Mismatch {
-                of: "major version",
-                found: u64::from(major),
-                known: u64::from(layout::ABI_MAJOR),
-            }),
-            Self::OtherLayout(mismatch) => Some(mismatch),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())?;
-        self.numbers().map_or(Ok(()), |numbers| write!(f, " ({numbers})"))
-    }
-}
 
 /// [`FILE_BYTES`] as the length of a file.
 const FULL_LENGTH: u64 = FILE_BYTES as u64;
+
+/// How often an opening begins again because another process changed the names meanwhile.
+const TRIES: usize = 16;
+
+/// A region that was opened.
+pub struct Opened {
+    /// It.
+    pub region: Region,
+    /// Its file.
+    pub file: Descriptor,
+    /// What became of its names.
+    pub names: Names,
+}
+
+/// Who made a region: another user, or another container, that comes to the same path shares it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Maker {
+    /// Effective user.
+    pub user: u32,
+    /// Inode of the mount namespace, its low half.
+    pub mounts: u32,
+    /// Inode of the PID namespace, its low half.
+    pub pids: u32,
+}
+
+impl Maker {
+    /// This process.
+    #[must_use]
+    pub fn here() -> Self {
+        let inode = |path| (sys::inode_of(path) & u64::from(u32::MAX)).try_into().unwrap_or(0);
+        Self { user: sys::user(), mounts: inode(c"/proc/self/ns/mnt"), pids: inode(c"/proc/self/ns/pid") }
+    }
+
+    /// That of a region; `None` where an earlier minor version made it.
+    #[must_use]
+    pub fn of(region: &Region) -> Option<Self> {
+        let header = &region.ours().header;
+        let maker = Self {
+            user: header.maker_user.load(Relaxed),
+            mounts: header.maker_mounts.load(Relaxed),
+            pids: header.maker_pids.load(Relaxed),
+        };
+        (maker.mounts != 0).then_some(maker)
+    }
+}
 
 /// A mapped region.
 #[derive(Clone, Copy)]
@@ -89,130 +71,76 @@ pub struct Region {
     file: &'static layout::File,
 }
 
-/// What distinguishes this boot and these clocks from others.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Here {
-    boot_id: [u64; 2],
-    time_namespace: u64,
-}
-
-impl Here {
-    fn now() -> Self {
-        let mut buffer = [0u8; 64];
-        let text = sys::read_file(c"/proc/sys/kernel/random/boot_id", &mut buffer).unwrap_or(&[]);
-        let digits = text.iter().filter_map(|byte| (*byte as char).to_digit(16));
-        let mut boot_id = [0u64; 2];
-        for (index, digit) in digits.enumerate() {
-            if let Some(word) = boot_id.get_mut(index / 16) {
-                *word = *word << 4 | u64::from(digit);
-            }
-        }
-        Self { boot_id, time_namespace: sys::inode_of(c"/proc/self/ns/time") }
-    }
-}
-
-/// What a file is when it is opened.
-enum Found {
-    /// A region in use, with which this version can work.
-    Ready,
-    /// Empty, HAMi-core's, half initialised or from another boot.
-    Fresh,
-}
-
-/// How many bytes of the header are read before the file is mapped.
-const HEAD_BYTES: usize = offset_of!(Header, leases);
-
-/// What a file is, and how long. It is not mapped yet, so a file that is something else is not touched.
-fn examine(file: &Descriptor, here: Here) -> Result<(Found, u64), OpenError> {
-    let stat = file.stat().map_err(OpenError::Open)?;
-    if !stat.regular {
-        return Err(OpenError::NotARegion);
-    }
-    let mut buffer = [0u8; HEAD_BYTES];
-    let head = file.read_at(&mut buffer, OURS as u64).map_err(OpenError::Open)?;
-    let magic = word(head, offset_of!(Header, magic)).unwrap_or(0);
-    let found = match magic {
-        layout::MAGIC => match examine_head(head, here)? {
-            // Its blocks were there before it was ready: it was truncated since.
-            Found::Ready if stat.size < FULL_LENGTH => return Err(OpenError::NotARegion),
-            found => found,
-        },
-        0 => {
-            let flag = half(file.read_at(&mut [0u8; 4], 0).map_err(OpenError::Open)?, 0).unwrap_or(0);
-            // Blocks that were taken for a region whose initialisation never began.
-            let untouched = flag == 0 && (stat.size == 0 || stat.size >= FILE_BYTES as u64);
-            if !untouched && flag.cast_signed() != hami::MAGIC {
-                return Err(OpenError::NotARegion);
-            }
-            Found::Fresh
-        }
-        _ => return Err(OpenError::NotARegion),
-    };
-    Ok((found, stat.size))
-}
-
-/// What a file with our magic is.
-fn examine_head(head: &[u8], here: Here) -> Result<Found, OpenError> {
-    let major = half(head, offset_of!(Header, abi_major)).unwrap_or(0);
-    if major != layout::ABI_MAJOR {
-        return Err(OpenError::OtherVersion(major));
-    }
-    let boot_id = [0, 8].map(|at| word(head, offset_of!(Header, boot_id).wrapping_add(at)).unwrap_or(0));
-    let other_boot = here.boot_id != [0; 2] && boot_id != here.boot_id;
-    if half(head, offset_of!(Header, state)) != Some(layout::STATE_READY) || other_boot {
-        return Ok(Found::Fresh);
-    }
-    let table = RecordTable::read(head).ok_or(OpenError::NotARegion)?;
-    table.mismatch().map_or(Ok(Found::Ready), |mismatch| Err(OpenError::OtherLayout(mismatch)))
-}
-
 impl Region {
     /// Opens the region at `path`, creating and initialising it where needed. `priority` is HAMi's task priority
     /// (0 high, 1 low) for a region made now.
     pub fn open(path: &CStr, priority: i32) -> Result<Self, OpenError> {
-        let file = Self::open_file(path)?;
+        Self::open_kept(path, priority).map(|opened| opened.region)
+    }
+
+    /// The same, with the file's descriptor and what became of its names.
+    pub fn open_kept(path: &CStr, priority: i32) -> Result<Opened, OpenError> {
         let here = Here::now();
-        if let (Found::Ready, _) = examine(&file, here)? {
-            let region = Self::map(&file)?;
+        for _ in 0..TRIES {
+            let (file, names) = match names::find(path, &is_spare)? {
+                Some(found) => found,
+                None => match Self::create(path) {
+                    Ok(file) => (file, Names::Intact),
+                    // Another process was faster.
+                    Err(Errno(libc::EEXIST)) => continue,
+                    Err(error) => return Err(OpenError::Open(error)),
+                },
+            };
+            let region = Self::of_file(&file, here, priority)?;
+            if !matches!(names, Names::Nameless { .. }) {
+                names::secure(path, &file);
+                let known = file.identity().map_err(OpenError::Open)?;
+                if !names::names(path, known) {
+                    continue;
+                }
+            }
+            return Ok(Opened { region, file, names });
+        }
+        Err(OpenError::Open(Errno(libc::EBUSY)))
+    }
+
+    fn of_file(file: &Descriptor, here: Here, priority: i32) -> Result<Self, OpenError> {
+        if let Examined { found: Found::Ready, held, .. } = examine(file, here)? {
+            let region = Self::map(file)?;
             if region.is_ready() {
-                region.adopt_clock(here);
+                if !held {
+                    region.adopt_clock(here);
+                }
                 return Ok(region);
             }
         }
-        let _init = InitLock::take(&file)?;
-        Self::open_locked(&file, here, priority)
+        let _init = InitLock::take(file)?;
+        Self::open_locked(file, here, priority)
     }
 
-    /// Opens a region that is in use; makes none and changes nothing.
+    /// Opens a region that is in use; makes none and changes nothing but its names.
     pub fn existing(path: &CStr) -> Result<Self, OpenError> {
-        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK;
-        let file = Descriptor::open(path, flags, 0).map_err(OpenError::Open)?;
+        let (file, _) = names::find(path, &is_spare)?.ok_or(OpenError::Open(Errno(libc::ENOENT)))?;
         match examine(&file, Here::now())? {
-            (Found::Ready, _) => Self::map(&file),
-            (Found::Fresh, FULL_LENGTH..) => Err(OpenError::Stale),
+            Examined { found: Found::Ready, .. } => Self::map(&file),
+            Examined { size: FULL_LENGTH.., .. } => Err(OpenError::Stale),
             _ => Err(OpenError::NotARegion),
         }
     }
 
-    fn open_file(path: &CStr) -> Result<Descriptor, OpenError> {
-        match Descriptor::open(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY, 0o666) {
-            Ok(file) => {
-                file.share_with_all_users();
-                Ok(file)
-            }
-            Err(Errno(libc::EEXIST)) => {
-                Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0).map_err(OpenError::Open)
-            }
-            Err(error) => Err(OpenError::Open(error)),
-        }
+    fn create(path: &CStr) -> Result<Descriptor, Errno> {
+        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY;
+        let file = Descriptor::open(path, flags, 0o666)?;
+        file.share_with_all_users();
+        Ok(file)
     }
 
     /// The rest of [`Self::open`], with the initialisation lock held: another process may just have done the work.
     fn open_locked(file: &Descriptor, here: Here, priority: i32) -> Result<Self, OpenError> {
-        let (found, size) = examine(file, here)?;
+        let Examined { found, size, .. } = examine(file, here)?;
         file.allocate(FULL_LENGTH).map_err(OpenError::Space)?;
         let region = Self::map(file)?;
-        if !matches!(found, Found::Ready) {
+        if found == Found::Fresh {
             // Blocks just taken read zero; storing zeroes would fault every page in.
             region.initialise(here, priority, size == 0);
         }
@@ -286,6 +214,10 @@ impl Region {
         header.boot_id[1].store(here.boot_id[1], Relaxed);
         header.time_namespace.store(here.time_namespace, Relaxed);
         header.created_at_ns.store(sys::realtime_ns(), Relaxed);
+        let Maker { user, mounts, pids } = Maker::here();
+        header.maker_user.store(user, Relaxed);
+        header.maker_mounts.store(mounts, Relaxed);
+        header.maker_pids.store(pids, Relaxed);
         if anew {
             self.event(layout::EVENT_STARTED_ANEW, layout::NO_DEVICE, 0, 0, 0);
         }
@@ -377,7 +309,7 @@ impl<'f> InitLock<'f> {
             match file.try_lock(LockKind::Ofd, INIT_BYTE) {
                 Ok(()) => return Ok(Self(file)),
                 Err(Errno(libc::EAGAIN | libc::EACCES)) => {}
-                Err(error) => return Err(OpenError::Open(error)),
+                Err(error) => return Err(OpenError::Locks(error)),
             }
             let now = sys::monotonic_ns();
             if now >= deadline {
@@ -397,6 +329,8 @@ impl Drop for InitLock<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::layout::{Header, OURS};
+    use core::mem::offset_of;
     use std::ffi::CString;
     use std::path::PathBuf;
     use std::sync::Mutex;
@@ -405,7 +339,7 @@ pub(crate) mod tests {
 
     static MEMORIES: Mutex<Vec<&layout::File>> = Mutex::new(Vec::new());
 
-    const BOOT: Here = Here { boot_id: [1, 2], time_namespace: 3 };
+    pub(crate) const BOOT: Here = Here { boot_id: [1, 2], time_namespace: 3 };
 
     impl Region {
         /// A region in memory of this process, for tests that need no file.
@@ -434,37 +368,16 @@ pub(crate) mod tests {
     /// A path for a region that no other test uses.
     pub(crate) fn scratch(name: &str) -> (PathBuf, CString) {
         let path = std::env::temp_dir().join(format!("gpuquota-region-{name}-{}", std::process::id()));
-        let _ = fs::remove_file(&path);
         let name = CString::new(path.to_str().expect("utf-8")).expect("no NUL");
+        names::remove(&name);
         (path, name)
     }
 
-    /// The head of our part, with one field changed.
-    fn changed(head: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
-        let mut head = head[..HEAD_BYTES].to_vec();
-        head[at..at + bytes.len()].copy_from_slice(bytes);
-        head
-    }
-
-    #[test]
-    fn a_head_is_ready_fresh_or_refused_and_the_refusal_names_the_number() {
-        let bytes = Region::in_memory().bytes();
-        let head = &bytes[OURS..OURS + HEAD_BYTES];
-        assert!(matches!(examine_head(head, BOOT), Ok(Found::Ready)));
-        let other_boot = Here { boot_id: [9, 9], ..BOOT };
-        assert!(matches!(examine_head(head, other_boot), Ok(Found::Fresh)));
-        let unfinished = changed(head, offset_of!(Header, state), &[0]);
-        assert!(matches!(examine_head(&unfinished, BOOT), Ok(Found::Fresh)));
-        let major = changed(head, offset_of!(Header, abi_major), &[2]);
-        assert!(matches!(examine_head(&major, BOOT), Err(OpenError::OtherVersion(2))));
-        let minor = changed(head, offset_of!(Header, abi_minor), &[99]);
-        assert!(matches!(examine_head(&minor, BOOT), Ok(Found::Ready)), "the same records: the same layout");
-        let longer = changed(head, offset_of!(Header, record_bytes) + 4, &1024u32.to_le_bytes());
-        let error = examine_head(&longer, BOOT).err().expect("another layout");
-        let said = format!("{error}");
-        assert!(said.ends_with("(bytes of a slot record: found 1024, this version writes 512)"), "{said}");
-        let old = changed(&longer, offset_of!(Header, boot_id), &[9]);
-        assert!(matches!(examine_head(&old, BOOT), Ok(Found::Fresh)), "no process uses it any more");
+    /// A living process with a slot, as others see one: an open file description with the lock.
+    fn holder(name: &CStr) -> Descriptor {
+        let file = Descriptor::open(name, libc::O_RDWR, 0).expect("the file");
+        file.try_lock(LockKind::Ofd, crate::lock::slot_byte(3)).expect("a free slot");
+        file
     }
 
     #[test]
@@ -483,41 +396,130 @@ pub(crate) mod tests {
         assert_eq!(event.device.load(Relaxed), layout::NO_DEVICE);
     }
 
+    /// Changes a region's file: of another version, another boot, half initialised, cut short.
+    fn changes() -> Vec<(&'static str, fn(&mut Vec<u8>))> {
+        fn flip(bytes: &mut [u8], at: usize, bit: u8) {
+            bytes[OURS + at] ^= bit;
+        }
+        vec![
+            ("major", |bytes| flip(bytes, offset_of!(Header, abi_major), 2)),
+            ("length", |bytes| flip(bytes, offset_of!(Header, record_bytes) + 4, 0x40)),
+            ("count", |bytes| flip(bytes, offset_of!(Header, record_count) + 8, 0x40)),
+            ("offset", |bytes| flip(bytes, offset_of!(Header, record_offset) + 24, 0x40)),
+            ("state", |bytes| flip(bytes, offset_of!(Header, state), 1)),
+            ("short", |bytes| bytes.truncate(OURS + 4096)),
+            ("empty", Vec::clear),
+        ]
+    }
+
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no files")]
-    fn a_file_whose_records_lie_otherwise_is_refused_and_left_as_it_is() {
-        for (kind, table) in [
-            ("length", offset_of!(Header, record_bytes) + 4),
-            ("count", offset_of!(Header, record_count) + 8),
-            ("offset", offset_of!(Header, record_offset) + 24),
-        ] {
+    fn a_file_that_living_processes_hold_is_refused_by_name_and_left_as_it_is() {
+        for (kind, change) in changes() {
             let (path, name) = scratch(kind);
             Region::open(&name, 1).expect("a region");
             let mut bytes = fs::read(&path).expect("the file");
-            bytes[OURS + table] ^= 0x40;
+            change(&mut bytes);
             fs::write(&path, &bytes).expect("a file to write");
+            let holder = holder(&name);
             for opened in [Region::open(&name, 1), Region::existing(&name)] {
-                assert!(matches!(opened.err(), Some(OpenError::OtherLayout(_))), "another {kind}");
+                let error = opened.err().unwrap_or_else(|| panic!("another {kind}"));
+                assert!(error.holder().is_some(), "{kind}: {error}");
             }
             assert!(fs::read(&path).expect("the file") == bytes, "a file with another {kind} was written to");
-            fs::remove_file(&path).expect("the file");
+            drop(holder);
+            names::remove(&name);
         }
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no files")]
-    fn a_file_of_another_boot_or_half_initialised_is_made_anew_and_that_is_an_event() {
-        for at in [offset_of!(Header, boot_id), offset_of!(Header, state)] {
-            let (path, name) = scratch(&format!("anew-{at}"));
-            Region::open(&name, 1).expect("a region");
+    fn a_file_that_nobody_holds_is_made_anew() {
+        for (kind, change) in changes() {
+            let (path, name) = scratch(&format!("anew-{kind}"));
+            Region::open(&name, 1).expect("a region").ours().devices[0].peak.store(5, Relaxed);
             let mut bytes = fs::read(&path).expect("the file");
-            bytes[OURS + at] ^= 1;
+            change(&mut bytes);
             fs::write(&path, &bytes).expect("a file to write");
-            assert_eq!(Region::existing(&name).err(), Some(OpenError::Stale));
-            let ours = Region::open(&name, 1).expect("a region").ours();
-            assert_eq!(ours.header.generation.load(Relaxed), 2);
-            assert_eq!(ours.events[0].code.load(Relaxed), layout::EVENT_STARTED_ANEW);
-            fs::remove_file(&path).expect("the file");
+            assert!(Region::existing(&name).is_err(), "{kind}");
+            let ours = Region::open(&name, 1).unwrap_or_else(|why| panic!("{kind}: {why}")).ours();
+            assert_eq!(ours.devices[0].peak.load(Relaxed), 0, "{kind}");
+            assert_eq!(ours.header.abi_major.load(Relaxed), layout::ABI_MAJOR, "{kind}");
+            assert_eq!(fs::read(&path).expect("the file").len(), FILE_BYTES, "{kind}");
+            if kind != "empty" {
+                assert_eq!(ours.events[0].code.load(Relaxed), layout::EVENT_STARTED_ANEW, "{kind}");
+            }
+            names::remove(&name);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn a_region_of_another_boot_is_made_anew_unless_somebody_holds_it() {
+        let (path, name) = scratch("boot");
+        let region = Region::open(&name, 1).expect("a region");
+        let held = holder(&name);
+        region.ours().header.boot_id[0].fetch_xor(1, Relaxed);
+        region.ours().header.time_namespace.fetch_xor(1, Relaxed);
+        region.ours().devices[0].virtual_time_ns.store(7, Relaxed);
+        let ours = Region::open(&name, 1).expect("the same region").ours();
+        assert_eq!(ours.header.generation.load(Relaxed), 1);
+        assert_eq!(ours.devices[0].virtual_time_ns.load(Relaxed), 7, "its clocks are those of who holds it");
+        drop(held);
+        assert_eq!(Region::existing(&name).err(), Some(OpenError::Stale));
+        let ours = Region::open(&name, 1).expect("a region").ours();
+        assert_eq!(ours.header.generation.load(Relaxed), 2);
+        assert_eq!(ours.events[0].code.load(Relaxed), layout::EVENT_STARTED_ANEW);
+        names::remove(&name);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn a_region_that_lost_its_path_is_found_again_while_somebody_holds_it() {
+        let second = |path: &PathBuf| {
+            path.with_file_name(format!(
+                ".{}.gpuquota",
+                path.file_name().expect("a name").to_str().expect("text")
+            ))
+        };
+        for kind in ["removed", "renamed", "replaced", "occupied"] {
+            for held in [true, false] {
+                let (path, name) = scratch(&format!("names-{kind}-{held}"));
+                let region = Region::open(&name, 1).expect("a region");
+                region.ours().devices[0].peak.store(5, Relaxed);
+                assert!(second(&path).exists());
+                let holder = held.then(|| holder(&name));
+                let elsewhere = path.with_extension("elsewhere");
+                match kind {
+                    "removed" => fs::remove_file(&path).expect("the file"),
+                    "renamed" => fs::rename(&path, &elsewhere).expect("the file"),
+                    _ => {
+                        let bytes =
+                            if kind == "replaced" { fs::read(&path).expect("the file") } else { vec![9; 99] };
+                        fs::remove_file(&path).expect("the file");
+                        fs::write(&path, bytes).expect("a file to write");
+                    }
+                }
+                let opened = Region::open_kept(&name, 1);
+                if kind == "occupied" {
+                    let error = opened.err().expect("somebody else's file");
+                    assert_eq!(error.holder().is_some(), held, "{error}");
+                    assert_eq!(fs::read(&path).expect("the file").len(), 99);
+                } else {
+                    let opened = opened.unwrap_or_else(|why| panic!("{kind}: {why}"));
+                    let peak = opened.region.ours().devices[0].peak.load(Relaxed);
+                    // A copy is the same region as long as nobody lives.
+                    let same = held || kind == "replaced";
+                    assert_eq!(peak == 5, same, "{kind}, held: {held}");
+                    assert_eq!(opened.names == Names::Restored, held, "{kind}: {:?}", opened.names);
+                    assert!(names::names(&name, opened.file.identity().expect("a file")));
+                    assert!(second(&path).exists(), "{kind}");
+                }
+                drop(holder);
+                names::remove(&name);
+                let _ = fs::remove_file(elsewhere);
+            }
         }
     }
 
@@ -529,20 +531,8 @@ pub(crate) mod tests {
             fs::write(&path, &bytes).expect("a file to write");
             assert_eq!(Region::open(&name, 1).err(), Some(OpenError::NotARegion), "{kind}");
             assert!(fs::read(&path).expect("the file") == bytes, "{kind} was written to");
-            fs::remove_file(&path).expect("the file");
+            names::remove(&name);
         }
-    }
-
-    #[test]
-    #[cfg_attr(miri, ignore = "Miri maps no files")]
-    fn a_region_that_was_truncated_is_refused_and_left_as_it_is() {
-        let (path, name) = scratch("truncated");
-        Region::open(&name, 1).expect("a region");
-        let bytes = fs::read(&path).expect("the file");
-        fs::write(&path, &bytes[..OURS + 4096]).expect("a file to write");
-        assert_eq!(Region::open(&name, 1).err(), Some(OpenError::NotARegion));
-        assert_eq!(fs::read(&path).expect("the file").len(), OURS + 4096);
-        fs::remove_file(&path).expect("the file");
     }
 
     #[test]
@@ -557,6 +547,6 @@ pub(crate) mod tests {
         let second = Region::open(&name, 1).expect("the region");
         assert_eq!(second.ours().devices[0].peak.load(Relaxed), 5);
         assert_eq!(second.ours().header.event_next.load(Relaxed), 0, "it was never ours before");
-        fs::remove_file(&path).expect("the file");
+        names::remove(&name);
     }
 }

@@ -122,6 +122,15 @@ numbers! { "GPUQUOTA_";
     /// [`Event::code`]: the writer changed the limit in force: `requested` is the limit before, `used` the `LIMIT_KIND_`
     /// code, `limit` the limit from now on; 0: none. Bytes or percent.
     EVENT_LIMIT_CHANGED: u32 = 8;
+    /// [`Event::code`]: the region's path was gone or named another file while living processes held the region; the writer
+    /// made it name the region again, or joined the region without a name: `requested` is 1 then, `used` the pid of a holder.
+    EVENT_NAME_RESTORED: u32 = 9;
+    /// [`Event::code`]: living processes hold two regions of this path, each with a cap of its own: `used` holds the pid of a
+    /// holder of the other one, 0 if it cannot be told.
+    EVENT_TWO_REGIONS: u32 = 10;
+    /// [`Event::code`]: the writer shares the default region with another user or container: `requested` is the user that
+    /// made it, `used` its mount namespace.
+    EVENT_SHARED: u32 = 11;
 
     /// In events on limits: the cap on memory.
     LIMIT_KIND_MEMORY: u64 = 0;
@@ -186,7 +195,14 @@ pub struct Header {
     pub limits_seq: AtomicU32,
     /// When a monitor of HAMi's kind was last seen to have counted launches down, CLOCK_MONOTONIC nanoseconds.
     pub monitor_ns: AtomicU64,
-    _pad2: [AtomicU64; 2],
+    /// Effective user of the process that initialised the file.
+    pub maker_user: AtomicU32,
+    /// Inode of its mount namespace; 0: not known.
+    pub maker_mounts: AtomicU32,
+    /// Inode of its PID namespace.
+    pub maker_pids: AtomicU32,
+    /// 1 once a process of another user or container has been told that it shares the region.
+    pub shared_told: AtomicU32,
     /// The lease of each device.
     pub leases: [LeaseRecord; DEVICES],
     _reserved: [AtomicU64; 232],
@@ -413,7 +429,8 @@ pub struct File {
 record!(Header as "gpuquota_header", 4096; magic: 0, abi_major: 8, abi_minor: 12, length: 16, record_bytes: 24,
     record_count: 40, record_offset: 56, generation: 88, boot_id: 96, time_namespace: 112, created_at_ns: 120,
     state: 128, warned: 132, slot_high: 136, _pad0: 140, event_next: 144, fallbacks: 152, shares: 160, limits_seq: 164,
-    monitor_ns: 168, _pad2: 176, leases: 192, _reserved: 2240);
+    monitor_ns: 168, maker_user: 176, maker_mounts: 180, maker_pids: 184, shared_told: 188,
+    leases: 192, _reserved: 2240);
 record!(LeaseRecord as "gpuquota_lease", 64; lease: 0, renewed_at_ns: 8, wake_seq: 16, policy: 20, asked_at_ns: 24,
     in_flight_ns: 32, uncertainty_ns: 40, waited_ns: 48, held_ns: 56);
 record!(Device as "gpuquota_device", 512; uuid: 0, state: 96, core_limit: 100, memory_limit: 104, memory_total: 112,

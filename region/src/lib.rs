@@ -3,12 +3,17 @@
 //! The region is a public ABI. `include/gpuquota_region.h` is its specification, `docs/region.md` explains it, and
 //! [`layout`] says the same in Rust. The modules, each of which uses only those above it:
 //!
-//! - [`sys`]: the few system calls, in one place.
+//! - `clock`: clocks, and sleeps until a time;
+//! - [`paths`]: paths that are put together without memory;
+//! - [`sys`]: the few system calls, in one place; [`links`]: those on names of files.
 //! - [`check`]: macros that hold records and constants to what is published of them.
 //! - [`hami`]: the first 2,008,952 bytes, kept as a *view* for monitors that know HAMi's region v1.2.
 //! - [`layout`]: the bytes that processes agree on. Only atomics: no lock, no pointer, no `sem_t`.
 //! - [`lock`]: locks that tell which processes are alive; the kernel drops them when a process dies, whichever way it dies.
+//! - `removed`: a region without a name that living processes hold; [`names`]: the two names of a region's file.
+//! - [`kept`]: the descriptor of that file that a process keeps.
 //! - [`header`]: the head of a region as bytes: which version made it, and where its records lie.
+//! - [`examine`]: what is a file that is to become a region, and who holds it?
 //! - [`file`](mod@file): how a file becomes a region: opened or created in place, verified first, published last.
 //! - [`limits`]: the limits that processes brought and the operator set, and those in force.
 //! - [`slot`]: a process's own record: claimed, held while it lives, cleared by another process once it is dead.
@@ -31,12 +36,19 @@ extern crate std;
 
 pub mod abi;
 pub mod check;
+mod clock;
+pub mod examine;
 pub mod file;
 pub mod hami;
 pub mod header;
+pub mod kept;
 pub mod layout;
 pub mod limits;
+pub mod links;
 pub mod lock;
+pub mod names;
+pub mod paths;
+mod removed;
 pub mod slot;
 pub mod snapshot;
 pub mod sys;

@@ -1,8 +1,9 @@
 //! A process's own record: claimed, held while it lives, cleared by another process once it is dead.
 
 use crate::file::Region;
+use crate::kept::RegionFile;
 use crate::layout::{self, SLOT_FREE, SLOT_TAKEN, Slot};
-use crate::lock::{self, RegionFile, slot_byte};
+use crate::lock::{self, slot_byte};
 use crate::sys::{self, Descriptor, Errno, LockKind};
 use core::ffi::CStr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -30,11 +31,14 @@ pub fn claim(
     region_file: &RegionFile,
     settle: &mut impl SettleSlot,
 ) -> Result<usize, ClaimError> {
-    let file = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY, 0).map_err(ClaimError::File)?;
+    let file = region_file.open(path).map_err(ClaimError::File)?;
     let free = |slot: &Slot| slot.state.load(Acquire) == SLOT_FREE;
-    let index = match first_lockable(region, &file, free)? {
+    let index = match first_lockable(region, &file, SLOT_FREE, free)? {
         Some(index) => index,
-        None => first_lockable(region, &file, is_gone)?.ok_or(ClaimError::Full)?,
+        None => {
+            let gone = |slot: &Slot| is_gone(slot, &file);
+            first_lockable(region, &file, SLOT_TAKEN, gone)?.ok_or(ClaimError::Full)?
+        }
     };
     let Some(slot) = region.ours().slots.get(index) else { return Err(ClaimError::Full) };
     // Also for a free slot: the process that freed it may have died before its last word was written.
@@ -59,14 +63,16 @@ pub fn claim(
     Ok(index)
 }
 
-/// The first slot that is wanted and whose lock can be taken; it is then held by `file`.
+/// The first slot in this state that is wanted and whose lock can be taken; it is then held by `file`. The lock is asked
+/// first: of a living process it is held, and then nobody need read /proc.
 fn first_lockable(
     region: &Region,
     file: &Descriptor,
+    state: u32,
     wanted: impl Fn(&Slot) -> bool,
 ) -> Result<Option<usize>, ClaimError> {
     for (index, slot) in region.ours().slots.iter().enumerate() {
-        if !wanted(slot) {
+        if slot.state.load(Acquire) != state {
             continue;
         }
         match file.try_lock(LockKind::Ofd, slot_byte(index)) {
@@ -90,7 +96,7 @@ pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut
         if !taken || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
             continue;
         }
-        if is_gone(slot) {
+        if is_gone(slot, file) {
             settle.settle_slot(region, index);
             clear(region, index, slot);
             freed = freed.wrapping_add(1);
@@ -112,8 +118,8 @@ pub fn any_dying(region: &Region, file: &Descriptor) -> bool {
 
 /// Whether a taken slot's process is gone, as far as this PID namespace can tell. Its lock decides finally; this
 /// half covers file systems on which a lock can be lost, and keeps a dying process's slot until the kernel has
-/// closed its files, the driver's among them.
-fn is_gone(slot: &Slot) -> bool {
+/// closed its files, the driver's among them. A process that exec has replaced by another program is gone too.
+fn is_gone(slot: &Slot, file: &Descriptor) -> bool {
     if slot.state.load(Acquire) != SLOT_TAKEN {
         return false;
     }
@@ -124,8 +130,10 @@ fn is_gone(slot: &Slot) -> bool {
     if slot.pid.load(Relaxed) == sys::pid() {
         return true;
     }
-    let start_time = slot.start_time.load(Relaxed);
-    !lock::process_stat(slot.pid.load(Relaxed)).is_some_and(|stat| stat.runs && stat.start_time == start_time)
+    let (pid, start_time) = (slot.pid.load(Relaxed), slot.start_time.load(Relaxed));
+    let stat = lock::process_stat(pid).filter(|stat| stat.runs && stat.start_time == start_time);
+    // On overlayfs a program that closes all descriptors loses the lock, and lives on.
+    stat.is_none_or(|stat| !stat.exits && !file.on_overlay() && lock::has_executed(pid))
 }
 
 /// Kills the process that holds a slot, if it is of the caller's PID namespace and still the one that took it.

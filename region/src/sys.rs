@@ -7,14 +7,15 @@
 #![allow(unsafe_code)]
 
 #[cfg(not(miri))]
-mod uncancelled;
+pub(crate) mod uncancelled;
 // Miri knows system calls only by the names of the C library.
 #[cfg(miri)]
 #[path = "sys/cancelled.rs"]
-mod uncancelled;
+pub(crate) mod uncancelled;
 
+pub use crate::clock::{monotonic_coarse_ns, monotonic_ns, realtime_ns, sleep_on, sleep_until};
+use crate::paths::PathBuffer;
 use core::ffi::CStr;
-use core::sync::atomic::AtomicU32;
 
 #[allow(clippy::cast_possible_truncation, reason = "constants that fit, converted by the compiler")]
 const WRITE_LOCK: libc::c_short = libc::F_WRLCK as libc::c_short;
@@ -58,7 +59,7 @@ pub fn errno() -> Errno {
     Errno(unsafe { *libc::__errno_location() })
 }
 
-fn check(result: i32) -> Result<i32, Errno> {
+pub(crate) fn check(result: i32) -> Result<i32, Errno> {
     if result < 0 { Err(errno()) } else { Ok(result) }
 }
 
@@ -78,6 +79,9 @@ impl Drop for Descriptor {
     }
 }
 
+/// Descriptors that stay open are moved up here, out of the way of programs that count on low numbers.
+pub const HIGH: i32 = 700;
+
 /// What [`Descriptor::identity`] tells of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
@@ -96,6 +100,8 @@ pub struct Stat {
     pub size: u64,
     /// Whether it is a regular file.
     pub regular: bool,
+    /// How many names it has.
+    pub names: u64,
 }
 
 /// Which open file description may hold a lock, and how long to wait for it.
@@ -154,7 +160,18 @@ impl Descriptor {
             identity: Identity { device: stat.st_dev, inode: stat.st_ino },
             size: u64::try_from(stat.st_size).unwrap_or(0),
             regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
+            // Its type differs between architectures.
+            #[allow(clippy::useless_conversion, reason = "as above")]
+            names: u64::from(stat.st_nlink),
         })
+    }
+
+    /// Its path in /proc, through which the same file can be opened again.
+    #[must_use]
+    pub fn proc_path(&self) -> Option<PathBuffer> {
+        let mut path = PathBuffer::of(&[b"/proc/self/fd/"])?;
+        path.push_number(u32::try_from(self.0).ok()?)?;
+        Some(path)
     }
 
     /// Which file the descriptor stands for.
@@ -174,16 +191,21 @@ impl Descriptor {
     }
 
     /// Makes the file readable and writable for every user of the container, whatever the umask: they share one
-    /// quota. The umask itself is the program's and stays untouched.
+    /// quota. The umask itself is the program's and stays untouched. The sticky bit has no meaning for the kernel; programs
+    /// that remove old files (systemd-tmpfiles) leave such a one.
     pub fn share_with_all_users(&self) {
         // SAFETY: plain fchmod on our own descriptor; failure means somebody else owns the file.
-        unsafe { libc::fchmod(self.0, 0o666) };
+        unsafe { libc::fchmod(self.0, 0o1666) };
     }
 
     /// Takes disk space for the first `bytes` bytes: with ftruncate alone the first store to a page that the disk
     /// has no room for would be a SIGBUS.
     pub fn allocate(&self, bytes: u64) -> Result<(), Errno> {
         let length = i64::try_from(bytes).map_err(|_| Errno(libc::EFBIG))?;
+        // Beyond RLIMIT_FSIZE the kernel would send SIGXFSZ, which ends the program.
+        if self.stat()?.size < bytes && largest_file() < bytes {
+            return Err(Errno(libc::EFBIG));
+        }
         // SAFETY: plain fallocate on our own descriptor.
         match check(unsafe { uncancelled::fallocate(self.0, 0, 0, length) }) {
             Ok(_) => Ok(()),
@@ -250,6 +272,16 @@ impl Descriptor {
     }
 
     fn lock_call(&self, command: i32, lock_type: libc::c_short, byte: u64) -> Result<libc::flock, Errno> {
+        self.lock_bytes(command, lock_type, byte, 1)
+    }
+
+    fn lock_bytes(
+        &self,
+        command: i32,
+        lock_type: libc::c_short,
+        byte: u64,
+        bytes: i64,
+    ) -> Result<libc::flock, Errno> {
         let start = i64::try_from(byte).map_err(|_| Errno(libc::EINVAL))?;
         // SAFETY: flock is plain data; fcntl reads and, for the GETLK commands, writes it.
         unsafe {
@@ -257,10 +289,31 @@ impl Descriptor {
             lock.l_type = lock_type;
             lock.l_whence = SEEK_SET;
             lock.l_start = start;
-            lock.l_len = 1;
+            lock.l_len = bytes;
             check(libc::fcntl(self.0, command, &mut lock))?;
             Ok(lock)
         }
+    }
+
+    /// The next entries of a directory as the kernel gives them; `None` where it gives none.
+    pub(crate) fn entries<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+        // SAFETY: the buffer is ours and its length is passed along.
+        let read = unsafe { libc::syscall(libc::SYS_getdents64, self.0, buffer.as_mut_ptr(), buffer.len()) };
+        buffer.get(..usize::try_from(read).ok()?)
+    }
+
+    /// Takes a shared BSD lock, if nobody has it alone: programs that remove old files leave a locked one.
+    pub fn lock_shared(&self) {
+        // SAFETY: plain flock on our own descriptor.
+        unsafe { libc::flock(self.0, libc::LOCK_SH | libc::LOCK_NB) };
+    }
+
+    /// The first byte from `byte` on, of so many, on which another open file description holds a lock.
+    pub fn first_locked(&self, byte: u64, bytes: u64) -> Result<Option<u64>, Errno> {
+        let length = i64::try_from(bytes).map_err(|_| Errno(libc::EINVAL))?;
+        let lock = self.lock_bytes(libc::F_OFD_GETLK, WRITE_LOCK, byte, length)?;
+        let first = u64::try_from(lock.l_start).unwrap_or(byte).max(byte);
+        Ok((lock.l_type != UNLOCK).then_some(first))
     }
 
     /// Maps the first `bytes` bytes, shared. The mapping is never undone.
@@ -268,6 +321,20 @@ impl Descriptor {
         let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         map(bytes, protection, libc::MAP_SHARED, self.0)
     }
+}
+
+/// The largest file that this process may make, bytes.
+fn largest_file() -> u64 {
+    // SAFETY: rlimit is plain data that the call fills when it returns 0.
+    let limit = unsafe {
+        let mut limit = core::mem::zeroed::<libc::rlimit>();
+        if libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) == 0 {
+            limit.rlim_cur
+        } else {
+            libc::RLIM_INFINITY
+        }
+    };
+    if limit == libc::RLIM_INFINITY { u64::MAX } else { limit }
 }
 
 fn map(bytes: usize, protection: i32, flags: i32, fd: i32) -> Result<*mut u8, Errno> {
@@ -308,72 +375,6 @@ pub fn advise_fork(address: *mut u8, bytes: usize, child: InChild) -> Result<(),
 pub fn unmap_private(address: *mut u8, bytes: usize) {
     // SAFETY: the caller of map_private hands its mapping back and uses it no more.
     unsafe { libc::munmap(address.cast(), bytes) };
-}
-
-/// A clock's nanoseconds.
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    // SAFETY: timespec is plain data and clock_gettime fills it; both clocks exist on every Linux.
-    let time = unsafe {
-        let mut time: libc::timespec = core::mem::zeroed();
-        libc::clock_gettime(clock, &mut time);
-        time
-    };
-    time.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec.cast_unsigned())
-}
-
-/// CLOCK_MONOTONIC in nanoseconds (no system call: the vDSO answers).
-#[must_use]
-pub fn monotonic_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC)
-}
-
-/// CLOCK_MONOTONIC in nanoseconds, some milliseconds late and cheaper.
-#[must_use]
-pub fn monotonic_coarse_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC_COARSE)
-}
-
-/// Nanoseconds since 1970.
-#[must_use]
-pub fn realtime_ns() -> u64 {
-    // Miri tells tests no date.
-    clock_ns(if cfg!(miri) { libc::CLOCK_MONOTONIC } else { libc::CLOCK_REALTIME })
-}
-
-fn timespec(ns: u64) -> libc::timespec {
-    libc::timespec { tv_sec: (ns / 1_000_000_000).cast_signed(), tv_nsec: (ns % 1_000_000_000).cast_signed() }
-}
-
-/// Sleeps until CLOCK_MONOTONIC reaches `until_ns`, or a signal handler ran.
-pub fn sleep_until(until_ns: u64) {
-    let time = timespec(until_ns);
-    // SAFETY: time is a live local; the remainder is not asked for.
-    unsafe {
-        uncancelled::clock_nanosleep(
-            libc::CLOCK_MONOTONIC,
-            libc::TIMER_ABSTIME,
-            &time,
-            core::ptr::null_mut(),
-        );
-    }
-}
-
-/// Sleeps until CLOCK_MONOTONIC reaches `until_ns`, another process wakes the sleepers on `word` ([`WakePage::wake`]), or
-/// a signal handler ran; not at all where `word` is not `seen` any more. The word may lie in memory that processes share.
-pub fn sleep_on(word: &AtomicU32, seen: u32, until_ns: u64) {
-    let time = timespec(until_ns);
-    // SAFETY: the word lives as long as the borrow, time is a live local; the kernel reads both.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT_BITSET,
-            seen,
-            &raw const time,
-            core::ptr::null::<u32>(),
-            libc::FUTEX_BITSET_MATCH_ANY,
-        );
-    }
 }
 
 /// A page of a file on whose words other processes sleep ([`sleep_on`]). This process never reads it, so a tenant that
@@ -482,6 +483,13 @@ pub fn pid() -> u32 {
     unsafe { libc::getpid() }.cast_unsigned()
 }
 
+/// This process's effective user.
+#[must_use]
+pub fn user() -> u32 {
+    // SAFETY: geteuid cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Inode of a file such as `/proc/self/ns/pid`; 0 where it cannot be had.
 #[must_use]
 pub fn inode_of(path: &CStr) -> u64 {
@@ -535,7 +543,7 @@ pub fn kill(pid: u32, is: impl FnOnce() -> bool) -> bool {
 pub fn write_stderr(text: &[u8]) {
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one live record, no waiting.
-    if unsafe { uncancelled::poll_now(&raw mut stderr, 1) } != 1 || stderr.revents & libc::POLLOUT == 0 {
+    if unsafe { uncancelled::poll(&raw mut stderr, 1, 0) } != 1 || stderr.revents & libc::POLLOUT == 0 {
         return;
     }
     // SAFETY: signal sets are plain data that sigemptyset fills; all pointers are to live locals. Only this thread's

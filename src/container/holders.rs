@@ -57,7 +57,7 @@ fn living<T>(
     let high = ours.header.slot_high.load(Acquire) as usize;
     let here = sys::inode_of(c"/proc/self/ns/pid");
     // A tool that only looks needs no slot.
-    let own_slot = (container.slot.load(Acquire) as usize).checked_sub(1);
+    let own_slot = container.claimed_slot();
     let _ = container.with_file(|file| {
         for ((at, slot), journals) in ours.slots.iter().enumerate().zip(&ours.journals).take(high) {
             let Some(selected) = select(slot, journals) else { continue };

@@ -1,11 +1,13 @@
 //! The start of the library in a process: it reads the limits, opens the container's region, and collects problems.
 
+use super::notes::{Note, push_holder};
 use crate::driver::loader;
 use crate::environment::Environment;
 use gpuquota_quota::limits::{
     self, DEFAULT_REGION, LIMITS_FILE, Mode, OnError, Problem, Reading, RegionPath, Severity, Source,
 };
 use gpuquota_quota::text::{Fixed, Line};
+use gpuquota_region::file::Opened;
 use gpuquota_region::sys::{self, Errno};
 use gpuquota_region::{OpenError, Region};
 
@@ -32,6 +34,10 @@ pub(super) struct Startup {
     pub spills: bool,
     /// Whether the limits file sets a share.
     pub has_file_share: bool,
+    /// The region's file, until the container keeps it.
+    pub file: Option<sys::Descriptor>,
+    /// What is to be told about the region's file.
+    pub note: Option<Note>,
     error: Option<StartError>,
 }
 
@@ -114,12 +120,15 @@ impl Startup {
             None => limits::region_path(&|name| environment.get(name)).map_err(StartError::Path)?,
         };
         self.path = found.path;
-        let opened = Region::open(self.path.as_c_str(), priority);
+        let mut opened = Region::open_kept(self.path.as_c_str(), priority);
         if opened.is_err() && found.may_fall_back {
             self.path = Fixed::copy_of(DEFAULT_REGION.as_bytes()).unwrap_or_default();
-            return Region::open(self.path.as_c_str(), priority).map_err(StartError::Region);
+            opened = Region::open_kept(self.path.as_c_str(), priority);
         }
-        opened.map_err(StartError::Region)
+        let Opened { region, file, names } = opened.map_err(StartError::Region)?;
+        self.note = Note::of(&region, names, self.path.as_bytes());
+        self.file = Some(file);
+        Ok(region)
     }
 
     /// The number of problems.
@@ -169,12 +178,26 @@ impl Startup {
             line.push_str(" (").push_str(numbers.of).push_str(": found ").push_u64(numbers.found);
             line.push_str(", this version writes ").push_u64(numbers.known).push_str(")");
         }
+        let holder = if let StartError::Region(error) = error { error.holder() } else { None };
+        if let Some(holder) = holder {
+            line.push_str("; ");
+            push_holder(line, holder);
+            line.push_str(" holds it");
+        }
         line.push_str(match error {
             StartError::Region(_) => ". Without a region that all processes share there is no quota",
             _ => ". What it sets is not known",
         });
         line.push_str(if closed { ", so there is no GPU here. " } else { "; programs run without it. " });
         line.push_str(match error {
+            StartError::Region(_) if holder.is_some() => {
+                "End the processes that hold it, set GPUQUOTA_REGION to another path, or GPUQUOTA_ON_ERROR=open."
+            }
+            StartError::Region(OpenError::Open(Errno(libc::EMFILE | libc::ENFILE)))
+            | StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => "Raise the limit (ulimit -n).",
+            StartError::Region(OpenError::Space(Errno(libc::EFBIG | libc::ENOMEM))) => {
+                "Raise that limit, or start one program of the container without it."
+            }
             StartError::Region(_) => {
                 "Set GPUQUOTA_REGION to a path that can be written, or GPUQUOTA_ON_ERROR=open."
             }

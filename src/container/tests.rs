@@ -33,7 +33,7 @@ impl Container {
         };
         // The claim of a slot opens the file by its name. Later uses of its locks have a descriptor.
         assert_eq!(container.slot_index(), Some(0));
-        std::fs::remove_file(path.to_str().expect("a path in UTF-8")).expect("the region's file");
+        gpuquota_region::names::remove(&path);
         container
     }
 }

@@ -10,7 +10,7 @@ use core::sync::atomic::{
 use gpuquota_quota::ledger;
 use gpuquota_quota::text::Line;
 use gpuquota_region::layout::{
-    EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, KIND_CONTEXT, KIND_GRAPH, KIND_MODULE, KIND_POOL,
+    EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, KIND_CONTEXT, KIND_GRAPH, KIND_MODULE, KIND_POOL, SLOTS,
 };
 use gpuquota_region::{slot, sys};
 
@@ -95,7 +95,11 @@ impl Refusals {
             region.event(EVENT_HOLDER, device.index.into(), holder.pid.into(), holder.bytes(), kind);
         }
         if !container.limits().quiet && !self.warned.swap(true, AcqRel) {
-            write_line(request, used, &top);
+            if container.claimed_slot().is_none() {
+                write_no_slot(request, container.is_full());
+            } else {
+                write_line(request, used, &top);
+            }
         }
     }
 }
@@ -123,7 +127,7 @@ pub fn any_reserving(container: &Container, device: u8) -> bool {
 pub fn others_hold(container: &Container, device: DeviceRef) -> bool {
     let mut any = false;
     holders::each(container, device, &mut |holder| {
-        any = Some(holder.slot) != container.slot_index() && holder.bytes() != 0;
+        any = Some(holder.slot) != container.claimed_slot() && holder.bytes() != 0;
         !any
     });
     any
@@ -142,6 +146,21 @@ fn top_holders(container: &Container, device: DeviceRef) -> [Holder; LISTED] {
         true
     });
     top
+}
+
+/// Writes the line of a process's first refusal on stderr where nothing can be charged to it.
+fn write_no_slot(request: &MemoryRequest, full: bool) {
+    let mut line = Line::<700>::new();
+    line.push_str("gpuquota: process ").push_u64(sys::pid().into()).push_str(" was refused ");
+    line.push_size(request.bytes);
+    if full {
+        line.push_str(": the container has ").push_u64(SLOTS as u64);
+        line.push_str(" living processes that use the GPU, and can count no more. End some of them.");
+    } else {
+        line.push_str(": the region's file cannot be opened any more, so this process cannot be counted. ");
+        line.push_str("Start it again.");
+    }
+    sys::write_stderr(line.end());
 }
 
 /// Writes the line of a process's first refusal on stderr.

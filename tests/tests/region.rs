@@ -55,7 +55,9 @@ fn file(quota: &Setting<'_>) -> File {
 fn a_program_that_finds_records_of_another_length_writes_nothing_and_reports_the_length() {
     let machine = Machine::new("H100");
     let quota = machine.quota().memory("2GiB");
-    quota.run("door_linked", &[]).success();
+    let mut holder = quota.start("hold", &[]);
+    let pid = holder.wait_for("pid");
+    assert_eq!(holder.ask(&format!("alloc {GIB}"), "rc"), 0);
     let slot_bytes = (OURS + offset_of!(Header, record_bytes) + 4) as u64;
     file(&quota).write_all_at(&1024u32.to_le_bytes(), slot_bytes).expect("it is that long");
     let before = fs::read(quota.region()).expect("the region");
@@ -66,6 +68,7 @@ fn a_program_that_finds_records_of_another_length_writes_nothing_and_reports_the
     let line = outcome.stderr.lines().find(|line| line.contains(region.to_str().expect("text")));
     let line = line.unwrap_or_else(|| panic!("nothing on stderr names the region: {outcome}"));
     assert!(line.contains("bytes of a slot record: found 1024, this version writes 512"), "{line}");
+    assert!(line.contains(&format!("process {pid} holds it")), "{line}");
     let limited = quota.limit(&["--memory", "1GiB"]);
     assert!(!limited.status.success() && limited.stderr.contains("found 1024"), "{limited}");
     assert!(fs::read(&region).expect("the region") == before, "the file was written to");
@@ -74,6 +77,80 @@ fn a_program_that_finds_records_of_another_length_writes_nothing_and_reports_the
     let outcome = open.run("door_linked", &[]).success();
     assert!(outcome.stderr.contains("found 1024"), "{outcome}");
     assert!(fs::read(&region).expect("the region") == before, "the file was written to");
+
+    // Nobody holds it any more.
+    holder.finish().success();
+    let outcome = open.run("door_linked", &[]).success();
+    assert!(!outcome.stderr.contains("found 1024"), "{outcome}");
+    assert_eq!(open.inspect()["events"][0]["event"], "started_anew");
+}
+
+/// What another version, or HAMi-core, left there.
+#[test]
+fn a_file_of_another_version_that_nobody_holds_is_made_anew() {
+    let changes: [fn(&mut Vec<u8>); 4] = [
+        |bytes| bytes[OURS + offset_of!(Header, abi_major)] = 2,
+        |bytes| bytes[OURS + offset_of!(Header, abi_major)] = 0,
+        |bytes| bytes.truncate(OURS + 0x18_9000),
+        |bytes| bytes.truncate(OURS),
+    ];
+    let machine = Machine::new("H100");
+    for change in changes {
+        let quota = machine.quota().memory("2GiB");
+        quota.run("door_linked", &[]).success();
+        let mut bytes = fs::read(quota.region()).expect("the region");
+        change(&mut bytes);
+        fs::write(quota.region(), bytes).expect("the region");
+        let outcome = quota.run("views", &[]).success();
+        assert_eq!(outcome.value("total"), 2 * GIB);
+        assert_eq!(quota.inspect()["abi"][0], 1);
+    }
+}
+
+/// HAMi-core counts in the same file, and neither library knows what the other one has given.
+#[test]
+fn a_file_that_a_process_with_hami_core_uses_is_left_alone_and_the_line_names_the_process() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory("2GiB");
+    let script = "
+import mmap, os, struct, sys
+with open(sys.argv[1], 'w+b') as file:
+    file.truncate(2008952)
+    region = mmap.mmap(file.fileno(), 2008952)
+region[0:12] = struct.pack('<iII', 19920718, 1, 2)
+region[1856:1860] = struct.pack('<i', os.getpid())
+region[2008896:2008900] = struct.pack('<i', 1)
+print('pid=%d' % os.getpid(), flush=True)
+sys.stdin.read()
+";
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).arg(quota.region());
+    let mut hami = Program::start(command);
+    let pid = hami.wait_for("pid");
+    let before = fs::read(quota.region()).expect("the file");
+    let outcome = quota.run("door_linked", &[]);
+    assert!(!outcome.status.success(), "{outcome}");
+    assert!(outcome.stderr.contains(&format!("process {pid} holds it")), "{outcome}");
+    assert!(fs::read(quota.region()).expect("the file") == before, "it was written to");
+    hami.finish().success();
+    quota.run("door_linked", &[]).success();
+}
+
+/// Of another boot, by another clock: whoever holds the region knows better.
+#[test]
+fn a_region_that_a_process_holds_is_never_made_anew() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory("2GiB");
+    let mut holder = quota.start("hold", &[]);
+    assert_eq!(holder.ask(&format!("alloc {GIB}"), "rc"), 0);
+    for field in [offset_of!(Header, boot_id), offset_of!(Header, time_namespace)] {
+        file(&quota).write_all_at(&[0xA5; 8], (OURS + field) as u64).expect("it is that long");
+        let mut newcomer = quota.start("hold", &[]);
+        assert_eq!(newcomer.ask(&format!("alloc {GIB}"), "rc"), 2, "a second cap");
+        newcomer.finish().success();
+    }
+    assert_eq!(quota.inspect()["generation"], 1);
+    holder.finish().success();
 }
 
 #[test]

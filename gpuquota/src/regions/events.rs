@@ -3,7 +3,8 @@
 use super::kinds::KIND_NAMES;
 use gpuquota_region::layout::{
     EVENT_BAD_LIMITS, EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, EVENT_LIMIT_CHANGED, EVENT_LIMIT_DIFFERS,
-    EVENT_REAPED, EVENT_STARTED_ANEW, EVENTS, NO_DEVICE,
+    EVENT_NAME_RESTORED, EVENT_REAPED, EVENT_SHARED, EVENT_STARTED_ANEW, EVENT_TWO_REGIONS, EVENTS,
+    NO_DEVICE,
 };
 use gpuquota_region::{EventView, Snapshot};
 use serde::Serialize;
@@ -86,6 +87,25 @@ pub enum EventKind {
         /// What holds from now on; 0: no limit.
         limit: u64,
     },
+    /// The path had lost the region while processes held it; it names the region again.
+    NameRestored {
+        /// Whether the region has no name any more, and the process joined it all the same.
+        nameless: bool,
+        /// A process that held it; 0 if it cannot be told.
+        holder: u64,
+    },
+    /// Living processes hold another region of this path, with a cap of its own.
+    TwoRegions {
+        /// One of them; 0 if it cannot be told.
+        holder: u64,
+    },
+    /// The process shares the default region with another user or container.
+    Shared {
+        /// The user that made it.
+        user: u64,
+        /// Its mount namespace.
+        mount_namespace: u64,
+    },
     /// Something that a later version writes.
     Unknown {
         /// Its code.
@@ -120,6 +140,9 @@ impl From<EventView> for Event {
             EVENT_LIMIT_CHANGED => {
                 EventKind::LimitChanged { limit_of: limit_name(used), before: requested, limit }
             }
+            EVENT_NAME_RESTORED => EventKind::NameRestored { nameless: requested == 1, holder: used },
+            EVENT_TWO_REGIONS => EventKind::TwoRegions { holder: used },
+            EVENT_SHARED => EventKind::Shared { user: requested, mount_namespace: used },
             code => EventKind::Unknown { code },
         };
         let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time_ns);

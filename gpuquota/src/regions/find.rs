@@ -5,10 +5,15 @@
 
 use super::read::{OPEN, Unreadable, read};
 use super::report::Region;
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat};
+use gpuquota_region::examine::is_spare;
+use gpuquota_region::lock::living;
+use gpuquota_region::names::{SECOND, first_of};
+use gpuquota_region::sys::Descriptor;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, linkat, openat, unlinkat};
 use std::collections::HashSet;
 use std::ffi::{CStr, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -95,6 +100,12 @@ impl Places {
                 Place::File(path) => {
                     if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
                         search.root(parent, |search, directory| {
+                            let [before, behind] = SECOND.map(OsStr::from_bytes);
+                            restore(
+                                directory,
+                                name,
+                                &[before, name, behind].into_iter().collect::<OsString>(),
+                            );
                             if let Ok((file, stat)) = enter(directory.as_fd(), name) {
                                 search.file(&stem(name), file, &stat, path.clone());
                             }
@@ -137,7 +148,7 @@ impl Search {
     }
 
     fn tree(&mut self, tree: &OwnedFd, path: &Path) {
-        for name in names(tree) {
+        for name in regions(tree) {
             let Ok((entry, stat)) = enter(tree.as_fd(), &name) else { continue };
             if is(&stat, FileType::Directory) {
                 self.container(&entry, &name, &path.join(&name));
@@ -150,7 +161,7 @@ impl Search {
     /// A container's own directory: the engines put exactly one region there, so a second one is an intruder, and
     /// nobody can tell which.
     fn container(&mut self, directory: &OwnedFd, container: &OsStr, path: &Path) {
-        let mut caches = names(directory).filter(|name| is_cache(name));
+        let mut caches = regions(directory).filter(|name| is_cache(name));
         let (Some(name), second) = (caches.next(), caches.next()) else { return };
         if second.is_some() {
             self.mishaps.push(Mishap { path: path.to_path_buf(), word: "several_regions" });
@@ -203,6 +214,49 @@ fn names(directory: &OwnedFd) -> impl Iterator<Item = OsString> + use<> {
         .collect();
     names.sort_unstable();
     names.into_iter()
+}
+
+/// The names in a directory that may be regions or directories of containers: those of which a region's second name tells
+/// that they are missing are given back first.
+fn regions(directory: &OwnedFd) -> impl Iterator<Item = OsString> + use<> {
+    let mut all: Vec<OsString> = names(directory).collect();
+    let seconds: Vec<OsString> = all.extract_if(.., |name| first_of(name.as_bytes()).is_some()).collect();
+    for second in seconds {
+        let Some(first) = first_of(second.as_bytes()).map(|name| OsStr::from_bytes(name).to_owned()) else {
+            continue;
+        };
+        if restore(directory, &first, &second) && !all.contains(&first) {
+            all.push(first);
+        }
+    }
+    all.sort_unstable();
+    all.into_iter()
+}
+
+/// Makes `first` name the region that living processes hold under its `second` name. True if it names it now and did not
+/// before.
+fn restore(directory: &OwnedFd, first: &OsStr, second: &OsStr) -> bool {
+    let Ok((kept, kept_stat)) = enter(directory, second) else { return false };
+    if !is(&kept_stat, FileType::RegularFile) || !is_held(&kept) {
+        return false;
+    }
+    match enter(directory, first) {
+        Ok((_, stat)) if (stat.st_dev, stat.st_ino) == (kept_stat.st_dev, kept_stat.st_ino) => return false,
+        Ok((other, _)) => {
+            let other = Descriptor::from_raw(other.into_raw_fd());
+            if !is_spare(&other) || unlinkat(directory, first, AtFlags::empty()).is_err() {
+                return false;
+            }
+        }
+        Err(_) => {}
+    }
+    linkat(directory, second, directory, first, AtFlags::empty()).is_ok()
+}
+
+/// Whether living processes hold the region in a file.
+fn is_held(file: &OwnedFd) -> bool {
+    let file = ManuallyDrop::new(Descriptor::from_raw(file.as_raw_fd()));
+    living(&file).is_ok_and(|holder| holder.is_some())
 }
 
 fn is(stat: &Stat, kind: FileType) -> bool {

@@ -2,18 +2,26 @@
 //!
 //! Regular files only, never mapped (a tenant that truncates the file would make that a SIGBUS), never more than a fixed
 //! number of bytes, devices and processes.
+//!
+//! # Safety
+//! This file may use `unsafe` because a descriptor of the region's crate becomes one of the standard library.
+#![allow(unsafe_code)]
 
 use super::report::{Device, LeaseReport, Process, ProcessDevice, Region};
 use super::{asked, events};
+use gpuquota_region::examine::{OpenError, is_spare};
 use gpuquota_region::layout::{DEVICES, FILE_BYTES, SLOTS};
+use gpuquota_region::names::{self, Lost};
 use gpuquota_region::snapshot::LeaseView;
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -32,6 +40,8 @@ pub enum Unreadable {
     NotAFile,
     /// The bytes are no region.
     Refused(Refusal),
+    /// Living processes hold the region, and it cannot be opened.
+    Held(OpenError),
 }
 
 impl Unreadable {
@@ -44,6 +54,7 @@ impl Unreadable {
             Self::Refused(Refusal::NotARegion) => "not_a_region",
             Self::Refused(Refusal::OtherVersion(_)) => "other_version",
             Self::Refused(Refusal::NotReady) => "not_ready",
+            Self::Held(_) => "held",
         }
     }
 }
@@ -54,6 +65,7 @@ impl fmt::Display for Unreadable {
             Self::System(error) => error.fmt(f),
             Self::NotAFile => f.write_str("it is no regular file"),
             Self::Refused(refusal) => f.write_str(refusal.reason()),
+            Self::Held(error) => error.fmt(f),
         }
     }
 }
@@ -64,9 +76,22 @@ impl<E: Into<io::Error>> From<E> for Unreadable {
     }
 }
 
-/// Reads the region at a path that a person named.
+/// Reads the region at a path that a person named. If living processes hold a region whose path was removed or replaced, it
+/// is that one, and its path names it again.
 pub fn read_path(path: &Path) -> Result<Region, Unreadable> {
-    read(open(path, OPEN, Mode::empty())?)
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)?;
+    match names::find(&name, &is_spare) {
+        Ok(Some((file, _))) => read(owned(file)),
+        Err(lost @ (Lost::Removed { .. } | Lost::Replaced { .. })) => Err(Unreadable::Held(lost.into())),
+        // This user may perhaps only read it.
+        Ok(None) | Err(_) => read(open(path, OPEN, Mode::empty())?),
+    }
+}
+
+/// The same descriptor in the type of the standard library.
+fn owned(file: Descriptor) -> OwnedFd {
+    // SAFETY: into_raw gives the descriptor away.
+    unsafe { OwnedFd::from_raw_fd(file.into_raw()) }
 }
 
 /// Reads the region in an open file.

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::regions;
-use gpuquota_region::Region;
+use gpuquota_region::{Region, names};
 use rustix::process::getuid;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder};
@@ -49,7 +49,7 @@ impl Home {
         const USUAL_PRIORITY: i32 = 1;
         match Region::open(&path, USUAL_PRIORITY) {
             Ok(_mapped) => Ok(self),
-            Err(error) => Err(refused(error.reason())),
+            Err(error) => Err(refused(&error.to_string())),
         }
     }
 }
@@ -60,7 +60,9 @@ impl Drop for Home {
         let in_use = || regions::read_path(&self.path).is_ok_and(|region| region.alive().next().is_some());
         if self.ours && !in_use() {
             // Already gone is as good.
-            let _ = fs::remove_file(&self.path);
+            if let Ok(path) = CString::new(self.path.as_os_str().as_bytes()) {
+                names::remove(&path);
+            }
         }
     }
 }

@@ -98,7 +98,7 @@ pub fn join(region: &Region, path: &Path) -> usize {
     impl slot::SettleSlot for Nothing {
         fn settle_slot(&mut self, _: &Region, _: usize) {}
     }
-    let index = slot::claim(region, &c_path(path), &gpuquota_region::lock::RegionFile::new(), &mut Nothing)
+    let index = slot::claim(region, &c_path(path), &gpuquota_region::kept::RegionFile::new(), &mut Nothing)
         .expect("a slot");
     region.ours().slots[index].journal_device[0].store(1, Relaxed);
     region.ours().journals[index][0].held.store((1 << 28) << layout::HELD_SHIFT, Relaxed);

@@ -9,14 +9,19 @@ pub unsafe fn open(path: *const c_char, flags: c_int, mode: u32) -> c_int {
     unsafe { libc::open(path, flags, mode) }
 }
 
-pub unsafe fn clock_nanosleep(clock: clockid_t, flags: c_int, until: *const timespec, rest: *mut timespec) {
+pub unsafe fn clock_nanosleep(
+    clock: clockid_t,
+    flags: c_int,
+    until: *const timespec,
+    rest: *mut timespec,
+) -> c_int {
     // SAFETY: by the caller.
-    unsafe { libc::clock_nanosleep(clock, flags, until, rest) };
+    unsafe { libc::clock_nanosleep(clock, flags, until, rest) }
 }
 
-pub unsafe fn poll_now(records: *mut pollfd, count: usize) -> c_int {
+pub unsafe fn poll(records: *mut pollfd, count: usize, wait_ns: u32) -> c_int {
     // SAFETY: by the caller.
-    unsafe { libc::poll(records, count as libc::nfds_t, 0) }
+    unsafe { libc::poll(records, count as libc::nfds_t, (wait_ns / 1_000_000).cast_signed()) }
 }
 
 pub unsafe fn take_signal(set: *const libc::sigset_t) {

@@ -53,17 +53,23 @@ pub unsafe fn write(fd: c_int, buffer: *const c_void, bytes: size_t) -> ssize_t 
     bytes_of(unsafe { libc::syscall(libc::SYS_write, fd, buffer, bytes) })
 }
 
-pub unsafe fn clock_nanosleep(clock: clockid_t, flags: c_int, until: *const timespec, rest: *mut timespec) {
+/// The error is in errno, other than the manual says.
+pub unsafe fn clock_nanosleep(
+    clock: clockid_t,
+    flags: c_int,
+    until: *const timespec,
+    rest: *mut timespec,
+) -> c_int {
     // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_clock_nanosleep, clock, flags, until, rest) };
+    short(unsafe { libc::syscall(libc::SYS_clock_nanosleep, clock, flags, until, rest) })
 }
 
-/// As poll(2) without a wait.
-pub unsafe fn poll_now(records: *mut pollfd, count: usize) -> c_int {
-    let now = timespec { tv_sec: 0, tv_nsec: 0 };
+/// As poll(2), with a wait in nanoseconds, below a second.
+pub unsafe fn poll(records: *mut pollfd, count: usize, wait_ns: u32) -> c_int {
+    let wait = timespec { tv_sec: 0, tv_nsec: libc::c_long::from(wait_ns) };
     let no_mask = core::ptr::null::<libc::sigset_t>();
     // SAFETY: by the caller.
-    short(unsafe { libc::syscall(libc::SYS_ppoll, records, count, &raw const now, no_mask, SIGNAL_BYTES) })
+    short(unsafe { libc::syscall(libc::SYS_ppoll, records, count, &raw const wait, no_mask, SIGNAL_BYTES) })
 }
 
 /// As sigtimedwait(3) without a wait.
