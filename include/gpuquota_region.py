@@ -317,11 +317,14 @@ def _lock(fd, command, byte):
 
 
 def _runs(pid, start_time):
-    """Whether the process with this pid and start time runs, as far as /proc here tells."""
+    """Whether the process with this pid and start time runs, or is on its way out, as far as /proc here tells. Its lock is free:
+    one that has arguments and is not on its way out has executed another program."""
     try:
         with open("/proc/%d/stat" % pid, "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-        return fields[0] not in (b"Z", b"X", b"x") and int(fields[19]) == start_time
+        with open("/proc/%d/cmdline" % pid, "rb") as file:
+            executed = not int(fields[6]) & 4 and file.read(1)
+        return fields[0] not in (b"Z", b"X", b"x") and int(fields[19]) == start_time and not executed
     except (OSError, IndexError, ValueError):
         return False
 
@@ -434,7 +437,7 @@ def _process(fd, index, slot, journals, devices):
         "pid": slot["pid"],
         "host_pid": holder if holder and holder > 0 else slot["pid"] if here else None,
         "priority": slot["priority"],
-        "alive": locked or (here and _runs(slot["pid"], slot["start_time"])),
+        "alive": locked or holder is not None or (here and _runs(slot["pid"], slot["start_time"])),
         "devices": shares,
     }
 
@@ -497,7 +500,10 @@ def read(path):
             if slots.half(index, "state") == SLOT_TAKEN and len(processes) < SLOTS:
                 own = [journals[index * per_slot + journal] for journal in range(min(per_slot, JOURNALS))]
                 processes.append(_process(fd, index, slots[index], own, found))
+        dead = [share for process in processes if not process["alive"] for share in process["devices"]]
         for device in found:
+            of_dead = sum(share["bytes"] for share in dead if share["device"] == device["index"])
+            device["used"] = max(0, device["used"] - of_dead)
             device["asked"] = _all_asked(data, header, processes, device["index"])
         told = [_event(event) for event in map(events.__getitem__, range(min(events.count, EVENTS))) if event["stamp"]]
         return {

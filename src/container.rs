@@ -1,9 +1,7 @@
 //! This process's access to the state that all processes of the container share: the region, its slot there, the limits.
 //!
 //! - `start`: reads the limits and opens the region;
-//! - [`books`]: the region's words in the types of `quota`;
 //! - `notes`: what is to be told about the region's file;
-//! - `reaper`: gives back the bytes and the GPU time of a dead process;
 //! - [`hami`]: the words through which HAMi's monitor and the library talk to each other;
 //! - [`holders`]: the living processes and the bytes that they hold.
 //!
@@ -12,11 +10,9 @@
 //! it publishes the process's phase. Everything else is atomics. All-zero bytes are a container before its start.
 #![allow(unsafe_code)]
 
-pub mod books;
 pub mod hami;
 pub mod holders;
 mod notes;
-mod reaper;
 mod start;
 
 use crate::lock::Lock;
@@ -27,6 +23,7 @@ use core::sync::atomic::Ordering::Release;
 use core::sync::atomic::{
     AtomicU8, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
+use gpuquota_books::Reaper;
 use gpuquota_quota::limits::{CorePolicy, Limits, Mode};
 use gpuquota_quota::text::Line;
 use gpuquota_region::examine::is_spare;
@@ -38,7 +35,6 @@ use gpuquota_region::slot::ClaimError;
 use gpuquota_region::sys::{self, Descriptor, Errno, KeepErrno, NoSignals};
 use gpuquota_region::{Region, slot};
 use notes::Note;
-use reaper::Reaper;
 pub use start::Outcome;
 use start::Startup;
 
@@ -195,8 +191,13 @@ impl Container {
         (self.slot.load(Acquire) as usize).checked_sub(1)
     }
 
-    /// Whether this process found, a moment ago, that living processes hold all slots. A search of all of them takes time.
-    pub fn is_full(&self) -> bool {
+    /// Whether this process has no slot because living processes held all of them when it last looked.
+    pub fn found_full(&self) -> bool {
+        self.full_at_ns.load(Relaxed) != 0
+    }
+
+    /// Whether that was a moment ago. A search of all of them takes time.
+    fn just_found_full(&self) -> bool {
         const PAUSE_NS: u64 = 100_000_000;
         let at = self.full_at_ns.load(Relaxed);
         at != 0 && sys::monotonic_ns().saturating_sub(at) < PAUSE_NS
@@ -215,15 +216,14 @@ impl Container {
         let _signals = NoSignals::new();
         let _claiming = self.claiming.lock(|| {})?;
         if self.slot.load(Acquire) == 0 {
-            if self.is_full() {
+            if self.just_found_full() {
                 return None;
             }
             let index = match slot::claim(&self.region(), self.path(), &self.file, &mut Reaper) {
                 Ok(index) => index,
                 Err(error) => {
-                    if error == ClaimError::Full {
-                        self.full_at_ns.store(sys::monotonic_ns(), Relaxed);
-                    }
+                    let full = error == ClaimError::Full;
+                    self.full_at_ns.store(if full { sys::monotonic_ns() } else { 0 }, Relaxed);
                     return None;
                 }
             };
@@ -233,6 +233,7 @@ impl Container {
             self.slot.store((index as u32).wrapping_add(1), Release);
             // The limits that dead processes brought must not hold for this one.
             self.reap();
+            self.region().settle_all_limits();
         }
         Some(self.slot.load(Acquire).wrapping_sub(1) as usize)
     }

@@ -43,6 +43,9 @@ fn command() -> clap::Command {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| name == regions::SETTLE) {
+        return if regions::settle() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         Command::Run(run) => run.run(),

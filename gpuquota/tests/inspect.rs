@@ -5,6 +5,7 @@ mod common;
 use common::{Scratch, UUID, gpuquota, join, output, sample, stderr, stdout};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
 
 fn inspect(path: &Path) -> Value {
     let told = output(gpuquota().arg("inspect").arg(path).arg("--json"));
@@ -45,15 +46,39 @@ fn a_region_is_told_by_device_and_by_process() {
     }
 }
 
+/// A region with a dead process that holds a quarter of a GiB.
+fn with_a_dead_process(path: &Path) -> gpuquota_region::Region {
+    let region = sample(path);
+    let slot = &region.ours().slots[3];
+    slot.pid.store(u32::MAX, Relaxed);
+    slot.journal_device[0].store(1, Relaxed);
+    region.ours().journals[3][0].held.store((1 << 28) << gpuquota_region::layout::HELD_SHIFT, Relaxed);
+    slot.state.store(gpuquota_region::layout::SLOT_TAKEN, Relaxed);
+    region.ours().header.slot_high.store(4, Relaxed);
+    region
+}
+
 #[test]
-fn a_process_whose_lock_is_gone_is_told_as_dead() {
+fn a_dead_process_is_settled_by_whoever_looks() {
     let home = Scratch::new();
     let path = home.join("a.cache");
-    let region = sample(&path);
-    let slot = &region.ours().slots[3];
-    slot.pid.store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
-    slot.state.store(gpuquota_region::layout::SLOT_TAKEN, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(inspect(&path)["processes"][0]["alive"], json!(false));
+    let region = with_a_dead_process(&path);
+    let told = inspect(&path);
+    assert_eq!(told["processes"], json!([]));
+    assert_eq!(told["devices"][0]["used"], json!((1 << 30) - (1 << 28)));
+    assert_eq!(told["events"][0]["event"], "reaped");
+    assert_eq!(region.ours().slots[3].state.load(Relaxed), gpuquota_region::layout::SLOT_FREE);
+}
+
+/// Of another boot: whoever makes it anew clears it.
+#[test]
+fn a_process_whose_lock_is_gone_is_told_as_dead_and_not_counted() {
+    let home = Scratch::new();
+    let path = home.join("a.cache");
+    with_a_dead_process(&path).ours().header.boot_id[0].fetch_xor(1, Relaxed);
+    let told = inspect(&path);
+    assert_eq!(told["processes"][0]["alive"], json!(false));
+    assert_eq!(told["devices"][0]["used"], json!((1 << 30) - (1 << 28)));
 }
 
 #[test]

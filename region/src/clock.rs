@@ -5,7 +5,7 @@
 //! locals or to a borrowed word.
 #![allow(unsafe_code)]
 
-use crate::sys::{errno, uncancelled, Errno};
+use crate::uncancelled;
 use core::sync::atomic::AtomicU32;
 
 /// The longest sleep where the kernel or a sandbox refuses the call that sleeps until a time or on a word.
@@ -58,11 +58,13 @@ fn sleep_shortly(until_ns: u64) {
 /// millisecond at most: callers sleep in a loop.
 pub fn sleep_until(until_ns: u64) {
     let time = timespec(until_ns);
-    // SAFETY: time is a live local; the remainder is not asked for.
-    let answer = unsafe {
+    // SAFETY: time is a live local; the remainder is not asked for; errno is this thread's.
+    let refused = unsafe {
         uncancelled::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &time, core::ptr::null_mut())
+            != 0
+            && *libc::__errno_location() != libc::EINTR
     };
-    if answer != 0 && errno() != Errno(libc::EINTR) {
+    if refused {
         sleep_shortly(until_ns);
     }
 }
@@ -84,7 +86,7 @@ pub fn sleep_on(word: &AtomicU32, seen: u32, until_ns: u64) {
             core::ptr::null::<u32>(),
             libc::FUTEX_BITSET_MATCH_ANY,
         ) != 0
-            && !matches!(errno(), Errno(libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT))
+            && !matches!(*libc::__errno_location(), libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT)
     };
     if refused {
         sleep_until(until_ns.min(monotonic_ns().saturating_add(SHORT_NS.into())));

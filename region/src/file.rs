@@ -121,8 +121,13 @@ impl Region {
     /// Opens a region that is in use; makes none and changes nothing but its names.
     pub fn existing(path: &CStr) -> Result<Self, OpenError> {
         let (file, _) = names::find(path, &is_spare)?.ok_or(OpenError::Open(Errno(libc::ENOENT)))?;
-        match examine(&file, Here::now())? {
-            Examined { found: Found::Ready, .. } => Self::map(&file),
+        Self::of_existing(&file)
+    }
+
+    /// The same of an open file.
+    pub fn of_existing(file: &Descriptor) -> Result<Self, OpenError> {
+        match examine(file, Here::now())? {
+            Examined { found: Found::Ready, .. } => Self::map(file),
             Examined { size: FULL_LENGTH.., .. } => Err(OpenError::Stale),
             _ => Err(OpenError::NotARegion),
         }

@@ -3,6 +3,7 @@
 //! The region is a public ABI. `include/gpuquota_region.h` is its specification, `docs/region.md` explains it, and
 //! [`layout`] says the same in Rust. The modules, each of which uses only those above it:
 //!
+//! - `uncancelled`: system calls that are no points of cancellation;
 //! - `clock`: clocks, and sleeps until a time;
 //! - [`paths`]: paths that are put together without memory;
 //! - [`sys`]: the few system calls, in one place; [`links`]: those on names of files.
@@ -52,6 +53,12 @@ mod removed;
 pub mod slot;
 pub mod snapshot;
 pub mod sys;
+#[cfg(not(miri))]
+mod uncancelled;
+// Miri knows system calls only by the names of the C library.
+#[cfg(miri)]
+#[path = "cancelled.rs"]
+mod uncancelled;
 
 pub use file::{OpenError, Region};
 pub use snapshot::{EventView, Refusal, Snapshot};

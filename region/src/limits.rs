@@ -176,6 +176,18 @@ impl InForce {
     }
 }
 
+impl LimitRecord {
+    fn write(&self, limits: Option<AskedLimits>) {
+        let [memory, physical] = limits.map_or([0; 2], |limits| limits.words());
+        // The word that says whether there is a record goes last on the way in and first on the way out.
+        if limits.is_none() {
+            self.physical.store(physical, Release);
+        }
+        self.memory.store(memory, Release);
+        self.physical.store(physical, Release);
+    }
+}
+
 impl Region {
     fn limit_record(&self, row: usize, device: usize) -> Option<&'static LimitRecord> {
         self.ours().limits.get(row)?.get(device)
@@ -191,13 +203,7 @@ impl Region {
     /// Writes the limits of a row, and settles those in force. `None` empties the row.
     pub fn ask_limits(&self, row: usize, device: usize, limits: Option<AskedLimits>) {
         let Some(record) = self.limit_record(row, device) else { return };
-        let [memory, physical] = limits.map_or([0; 2], |limits| limits.words());
-        // The word that says whether there is a record goes last on the way in and first on the way out.
-        if limits.is_none() {
-            record.physical.store(physical, Release);
-        }
-        record.memory.store(memory, Release);
-        record.physical.store(physical, Release);
+        record.write(limits);
         self.ours().header.limits_seq.fetch_add(1, AcqRel);
         self.settle_limits(device);
     }
@@ -206,11 +212,14 @@ impl Region {
     /// hold from now on.
     pub fn change_limits(&self, row: usize, device: usize, limits: Option<AskedLimits>) -> InForce {
         let before = self.in_force(device);
+        // A policy always stands there; one that nobody brought was in force for nobody.
+        let chosen = self.brought_limits(device).next().is_some();
         self.ask_limits(row, device, limits);
         let after = self.in_force(device);
         let number = u32::try_from(device).unwrap_or(layout::NO_DEVICE);
         for ((kind, before), (_, after)) in before.kinds().into_iter().zip(after.kinds()) {
-            if before.is_some() && before != after {
+            let was_in_force = before.is_some() && (chosen || kind != layout::LIMIT_KIND_POLICY);
+            if was_in_force && before != after {
                 let [before, after] = [before, after].map(|limit| limit.unwrap_or(0));
                 self.event(layout::EVENT_LIMIT_CHANGED, number, before, kind, after);
             }
@@ -233,16 +242,38 @@ impl Region {
         }
     }
 
-    /// Empties a slot's row, whose process is gone. True if it had brought any limit.
+    /// Empties a slot's row, whose process is gone. True if it had brought any limit. The caller settles what is in force,
+    /// when it has emptied all rows that it wants to.
     pub fn forget_limits(&self, slot: usize) -> bool {
         let mut any = false;
         for device in 0..layout::DEVICES {
+            let Some(record) = self.limit_record(slot, device) else { continue };
             if self.asked_limits(slot, device).is_some() {
-                self.ask_limits(slot, device, None);
+                record.write(None);
+                self.ours().header.limits_seq.fetch_add(1, AcqRel);
                 any = true;
             }
         }
         any
+    }
+
+    /// Settles the limits in force on the devices for which a process has brought some. With nobody left who did, the record
+    /// goes on saying what was in force last: readers want to know, and the next process settles it.
+    pub fn settle_brought_limits(&self) {
+        for device in 0..layout::DEVICES {
+            if self.brought_limits(device).next().is_some() {
+                self.settle_limits(device);
+            }
+        }
+    }
+
+    /// Settles the limits in force on every device.
+    pub fn settle_all_limits(&self) {
+        for (at, device) in self.ours().devices.iter().enumerate() {
+            if device.state.load(Acquire) == layout::DEVICE_READY {
+                self.settle_limits(at);
+            }
+        }
     }
 
     /// Computes the limits in force on a device, and writes them into its record.
@@ -260,9 +291,13 @@ impl Region {
     }
 
     fn combine_limits(&self, device: usize) -> InForce {
+        InForce::of(self.asked_limits(OPERATOR_ROW, device), self.brought_limits(device))
+    }
+
+    /// The limits that processes brought.
+    fn brought_limits(&self, device: usize) -> impl Iterator<Item = AskedLimits> + use<'_> {
         let high = self.ours().header.slot_high.load(Acquire) as usize;
-        let brought = (0..high.min(layout::SLOTS)).filter_map(|slot| self.asked_limits(slot, device));
-        InForce::of(self.asked_limits(OPERATOR_ROW, device), brought)
+        (0..high.min(layout::SLOTS)).filter_map(move |slot| self.asked_limits(slot, device))
     }
 
     fn put_in_force(&self, device: usize, limits: &InForce) {
@@ -354,7 +389,14 @@ mod tests {
         assert_eq!(limit(), 300);
         region.ask_limits(OPERATOR_ROW, 1, None);
         assert!(region.forget_limits(2) && !region.forget_limits(2));
+        region.settle_brought_limits();
         assert_eq!(limit(), 400);
         assert_eq!(region.ours().devices[0].memory_limit.load(Relaxed), 0, "another device");
+        assert!(region.forget_limits(0));
+        region.settle_brought_limits();
+        assert_eq!(limit(), 400, "the last one's still stand there for readers");
+        region.ours().devices[1].state.store(layout::DEVICE_READY, Relaxed);
+        region.settle_all_limits();
+        assert_eq!(limit(), 0, "a newcomer is not held to them");
     }
 }

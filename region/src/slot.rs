@@ -32,11 +32,11 @@ pub fn claim(
     settle: &mut impl SettleSlot,
 ) -> Result<usize, ClaimError> {
     let file = region_file.open(path).map_err(ClaimError::File)?;
-    let free = |slot: &Slot| slot.state.load(Acquire) == SLOT_FREE;
+    let free = |_: usize, slot: &Slot| slot.state.load(Acquire) == SLOT_FREE;
     let index = match first_lockable(region, &file, SLOT_FREE, free)? {
         Some(index) => index,
         None => {
-            let gone = |slot: &Slot| is_gone(slot, &file);
+            let gone = |at: usize, slot: &Slot| is_gone(at, slot, &file);
             first_lockable(region, &file, SLOT_TAKEN, gone)?.ok_or(ClaimError::Full)?
         }
     };
@@ -69,14 +69,14 @@ fn first_lockable(
     region: &Region,
     file: &Descriptor,
     state: u32,
-    wanted: impl Fn(&Slot) -> bool,
+    wanted: impl Fn(usize, &Slot) -> bool,
 ) -> Result<Option<usize>, ClaimError> {
     for (index, slot) in region.ours().slots.iter().enumerate() {
         if slot.state.load(Acquire) != state {
             continue;
         }
         match file.try_lock(LockKind::Ofd, slot_byte(index)) {
-            Ok(()) if wanted(slot) => return Ok(Some(index)),
+            Ok(()) if wanted(index, slot) => return Ok(Some(index)),
             Ok(()) => file.unlock(slot_byte(index)),
             Err(Errno(libc::EAGAIN | libc::EACCES)) => {}
             Err(error) => return Err(ClaimError::File(error)),
@@ -96,12 +96,15 @@ pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut
         if !taken || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
             continue;
         }
-        if is_gone(slot, file) {
+        if is_gone(index, slot, file) {
             settle.settle_slot(region, index);
             clear(region, index, slot);
             freed = freed.wrapping_add(1);
         }
         file.unlock(slot_byte(index));
+    }
+    if freed != 0 {
+        region.settle_brought_limits();
     }
     freed
 }
@@ -116,24 +119,50 @@ pub fn any_dying(region: &Region, file: &Descriptor) -> bool {
     slots.any(|(index, slot)| is_held(file, index) == Ok(false) && taken(slot))
 }
 
-/// Whether a taken slot's process is gone, as far as this PID namespace can tell. Its lock decides finally; this
-/// half covers file systems on which a lock can be lost, and keeps a dying process's slot until the kernel has
-/// closed its files, the driver's among them. A process that exec has replaced by another program is gone too.
-fn is_gone(slot: &Slot, file: &Descriptor) -> bool {
-    if slot.state.load(Acquire) != SLOT_TAKEN {
-        return false;
+/// A process as its slot describes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Described {
+    /// Index of its slot.
+    pub slot: usize,
+    /// Process id in its own PID namespace.
+    pub pid: u32,
+    /// Start time, clock ticks since boot.
+    pub start_time: u64,
+    /// Inode of its PID namespace.
+    pub pid_namespace: u64,
+}
+
+impl Described {
+    /// Whether a process whose slot's lock is free is gone, as far as this PID namespace can tell. The lock decides
+    /// finally; this half covers file systems on which a lock can be lost, and waits until the kernel has closed the files of a
+    /// dying process, the driver's among them. A process that exec has replaced by another program is gone too.
+    #[must_use]
+    pub fn is_gone(&self, file: &Descriptor) -> bool {
+        let here = self.pid_namespace == sys::inode_of(c"/proc/self/ns/pid");
+        // Of this very process, but not its own slot (callers pass that over): an image that exec has replaced.
+        if here && self.pid == sys::pid() {
+            return true;
+        }
+        // The kernel closes files in the order of their numbers: the driver's before ours, which has a high one.
+        if file.classic_holder(lock::pid_byte(self.slot)).is_ok_and(|holder| holder.is_some()) {
+            return false;
+        }
+        let is_it = |stat: &lock::ProcessStat| stat.runs && stat.start_time == self.start_time;
+        let stat = if here { lock::process_stat(self.pid).filter(is_it) } else { None };
+        // On overlayfs a program that closes all descriptors loses the lock, and lives on.
+        stat.is_none_or(|stat| !stat.exits && !file.on_overlay() && lock::has_executed(self.pid))
     }
-    if slot.pid_namespace.load(Relaxed) != sys::inode_of(c"/proc/self/ns/pid") {
-        return true;
-    }
-    // Of this very process, but not its own slot (callers pass that over): an image that exec has replaced.
-    if slot.pid.load(Relaxed) == sys::pid() {
-        return true;
-    }
-    let (pid, start_time) = (slot.pid.load(Relaxed), slot.start_time.load(Relaxed));
-    let stat = lock::process_stat(pid).filter(|stat| stat.runs && stat.start_time == start_time);
-    // On overlayfs a program that closes all descriptors loses the lock, and lives on.
-    stat.is_none_or(|stat| !stat.exits && !file.on_overlay() && lock::has_executed(pid))
+}
+
+/// The same of a slot that is taken.
+fn is_gone(at: usize, slot: &Slot, file: &Descriptor) -> bool {
+    let described = Described {
+        slot: at,
+        pid: slot.pid.load(Relaxed),
+        start_time: slot.start_time.load(Relaxed),
+        pid_namespace: slot.pid_namespace.load(Relaxed),
+    };
+    slot.state.load(Acquire) == SLOT_TAKEN && described.is_gone(file)
 }
 
 /// Kills the process that holds a slot, if it is of the caller's PID namespace and still the one that took it.

@@ -6,15 +6,9 @@
 //! locals or to constants, and hands nothing out but integers and [`Descriptor`]s.
 #![allow(unsafe_code)]
 
-#[cfg(not(miri))]
-pub(crate) mod uncancelled;
-// Miri knows system calls only by the names of the C library.
-#[cfg(miri)]
-#[path = "sys/cancelled.rs"]
-pub(crate) mod uncancelled;
-
 pub use crate::clock::{monotonic_coarse_ns, monotonic_ns, realtime_ns, sleep_on, sleep_until};
 use crate::paths::PathBuffer;
+use crate::uncancelled;
 use core::ffi::CStr;
 
 #[allow(clippy::cast_possible_truncation, reason = "constants that fit, converted by the compiler")]

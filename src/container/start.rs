@@ -194,15 +194,14 @@ impl Startup {
                 "End the processes that hold it, set GPUQUOTA_REGION to another path, or GPUQUOTA_ON_ERROR=open."
             }
             StartError::Region(OpenError::Open(Errno(libc::EMFILE | libc::ENFILE)))
-            | StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => "Raise the limit (ulimit -n).",
+            | StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => {
+                "Raise the limit of open files (ulimit -n), or close some before the first CUDA call."
+            }
             StartError::Region(OpenError::Space(Errno(libc::EFBIG | libc::ENOMEM))) => {
                 "Raise that limit, or start one program of the container without it."
             }
             StartError::Region(_) => {
                 "Set GPUQUOTA_REGION to a path that can be written, or GPUQUOTA_ON_ERROR=open."
-            }
-            StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => {
-                "Raise the limit of open files (ulimit -n), or close some before the first CUDA call."
             }
             _ => "Make it readable for every user of the container.",
         });

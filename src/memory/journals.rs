@@ -4,7 +4,6 @@
 //! need not wait for each other; each measured kind has one. A process with very many devices has one journal for each of
 //! them, in which all kinds count as requested bytes.
 
-use crate::container::books::{JournalBook, OwnJournal};
 use crate::container::{Container, DeviceRef};
 use crate::driver::cuda;
 use crate::lock::{Ask, Lock, LockGuard};
@@ -12,6 +11,7 @@ use crate::thread;
 use core::sync::atomic::{
     AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
+use gpuquota_books::{JournalBook, OwnJournal};
 use gpuquota_quota::ledger::{self, Refused};
 use gpuquota_region::hami::Used;
 use gpuquota_region::layout::{

@@ -96,7 +96,7 @@ impl Refusals {
         }
         if !container.limits().quiet && !self.warned.swap(true, AcqRel) {
             if container.claimed_slot().is_none() {
-                write_no_slot(request, container.is_full());
+                write_no_slot(request, container.found_full());
             } else {
                 write_line(request, used, &top);
             }

@@ -10,7 +10,6 @@
 #![allow(unsafe_code)]
 
 use super::anchors::{Anchors, Begun, Pair};
-use crate::container::books::{lease, time_books};
 use crate::container::{DeviceRef, hami};
 use crate::devices::{Place, Scope};
 use crate::driver::cuda::events::{self, Relaxed as RelaxedCapture};
@@ -19,6 +18,7 @@ use crate::lock::{Ask, Lock};
 use crate::thread;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
+use gpuquota_books::{lease, time_books};
 use gpuquota_quota::share::wait::{Cause, Waited};
 use gpuquota_quota::share::{
     Books, Gate, InFlight, Measurement, Measurements, Observation, Predictor, Recorder, SAMPLE_NS, Step,

@@ -1,9 +1,9 @@
 //! How busy the container has kept a device of late, by what the region says was charged for its launches.
 
-use crate::container::books::lease;
 use crate::container::{Container, DeviceRef};
 use crate::devices::Devices;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use gpuquota_books::lease;
 use gpuquota_region::layout;
 use gpuquota_region::sys;
 

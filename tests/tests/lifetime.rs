@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Agent, GIB, Machine, OUT_OF_MEMORY, Program, Setting, artifact, program};
+use gpuquota_promises::{Agent, GIB, Machine, OUT_OF_MEMORY, Program, Promise, Setting, artifact, program};
 
 /// The cap: room for two contexts and for [`MOST`], not for as much again.
 const CAP: i64 = 4 * GIB;
@@ -43,8 +43,10 @@ fn shares_the_cap(quota: &Setting<'_>, case: &str) -> Program {
     newcomer
 }
 
+type Fate = fn(&Path);
+
 /// What may become of the region's path while a process holds the region and makes no call.
-const FATES: [(&str, fn(&Path)); 4] = [
+const FATES: [(&str, Fate); 4] = [
     ("rm", |path| fs::remove_file(path).expect("the region")),
     ("mv", |path| fs::rename(path, path.with_extension("elsewhere")).expect("the region")),
     ("cp, mv", |path| {
@@ -60,6 +62,7 @@ const FATES: [(&str, fn(&Path)); 4] = [
 
 #[test]
 fn a_region_whose_path_is_gone_stays_the_one_cap_of_old_and_new_processes() {
+    let promise = &Promise::to(&["systemd#30760"]);
     for (case, fate) in FATES {
         let machine = Machine::new("H100");
         let quota = machine.quota().memory(CAP);
@@ -78,7 +81,7 @@ fn a_region_whose_path_is_gone_stays_the_one_cap_of_old_and_new_processes() {
         );
         quota.limit(&["--memory", "1GiB"]).success();
         assert_eq!(holder.ask("info", "total"), GIB, "{case}: the old process does not obey");
-        assert!(machine.truth().device("requested_peak_bytes") <= CAP, "{case}");
+        promise.asserts(|| assert!(machine.truth().device("requested_peak_bytes") <= CAP, "{case}"));
         holder.finish().success();
     }
 }
@@ -223,4 +226,86 @@ fn a_fresh_region_of_a_command_leaves_nothing_behind() {
     let region = outcome.out.lines().find_map(|line| line.strip_prefix("region=")).expect("it has one");
     let region = Path::new(region);
     assert!(!region.exists() && !second(region).exists(), "{}", region.display());
+}
+
+/// The sums of HAMi's view, as its monitor adds them up.
+fn hami_used(region: &Path) -> u64 {
+    use gpuquota_region::hami::{Process, Used, View};
+    use std::mem::{offset_of, size_of};
+    let bytes = fs::read(region).expect("the region");
+    let total = |slot: usize| {
+        let at = offset_of!(View, procs)
+            + slot * size_of::<Process>()
+            + offset_of!(Process, used)
+            + offset_of!(Used, total);
+        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+    };
+    (0..16).map(total).sum()
+}
+
+fn metric(agent: &Agent, name: &str) -> u64 {
+    let metrics = agent.metrics();
+    let lines = metrics.lines().filter(|line| line.starts_with(&format!("gpuquota_container_{name}{{")));
+    lines
+        .map(|line| {
+            line.split_whitespace().last().and_then(|value| value.parse::<u64>().ok()).expect("a number")
+        })
+        .sum()
+}
+
+/// The last process of a container ends, by itself or killed: nobody is left there who could clean up.
+#[test]
+fn no_view_counts_processes_that_have_ended_when_nobody_of_the_container_lives() {
+    let promise = &Promise::to(&["HAMi#128"]);
+    for killed in [true, false] {
+        for agent_looks in [true, false] {
+            let machine = Machine::new("H100");
+            let quota = machine.quota().memory(CAP);
+            let agent = agent_looks.then(|| Agent::start(quota.home()));
+            let (holder, _) = idle_holder(&quota);
+            assert!(hami_used(&quota.region()) >= MOST as u64);
+            match killed {
+                true => _ = holder.kill(),
+                false => _ = holder.finish().success(),
+            }
+            let case = format!("killed: {killed}, agent: {agent_looks}");
+            if let Some(agent) = agent {
+                std::thread::sleep(Duration::from_millis(1000));
+                // HAMi's monitor asks nobody.
+                assert_eq!(hami_used(&quota.region()), 0, "{case}");
+                promise.asserts(|| assert_eq!(metric(&agent, "memory_used_bytes"), 0, "{case}"));
+                assert_eq!(metric(&agent, "memory_held_bytes"), 0, "{case}");
+            }
+            let seen = quota.inspect();
+            assert_eq!(
+                (&seen["devices"][0]["used"], &seen["processes"]),
+                (&0.into(), &serde_json::json!([])),
+                "{case}"
+            );
+            assert_eq!(hami_used(&quota.region()), 0, "{case}");
+            let free = quota.run("views", &[]).success();
+            assert!(free.value("free") > CAP - GIB, "{case}: {free}");
+        }
+    }
+}
+
+/// The kernel has closed the driver's files at the exec, and the process lives on.
+#[test]
+fn a_process_that_became_a_program_without_cuda_has_given_back() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP);
+    let mut witness = quota.start("hold", &[]);
+    witness.wait_for("pid");
+    let mut other = quota.start("exec_other", &[&MOST.to_string()]);
+    assert_eq!(other.wait_for("rc"), 0);
+    let until = Instant::now() + Duration::from_secs(1);
+    while witness.ask(&format!("alloc {MOST}"), "rc") != 0 {
+        assert!(Instant::now() < until, "a second later its bytes are still held");
+    }
+    // It is `cat` now.
+    assert_eq!(other.ask("answer=1", "answer"), 1);
+    let seen = quota.inspect();
+    assert_eq!(seen["processes"].as_array().map(Vec::len), Some(1), "{seen:#}");
+    other.finish().success();
+    witness.finish().success();
 }

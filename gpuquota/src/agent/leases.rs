@@ -15,10 +15,13 @@ use gpuquota_region::sys::{inode_of, monotonic_ns};
 use std::num::NonZeroU64;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often new regions are looked for.
 const SEARCH: Duration = Duration::from_secs(2);
+
+/// How often dead processes are looked for: nobody may be left in their container who would.
+const REAP: Duration = Duration::from_millis(500);
 
 /// Watches for ever.
 pub fn watch(places: &Places) {
@@ -29,7 +32,11 @@ pub fn watch(places: &Places) {
         // To read all regions of a node takes longer than a lease.
         scope.spawn(move || {
             while finds.send(places.search().0).is_ok() {
-                thread::sleep(SEARCH);
+                let until = Instant::now() + SEARCH;
+                while Instant::now() < until {
+                    thread::sleep(REAP);
+                    places.settle();
+                }
             }
         });
         let mut devices: Vec<SharedDevice> = Vec::new();

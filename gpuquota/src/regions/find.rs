@@ -4,6 +4,7 @@
 //! links, so no name can lead out of it; and there are limits to how much anybody can make us read.
 
 use super::read::{OPEN, Unreadable, read};
+use super::reap::{has_dead, reap};
 use super::report::Region;
 use gpuquota_region::examine::is_spare;
 use gpuquota_region::lock::living;
@@ -86,37 +87,41 @@ impl Places {
 
     /// Reads every region; a file or a container's name that turns up twice counts once, the first time.
     pub fn search(&self) -> (Vec<Found>, Vec<Mishap>) {
+        let search = self.walk(Search::read);
+        (search.found, search.mishaps)
+    }
+
+    /// Settles the dead processes of every region, and reads nothing else.
+    pub fn settle(&self) {
+        self.walk(|_, _, file, _| {
+            if has_dead(&file) {
+                reap(&file);
+            }
+        });
+    }
+
+    fn walk(&self, visit: Visit) -> Search {
         let mut search = Search {
             until: Instant::now() + BUDGET,
             found: Vec::new(),
             mishaps: Vec::new(),
             files: HashSet::new(),
             containers: HashSet::new(),
+            visit,
         };
         for place in &self.0 {
             match place {
                 Place::Tree(path) => search.root(path, |search, tree| search.tree(tree, path)),
                 Place::Users(path) => search.root(path, |search, tmp| search.users(tmp, path)),
-                Place::File(path) => {
-                    if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
-                        search.root(parent, |search, directory| {
-                            let [before, behind] = SECOND.map(OsStr::from_bytes);
-                            restore(
-                                directory,
-                                name,
-                                &[before, name, behind].into_iter().collect::<OsString>(),
-                            );
-                            if let Ok((file, stat)) = enter(directory.as_fd(), name) {
-                                search.file(&stem(name), file, &stat, path.clone());
-                            }
-                        });
-                    }
-                }
+                Place::File(path) => search.one(path),
             }
         }
-        (search.found, search.mishaps)
+        search
     }
 }
+
+/// What is done with a file that may be a region: with its container and path.
+type Visit = fn(&mut Search, &str, OwnedFd, PathBuf);
 
 struct Search {
     until: Instant,
@@ -124,6 +129,7 @@ struct Search {
     mishaps: Vec<Mishap>,
     files: HashSet<(u64, u64)>,
     containers: HashSet<String>,
+    visit: Visit,
 }
 
 impl Search {
@@ -132,6 +138,17 @@ impl Search {
         if let Ok(directory) = openat(CWD, path, OPEN | OFlags::DIRECTORY, Mode::empty()) {
             look(self, &directory);
         }
+    }
+
+    fn one(&mut self, path: &Path) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        self.root(parent, |search, directory| {
+            let [before, behind] = SECOND.map(OsStr::from_bytes);
+            restore(directory, name, &[before, name, behind].into_iter().collect::<OsString>());
+            if let Ok((file, stat)) = enter(directory.as_fd(), name) {
+                search.file(&stem(name), file, &stat, path.to_path_buf());
+            }
+        });
     }
 
     fn users(&mut self, tmp: &OwnedFd, path: &Path) {
@@ -174,9 +191,12 @@ impl Search {
         // The types of these fields differ between architectures.
         #[allow(clippy::useless_conversion)]
         let identity = (u64::from(stat.st_dev), u64::from(stat.st_ino));
-        if !self.files.insert(identity) {
-            return;
+        if self.files.insert(identity) {
+            (self.visit)(self, container, file, path);
         }
+    }
+
+    fn read(&mut self, container: &str, file: OwnedFd, path: PathBuf) {
         let word = if self.found.len() >= REGIONS {
             "too_many"
         } else if Instant::now() > self.until {

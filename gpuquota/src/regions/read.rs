@@ -7,11 +7,13 @@
 //! This file may use `unsafe` because a descriptor of the region's crate becomes one of the standard library.
 #![allow(unsafe_code)]
 
+use super::reap::reap;
 use super::report::{Device, LeaseReport, Process, ProcessDevice, Region};
 use super::{asked, events};
 use gpuquota_region::examine::{OpenError, is_spare};
 use gpuquota_region::layout::{DEVICES, FILE_BYTES, SLOTS};
 use gpuquota_region::names::{self, Lost};
+use gpuquota_region::slot::Described;
 use gpuquota_region::snapshot::LeaseView;
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
@@ -20,7 +22,8 @@ use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -94,15 +97,21 @@ fn owned(file: Descriptor) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(file.into_raw()) }
 }
 
-/// Reads the region in an open file.
+/// Reads the region in an open file. Dead processes are settled first, where this user may.
 pub fn read(file: OwnedFd) -> Result<Region, Unreadable> {
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
         return Err(Unreadable::NotAFile);
     }
     let file = File::from(file);
-    let bytes = beginning(&file)?;
+    let region = read_once(&file)?;
+    let dead = region.processes.iter().any(|process| !process.alive);
+    if dead && reap(&file) { read_once(&file) } else { Ok(region) }
+}
+
+fn read_once(file: &File) -> Result<Region, Unreadable> {
+    let bytes = beginning(file)?;
     let snapshot = Snapshot::parse(&bytes).map_err(Unreadable::Refused)?;
-    let locks = Descriptor::from_raw(OwnedFd::from(file).into_raw_fd());
+    let locks = ManuallyDrop::new(Descriptor::from_raw(file.as_raw_fd()));
     Ok(report(&snapshot, &locks))
 }
 
@@ -169,12 +178,14 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
     let here = inode_of(c"/proc/self/ns/pid");
     let processes = snapshot.processes().take(SLOTS).map(|process| {
         let same_namespace = process.pid_namespace == here;
-        let locked = locks.is_locked(lock::slot_byte(process.slot)).unwrap_or(false);
-        let runs = || {
-            lock::process_stat(process.pid)
-                .is_some_and(|stat| stat.runs && stat.start_time == process.start_time)
+        let described = Described {
+            slot: process.slot,
+            pid: process.pid,
+            start_time: process.start_time,
+            pid_namespace: process.pid_namespace,
         };
-        let alive = locked || same_namespace && runs();
+        let locked = locks.is_locked(lock::slot_byte(process.slot)).unwrap_or(false);
+        let alive = locked || !described.is_gone(locks);
         let holder = locks.classic_holder(lock::pid_byte(process.slot)).ok().flatten();
         Process {
             slot: process.slot,
@@ -199,6 +210,9 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
     });
     let processes: Vec<Process> = processes.collect();
     for device in &mut devices {
+        let dead = processes.iter().filter(|process| !process.alive).flat_map(|process| &process.devices);
+        let of_dead = dead.filter(|share| share.device == device.index).map(|share| share.bytes);
+        device.used = of_dead.fold(device.used, u64::saturating_sub);
         let slots = processes.iter().map(|process| (process.slot, process.pid));
         device.asked = asked::read(snapshot, device.index, slots);
     }

@@ -20,7 +20,7 @@ pub struct Device {
     pub memory_limit: Option<u64>,
     /// Real memory of the device, bytes; 0 until a process has looked.
     pub memory_total: u64,
-    /// Bytes in use.
+    /// Bytes in use, without what dead processes left.
     pub used: u64,
     /// Highest number of bytes in use.
     pub peak: u64,
@@ -124,7 +124,7 @@ pub struct Region {
     pub fallbacks: u64,
     /// Its devices.
     pub devices: Vec<Device>,
-    /// Its processes, dead ones included until another process clears their slots.
+    /// Its processes; dead ones are among them where this user may not settle them.
     pub processes: Vec<Process>,
     /// What has happened, the oldest first.
     pub events: Vec<Event>,
@@ -143,10 +143,10 @@ impl Region {
         self.processes.iter().filter(|process| process.alive)
     }
 
-    /// What all processes hold of the device with this index, by kind. While they allocate, the sum may differ from what
+    /// What the living processes hold of the device with this index, by kind. While they allocate, the sum may differ from what
     /// the device says is in use: the records are read one after another.
     pub fn kinds(&self, device: usize) -> Kinds {
-        let shares = self.processes.iter().flat_map(|process| &process.devices);
+        let shares = self.alive().flat_map(|process| &process.devices);
         let held = shares.filter(|share| share.device == device).map(|share| share.kinds.named());
         let sums = held.fold([0u64; KINDS], |mut sums, kinds| {
             sums.iter_mut().zip(kinds).for_each(|(sum, (_, bytes))| *sum = sum.saturating_add(bytes));

@@ -1,4 +1,12 @@
-//! The region's words in the types of `quota`: journals and totals of bytes, and the books of a device's time.
+//! The region's words in the types of `quota`: journals and totals of bytes, and the books of a device's time; and
+//! [`Reaper`], which settles what a dead process left there. The processes of a container use it, and the node's tools.
+
+#![no_std]
+#![allow(clippy::cast_possible_truncation)]
+
+mod reaper;
+
+pub use reaper::Reaper;
 
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Journal, Journals};

@@ -1,6 +1,6 @@
 //! Gives back the bytes of a dead process and the GPU time that it had in flight.
 
-use super::books::{JournalBook, OwnJournal, time_books};
+use crate::{JournalBook, OwnJournal, time_books};
 use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger;
 use gpuquota_region::layout::{EVENT_REAPED, KIND_SPILLED};
