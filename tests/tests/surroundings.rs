@@ -1,0 +1,137 @@
+//! Surroundings that a process did not choose: limits of its shell, sandboxes, more processes than there are slots. The quota
+//! works there, or cuInit fails with one true line; never a signal, a hang, or a GPU without a cap.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gpuquota_promises::{GIB, Machine, Outcome, Program, Promise, Setting, artifact, program};
+
+const CAP: i64 = 2 * GIB;
+
+const EPERM: i32 = 1;
+const EINVAL: i32 = 22;
+const ENOSYS: i32 = 38;
+
+/// A program of the quota, started by a shell after `script`.
+fn after(quota: &Setting<'_>, script: &str, name: &str) -> Outcome {
+    let inner = quota.command(program(name), &[]);
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("{script}; exec \"$@\""), "bash"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    Program::start(command).finish()
+}
+
+/// A program of the quota in a sandbox (`tests/programs/denied.c`); `None` where none can be made.
+fn denied(what: &str, error: i32, inner: Command) -> Option<Outcome> {
+    let mut command = Command::new(program("denied"));
+    command.args([what, &error.to_string()]).arg(inner.get_program()).args(inner.get_args());
+    let outcome = Program::start(command).finish();
+    (outcome.status.code() != Some(77)).then_some(outcome)
+}
+
+#[track_caller]
+fn fails_with_one_line(outcome: &Outcome, says: &str) {
+    assert!(outcome.status.code().is_some_and(|code| code != 0), "{outcome}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    assert!(outcome.stderr.contains(says), "{outcome}");
+}
+
+/// `ulimit -f`: a larger file would be SIGXFSZ.
+#[test]
+fn a_limit_on_file_sizes_is_a_failed_quota_and_no_signal() {
+    let promise = &Promise::to(&["runtime#117819"]);
+    let machine = Machine::with_driver("bound");
+    let quota = machine.quota().memory(CAP);
+    let limit = "ulimit -f 1024";
+    // The driver itself needs no larger file.
+    after(&machine.bare(), limit, "door_linked").success();
+    let refused = after(&quota, limit, "door_linked");
+    fails_with_one_line(&refused, "ulimit -f");
+    promise.asserts(|| assert!(refused.status.code().is_some(), "a signal ended it: {refused}"));
+    // The region is there already.
+    quota.run("door_linked", &[]).success();
+    assert_eq!(after(&quota, limit, "door_linked").success().value("total"), CAP);
+    let run = format!("{limit}; exec {} run --memory 1GiB -- true", artifact("gpuquota").display());
+    let outcome = machine.bare().run_command("bash", &["-c", &run]);
+    assert!(outcome.status.code().is_some_and(|code| code != 0), "{outcome}");
+    assert!(outcome.stderr.contains("ulimit -f"), "{outcome}");
+}
+
+#[test]
+fn a_process_without_descriptors_is_told_so() {
+    let machine = Machine::with_driver("bound");
+    let quota = machine.quota().memory(CAP);
+    let inner = quota.command(program("no_descriptors"), &[]);
+    let outcome = Program::start(inner).finish();
+    assert_eq!(outcome.value("init"), 100, "{outcome}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    assert!(outcome.stderr.contains("ulimit -n"), "{outcome}");
+    assert!(!outcome.stderr.contains("cannot be read"), "{outcome}");
+}
+
+/// Docker's older profiles, kernels before 5.3.
+#[test]
+fn run_needs_no_handles_of_processes() {
+    let promise = &Promise::to(&["for-linux#1142"]);
+    let machine = Machine::new("H100");
+    for error in [EPERM, ENOSYS] {
+        let run = |script: &str| {
+            let arguments = ["run", "--memory", "1GiB", "--", "sh", "-c", script];
+            denied("pidfd", error, machine.bare().command(artifact("gpuquota"), &arguments))
+        };
+        let Some(outcome) = run("sleep 0.2; echo done; exit 5") else { return };
+        let told = (outcome.status.code(), outcome.out.as_str());
+        promise.asserts(|| assert_eq!(told, (Some(5), "done\n"), "{outcome}"));
+        // A signal reaches the command.
+        let Some(outcome) = run("trap 'echo got; exit 3' TERM; kill -TERM $PPID; sleep 5 & wait") else {
+            return;
+        };
+        assert_eq!((outcome.status.code(), outcome.out.as_str()), (Some(3), "got\n"), "{outcome}");
+    }
+}
+
+#[test]
+fn without_locks_of_file_descriptions_there_is_no_gpu_and_a_line_says_why() {
+    let machine = Machine::new("H100");
+    for error in [EINVAL, EPERM] {
+        let quota = machine.quota().memory(CAP);
+        let Some(outcome) = denied("ofd", error, quota.command(program("door_linked"), &[])) else { return };
+        fails_with_one_line(&outcome, "F_OFD_SETLK");
+        quota.run("views", &[]).success();
+        let Some(outcome) = denied("ofd", error, quota.command(program("door_linked"), &[])) else { return };
+        assert!(!outcome.status.success() && outcome.stderr.contains("F_OFD_SETLK"), "{outcome}");
+    }
+}
+
+/// A wait that the kernel refuses must neither spin nor let launches through.
+#[test]
+fn a_share_holds_where_a_sandbox_refuses_timed_waits() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP).cores(30);
+    let command = quota.command(program("launch_loop"), &["busy_5ms", "2"]);
+    let Some(outcome) = denied("sleep", EPERM, command) else { return };
+    outcome.success();
+    let busy = machine.truth().device("busy_ns") as f64 / 2e9;
+    assert!(busy < 0.4, "{busy}");
+}
+
+/// 1,024 have a slot; the others are refused at once, and told why.
+#[test]
+fn more_processes_than_slots_are_refused_quickly_and_with_the_reason() {
+    const ALL: usize = 1100;
+    const SLOTS: usize = 1024;
+    let machine = Machine::with_driver("bound");
+    let quota = machine.quota().memory(GIB * 64);
+    let begun = Instant::now();
+    let mut all: Vec<_> = (0..ALL).map(|_| quota.start("hold", &[])).collect();
+    let mut refused = 0;
+    all.iter_mut().for_each(|one| one.tell("alloc 1048576"));
+    for one in &mut all {
+        refused += usize::from(one.wait_for("rc") != 0);
+    }
+    let took = begun.elapsed();
+    assert_eq!(refused, ALL - SLOTS);
+    let told = all.into_iter().map(|one| one.finish().stderr);
+    assert_eq!(told.filter(|stderr| stderr.contains("1024 living processes")).count(), ALL - SLOTS);
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
