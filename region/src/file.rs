@@ -402,7 +402,9 @@ pub(crate) mod tests {
     }
 
     /// Changes a region's file: of another version, another boot, half initialised, cut short.
-    fn changes() -> Vec<(&'static str, fn(&mut Vec<u8>))> {
+    type Change = (&'static str, fn(&mut Vec<u8>));
+
+    fn changes() -> Vec<Change> {
         fn flip(bytes: &mut [u8], at: usize, bit: u8) {
             bytes[OURS + at] ^= bit;
         }

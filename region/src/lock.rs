@@ -56,7 +56,8 @@ pub fn living(file: &Descriptor) -> Result<Option<u32>, Errno> {
     Ok(Some(seen.or_else(recorded).unwrap_or(0)))
 }
 
-/// Keeps the OFD locks of `file`, and a shared BSD lock that tells cleaners of old files to leave it, for the life of this process and closes the descriptor where that is possible.
+/// Keeps the OFD locks of `file`, and a shared BSD lock that tells cleaners of old files to leave it, for the life of this
+/// process; closes the descriptor where that is possible.
 pub fn keep_for_life(file: Descriptor) -> Result<(), Errno> {
     const PAGE: usize = 4096;
     file.lock_shared();
