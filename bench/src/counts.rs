@@ -127,8 +127,10 @@ fn main() -> ExitCode {
 fn counted(count: &Count) -> f64 {
     let machine = Machine::new(&format!("{}xH100", count.devices));
     let [fewer, more] = count.calls.map(|calls| {
-        // Each run has a region of its own: a process that finds one does less at its start.
+        // Each run has a region of its own, which is there before: a process that makes one looks for a lost one first, and
+        // how long that takes depends on what else runs.
         let quota = machine.quota().memory("40GiB");
+        quota.run("devices", &[]).success();
         let quota = match count.cores {
             Some(percent) => quota.cores(percent).preloading(program("slow_clock.so"), false),
             None => quota,

@@ -18,7 +18,7 @@ use crate::driver::cuda::CUresult;
 use crate::lock::{Ask, LockGuard};
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_quota::ledger;
-use gpuquota_region::layout::KIND_CONTEXT;
+use gpuquota_region::layout::{Device, KIND_CONTEXT};
 use gpuquota_region::sys::{self, KeepErrno};
 
 /// How long a process waits for another one that learns what a context takes, and for another thread that makes one.
@@ -66,6 +66,7 @@ impl Memory<'_> {
         if creation.is_none() || exists() {
             return call();
         }
+        let peak = device.record.peak.load(Relaxed);
         let (reservation, known) = match self.expect_context(device, sort) {
             Expected::Refused => return CUresult::OUT_OF_MEMORY,
             Expected::Known(reservation) => (reservation, true),
@@ -92,7 +93,7 @@ impl Memory<'_> {
             overhead.measure_now(books, device);
         }
         if let Some(reservation) = reservation {
-            self.drop_reservation(overhead, reservation);
+            self.drop_reservation(overhead, reservation, peak);
         }
         // More than was reserved: the cost was not known, or has grown.
         let is_more = cost.is_some_and(|cost| !known || cost > reserved);
@@ -119,12 +120,17 @@ impl Memory<'_> {
         }
     }
 
-    fn drop_reservation(self, overhead: &Overhead, reservation: Reservation) {
+    /// Gives the reservation of a context back; `before` is the peak of use before it.
+    fn drop_reservation(self, overhead: &Overhead, reservation: Reservation, before: u64) {
         let journals = &self.books().accounts.journals;
         let bytes = reservation.bytes.cast_signed().wrapping_neg();
         journals.add_reserving(self.books().container(), reservation.journal, bytes);
         overhead.change_reserved(reservation.device.index, reservation.bytes, false);
         self.books().roll_back(reservation);
+        // The context was charged while its reservation was still there. That is no use of memory.
+        let Device { peak, used, .. } = reservation.device.record;
+        let without = |peak: u64| peak.saturating_sub(reservation.bytes).max(before).max(ledger::used(used));
+        let _ = peak.fetch_update(Relaxed, Relaxed, |peak| Some(without(peak)));
     }
 
     fn keep_reservation(self, reservation: Reservation) -> Reservation {
