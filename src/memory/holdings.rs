@@ -301,7 +301,7 @@ impl Holdings {
             for at in 0..table.capacity {
                 let entry = table.read(at);
                 if entry.is_owned(kinds, from) {
-                    table.write(at, Entry { owner: to, ..entry });
+                    table.set_owner(at, to);
                 }
             }
         }
@@ -434,6 +434,11 @@ impl Table {
             (&raw mut (*place).owner).write_volatile(entry.owner);
             (&raw mut (*place).key).write_volatile(entry.key);
         }
+    }
+
+    fn set_owner(&mut self, at: usize, owner: u64) {
+        // SAFETY: as in `read`.
+        unsafe { (&raw mut (*self.entries.wrapping_add(at & self.mask())).owner).write_volatile(owner) };
     }
 
     fn home(&self, key: Key) -> usize {
