@@ -11,9 +11,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use gpuquota_promises::{Machine, Scratch, Setting, program};
+use gpuquota_promises::{Machine, Program, Scratch, Setting, artifact, program};
 
 /// A count may grow by so many percent without a failure.
 const SLACK: f64 = 3.0;
@@ -130,7 +130,7 @@ fn counted(count: &Count) -> f64 {
         // Each run has a region of its own, which is there before: a process that makes one looks for a lost one first, and
         // how long that takes depends on what else runs.
         let quota = machine.quota().memory("40GiB");
-        quota.run("devices", &[]).success();
+        make_region(&quota);
         let quota = match count.cores {
             Some(percent) => quota.cores(percent).preloading(program("slow_clock.so"), false),
             None => quota,
@@ -138,6 +138,13 @@ fn counted(count: &Count) -> f64 {
         instructions(&quota, count, calls)
     });
     (more as f64 - fewer as f64) / ((count.calls[1] - count.calls[0]) * count.times) as f64
+}
+
+/// Makes the region without a process in it.
+fn make_region(setting: &Setting<'_>) {
+    let mut run = Command::new(artifact("gpuquota"));
+    run.args(["run", "--region"]).arg(setting.region()).args(["--", "true"]);
+    Program::start(run).finish().success();
 }
 
 /// Instructions of the library in a whole run.
