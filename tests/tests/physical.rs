@@ -1,6 +1,6 @@
 //! What the device itself has given to a container never passes its cap by more than one block for each process.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Promise, Setting};
 
 /// The device gives its memory out in blocks.
 const BLOCK: i64 = 2 * MIB;
@@ -26,12 +26,14 @@ fn contexts<'q>(quota: &Setting<'q>, count: usize) -> (Vec<Program>, usize) {
 
 #[test]
 fn sizes_just_above_a_mebibyte_are_charged_as_the_device_gives_them() {
+    let promise = &Promise::to(&["HAMi#1408"]);
     let machine = Machine::new("H100");
     let cap = 2600 * MIB;
     let quota = machine.quota().memory(cap);
     let mut program = quota.start("alloc_until_refused", &[&(MIB + 4096).to_string(), "hold"]);
     assert_eq!(program.wait_for("refusal"), OUT_OF_MEMORY);
-    assert_eq!(machine.truth().device("physical_bytes"), cap, "a card of that size could give it all");
+    let given = machine.truth().device("physical_bytes");
+    promise.asserts(|| assert_eq!(given, cap, "a card of that size could give it all"));
     never_above(&machine, cap, 1);
     program.tell("end");
     program.finish().success();
@@ -58,10 +60,13 @@ fn small_sizes_fill_the_last_block_of_the_cap() {
 
 #[test]
 fn contexts_that_do_not_fit_are_refused_before_they_are_made() {
+    let promise = &Promise::to(&["HAMi#1408"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(GIB);
     let (kept, refused) = contexts(&quota, 8);
-    assert_eq!((kept.len(), refused), (2, 6), "two contexts fit into 1 GiB, and were to be had");
+    promise.asserts(|| {
+        assert_eq!((kept.len(), refused), (2, 6), "two contexts fit into 1 GiB, and were to be had")
+    });
     never_above(&machine, GIB, 0);
     assert_eq!(quota.inspect()["devices"][0]["used"], 2 * CONTEXT);
     drop(kept);
@@ -94,12 +99,13 @@ fn a_context_that_is_larger_than_the_cap_is_not_kept() {
 /// As on a card of that size: it succeeds, and what does not fit lies on the host.
 #[test]
 fn managed_memory_may_be_larger_than_the_cap() {
+    let promise = &Promise::to(&["llama.cpp#16197"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory(2 * GIB);
     let mut program = quota.start("managed", &[]);
     let free = program.wait_for("free");
     for _ in 0..3 {
-        assert_eq!(program.ask(&format!("take {}", 4 * GIB), "rc"), 0);
+        promise.asserts(|| assert_eq!(program.ask(&format!("take {}", 4 * GIB), "rc"), 0));
     }
     assert_eq!(program.ask(&format!("take {GIB}"), "rc"), 0, "this one fits");
     assert_eq!(machine.truth().device("physical_bytes"), CONTEXT + GIB);

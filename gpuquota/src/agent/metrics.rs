@@ -36,11 +36,15 @@ const fn family(
 }
 
 #[rustfmt::skip]
-const FAMILIES: [Family; 17] = [
+const FAMILIES: [Family; 19] = [
     family("memory_limit_bytes", "gauge", "Device memory that the container may hold.",
         |device| device.memory_limit.map(|bytes| bytes as f64)),
     family("limit_conflicts_total", "counter", "How often a process was held to another limit than it asked for.",
         |device| Some(device.limit_conflicts as f64)),
+    family("context_bytes", "gauge", "What a context takes on the device, as far as is known.",
+        |device| Some(device.context_bytes as f64).filter(|bytes| *bytes != 0.0)),
+    family("estimated_contexts_total", "counter", "Contexts that were charged by an estimate, because the driver gave no figure.",
+        |device| Some(device.estimated_contexts as f64)),
     family("memory_used_bytes", "gauge", "Device memory that the container holds.", |device| Some(device.used as f64)),
     family("memory_peak_bytes", "gauge", "Highest device memory that the container held.", |device| Some(device.peak as f64)),
     family("memory_denied_total", "counter", "Requests for memory that were refused.", |device| Some(device.denied as f64)),
