@@ -16,7 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-/// The name (argv[0]) under which this program settles the region that is its standard input.
+/// The name (its first argument) under which this program settles the region that is its standard input.
 pub const SETTLE: &str = "gpuquota-settle";
 
 /// A descriptor that somebody else closes.
