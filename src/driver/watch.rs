@@ -11,7 +11,7 @@ use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// NVIDIA's libraries.
-pub const LIBRARIES: [&Library; 2] = [&LIBCUDA, &LIBNVML];
+pub static LIBRARIES: [&Library; 2] = [&LIBCUDA, &LIBNVML];
 
 /// Whether something may have been opened since.
 static OPENED: AtomicBool = AtomicBool::new(false);
