@@ -5,21 +5,28 @@
 //! make the arena grow (`ops`). On a card as small as the cap the driver would trim its arenas before it refuses a request;
 //! so does this file ([`Arenas::trim`]).
 //!
+//! The charge is set by the driver's answers, and an answer may be late: the thread that asked was stopped, while others made
+//! the arena grow. So each arena counts how often its charge was set, and an answer to a question that is older than the last
+//! setting is thrown away, and the driver asked again. One thread of the process at a time takes memory from a pool, so that
+//! no two threads count on the same unused bytes.
+//!
 //! The library does not clamp pools by `CUmemPoolProps::maxSize`, because the cap may rise while the pool lives.
 
 use super::books::Books;
 use crate::container::DeviceRef;
 use crate::driver::cuda::arenas::{Arena, Usage};
-use crate::lock::Lock;
+use crate::lock::{Lock, LockGuard};
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::Release,
 };
 use gpuquota_region::layout::{DEVICES, KIND_GRAPH, KIND_POOL};
 
-/// An arena grows in blocks. Up to so many bytes beyond a request count as overhead: they may lift use above the cap, and
-/// then the library admits nothing more.
+/// The graphs of a device grow in blocks, and a launch cannot be undone. Up to so many bytes beyond a request count as overhead:
+/// they may lift use above the cap, and then the library admits nothing more.
 const BLOCKS: u64 = 64 << 20;
+/// An update that others overtake asks the driver so often.
+const ATTEMPTS: u32 = 64;
 /// The library charges so many arenas of a process.
 const ARENAS: usize = 64;
 
@@ -27,6 +34,8 @@ const ARENAS: usize = 64;
 pub struct Arenas {
     /// A thread holds it while it changes entries or charges.
     changing: Lock,
+    /// A thread holds it while it takes memory from a pool.
+    taking: Lock,
     /// Whether any arena is registered.
     any: AtomicBool,
     /// Whether any of them is a device's graphs.
@@ -39,6 +48,10 @@ pub struct Arenas {
     words: [AtomicU64; ARENAS],
     devices: [AtomicU8; ARENAS],
     charged: [AtomicU64; ARENAS],
+    /// How often the charge of each was set.
+    settings: [AtomicU64; ARENAS],
+    /// The most by which each has grown beyond a request.
+    beyond: [AtomicU64; ARENAS],
     /// The charges of pools that are about to be destroyed, by device.
     leaving: [AtomicU64; DEVICES],
 }
@@ -49,6 +62,8 @@ struct Registered<'a> {
     device: u8,
     /// The bytes that it held at the last update.
     charged: &'a AtomicU64,
+    settings: &'a AtomicU64,
+    beyond: &'a AtomicU64,
 }
 
 fn kind_of(arena: Arena) -> u8 {
@@ -61,16 +76,19 @@ pub fn growth(Usage { held, used }: Usage, bytes: u64) -> u64 {
 }
 
 /// The bytes by which an arena has grown beyond `growth` since its last charge, because of fragmentation or large blocks.
-/// `None` where [`BLOCKS`] allows for them.
-pub fn unexpected_growth(charged: u64, held: u64, growth: u64) -> Option<u64> {
-    Some(held.saturating_sub(charged).saturating_sub(growth)).filter(|more| *more > BLOCKS)
+/// `None` where there are none, or [`BLOCKS`] allows for them.
+pub fn unexpected_growth(arena: Arena, charged: u64, held: u64, growth: u64) -> Option<u64> {
+    let allowed = if matches!(arena, Arena::Pool(_)) { 0 } else { BLOCKS };
+    Some(held.saturating_sub(charged).saturating_sub(growth)).filter(|more| *more > allowed)
 }
 
 impl Arenas {
     fn each(&self) -> impl Iterator<Item = Registered<'_>> {
         let words = self.words.iter().zip(&self.devices).zip(&self.charged);
-        words.filter_map(|((word, device), charged)| {
-            Some(Registered { arena: Arena::of(word.load(Acquire))?, device: device.load(Relaxed), charged })
+        let figures = self.settings.iter().zip(&self.beyond);
+        words.zip(figures).filter_map(|(((word, device), charged), (settings, beyond))| {
+            let (arena, device) = (Arena::of(word.load(Acquire))?, device.load(Relaxed));
+            Some(Registered { arena, device, charged, settings, beyond })
         })
     }
 
@@ -94,6 +112,10 @@ impl Arenas {
         if let Some(((word, of_device), charged)) = entry {
             of_device.store(device, Relaxed);
             charged.store(0, Relaxed);
+            if let Some((settings, beyond)) = self.settings.get(at).zip(self.beyond.get(at)) {
+                settings.fetch_add(1, AcqRel);
+                beyond.store(0, Relaxed);
+            }
             word.store(arena.word(), Release);
             self.graphs.fetch_or(matches!(arena, Arena::Graphs(_)), Release);
             self.any.store(true, Release);
@@ -145,6 +167,24 @@ impl Arenas {
         self.charge(books, device.index, KIND_POOL);
     }
 
+    /// Takes the turn to take memory from an arena. A launch of a graph may wait for its share, so graphs need none. `None`
+    /// also after a long wait.
+    pub fn take_turn(&self, arena: Arena) -> Option<LockGuard<'_>> {
+        if matches!(arena, Arena::Pool(_)) { self.taking.lock(|| {}) } else { None }
+    }
+
+    /// The most by which an arena has grown beyond a request, bytes.
+    pub fn usual_excess(&self, arena: Arena) -> u64 {
+        self.find(arena).map_or(0, |registered| registered.beyond.load(Relaxed))
+    }
+
+    /// An arena has grown by `bytes` beyond a request.
+    pub fn note_excess(&self, arena: Arena, bytes: u64) {
+        if let Some(registered) = self.find(arena) {
+            registered.beyond.fetch_max(bytes, Relaxed);
+        }
+    }
+
     /// The charge of an arena, bytes.
     pub fn charge_of(&self, arena: Arena) -> u64 {
         self.find(arena).map_or(0, |registered| registered.charged.load(Relaxed))
@@ -157,22 +197,39 @@ impl Arenas {
 
     /// The same with the driver's answer from `usage`.
     pub fn update_charge_to(&self, books: Books<'_>, arena: Arena, usage: impl Fn() -> Option<Usage>) {
-        let Some(Registered { device, charged, .. }) = self.find(arena) else { return };
-        // A thread may overtake another between the query and the store, so each queries again after its store.
-        for _ in 0..8 {
-            let Some(Usage { held, .. }) = usage() else {
-                // The next update asks again.
-                return self.stale.store(true, Relaxed);
-            };
-            if charged.swap(held, AcqRel) == held {
-                break;
+        let Some(registered) = self.find(arena) else { return };
+        for _ in 0..ATTEMPTS {
+            let asked = registered.settings.load(Acquire);
+            let Some(Usage { held, .. }) = usage() else { break };
+            if self.set_charge(books, &registered, asked, held) {
+                return;
             }
-            self.charge(books, device, kind_of(arena));
         }
+        // The next update asks again.
+        self.stale.store(true, Relaxed);
+    }
+
+    /// Sets the charge to the driver's answer to a question that was asked at the setting `asked`. False where another one
+    /// has come since.
+    fn set_charge(&self, books: Books<'_>, registered: &Registered<'_>, asked: u64, held: u64) -> bool {
+        let Some(_changing) = self.changing.lock(|| {}) else { return false };
+        let is_current = registered.settings.load(Acquire) == asked;
+        if is_current {
+            registered.settings.store(asked.wrapping_add(1), Release);
+            registered.charged.store(held, Release);
+            self.charge_locked(books, registered.device, kind_of(registered.arena));
+        }
+        is_current
     }
 
     fn charge(&self, books: Books<'_>, device: u8, kind: u8) {
-        let Some(_changing) = self.changing.lock(|| {}) else { return };
+        if let Some(_changing) = self.changing.lock(|| {}) {
+            self.charge_locked(books, device, kind);
+        }
+    }
+
+    /// Charges the sum of a kind. The caller holds `changing`.
+    fn charge_locked(&self, books: Books<'_>, device: u8, kind: u8) {
         let of_kind = self.each().filter(|each| each.device == device && kind_of(each.arena) == kind);
         let leaving = self.leaving.get(usize::from(device)).filter(|_| kind == KIND_POOL);
         let leaving = leaving.map_or(0, |leaving| leaving.load(Acquire));

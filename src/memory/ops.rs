@@ -13,6 +13,8 @@ use gpuquota_region::sys;
 
 /// How long the library repeats a call that the driver refuses while the memory of a dead process may be on its way back.
 const TEARDOWN_NS: u64 = 100_000_000;
+/// The largest block by which an arena is expected to grow.
+const MOST_EXCESS: u64 = 64 << 20;
 /// How long after a death the driver may still be freeing memory.
 const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
 
@@ -103,28 +105,39 @@ impl<'p> Memory<'p> {
         call: impl Fn() -> CUresult,
         undo: Option<&dyn Fn()>,
     ) -> Option<CUresult> {
+        let (books, arenas) = (self.books(), &self.state.arenas);
+        let _turn = arenas.take_turn(arena);
         let growth = growth(usage()?, bytes);
-        let reservation = match growth {
-            0 => None,
-            growth => match self.reserve(device, growth) {
+        // Where it fits, all that the arena may grow by is reserved: the driver may not be able to use what the arena holds
+        // unused, and arenas grow in blocks.
+        let most = bytes.saturating_add(arenas.usual_excess(arena));
+        let reservation = match books.try_reserve(device, most, Placement::Device) {
+            Ok(reservation) => Some(reservation),
+            Err(_) if growth == 0 => None,
+            Err(_) => match self.reserve(device, growth) {
                 Some(reservation) => Some(reservation),
                 None => return Some(CUresult::OUT_OF_MEMORY),
             },
         };
-        let charged = self.state.arenas.charge_of(arena);
-        let answer = call_with_retries(self.books(), device.record, call);
+        let reserved = reservation.map_or(0, |reservation| reservation.bytes);
+        let charged = arenas.charge_of(arena);
+        let answer = call_with_retries(books, device.record, call);
         let held = usage().map_or(charged, |usage| usage.held);
-        let more = unexpected_growth(charged, held, growth);
+        if answer.is_success() {
+            arenas.note_excess(arena, held.saturating_sub(charged).saturating_sub(growth).min(MOST_EXCESS));
+        }
+        let more = unexpected_growth(arena, charged, held, reserved);
         let unexpected = more.and_then(|more| self.reserve(device, more));
         let too_much = answer.is_success() && more.is_some() && unexpected.is_none();
         if too_much && let Some(undo) = undo {
             undo();
+            arena.trim();
         }
         if held != charged {
-            self.state.arenas.update_charge_to(self.books(), arena, usage);
+            arenas.update_charge_to(books, arena, usage);
         }
         for reservation in reservation.into_iter().chain(unexpected) {
-            self.books().roll_back(reservation);
+            books.roll_back(reservation);
         }
         Some(if too_much && undo.is_some() { CUresult::OUT_OF_MEMORY } else { answer })
     }

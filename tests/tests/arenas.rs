@@ -170,3 +170,29 @@ fn a_graph_that_would_pass_the_cap_is_refused() {
     // A trim of its unused memory makes room for others.
     done(&mut program, &format!("plain {all}"));
 }
+
+/// Threads and processes race for what is left, by pools and by plain memory, also where a pool's figure comes late. A pool that
+/// cannot use what it holds may grow all the same; then the allocation is undone. So by the device's own count the cap holds but
+/// for one request of each process, for the time of a call.
+#[test]
+fn pools_that_race_do_not_pass_the_cap() {
+    const PROCESSES: i64 = 4;
+    // `pool_race` asks for no more at once.
+    const LARGEST: i64 = 24 * MIB;
+    let late =
+        "[[device]]\nlike = 'H100'\n[[fault]]\ncall = 'cuMemPoolGetAttribute'\nnth = 40\ndelay = '3ms'\n";
+    let scratch = Scratch::new();
+    let file = scratch.file("late.toml", late);
+    for kind in ["H100", file.to_str().expect("text")] {
+        let machine = Machine::new(kind);
+        let cap = PROCESSES * 512 * MIB + 160 * MIB;
+        let quota = machine.quota().memory(cap);
+        let mut all: Vec<_> = (0..PROCESSES).map(|_| quota.start("pool_race", &["4", "300"])).collect();
+        all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
+        all.iter_mut().for_each(|one| one.tell("go"));
+        let refusals: i64 = all.into_iter().map(|one| one.finish().success().value("refusals")).sum();
+        assert!(refusals > 0, "nobody was refused: this was no race");
+        let peak = machine.truth().device("physical_peak_bytes");
+        assert!(peak <= cap + PROCESSES * LARGEST, "{} bytes over, {kind}", peak - cap);
+    }
+}

@@ -83,15 +83,6 @@ fn growth_that_does_not_fit_is_refused_before_the_driver_is_called() {
 }
 
 #[test]
-fn growth_by_a_block_may_pass_the_cap_and_then_nothing_more_is_admitted() {
-    let bench = Bench::new(100 * MIB);
-    let pool = Pool::new(&bench, 0, 0);
-    assert_eq!(pool.take(90 * MIB, 120 * MIB, SUCCESS, true), Some(SUCCESS));
-    assert_eq!((bench.used(0), pool.undone.get()), (120 * MIB, 0));
-    assert!(matches!(bench.memory().admit(bench.device(0), 1), Decision::Refused));
-}
-
-#[test]
 fn growth_that_does_not_fit_after_the_call_is_undone() {
     let bench = Bench::new(100 * MIB);
     let pool = Pool::new(&bench, 0, 0);
