@@ -15,7 +15,8 @@
 //!
 //! `gpuquota-quota`, below these, decides what is allowed; `gpuquota-region` has the bytes on which processes agree.
 //!
-//! No code runs when a process loads the library: no constructor, no thread, no file. It is `no_std` and needs libc alone.
+//! When a process loads the library it looks once at the names of the loaded objects, and does no more where none is
+//! NVIDIA's: no thread, no file, no system call. It is `no_std` and needs libc alone.
 //! Its release build contains no panic: the handler below calls a function that does not exist, so a reachable panic is a
 //! link error (`docs/design.md`, "Why no_std").
 //!
