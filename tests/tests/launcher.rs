@@ -3,7 +3,9 @@
 
 use std::process::Command;
 
-use gpuquota_promises::{Agent, GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting, artifact, program};
+use gpuquota_promises::{
+    Agent, GIB, MIB, Machine, OUT_OF_MEMORY, Program, Promise, Setting, artifact, program,
+};
 
 /// A command under `gpuquota run`, on a machine.
 fn under<'a>(setting: &Setting<'_>, options: &[&'a str], command: &[&'a str]) -> Program {
@@ -117,6 +119,7 @@ fn the_agent_serves_the_figures_that_inspect_shows() {
 /// The usual recipe for another allocator replaces LD_PRELOAD, and the library with it.
 #[test]
 fn a_process_that_lost_the_library_is_told() {
+    let promise = &Promise::to(&["alnair#45"]);
     let machine = Machine::new("H100");
     let holder = program("hold");
     let holder = holder.to_str().expect("text");
@@ -128,7 +131,7 @@ fn a_process_that_lost_the_library_is_told() {
         let outcome = lost.finish();
         let lines: Vec<_> =
             outcome.stderr.lines().filter(|line| line.starts_with("gpuquota: process")).collect();
-        assert_eq!(lines.len(), 1, "{recipe:?}: {outcome}");
+        promise.asserts(|| assert_eq!(lines.len(), 1, "{recipe:?}: {outcome}"));
         assert!(lines[0].contains("without libgpuquota.so"), "{outcome}");
     }
 }
