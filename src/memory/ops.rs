@@ -133,9 +133,8 @@ impl<'p> Memory<'p> {
             undo();
             arena.trim();
         }
-        if held != charged {
-            arenas.update_charge_to(books, arena, usage);
-        }
+        // Also where the figures are equal: what others asked before this call is old from now on.
+        arenas.update_charge_to(books, arena, usage);
         for reservation in reservation.into_iter().chain(unexpected) {
             books.roll_back(reservation);
         }

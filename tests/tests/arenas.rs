@@ -171,7 +171,7 @@ fn a_graph_that_would_pass_the_cap_is_refused() {
     done(&mut program, &format!("plain {all}"));
 }
 
-/// Threads and processes race for what is left, by pools and by plain memory, also where a pool's figure comes late. A pool that
+/// Threads and processes race for what is left, by pools and by plain memory, also where a query of a pool is slow. A pool that
 /// cannot use what it holds may grow all the same; then the allocation is undone. So by the device's own count the cap holds but
 /// for one request of each process, for the time of a call.
 #[test]
