@@ -105,7 +105,7 @@ impl Region {
     }
 
     fn of_file(file: &Descriptor, here: Here, priority: i32) -> Result<Self, OpenError> {
-        if let Examined { found: Found::Ready, held, .. } = examine(file, here)? {
+        if let Examined { found: Found::Ready, held, .. } = examine_again(file, here)? {
             let region = Self::map(file)?;
             if region.is_ready() {
                 if !held {
@@ -126,7 +126,7 @@ impl Region {
 
     /// The same of an open file.
     pub fn of_existing(file: &Descriptor) -> Result<Self, OpenError> {
-        match examine(file, Here::now())? {
+        match examine_again(file, Here::now())? {
             Examined { found: Found::Ready, .. } => Self::map(file),
             Examined { size: FULL_LENGTH.., .. } => Err(OpenError::Stale),
             _ => Err(OpenError::NotARegion),
@@ -301,6 +301,18 @@ impl Region {
         event.limit.store(limit, Relaxed);
         event.time_ns.store(sys::realtime_ns(), Relaxed);
         event.stamp.store(number.wrapping_add(1), Release);
+    }
+}
+
+/// Examines a file that another process may be initialising: what was read before and after its work fits no file, and looks
+/// as if living processes held something else. So such an answer counts only if it is the same when nobody initialises.
+fn examine_again(file: &Descriptor, here: Here) -> Result<Examined, OpenError> {
+    match examine(file, here) {
+        Err(error) if error.holder().is_some() => {
+            let _init = InitLock::take(file)?;
+            examine(file, here)
+        }
+        examined => examined,
     }
 }
 

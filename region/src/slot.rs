@@ -253,4 +253,26 @@ mod tests {
         assert_eq!(RegionFile::new().with(&path, |file| reap(&region, file, None, &mut Nothing)), Ok(1));
         assert_eq!(slot.state.load(Acquire), SLOT_FREE);
     }
+
+    /// One of them makes the region and takes a slot while another one has read a part of the file.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files and has no locks")]
+    fn all_that_start_at_once_where_no_region_is_get_the_same_one() {
+        for round in 0..300 {
+            let (_, path) = scratch(&format!("slot-at-once-{round}"));
+            let start = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        start.wait();
+                        let region = Region::open(&path, 1).expect("a region");
+                        claim(&region, &path, &RegionFile::new(), &mut Nothing).expect("a slot");
+                    });
+                }
+            });
+            let region = Region::open(&path, 1).expect("a region");
+            assert_eq!(region.ours().header.slot_high.load(Acquire), 4, "round {round}");
+            crate::names::remove(&path);
+        }
+    }
 }
