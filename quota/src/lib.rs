@@ -6,7 +6,6 @@
 //!
 //! - [`limits`]: what did the operator ask? One knob table, one grammar, every problem named.
 //! - [`ledger`]: may these bytes be had, and which journal holds them?
-//! - [`pool`]: what is a pool of the driver's charged, and what may an allocation from it take?
 //! - [`share`]: may this launch go now?
 //! - [`text`]: lines for people, built without an allocator.
 
@@ -28,7 +27,6 @@ mod promise;
 
 pub mod ledger;
 pub mod limits;
-pub mod pool;
 pub mod share;
 mod sync;
 pub mod text;
