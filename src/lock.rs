@@ -87,6 +87,21 @@ impl Lock {
         Some(LockGuard(self))
     }
 
+    /// Takes the lock, for whose holder the driver works; waits for `most_ns`, and looks again after each `pause_ns`. It guards
+    /// nothing that a loss leaves half done.
+    #[cold]
+    pub fn lock_within(&self, most_ns: u64, pause_ns: u64) -> Option<LockGuard<'_>> {
+        let until = sys::monotonic_ns().saturating_add(most_ns);
+        loop {
+            match self.try_lock_or_repair(Ask::Kernel, || {}) {
+                None if sys::monotonic_ns() < until => {
+                    sys::sleep_until(sys::monotonic_ns().wrapping_add(pause_ns));
+                }
+                taken => return taken,
+            }
+        }
+    }
+
     /// Takes the lock; waits while another thread holds it. `repair` repairs what it guards after a loss. `None` if the
     /// code that a signal handler has interrupted holds it, or another thread does not give it back.
     #[inline(always)]

@@ -3,10 +3,9 @@
 use super::shared_blocks::SharedBlocks;
 use crate::devices::Devices;
 use crate::driver::cuda;
-use crate::lock::{Ask, Lock, LockGuard};
+use crate::lock::{Lock, LockGuard};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use gpuquota_region::layout::DEVICES;
-use gpuquota_region::sys;
 
 /// How long an allocation that needs an open block waits for another thread's attempt.
 const ATTEMPT_WAIT_NS: u64 = 20_000_000;
@@ -63,16 +62,7 @@ impl Blocks {
     }
 
     /// Waits for the attempt of another thread, which is one call of the driver.
-    #[cold]
     pub fn next_attempt(&self) -> Option<LockGuard<'_>> {
-        let until = sys::monotonic_ns().saturating_add(ATTEMPT_WAIT_NS);
-        loop {
-            match self.attempt.try_lock_or_repair(Ask::Kernel, || {}) {
-                None if sys::monotonic_ns() < until => {
-                    sys::sleep_until(sys::monotonic_ns().wrapping_add(ATTEMPT_PAUSE_NS));
-                }
-                attempt => return attempt,
-            }
-        }
+        self.attempt.lock_within(ATTEMPT_WAIT_NS, ATTEMPT_PAUSE_NS)
     }
 }

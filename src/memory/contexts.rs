@@ -15,7 +15,6 @@ use super::refusal::any_reserving;
 use super::reserve::Memory;
 use crate::container::DeviceRef;
 use crate::driver::cuda::CUresult;
-use crate::lock::{Ask, LockGuard};
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_quota::ledger;
 use gpuquota_region::layout::{Device, KIND_CONTEXT};
@@ -62,7 +61,8 @@ impl Memory<'_> {
     ) -> CUresult {
         let _errno = KeepErrno::new();
         let (books, overhead) = (self.books(), &self.state.overhead);
-        let creation = self.next_creation();
+        // If two threads made contexts at the same time, the cost of each would not be measurable.
+        let creation = overhead.creating.lock_within(LEARNING_WAIT_NS, PAUSE_NS);
         if creation.is_none() || exists() {
             return call();
         }
@@ -104,20 +104,6 @@ impl Memory<'_> {
             return CUresult::OUT_OF_MEMORY;
         }
         answer
-    }
-
-    /// The thread that makes a context holds this: if two threads made contexts at the same time, the cost of each would not
-    /// be measurable. `None` after a long wait.
-    fn next_creation(&self) -> Option<LockGuard<'_>> {
-        let until = sys::monotonic_ns().saturating_add(LEARNING_WAIT_NS);
-        loop {
-            match self.state.overhead.creating.try_lock_or_repair(Ask::Kernel, || {}) {
-                None if sys::monotonic_ns() < until => {
-                    sys::sleep_until(sys::monotonic_ns().wrapping_add(PAUSE_NS));
-                }
-                creation => return creation,
-            }
-        }
     }
 
     /// Gives the reservation of a context back; `before` is the peak of use before it.
