@@ -96,6 +96,7 @@ impl<'p> Memory<'p> {
         }
         let (address, bytes) = taken();
         let books = self.books();
+        // Each way records for itself: one call for both would cost the usual way six instructions.
         if is_in_one_block(address, bytes, shift) && books.join_block(address >> (shift & 63)) {
             let holding = Holding { bytes, device: place.device.index, journal: 0, owner: place.context };
             books.record_holding(Key::new(Kind::Memory, address), holding);
@@ -315,6 +316,11 @@ impl Books<'_> {
         (fresh, extent.whole.saturating_add((fresh.iter().flatten().count() as u64) << shift))
     }
 
+    /// Charges the shared blocks of an extent that `join` has found without a charge.
+    fn enter(self, fresh: [Option<u64>; 2], device: u8, journal: u8, shift: u32) {
+        fresh.into_iter().flatten().for_each(|block| self.enter_block(block, device, journal, shift));
+    }
+
     /// Leaves again the blocks that `join` has joined.
     fn leave(self, extent: Extent, fresh: [Option<u64>; 2], shift: u32) {
         let joined = extent.shared_blocks().filter(|block| !fresh.contains(&Some(*block)));
@@ -324,19 +330,12 @@ impl Books<'_> {
     /// Takes the bytes of an extent. Answers the journal that took them, `None` where they do not fit.
     fn take_extent(self, device: DeviceRef, extent: Extent, shift: u32, placement: Placement) -> Option<u8> {
         let (fresh, needed) = self.join(extent, shift);
-        match self.try_take(device, needed, placement) {
-            Ok(journal) => {
-                fresh
-                    .iter()
-                    .flatten()
-                    .for_each(|block| self.enter_block(*block, device.index, journal, shift));
-                Some(journal)
-            }
-            Err(_) => {
-                self.leave(extent, fresh, shift);
-                None
-            }
-        }
+        let Ok(journal) = self.try_take(device, needed, placement) else {
+            self.leave(extent, fresh, shift);
+            return None;
+        };
+        self.enter(fresh, device.index, journal, shift);
+        Some(journal)
     }
 
     /// Uses a reservation for an extent, and gives back what is left of it. `None` where it does not suffice: then nothing has
@@ -351,7 +350,7 @@ impl Books<'_> {
         if rest != 0 {
             self.give_back(device.index, journal, rest);
         }
-        fresh.iter().flatten().for_each(|block| self.enter_block(*block, device.index, journal, shift));
+        self.enter(fresh, device.index, journal, shift);
         Some(journal)
     }
 

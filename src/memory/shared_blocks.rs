@@ -102,9 +102,14 @@ impl SharedBlocks {
     /// Enters a block with one allocation in it. False where that takes more than one step; then nothing has changed.
     #[inline(always)]
     pub fn enter_fresh(&self, block: u64, payer: Payer) -> bool {
+        self.others.load(Relaxed) == 0 && self.enter_word(block, payer)
+    }
+
+    /// Makes an entry of one word for a block. False where its place is taken.
+    #[inline(always)]
+    fn enter_word(&self, block: u64, payer: Payer) -> bool {
         let (Some(place), Some(entry)) = (self.place(block), Entry::new(block, payer)) else { return false };
-        let entered =
-            self.others.load(Relaxed) == 0 && place.compare_exchange(0, entry.0, AcqRel, Relaxed).is_ok();
+        let entered = place.compare_exchange(0, entry.0, AcqRel, Relaxed).is_ok();
         if entered {
             self.all.fetch_add(1, Relaxed);
         }
@@ -137,10 +142,7 @@ impl SharedBlocks {
         if self.join(holdings, block) {
             return Ok(false);
         }
-        if let (Some(place), Some(entry)) = (self.place(block), Entry::new(block, payer))
-            && place.compare_exchange(0, entry.0, AcqRel, Relaxed).is_ok()
-        {
-            self.all.fetch_add(1, Relaxed);
+        if self.enter_word(block, payer) {
             return Ok(true);
         }
         let key = Key::new(Kind::Block, block).ok_or(TableFull)?;
