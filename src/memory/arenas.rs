@@ -44,26 +44,29 @@ pub struct Arenas {
     trims: AtomicU64,
     /// Whether memory was freed since the last update of charges.
     stale: AtomicBool,
-    /// [`Arena::word`]; 0: a free entry.
-    words: [AtomicU64; ARENAS],
-    devices: [AtomicU8; ARENAS],
-    charged: [AtomicU64; ARENAS],
-    /// How often the charge of each was set.
-    settings: [AtomicU64; ARENAS],
-    /// The most by which each has grown beyond a request.
-    beyond: [AtomicU64; ARENAS],
+    entries: [Entry; ARENAS],
     /// The charges of pools that are about to be destroyed, by device.
     leaving: [AtomicU64; DEVICES],
+}
+
+/// A place for an arena.
+struct Entry {
+    /// [`Arena::word`]; 0: it is free.
+    word: AtomicU64,
+    device: AtomicU8,
+    /// The bytes that the arena held at the last update.
+    charged: AtomicU64,
+    /// How often the charge was set.
+    settings: AtomicU64,
+    /// The most by which the arena has grown beyond a request.
+    beyond: AtomicU64,
 }
 
 /// A registered arena.
 struct Registered<'a> {
     arena: Arena,
     device: u8,
-    /// The bytes that it held at the last update.
-    charged: &'a AtomicU64,
-    settings: &'a AtomicU64,
-    beyond: &'a AtomicU64,
+    entry: &'a Entry,
 }
 
 fn kind_of(arena: Arena) -> u8 {
@@ -84,11 +87,9 @@ pub fn unexpected_growth(arena: Arena, charged: u64, held: u64, growth: u64) -> 
 
 impl Arenas {
     fn each(&self) -> impl Iterator<Item = Registered<'_>> {
-        let words = self.words.iter().zip(&self.devices).zip(&self.charged);
-        let figures = self.settings.iter().zip(&self.beyond);
-        words.zip(figures).filter_map(|(((word, device), charged), (settings, beyond))| {
-            let (arena, device) = (Arena::of(word.load(Acquire))?, device.load(Relaxed));
-            Some(Registered { arena, device, charged, settings, beyond })
+        self.entries.iter().filter_map(|entry| {
+            let arena = Arena::of(entry.word.load(Acquire))?;
+            Some(Registered { arena, device: entry.device.load(Relaxed), entry })
         })
     }
 
@@ -107,19 +108,15 @@ impl Arenas {
         if self.find(arena).is_some() {
             return true;
         }
-        let Some(at) = self.words.iter().position(|word| word.load(Relaxed) == 0) else { return false };
-        let entry = self.words.get(at).zip(self.devices.get(at)).zip(self.charged.get(at));
-        if let Some(((word, of_device), charged)) = entry {
-            of_device.store(device, Relaxed);
-            charged.store(0, Relaxed);
-            if let Some((settings, beyond)) = self.settings.get(at).zip(self.beyond.get(at)) {
-                settings.fetch_add(1, AcqRel);
-                beyond.store(0, Relaxed);
-            }
-            word.store(arena.word(), Release);
-            self.graphs.fetch_or(matches!(arena, Arena::Graphs(_)), Release);
-            self.any.store(true, Release);
-        }
+        let is_free = |entry: &&Entry| entry.word.load(Relaxed) == 0;
+        let Some(entry) = self.entries.iter().find(is_free) else { return false };
+        entry.device.store(device, Relaxed);
+        entry.charged.store(0, Relaxed);
+        entry.settings.fetch_add(1, AcqRel);
+        entry.beyond.store(0, Relaxed);
+        entry.word.store(arena.word(), Release);
+        self.graphs.fetch_or(matches!(arena, Arena::Graphs(_)), Release);
+        self.any.store(true, Release);
         true
     }
 
@@ -150,12 +147,11 @@ impl Arenas {
     /// device and this charge.
     pub fn set_aside(&self, books: Books<'_>, pool: Arena) -> Option<(DeviceRef, u64)> {
         let _changing = self.changing.lock(|| {})?;
-        let registered = self.find(pool)?;
-        let device = books.container().device(registered.device)?;
-        let charge = registered.charged.load(Acquire);
+        let Registered { device, entry, .. } = self.find(pool)?;
+        let device = books.container().device(device)?;
+        let charge = entry.charged.load(Acquire);
         self.leaving.get(usize::from(device.index))?.fetch_add(charge, AcqRel);
-        let word = self.words.iter().find(|word| word.load(Relaxed) == pool.word())?;
-        word.store(0, Release);
+        entry.word.store(0, Release);
         Some((device, charge))
     }
 
@@ -175,19 +171,19 @@ impl Arenas {
 
     /// The most by which an arena has grown beyond a request, bytes.
     pub fn usual_excess(&self, arena: Arena) -> u64 {
-        self.find(arena).map_or(0, |registered| registered.beyond.load(Relaxed))
+        self.find(arena).map_or(0, |registered| registered.entry.beyond.load(Relaxed))
     }
 
     /// An arena has grown by `bytes` beyond a request.
     pub fn note_excess(&self, arena: Arena, bytes: u64) {
         if let Some(registered) = self.find(arena) {
-            registered.beyond.fetch_max(bytes, Relaxed);
+            registered.entry.beyond.fetch_max(bytes, Relaxed);
         }
     }
 
     /// The charge of an arena, bytes.
     pub fn charge_of(&self, arena: Arena) -> u64 {
-        self.find(arena).map_or(0, |registered| registered.charged.load(Relaxed))
+        self.find(arena).map_or(0, |registered| registered.entry.charged.load(Relaxed))
     }
 
     /// Sets the charge of an arena to the bytes that the driver says that it holds.
@@ -199,7 +195,7 @@ impl Arenas {
     pub fn update_charge_to(&self, books: Books<'_>, arena: Arena, usage: impl Fn() -> Option<Usage>) {
         let Some(registered) = self.find(arena) else { return };
         for _ in 0..ATTEMPTS {
-            let asked = registered.settings.load(Acquire);
+            let asked = registered.entry.settings.load(Acquire);
             let Some(Usage { held, .. }) = usage() else { break };
             if self.set_charge(books, &registered, asked, held) {
                 return;
@@ -213,11 +209,12 @@ impl Arenas {
     /// has come since.
     fn set_charge(&self, books: Books<'_>, registered: &Registered<'_>, asked: u64, held: u64) -> bool {
         let Some(_changing) = self.changing.lock(|| {}) else { return false };
-        let is_current = registered.settings.load(Acquire) == asked;
+        let Registered { arena, device, entry } = registered;
+        let is_current = entry.settings.load(Acquire) == asked;
         if is_current {
-            registered.settings.store(asked.wrapping_add(1), Release);
-            registered.charged.store(held, Release);
-            self.charge_locked(books, registered.device, kind_of(registered.arena));
+            entry.settings.store(asked.wrapping_add(1), Release);
+            entry.charged.store(held, Release);
+            self.charge_locked(books, *device, kind_of(*arena));
         }
         is_current
     }
@@ -233,7 +230,7 @@ impl Arenas {
         let of_kind = self.each().filter(|each| each.device == device && kind_of(each.arena) == kind);
         let leaving = self.leaving.get(usize::from(device)).filter(|_| kind == KIND_POOL);
         let leaving = leaving.map_or(0, |leaving| leaving.load(Acquire));
-        let sum = of_kind.fold(leaving, |sum, each| sum.saturating_add(each.charged.load(Acquire)));
+        let sum = of_kind.fold(leaving, |sum, each| sum.saturating_add(each.entry.charged.load(Acquire)));
         if let Some(device) = books.container().device(device) {
             books.accounts.journals.set_charge(books.container(), device, kind, sum);
         }
