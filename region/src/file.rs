@@ -398,7 +398,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri takes minutes to zero a region word by word")]
+    #[cfg_attr(miri, ignore = "Miri knows no atomic store over two atomic words")]
     fn a_region_made_anew_is_empty_and_its_first_event_says_so() {
         let region = Region::in_memory();
         let header = &region.ours().header;
