@@ -205,7 +205,10 @@ impl Overhead {
         let Some(measured) = measured_now(books, device, &of_device.reserved) else {
             // Calls were under way, or the driver gives no figure: small arrays wait for the next measurement.
             of_device.small_arrays.fetch_add(small_arrays, AcqRel);
-            of_device.due.store(small_arrays != 0, Relaxed);
+            // Never false: another thread may have made one meanwhile, and have marked it due.
+            if small_arrays != 0 {
+                of_device.due.store(true, Relaxed);
+            }
             charge(KIND_CONTEXT, floor);
             return;
         };

@@ -2,7 +2,7 @@
 
 use super::{CONTEXTS, Measured, Overhead, split};
 use crate::memory::tests::Bench;
-use core::sync::atomic::Ordering::Acquire;
+use core::sync::atomic::Ordering::{AcqRel, Acquire};
 
 const MIB: u64 = 1 << 20;
 
@@ -62,4 +62,35 @@ fn a_context_beyond_the_table_does_not_raise_the_floor() {
     assert_eq!(floor(&memory.state.overhead, 0), CONTEXTS as u64 * MIB);
     contexts.for_each(|context| memory.state.overhead.forget_context(memory.books(), context));
     assert_eq!(floor(&memory.state.overhead, 0), 0);
+}
+
+/// The driver gives no figure here, so each measurement is in vain.
+#[test]
+fn small_arrays_that_wait_for_a_measurement_keep_it_due() {
+    let bench = Bench::new(100 * MIB);
+    let (memory, device) = (bench.memory(), bench.device(0));
+    let overhead = &memory.state.overhead;
+    let of_device = overhead.of(0).expect("a device");
+    let rounds = if cfg!(miri) { 20 } else { 5_000 };
+    let mut forgotten = 0;
+    let barrier = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..rounds {
+                barrier.wait();
+                // From before the measurement to after it.
+                (0..round % 200).for_each(|_| core::hint::spin_loop());
+                overhead.small_array_was_made(0);
+                barrier.wait();
+            }
+        });
+        for _ in 0..rounds {
+            barrier.wait();
+            overhead.measure_now(memory.books(), device);
+            barrier.wait();
+            forgotten += u32::from(of_device.small_arrays.swap(0, AcqRel) != 1);
+            forgotten += u32::from(!of_device.due.swap(false, AcqRel));
+        }
+    });
+    assert_eq!(forgotten, 0);
 }
