@@ -72,6 +72,7 @@
 /* gpuquota_slot.state */
 #define GPUQUOTA_SLOT_FREE 0
 #define GPUQUOTA_SLOT_TAKEN 1
+#define GPUQUOTA_SLOT_LEFT 2
 
 /* gpuquota_slot.journal_kind */
 #define GPUQUOTA_KIND_DATA 0    /* what programs asked for: memory, arrays, physical memory */
@@ -207,10 +208,12 @@ struct gpuquota_slot {
     uint32_t pid;             /* in the process's own namespace */
     uint64_t start_time;      /* clock ticks since boot */
     uint64_t pid_namespace;   /* inode */
-    uint32_t pad0;
+    uint32_t imports;         /* 1: has opened memory that another process made, and measures what it keeps of it */
     uint32_t priority;        /* 0 is the highest */
     uint64_t last_launch_ns;  /* under a share, or when the slot was taken; CLOCK_MONOTONIC */
-    uint64_t pad1[3];
+    uint64_t exported;        /* bytes that others may have opened, at most */
+    uint64_t exporters_lost;  /* how often a process was found dead whose memory this one may keep */
+    uint64_t losses_measured; /* how many of those this one had measured */
     uint8_t journal_device[GPUQUOTA_JOURNALS]; /* device index + 1; 0: journal not in use */
     uint8_t journal_kind[GPUQUOTA_JOURNALS];   /* GPUQUOTA_KIND_ */
     uint64_t pending_ns[GPUQUOTA_DEVICES];     /* GPU time admitted and not yet measured, by device */

@@ -6,6 +6,7 @@
 //! - [`holdings`]: this process's allocations, by pointer or handle;
 //! - `shared_blocks`, `blocks`: the blocks that allocations fill in part, and the size of blocks;
 //! - `journals`: the journals of the region through which it charges a device;
+//! - `due`: why a device's overhead has to be measured again;
 //! - [`books`]: reservations, holdings, and the way back;
 //! - `physical`: physical memory, and what refers to it;
 //! - `overhead`: bytes that the driver takes unasked for contexts, code and heaps, by measurement;
@@ -22,6 +23,7 @@ mod blocks;
 pub mod books;
 pub mod contexts;
 pub mod departure;
+mod due;
 mod extent;
 pub mod holdings;
 mod journals;

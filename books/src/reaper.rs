@@ -1,9 +1,9 @@
 //! Gives back the bytes of a dead process and the GPU time that it had in flight.
 
 use crate::{JournalBook, OwnJournal, time_books};
-use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed};
+use core::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger;
-use gpuquota_region::layout::{EVENT_REAPED, KIND_SPILLED};
+use gpuquota_region::layout::{EVENT_REAPED, KIND_DATA, KIND_POOL, KIND_SPILLED};
 use gpuquota_region::slot::SettleSlot;
 use gpuquota_region::{Region, sys};
 
@@ -11,10 +11,13 @@ use gpuquota_region::{Region, sys};
 pub struct Reaper;
 
 impl SettleSlot for Reaper {
-    fn settle_slot(&mut self, region: &Region, index: usize) {
+    fn settle_slot(&mut self, region: &Region, index: usize, keep: bool) -> bool {
         let ours = region.ours();
-        let Some(slot) = ours.slots.get(index) else { return };
+        let Some(slot) = ours.slots.get(index) else { return true };
         let mut given = 0u64;
+        // The most that the others may keep, and what they do not leave of it.
+        let exported = if keep { slot.exported.load(Acquire) } else { 0 };
+        let mut may_keep = exported;
         // Bytes on the host leave their own total first, as in every free.
         for spilled in [true, false] {
             let journals = slot.journal_device.iter().zip(&slot.journal_kind).enumerate();
@@ -27,11 +30,13 @@ impl SettleSlot for Reaper {
                 let Some(own) = OwnJournal::of(ours, index, journal as u8) else { continue };
                 let book = JournalBook::new(ours, at, spilled, own);
                 let Some(word) = book.word() else { continue };
-                if let Ok(bytes @ 1..) = ledger::reap(&book, word, own.number)
-                    && !spilled
-                {
+                let shared = matches!(kind.load(Acquire), KIND_DATA | KIND_POOL);
+                let keep = if shared { may_keep } else { 0 };
+                let Ok(reaped) = ledger::reap_but(&book, word, own.number, keep) else { continue };
+                may_keep = may_keep.saturating_sub(reaped.kept);
+                if reaped.given != 0 && !spilled {
                     device.reaped_at_ns.store(sys::monotonic_ns(), Relaxed);
-                    given = given.saturating_add(bytes);
+                    given = given.saturating_add(reaped.given);
                 }
             }
         }
@@ -42,5 +47,8 @@ impl SettleSlot for Reaper {
         if given > 0 {
             region.event(EVENT_REAPED, u32::MAX, 0, given, 0);
         }
+        // What others had opened may be freed since.
+        let _ = slot.exported.fetch_update(AcqRel, Relaxed, |left| Some(left.saturating_sub(may_keep)));
+        may_keep == exported
     }
 }

@@ -294,27 +294,48 @@ pub fn recover(journals: &impl Journals, total: &AtomicU64, index: u32) -> Resul
     Ok(())
 }
 
+/// What became of a dead owner's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reaped {
+    /// Bytes given back.
+    pub given: u64,
+    /// Bytes that its journal still holds.
+    pub kept: u64,
+}
+
 /// Gives back all bytes that a dead owner held through journal `index`; returns how many. The caller has the sole right to
 /// the journal; if the caller dies here, the next one starts over.
 pub fn reap(journals: &impl Journals, total: &AtomicU64, index: u32) -> Result<u64, Refused> {
-    reap_until(journals, total, index, &Uninterrupted)
+    reap_until(journals, total, index, 0, &Uninterrupted).map(|reaped| reaped.given)
+}
+
+/// The same for all but `keep` bytes, which are not the dead owner's alone.
+pub fn reap_but(
+    journals: &impl Journals,
+    total: &AtomicU64,
+    index: u32,
+    keep: u64,
+) -> Result<Reaped, Refused> {
+    reap_until(journals, total, index, keep, &Uninterrupted)
 }
 
 fn reap_until(
     journals: &impl Journals,
     total: &AtomicU64,
     index: u32,
+    keep: u64,
     interruption: &impl Interruption,
-) -> Result<u64, Refused> {
+) -> Result<Reaped, Refused> {
     recover(journals, total, index)?;
     let journal = journals.journal(index).ok_or(Refused::Broken)?;
-    let bytes = held(&journal);
-    if bytes != 0 {
-        let amount = i64::try_from(bytes).map_err(|_| Refused::Broken)?;
+    let kept = held(&journal).min(keep);
+    let given = held(&journal).wrapping_sub(kept);
+    if given != 0 {
+        let amount = i64::try_from(given).map_err(|_| Refused::Broken)?;
         apply(journals, total, index, amount.wrapping_neg(), || None, interruption)?;
     }
     journal.reserving.store(0, Ordering::Release);
-    Ok(bytes)
+    Ok(Reaped { given, kept })
 }
 
 #[cfg(test)]

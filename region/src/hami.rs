@@ -171,9 +171,7 @@ impl Process {
         self.pid.store(0, Relaxed);
         self.host_pid.store(0, Relaxed);
         for used in &self.used {
-            used.context.store(0, Relaxed);
-            used.module.store(0, Relaxed);
-            used.set_data(0, 0);
+            used.show_left(0);
         }
         for utilization in &self.utilization {
             utilization.dec_enc_sm.iter().for_each(|word| word.store(0, Relaxed));
@@ -188,6 +186,13 @@ impl Process {
 }
 
 impl Used {
+    /// Shows bytes of a dead process's allocations and nothing else.
+    pub(crate) fn show_left(&self, bytes: u64) {
+        self.context.store(0, Relaxed);
+        self.module.store(0, Relaxed);
+        self.set_data(bytes, bytes);
+    }
+
     /// Shows bytes of allocations, and of everything.
     #[inline]
     pub fn set_data(&self, data: u64, total: u64) {

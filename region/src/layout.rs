@@ -85,6 +85,8 @@ numbers! { "GPUQUOTA_";
     SLOT_FREE: u32 = 0;
     /// [`Slot::state`]: held by a process, alive or not (its lock tells).
     SLOT_TAKEN: u32 = 1;
+    /// [`Slot::state`]: its process is dead, and another one may keep memory that it shared.
+    SLOT_LEFT: u32 = 2;
 
     /// [`Slot::journal_kind`]: what programs asked for: memory, arrays, physical memory.
     KIND_DATA: u8 = 0;
@@ -324,7 +326,7 @@ pub struct Device {
 /// One process of the container.
 #[repr(C, align(64))]
 pub struct Slot {
-    /// [`SLOT_FREE`] or [`SLOT_TAKEN`].
+    /// [`SLOT_FREE`], [`SLOT_TAKEN`] or [`SLOT_LEFT`].
     pub state: AtomicU32,
     /// Process id in the namespace of the process itself.
     pub pid: AtomicU32,
@@ -332,12 +334,18 @@ pub struct Slot {
     pub start_time: AtomicU64,
     /// Inode of the process's PID namespace.
     pub pid_namespace: AtomicU64,
-    _pad0: AtomicU32,
+    /// 1: the process has opened memory that another one made, and measures what it keeps of it.
+    pub imports: AtomicU32,
     /// Priority of the process's task, 0 is the highest.
     pub priority: AtomicU32,
     /// When the process last launched under a share, or took the slot, CLOCK_MONOTONIC nanoseconds.
     pub last_launch_ns: AtomicU64,
-    _pad1: [AtomicU64; 3],
+    /// Bytes of this process that others may have opened, at most.
+    pub exported: AtomicU64,
+    /// How often a process was found dead whose memory this one may keep.
+    pub exporters_lost: AtomicU64,
+    /// How many of those this process had measured: its charge contains what it keeps of them.
+    pub losses_measured: AtomicU64,
     /// Which device each journal serves: region index + 1, 0 for a journal not yet in use.
     pub journal_device: [AtomicU8; JOURNALS],
     /// What the bytes of each journal are: one of the `KIND_` codes.
@@ -439,8 +447,8 @@ record!(Device as "gpuquota_device", 512; uuid: 0, state: 96, core_limit: 100, m
     virtual_percent: 216, idle_at_ns: 224, in_flight_until_ns: 232, gaps_from_ns: 240, idle_ns: 248, gpu_time_ns: 256,
     waited_ns: 264, launches: 272, waits: 280, would_wait: 288, clamped: 296, waited_in_flight_ns: 304,
     limit_conflicts: 312, gaps: 320, wait_times: 432, context_bytes: 496, estimated_contexts: 504);
-record!(Slot as "gpuquota_slot", 512; state: 0, pid: 4, start_time: 8, pid_namespace: 16, _pad0: 24, priority: 28,
-    last_launch_ns: 32, _pad1: 40, journal_device: 64, journal_kind: 96, pending_ns: 128, _reserved: 384);
+record!(Slot as "gpuquota_slot", 512; state: 0, pid: 4, start_time: 8, pid_namespace: 16, imports: 24,
+    priority: 28, last_launch_ns: 32, exported: 40, exporters_lost: 48, losses_measured: 56, journal_device: 64, journal_kind: 96, pending_ns: 128, _reserved: 384);
 record!(JournalRecord as "gpuquota_journal", 32; amount: 0, operation: 8, held: 16, reserving: 24);
 record!(LimitRecord as "gpuquota_limit", 16; memory: 0, physical: 8);
 record!(Event as "gpuquota_event", 64; stamp: 0, code: 8, pid: 12, device: 16, _pad0: 20, requested: 24, used: 32,

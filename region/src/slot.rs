@@ -2,7 +2,7 @@
 
 use crate::file::Region;
 use crate::kept::RegionFile;
-use crate::layout::{self, SLOT_FREE, SLOT_TAKEN, Slot};
+use crate::layout::{self, Ours, SLOT_FREE, SLOT_LEFT, SLOT_TAKEN, Slot};
 use crate::lock::{self, slot_byte};
 use crate::sys::{self, Descriptor, Errno, LockKind};
 use core::ffi::CStr;
@@ -20,8 +20,8 @@ pub enum ClaimError {
 /// What to do with the journals and pending times of a dead process before its slot is used again. Runs with the
 /// slot's lock held; if the caller dies in it, the next one starts over.
 pub trait SettleSlot {
-    /// Gives back what stands in slot `index`.
-    fn settle_slot(&mut self, region: &Region, index: usize);
+    /// Gives back what stands in slot `index`; with `keep` not the bytes that another process may keep. True if nothing is left.
+    fn settle_slot(&mut self, region: &Region, index: usize, keep: bool) -> bool;
 }
 
 /// Claims a slot for this process. The slot stays taken until the process dies.
@@ -37,12 +37,16 @@ pub fn claim(
         Some(index) => index,
         None => {
             let gone = |at: usize, slot: &Slot| is_gone(at, slot, &file);
-            first_lockable(region, &file, SLOT_TAKEN, gone)?.ok_or(ClaimError::Full)?
+            let left = |_: usize, slot: &Slot| slot.state.load(Acquire) == SLOT_LEFT;
+            match first_lockable(region, &file, SLOT_TAKEN, gone)? {
+                Some(index) => index,
+                None => first_lockable(region, &file, SLOT_LEFT, left)?.ok_or(ClaimError::Full)?,
+            }
         }
     };
     let Some(slot) = region.ours().slots.get(index) else { return Err(ClaimError::Full) };
     // Also for a free slot: the process that freed it may have died before its last word was written.
-    settle.settle_slot(region, index);
+    settle.settle_slot(region, index, false);
     clear(region, index, slot);
     let start_time = lock::process_stat(sys::pid()).map_or(0, |stat| stat.start_time);
     slot.pid.store(sys::pid(), Relaxed);
@@ -85,28 +89,77 @@ fn first_lockable(
     Ok(None)
 }
 
-/// Gives back what dead processes hold, passing over the caller's `own` slot. Returns how many slots were freed. Of the
-/// threads that share `file` only one may call it at a time: its locks do not keep them from each other.
+/// Gives back what dead processes hold, passing over the caller's `own` slot. Returns how many of them gave anything back. Of
+/// the threads that share `file` only one may call it at a time: its locks do not keep them from each other.
 pub fn reap(region: &Region, file: &Descriptor, own: Option<usize>, settle: &mut impl SettleSlot) -> usize {
-    let high = region.ours().header.slot_high.load(Acquire) as usize;
-    let mut freed = 0usize;
-    for (index, slot) in region.ours().slots.iter().enumerate().take(high) {
-        let taken = slot.state.load(Acquire) == SLOT_TAKEN && own != Some(index);
-        // The lock is asked first: of a living process it is held, and then nobody need read /proc.
-        if !taken || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
-            continue;
+    let dead = each_unheld(region, file, SLOT_TAKEN, own, |index, slot| {
+        let gone = is_gone(index, slot, file);
+        if gone {
+            let keep = slot.exported.load(Acquire) != 0 && tell_importers(region, index);
+            match settle.settle_slot(region, index, keep) {
+                true => clear(region, index, slot),
+                false => leave(region, index, slot),
+            }
         }
-        if is_gone(index, slot, file) {
-            settle.settle_slot(region, index);
-            clear(region, index, slot);
-            freed = freed.wrapping_add(1);
-        }
-        file.unlock(slot_byte(index));
-    }
-    if freed != 0 {
+        gone
+    });
+    if dead != 0 {
         region.settle_brought_limits();
     }
-    freed
+    // Behind the dead, some of which may have imported.
+    let left = each_unheld(region, file, SLOT_LEFT, None, |index, slot| {
+        let settled = settle.settle_slot(region, index, any_owes_measurement(region));
+        match settled {
+            true => clear(region, index, slot),
+            false => leave(region, index, slot),
+        }
+        settled
+    });
+    dead.wrapping_add(left)
+}
+
+/// Calls `visit` with the slots of a state that no living process holds, with the slot's lock held; but not with the caller's
+/// `own`. Returns how often it answered true.
+fn each_unheld(
+    region: &Region,
+    file: &Descriptor,
+    state: u32,
+    own: Option<usize>,
+    mut visit: impl FnMut(usize, &Slot) -> bool,
+) -> usize {
+    let high = region.ours().header.slot_high.load(Acquire) as usize;
+    let mut count = 0usize;
+    for (index, slot) in region.ours().slots.iter().enumerate().take(high) {
+        let wanted = || slot.state.load(Acquire) == state;
+        // The lock is asked first: of a living process it is held, and then nobody need read /proc.
+        if own == Some(index) || !wanted() || file.try_lock(LockKind::Ofd, slot_byte(index)).is_err() {
+            continue;
+        }
+        count = count.wrapping_add(usize::from(wanted() && visit(index, slot)));
+        file.unlock(slot_byte(index));
+    }
+    count
+}
+
+/// The slots of processes that have opened memory of others.
+fn importers(region: &Region) -> impl Iterator<Item = (usize, &'static Slot)> {
+    let high = region.ours().header.slot_high.load(Acquire) as usize;
+    let imports = |slot: &Slot| slot.state.load(Acquire) == SLOT_TAKEN && slot.imports.load(Acquire) != 0;
+    region.ours().slots.iter().enumerate().take(high).filter(move |(_, slot)| imports(slot))
+}
+
+/// Asks the others that have opened memory of other processes to measure what they keep of the dead one in slot `index`. True
+/// if there are any.
+fn tell_importers(region: &Region, index: usize) -> bool {
+    importers(region).filter(|(at, _)| *at != index).fold(false, |_, (_, slot)| {
+        slot.exporters_lost.fetch_add(1, AcqRel);
+        true
+    })
+}
+
+/// Whether a process has not yet measured what it keeps of the dead.
+fn any_owes_measurement(region: &Region) -> bool {
+    importers(region).any(|(_, slot)| slot.losses_measured.load(Acquire) != slot.exporters_lost.load(Acquire))
 }
 
 /// Whether a process of this container is dying: its lock is gone, but the kernel has not yet closed its files.
@@ -186,12 +239,42 @@ fn clear(region: &Region, index: usize, slot: &Slot) {
     slot.start_time.store(0, Relaxed);
     slot.pid_namespace.store(0, Relaxed);
     slot.priority.store(0, Relaxed);
+    slot.imports.store(0, Relaxed);
+    for word in [&slot.exported, &slot.exporters_lost, &slot.losses_measured] {
+        word.store(0, Relaxed);
+    }
     for word in slot.journal_device.iter().chain(&slot.journal_kind) {
         word.store(0, Relaxed);
     }
     region.forget_limits(index);
     if let Some(process) = region.hami().procs.get(index) {
         process.clear();
+    }
+}
+
+/// Shows a settled slot as one whose process is dead and whose journals hold what another process may keep.
+fn leave(region: &Region, index: usize, slot: &Slot) {
+    slot.state.store(SLOT_LEFT, Release);
+    region.forget_limits(index);
+    let (Some(process), Some(journals)) = (region.hami().procs.get(index), region.ours().journals.get(index))
+    else {
+        return;
+    };
+    for (used, device) in process.used.iter().zip(1u8..) {
+        let of_device = slot.journal_device.iter().zip(journals).filter(|(of, _)| of.load(Acquire) == device);
+        let held = of_device.map(|(_, journal)| layout::held_bytes(journal.held.load(Acquire)));
+        used.show_left(held.fold(0, u64::wrapping_add));
+    }
+}
+
+/// A living process is charged `bytes` of what dead ones have left. The next call of [`reap`] gives them back.
+pub fn take_over_left(ours: &Ours, bytes: u64) {
+    let mut rest = bytes;
+    for slot in ours.slots.iter().filter(|slot| slot.state.load(Acquire) == SLOT_LEFT) {
+        let less = |left: u64| Some(left.saturating_sub(rest));
+        if let Ok(left) = slot.exported.fetch_update(AcqRel, Acquire, less) {
+            rest = rest.saturating_sub(left);
+        }
     }
 }
 
@@ -211,7 +294,9 @@ mod tests {
 
     struct Nothing;
     impl SettleSlot for Nothing {
-        fn settle_slot(&mut self, _: &Region, _: usize) {}
+        fn settle_slot(&mut self, _: &Region, _: usize, keep: bool) -> bool {
+            !keep
+        }
     }
 
     fn region(name: &str) -> (CString, Region) {
@@ -241,15 +326,49 @@ mod tests {
         assert_eq!(region.hami().proc_num.load(Acquire), 2);
     }
 
-    #[test]
-    #[cfg_attr(miri, ignore = "Miri maps no files and has no locks")]
-    fn a_slot_whose_process_never_was_is_reaped() {
-        let (path, region) = region("dead");
+    /// Slot 5, of a process that never was.
+    fn dead(region: &Region) -> &'static Slot {
         let slot = &region.ours().slots[5];
         slot.pid.store(u32::MAX - 1, Relaxed);
         slot.pid_namespace.store(sys::inode_of(c"/proc/self/ns/pid"), Relaxed);
         slot.state.store(SLOT_TAKEN, Release);
         region.ours().header.slot_high.store(6, Release);
+        slot
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files and has no locks")]
+    fn what_a_dead_process_has_shared_is_left_until_those_that_import_have_measured() {
+        for (imports, shares) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (path, region) = region(&format!("shared-{imports}-{shares}"));
+            let kept = RegionFile::new();
+            let own = claim(&region, &path, &kept, &mut Nothing).expect("a slot");
+            let (ours, slot) = (&region.ours().slots[own], dead(&region));
+            ours.imports.store(u32::from(imports), Relaxed);
+            slot.exported.store(if shares { 7 } else { 0 }, Relaxed);
+            let reap =
+                || kept.with(&path, |file| reap(&region, file, Some(own), &mut Nothing)).expect("locks");
+            assert_eq!(reap(), 1);
+            let left = imports && shares;
+            assert_eq!(slot.state.load(Acquire), if left { SLOT_LEFT } else { SLOT_FREE });
+            assert_eq!(ours.exporters_lost.load(Relaxed), u64::from(left), "{imports} {shares}");
+            assert_eq!(reap(), 0, "told once");
+            assert_eq!(ours.exporters_lost.load(Relaxed), u64::from(left));
+            if left {
+                take_over_left(region.ours(), 3);
+                assert_eq!(slot.exported.load(Relaxed), 4);
+                ours.losses_measured.store(1, Relaxed);
+                assert_eq!(reap(), 1);
+            }
+            assert_eq!((slot.state.load(Acquire), slot.exported.load(Relaxed)), (SLOT_FREE, 0));
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files and has no locks")]
+    fn a_slot_whose_process_never_was_is_reaped() {
+        let (path, region) = region("dead");
+        let slot = dead(&region);
         assert_eq!(RegionFile::new().with(&path, |file| reap(&region, file, None, &mut Nothing)), Ok(1));
         assert_eq!(slot.state.load(Acquire), SLOT_FREE);
     }

@@ -12,6 +12,7 @@ pub mod module;
 pub mod pitch;
 pub mod pool;
 pub mod resolve;
+pub mod sharing;
 pub mod vmm;
 pub mod wait;
 

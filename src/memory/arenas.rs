@@ -13,6 +13,7 @@
 //! The library does not clamp pools by `CUmemPoolProps::maxSize`, because the cap may rise while the pool lives.
 
 use super::books::Books;
+use super::due;
 use crate::container::DeviceRef;
 use crate::driver::cuda::arenas::{Arena, Usage};
 use crate::lock::{Lock, LockGuard};
@@ -233,6 +234,7 @@ impl Arenas {
         let sum = of_kind.fold(leaving, |sum, each| sum.saturating_add(each.entry.charged.load(Acquire)));
         if let Some(device) = books.container().device(device) {
             books.accounts.journals.set_charge(books.container(), device, kind, sum);
+            books.accounts.due.add(device.index, due::ARENAS);
         }
     }
 

@@ -4,6 +4,7 @@
 //! words. `reserve` treats a request that does not fit.
 
 use super::blocks::Blocks;
+use super::due::Due;
 use super::holdings::{Holding, Holdings, Key, Kind};
 use super::journals::ProcessJournals;
 use crate::container::{Container, DeviceRef};
@@ -49,6 +50,8 @@ pub struct Accounts {
     pub holdings: Holdings,
     /// The blocks that its allocations share.
     pub blocks: Blocks,
+    /// Why the overhead of each device has to be measured again.
+    pub due: Due,
 }
 
 /// The accounts of this process, with the container and the devices that they belong to.

@@ -36,6 +36,11 @@ pub struct Grant<'p> {
 }
 
 impl<'p> Memory<'p> {
+    /// Makes the call that opens memory of another process.
+    pub fn import(self, device: DeviceRef, call: impl FnOnce() -> CUresult) -> CUresult {
+        self.state.overhead.imported(self.books(), device, call)
+    }
+
     /// Decides on an allocation of `bytes`.
     #[inline(always)]
     pub fn admit(self, device: DeviceRef, bytes: u64) -> Decision<'p> {
@@ -161,13 +166,8 @@ impl<'p> Memory<'p> {
     /// Frees an array, large or small.
     pub fn free_array(self, handle: u64, call: impl FnOnce() -> CUresult) -> CUresult {
         let small = Key::new(Kind::SmallArray, handle);
-        let holding = small.and_then(|key| self.books().accounts.holdings.get(key));
-        let Some(holding) = holding else { return self.free(Key::new(Kind::Array, handle), call) };
-        let answer = self.free(small, call);
-        if answer.is_success() {
-            self.state.overhead.small_array_is_gone(holding.device);
-        }
-        answer
+        let is_small = small.is_some_and(|key| self.books().accounts.holdings.get(key).is_some());
+        self.free(if is_small { small } else { Key::new(Kind::Array, handle) }, call)
     }
 
     /// Frees memory by address, in stream order or not, with a charge of its own or from a pool.

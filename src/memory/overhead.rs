@@ -10,10 +10,15 @@
 //! The figure may be below the charges. Where a process has managed memory, that may not be on the device yet, and contexts
 //! stay charged their cost. Else the driver takes less than the blocks that it names, and the figure is the truth.
 //!
+//! What this process keeps of a dead process's memory is in the driver's figure, and so in the overhead (`imports`).
+//!
 //! The library measures after each call that may change the overhead, at most every few milliseconds. It finds code that
 //! the driver loads at a kernel's first run in the next measurement, or when a program reads the view or is refused.
 
+mod imports;
+
 use super::books::Books;
+use super::due;
 use super::holdings::Kind;
 use crate::container::DeviceRef;
 use crate::driver::nvml::process_memory;
@@ -50,8 +55,6 @@ pub struct Overhead {
 struct DeviceOverhead {
     /// When it was last measured, CLOCK_MONOTONIC nanoseconds; 0: never.
     measured_at_ns: AtomicU64,
-    /// A call since then was not measured, because it came too soon after the last measurement.
-    due: AtomicBool,
     /// The cost of its living contexts, bytes.
     floor: AtomicU64,
     /// Bytes that are reserved for overhead through journals of requested bytes.
@@ -78,6 +81,13 @@ impl Measured {
 impl Overhead {
     fn of(&self, device: u8) -> Option<&DeviceOverhead> {
         self.devices.get(usize::from(device))
+    }
+
+    /// Whether the last measurement is too old for the view. Without any, this process has made no call with an overhead.
+    #[inline]
+    fn is_old(&self, device: DeviceRef) -> bool {
+        let measured = self.of(device.index).map_or(0, |overhead| overhead.measured_at_ns.load(Relaxed));
+        measured != 0 && sys::monotonic_coarse_ns().saturating_sub(measured) > VIEW_PAUSE_NS
     }
 
     /// The context has another name from now on.
@@ -124,17 +134,10 @@ impl Overhead {
     }
 
     /// A small array was made, and is charged a block until the next measurement.
-    pub fn small_array_was_made(&self, device: u8) {
+    pub fn small_array_was_made(&self, books: Books<'_>, device: u8) {
         if let Some(of_device) = self.of(device) {
             of_device.small_arrays.fetch_add(1, AcqRel);
-            of_device.due.store(true, Relaxed);
-        }
-    }
-
-    /// A small array was destroyed, and its bytes are part of the measured overhead.
-    pub fn small_array_is_gone(&self, device: u8) {
-        if let Some(of_device) = self.of(device) {
-            of_device.due.store(true, Relaxed);
+            books.accounts.due.add(device, due::SMALL_ARRAYS);
         }
     }
 
@@ -157,28 +160,35 @@ impl Overhead {
     /// Measures when a program reads the view, unless the last measurement is recent.
     #[inline]
     pub fn measure_for_view(&self, books: Books<'_>, device: DeviceRef) {
-        let Some(overhead) = self.of(device.index) else { return };
-        let measured = overhead.measured_at_ns.load(Relaxed);
-        // Without any measurement this process has made no call with an overhead.
-        let long_ago = || sys::monotonic_coarse_ns().saturating_sub(measured) > VIEW_PAUSE_NS;
-        if overhead.due.load(Relaxed) || measured != 0 && long_ago() {
-            self.measure(books, device, 0);
+        if books.accounts.due.reasons(device.index) != 0 || self.is_old(device) {
+            self.measure_with_losses(books, device, 0);
         }
     }
 
     /// Measures before an admission, if a measurement is due and the pause is over.
     #[inline]
     pub fn measure_if_due(&self, books: Books<'_>, device: DeviceRef) {
-        if self.of(device.index).is_some_and(|overhead| overhead.due.load(Relaxed)) {
-            self.measure(books, device, PAUSE_NS);
+        match books.accounts.due.reasons(device.index) & !due::ARENAS {
+            0 => {}
+            due::IMPORTS if !self.is_old(device) => self.measure_losses(books),
+            _ => self.measure_with_losses(books, device, PAUSE_NS),
         }
+    }
+
+    #[cold]
+    fn measure_with_losses(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
+        if books.accounts.due.reasons(device.index) & due::IMPORTS != 0 {
+            self.measure_losses(books);
+        }
+        self.measure(books, device, pause_ns);
     }
 
     /// Measures before a refusal, because unloaded code may still be charged.
     pub fn measure_before_refusal(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
-        // Small arrays are charged too much until they are measured.
+        // Small arrays are charged too much until they are measured, and imported memory until it is found to be gone.
         let small = self.of(device.index).is_some_and(|of_device| of_device.small_arrays.load(Relaxed) != 0);
-        self.measure(books, device, if small { 0 } else { pause_ns });
+        let imports = books.accounts.due.reasons(device.index) & due::IMPORTS != 0;
+        self.measure_with_losses(books, device, if small || imports { 0 } else { pause_ns });
     }
 
     /// Measures at once, and charges the result.
@@ -186,31 +196,31 @@ impl Overhead {
         self.measure(books, device, 0);
     }
 
-    /// Measures and charges the result, unless the last measurement is less than `pause_ns` old.
+    /// Measures and charges the result, unless the last measurement is less than `pause_ns` old. Answers whether the charge
+    /// is now what the driver says.
     #[cold]
-    fn measure(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
+    fn measure(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) -> bool {
         let _errno = KeepErrno::new();
-        let Some(of_device) = self.of(device.index) else { return };
-        of_device.due.store(true, Relaxed);
+        let Some(of_device) = self.of(device.index) else { return false };
         let now = sys::monotonic_ns();
         if now.saturating_sub(of_device.measured_at_ns.load(Relaxed)) < pause_ns {
-            return;
+            books.accounts.due.add(device.index, due::CALL);
+            return false;
         }
-        let Some(_measuring) = self.measuring.try_lock_or_repair(Ask::Kernel, || {}) else { return };
+        let Some(_measuring) = self.measuring.try_lock_or_repair(Ask::Kernel, || {}) else {
+            books.accounts.due.add(device.index, due::CALL);
+            return false;
+        };
         of_device.measured_at_ns.store(now.max(1), Relaxed);
-        of_device.due.store(false, Relaxed);
+        books.accounts.due.begin(device.index);
         let small_arrays = of_device.small_arrays.swap(0, AcqRel);
         let floor = of_device.floor.load(Acquire);
         let charge = |kind, bytes| books.accounts.journals.set_charge(books.container(), device, kind, bytes);
         let Some(measured) = measured_now(books, device, &of_device.reserved) else {
             // Calls were under way, or the driver gives no figure: small arrays wait for the next measurement.
             of_device.small_arrays.fetch_add(small_arrays, AcqRel);
-            // Never false: another thread may have made one meanwhile, and have marked it due.
-            if small_arrays != 0 {
-                of_device.due.store(true, Relaxed);
-            }
             charge(KIND_CONTEXT, floor);
-            return;
+            return false;
         };
         if small_arrays != 0 {
             let arrays = books.accounts.holdings.charge_of(Kind::SmallArray, device.index);
@@ -226,6 +236,7 @@ impl Overhead {
         } else {
             self.charge(charge, measured, floor);
         }
+        true
     }
 
     fn charge(&self, charge: impl Fn(u8, u64) -> bool, measured: Measured, floor: u64) {

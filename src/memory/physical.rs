@@ -51,6 +51,12 @@ impl Books<'_> {
         Some(self.accounts.holdings.get(handle)?.owner)
     }
 
+    /// The bytes of the memory behind a handle.
+    pub fn bytes_of_handle(self, handle: u64) -> Option<u64> {
+        let memory = Key::new(Kind::Physical, self.physical_of(handle)?)?;
+        Some(self.accounts.holdings.get(memory)?.bytes)
+    }
+
     /// The number of the memory that is mapped at an address.
     pub fn physical_at(self, address: u64) -> Option<u64> {
         let mapping = Key::new(Kind::Mapping, address)?;

@@ -129,37 +129,6 @@ void hear(int pipe, void *what, size_t size)
     same(recv(pipe, what, size, MSG_WAITALL), size);
 }
 
-/* One descriptor travels as ancillary data of one byte. */
-union ancillary {
-    char bytes[CMSG_SPACE(sizeof(int))];
-    struct cmsghdr head;
-};
-
-void tell_descriptor(int pipe, int descriptor)
-{
-    union ancillary with;
-    struct iovec byte = { .iov_base = "", .iov_len = 1 };
-    struct msghdr message = { .msg_iov = &byte, .msg_iovlen = 1, .msg_control = &with, .msg_controllen = sizeof with };
-    memset(&with, 0, sizeof with);
-    with.head.cmsg_level = SOL_SOCKET;
-    with.head.cmsg_type = SCM_RIGHTS;
-    with.head.cmsg_len = CMSG_LEN(sizeof descriptor);
-    memcpy(CMSG_DATA(&with.head), &descriptor, sizeof descriptor);
-    same(sendmsg(pipe, &message, 0), 1);
-}
-
-int hear_descriptor(int pipe)
-{
-    union ancillary with;
-    char nothing;
-    int descriptor;
-    struct iovec byte = { .iov_base = &nothing, .iov_len = 1 };
-    struct msghdr message = { .msg_iov = &byte, .msg_iovlen = 1, .msg_control = &with, .msg_controllen = sizeof with };
-    same(recvmsg(pipe, &message, 0), 1);
-    memcpy(&descriptor, CMSG_DATA(&with.head), sizeof descriptor);
-    return descriptor;
-}
-
 static int wanted(const char *name, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)

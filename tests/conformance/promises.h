@@ -54,8 +54,6 @@ int other_process(const char *part, pid_t *process);
 /* Through a pipe, whole or not at all. */
 void tell(int pipe, const void *what, size_t size);
 void hear(int pipe, void *what, size_t size);
-void tell_descriptor(int pipe, int descriptor);
-int hear_descriptor(int pipe);
 
 /* The free bytes of device 0. */
 size_t free_bytes(void);

@@ -1,5 +1,6 @@
 /* Memory and events of other processes. */
 #include "promises.h"
+#include "../programs/descriptors.h"
 
 static unsigned char byte_at(CUdeviceptr address)
 {
@@ -137,7 +138,7 @@ static void exports(int pipe)
     ok(cuCtxSynchronize());
     ok(cuMemExportToShareableHandle(&descriptor, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
     same(byte_at(address + 64 * MIB - 1), 5);
-    tell_descriptor(pipe, descriptor);
+    holds(send_descriptor(pipe, descriptor));
     hear(pipe, &go, 1);
 }
 
@@ -145,7 +146,7 @@ static void exported_memory_outlives_its_exporter_and_is_paid_for_until_it_is_re
 {
     CUmemGenericAllocationHandle handle, again;
     pid_t other;
-    int status, pipe = other_process("exports", &other), descriptor = hear_descriptor(pipe);
+    int status, pipe = other_process("exports", &other), descriptor = receive_descriptor(pipe);
     ok(cuMemImportFromShareableHandle(&handle, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
     ok(cuMemImportFromShareableHandle(&again, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
     close(descriptor);
@@ -178,7 +179,7 @@ static void borrows_from_a_pool(int pipe)
     CUmemPoolPtrExportData data;
     CUmemoryPool pool;
     CUdeviceptr memory, again, own;
-    int descriptor = hear_descriptor(pipe);
+    int descriptor = receive_descriptor(pipe);
     ok(cuMemPoolImportFromShareableHandle(&pool, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
     close(descriptor);
     ok(cuMemPoolSetAccess(pool, &everything, 1));
@@ -222,7 +223,7 @@ static void an_exported_pool_lends_its_allocations_to_other_processes(void)
     ok(cuCtxSynchronize());
     ok(cuMemPoolExportToShareableHandle(&descriptor, pool, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
     ok(cuMemPoolExportPointer(&data, memory));
-    tell_descriptor(pipe, descriptor);
+    holds(send_descriptor(pipe, descriptor));
     close(descriptor);
     tell(pipe, &data, sizeof data);
     hear(pipe, &found, 1);

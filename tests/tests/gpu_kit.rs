@@ -80,17 +80,13 @@ fn word<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
-/// Promises that are known not to hold yet. A change that mends one removes it here.
-const KNOWN: [(&str, &str); 1] = [("conformance", "the library breaks nothing that the driver promises")];
-
 #[test]
-fn every_stage_runs_and_misses_only_known_promises() {
+fn every_stage_runs_and_the_cap_is_kept() {
     let run = run(&kit(), &["--budget", "95"], &[]);
     assert!(run.results().values().all(|result| *result != "broken"), "{}", run.text);
     assert_eq!(run.results().len(), 10, "{}", run.text);
     for stage in ["machine", "doors", "cap", "conformance"] {
-        let known: Vec<_> = KNOWN.iter().filter(|(of, _)| *of == stage).map(|(_, name)| *name).collect();
-        assert_eq!(run.missed(stage), known, "{stage}: {}", run.text);
+        assert_eq!(run.missed(stage), [""; 0], "{stage}: {}", run.text);
     }
     // On a machine of two busy processors a cell may be off. The promise here is that the stage has all cells.
     let cells = run.rows("share", "promise").count();

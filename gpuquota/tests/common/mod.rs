@@ -96,7 +96,9 @@ pub fn sample(path: &Path) -> Region {
 pub fn join(region: &Region, path: &Path) -> usize {
     struct Nothing;
     impl slot::SettleSlot for Nothing {
-        fn settle_slot(&mut self, _: &Region, _: usize) {}
+        fn settle_slot(&mut self, _: &Region, _: usize, _: bool) -> bool {
+            true
+        }
     }
     let index = slot::claim(region, &c_path(path), &gpuquota_region::kept::RegionFile::new(), &mut Nothing)
         .expect("a slot");

@@ -94,6 +94,19 @@ mod real {
         assert_eq!((used(there), used(&here)), (0, 5));
     }
 
+    #[test]
+    fn a_reaper_leaves_what_it_is_told_to_and_no_more_than_there_is() {
+        for (keep, kept) in [(0, 0), (3, 3), (10, 10), (11, 10)] {
+            let words = JournalWords::new(2);
+            take(&words, &words.total, 0, 10, None).expect("room");
+            take(&words, &words.total, 1, 5, None).expect("room");
+            let reaped = reap_but(&words, &words.total, 0, keep);
+            assert_eq!(reaped, Ok(Reaped { given: 10 - kept, kept }));
+            assert_eq!(used(&words.total), 5 + kept);
+            assert_eq!(reap(&words, &words.total, 0), Ok(kept), "the rest, later");
+        }
+    }
+
     /// A journal goes to another device and comes back to a total that still names it from before.
     #[test]
     fn an_operation_elsewhere_is_not_taken_for_one_of_the_next_owner() {
@@ -241,7 +254,7 @@ mod real {
         for round in 0..follower {
             take(&words, &words.total, 1 + round % 2, 5, None).expect("room");
         }
-        let _ = reap_until(&words, &words.total, 0, &DiesAt(Cell::new(cleaner_step)));
+        let _ = reap_until(&words, &words.total, 0, 0, &DiesAt(Cell::new(cleaner_step)));
         reap(&words, &words.total, 0).expect("the second cleaner");
         let expected = 1000 + 5 * u64::from(follower);
         let context = std::format!("ops {operations} step {step} follower {follower} cleaner {cleaner_step}");
@@ -321,7 +334,7 @@ mod histories {
             if let Action::Clean(step) = action
                 && dead
             {
-                let _ = reap_until(&side, total, journal, &DiesAt(Cell::new(step)));
+                let _ = reap_until(&side, total, journal, 0, &DiesAt(Cell::new(step)));
                 // It has given the bytes back or not, and the next one finds out which.
                 let left = used(total) + held - used_before;
                 prop_assert!([0, held].contains(&left), "{} of {}", left, held);

@@ -51,11 +51,21 @@ fn prefer_host(memory: CUdeviceptr, bytes: usize, ordinal: CUdevice) -> bool {
 
 /// Whether the driver has an allocation that begins at an address; false where it does not say.
 pub fn is_allocated(address: CUdeviceptr) -> bool {
+    range_of(address).is_some_and(|(base, _)| base == address)
+}
+
+/// The bytes of the allocation of an address.
+pub fn bytes_of(address: CUdeviceptr) -> Option<u64> {
+    range_of(address).map(|(_, bytes)| bytes as u64)
+}
+
+/// Where the allocation of an address begins, and its bytes.
+fn range_of(address: CUdeviceptr) -> Option<(CUdeviceptr, usize)> {
     let (mut base, mut bytes) = (0, 0);
     // SAFETY: writes two integers to locals; an address that is none of the driver's is an error.
     let query = |query: sys::cuMemGetAddressRange_v2::F| unsafe { query(&mut base, &mut bytes, address) };
-    let answer = sys::cuMemGetAddressRange_v2::REAL.get().map(query);
-    answer.is_some_and(CUresult::is_success) && base == address
+    let answer = sys::cuMemGetAddressRange_v2::REAL.get().map(query)?;
+    answer.is_success().then_some((base, bytes))
 }
 
 /// The address at which the allocation of an address begins.

@@ -112,6 +112,13 @@ pub struct CUuuid_st {
     pub bytes: [core::ffi::c_char; 16usize],
 }
 pub type CUuuid = CUuuid_st;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUipcMemHandle_st {
+    pub reserved: [core::ffi::c_char; 64usize],
+}
+pub type CUipcMemHandle_v1 = CUipcMemHandle_st;
+pub type CUipcMemHandle = CUipcMemHandle_v1;
 pub const CU_MEM_ATTACH_GLOBAL: CUmemAttach_flags_enum = 1;
 pub const CU_MEM_ATTACH_HOST: CUmemAttach_flags_enum = 2;
 pub const CU_MEM_ATTACH_SINGLE: CUmemAttach_flags_enum = 4;
@@ -1012,6 +1019,13 @@ pub struct CUmemPoolProps_st {
 pub type CUmemPoolProps_v1 = CUmemPoolProps_st;
 pub type CUmemPoolProps = CUmemPoolProps_v1;
 #[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct CUmemPoolPtrExportData_st {
+    pub reserved: [core::ffi::c_uchar; 64usize],
+}
+pub type CUmemPoolPtrExportData_v1 = CUmemPoolPtrExportData_st;
+pub type CUmemPoolPtrExportData = CUmemPoolPtrExportData_v1;
+#[repr(C)]
 #[derive(Copy, Clone)]
 pub struct CUDA_MEM_ALLOC_NODE_PARAMS_v1_st {
     pub poolProps: CUmemPoolProps,
@@ -1127,6 +1141,9 @@ crate::driver::library::functions! { crate::driver::sys::LIBCUDA;
     cuGreenCtxDestroy: fn(hCtx: CUgreenCtx) -> CUresult;
     cuImportExternalMemory: fn(extMem_out: *mut CUexternalMemory, memHandleDesc: *const CUDA_EXTERNAL_MEMORY_HANDLE_DESC) -> CUresult;
     cuInit: fn(Flags: core::ffi::c_uint) -> CUresult;
+    cuIpcGetMemHandle: fn(pHandle: *mut CUipcMemHandle, dptr: CUdeviceptr) -> CUresult;
+    cuIpcOpenMemHandle: fn(pdptr: *mut CUdeviceptr, handle: CUipcMemHandle, Flags: core::ffi::c_uint) -> CUresult;
+    cuIpcOpenMemHandle_v2: fn(pdptr: *mut CUdeviceptr, handle: CUipcMemHandle, Flags: core::ffi::c_uint) -> CUresult;
     cuKernelGetFunction: fn(pFunc: *mut CUfunction, kernel: CUkernel) -> CUresult;
     cuLaunch: fn(f: CUfunction) -> CUresult;
     cuLaunchCooperativeKernel: fn(f: CUfunction, gridDimX: core::ffi::c_uint, gridDimY: core::ffi::c_uint, gridDimZ: core::ffi::c_uint, blockDimX: core::ffi::c_uint, blockDimY: core::ffi::c_uint, blockDimZ: core::ffi::c_uint, sharedMemBytes: core::ffi::c_uint, hStream: CUstream, kernelParams: *mut *mut core::ffi::c_void) -> CUresult;
@@ -1156,6 +1173,7 @@ crate::driver::library::functions! { crate::driver::sys::LIBCUDA;
     cuMemCreate: fn(handle: *mut CUmemGenericAllocationHandle, size: usize, prop: *const CUmemAllocationProp, flags: core::ffi::c_ulonglong) -> CUresult;
     cuMemDiscardAndPrefetchBatchAsync: fn(dptrs: *mut CUdeviceptr, sizes: *mut usize, count: usize, prefetchLocs: *mut CUmemLocation, prefetchLocIdxs: *mut usize, numPrefetchLocs: usize, flags: core::ffi::c_ulonglong, hStream: CUstream) -> CUresult;
     cuMemDiscardAndPrefetchBatchAsync_ptsz: fn(dptrs: *mut CUdeviceptr, sizes: *mut usize, count: usize, prefetchLocs: *mut CUmemLocation, prefetchLocIdxs: *mut usize, numPrefetchLocs: usize, flags: core::ffi::c_ulonglong, hStream: CUstream) -> CUresult;
+    cuMemExportToShareableHandle: fn(shareableHandle: *mut core::ffi::c_void, handle: CUmemGenericAllocationHandle, handleType: CUmemAllocationHandleType, flags: core::ffi::c_ulonglong) -> CUresult;
     cuMemFree: fn(dptr: CUdeviceptr_v1) -> CUresult;
     cuMemFreeAsync: fn(dptr: CUdeviceptr, hStream: CUstream) -> CUresult;
     cuMemFreeAsync_ptsz: fn(dptr: CUdeviceptr, hStream: CUstream) -> CUresult;
@@ -1164,10 +1182,13 @@ crate::driver::library::functions! { crate::driver::sys::LIBCUDA;
     cuMemGetAllocationGranularity: fn(granularity: *mut usize, prop: *const CUmemAllocationProp, option: CUmemAllocationGranularity_flags) -> CUresult;
     cuMemGetInfo: fn(free: *mut core::ffi::c_uint, total: *mut core::ffi::c_uint) -> CUresult;
     cuMemGetInfo_v2: fn(free: *mut usize, total: *mut usize) -> CUresult;
+    cuMemImportFromShareableHandle: fn(handle: *mut CUmemGenericAllocationHandle, osHandle: *mut core::ffi::c_void, shHandleType: CUmemAllocationHandleType) -> CUresult;
     cuMemMap: fn(ptr: CUdeviceptr, size: usize, offset: usize, handle: CUmemGenericAllocationHandle, flags: core::ffi::c_ulonglong) -> CUresult;
     cuMemPoolCreate: fn(pool: *mut CUmemoryPool, poolProps: *const CUmemPoolProps) -> CUresult;
     cuMemPoolDestroy: fn(pool: CUmemoryPool) -> CUresult;
+    cuMemPoolExportPointer: fn(shareData_out: *mut CUmemPoolPtrExportData, ptr: CUdeviceptr) -> CUresult;
     cuMemPoolGetAttribute: fn(pool: CUmemoryPool, attr: CUmemPool_attribute, value: *mut core::ffi::c_void) -> CUresult;
+    cuMemPoolImportPointer: fn(ptr_out: *mut CUdeviceptr, pool: CUmemoryPool, shareData: *mut CUmemPoolPtrExportData) -> CUresult;
     cuMemPoolSetAttribute: fn(pool: CUmemoryPool, attr: CUmemPool_attribute, value: *mut core::ffi::c_void) -> CUresult;
     cuMemPoolTrimTo: fn(pool: CUmemoryPool, minBytesToKeep: usize) -> CUresult;
     cuMemPrefetchAsync: fn(devPtr: CUdeviceptr, count: usize, dstDevice: CUdevice, hStream: CUstream) -> CUresult;

@@ -129,7 +129,7 @@ fn create<T>(handle: *mut *mut T, bytes: Option<u64>, call: impl Fn() -> CUresul
     }
     let answer = allocate_with_handle(Kind::SmallArray, charge, call, written);
     if answer.is_success() {
-        memory.state.overhead.small_array_was_made(place.device.index);
+        memory.state.overhead.small_array_was_made(memory.books(), place.device.index);
     }
     answer
 }

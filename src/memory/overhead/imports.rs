@@ -1,0 +1,84 @@
+//! Memory that one process made and another one has opened: legacy handles, descriptors, pointers into pools.
+//!
+//! Its maker is charged while it lives, as the driver's figures have it. The memory outlives the maker as long as another process
+//! keeps it open, and then the driver's figure for that process contains it. Nothing tells which process that is. So:
+//!
+//! 1. A process notes in its slot how many bytes it has made others able to open ([`Books::was_exported`]).
+//! 2. A process notes in its slot that it opens memory of others ([`Overhead::imported`]).
+//! 3. Whoever finds a maker dead gives back all but these bytes, and asks those that import to measure (`region::slot`).
+//! 4. Each of them measures at its next call, charges what it keeps, and takes as much off the dead process's bytes
+//!    ([`Overhead::measure_losses`]). Once all have, the rest of these is given back.
+//!
+//! Where the driver gives no figure for a process, nobody is charged after the maker's death.
+
+use super::Overhead;
+use crate::container::DeviceRef;
+use crate::driver::nvml::process_memory;
+use crate::memory::books::Books;
+use crate::memory::due;
+use crate::uuid::Uuid;
+use core::sync::atomic::{Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use gpuquota_region::layout::{DEVICES, KIND_CONTEXT, KIND_MODULE};
+use gpuquota_region::slot;
+use gpuquota_region::sys::KeepErrno;
+
+/// This process's charge for overhead, bytes.
+fn overhead_of(books: Books<'_>, device: DeviceRef) -> u64 {
+    let of_kind = |kind| books.accounts.journals.other_bytes(device.index, kind);
+    of_kind(KIND_CONTEXT).wrapping_add(of_kind(KIND_MODULE))
+}
+
+/// Whether the driver gives a figure for this process.
+fn has_figure(device: DeviceRef) -> bool {
+    let _errno = KeepErrno::new();
+    process_memory::of_this_process(&Uuid::of(device.record)).is_some()
+}
+
+impl Books<'_> {
+    /// Other processes may open `bytes` of this one from now on.
+    pub fn was_exported(self, bytes: u64) {
+        if let Some(slot) = self.container().slot() {
+            slot.exported.fetch_add(bytes, Relaxed);
+        }
+    }
+}
+
+impl Overhead {
+    /// Makes the call that opens memory of another process, and says before it that this process does so.
+    pub fn imported<R>(&self, books: Books<'_>, device: DeviceRef, call: impl FnOnce() -> R) -> R {
+        let slot = books.container().slot();
+        if let Some(slot) = slot.filter(|slot| slot.imports.load(Relaxed) == 0)
+            && has_figure(device)
+        {
+            books.accounts.due.add_everywhere(due::IMPORTS);
+            slot.imports.store(1, Release);
+        }
+        let answer = call();
+        // Its maker may be dead already.
+        self.measure(books, device, 0);
+        answer
+    }
+
+    /// Measures what this process keeps of processes that were found dead, if there are any that it has not measured.
+    pub(super) fn measure_losses(&self, books: Books<'_>) {
+        let container = books.container();
+        let Some(slot) = container.slot() else { return };
+        let lost = slot.exporters_lost.load(Acquire);
+        if lost == slot.losses_measured.load(Relaxed) {
+            return;
+        }
+        let used =
+            |index: &u8| self.of(*index).is_some_and(|device| device.measured_at_ns.load(Relaxed) != 0);
+        let devices = || (0..DEVICES as u8).filter(used).filter_map(|index| container.device(index));
+        let charged = || devices().map(|device| overhead_of(books, device)).fold(0, u64::wrapping_add);
+        let before = charged();
+        // Without a cap nothing is charged that only a measurement shows.
+        let measured =
+            |device| books.scope.devices.memory_cap(device).is_none() || self.measure(books, device, 0);
+        if devices().all(measured) {
+            slot::take_over_left(container.ours(), charged().saturating_sub(before));
+            slot.losses_measured.store(lost, Release);
+            container.reap();
+        }
+    }
+}
