@@ -16,6 +16,8 @@ pub struct Fault {
     nth: Option<NonZeroU64>,
     error: Option<String>,
     delay: Option<Duration>,
+    late: Option<Duration>,
+    one_in: Option<NonZeroU64>,
     #[serde(default)]
     sticky: bool,
     lost: Option<usize>,
@@ -32,8 +34,11 @@ impl Fault {
     }
 
     fn on(self, devices: usize) -> Outcome<cuda_shim_device::Fault> {
-        if self.error.is_none() && self.delay.is_none() && self.lost.is_none() && !self.kill {
-            return Err("it says neither error nor delay nor lost nor kill".into());
+        if self.error.is_none() && self.delay.is_none() && self.late.is_none() && self.lost.is_none() && !self.kill {
+            return Err("it says neither error nor delay nor late nor lost nor kill".into());
+        }
+        if self.nth.is_some() && self.one_in.is_some() {
+            return Err("nth and one_in exclude each other".into());
         }
         if self.sticky && self.error.is_none() {
             return Err("sticky goes with an error".into());
@@ -49,6 +54,8 @@ impl Fault {
             call: self.call.0,
             nth: self.nth.map(NonZeroU64::get),
             delay_ns: self.delay.map_or(0, |delay| delay.0),
+            late_ns: self.late.map_or(0, |late| late.0),
+            one_in: self.one_in.map(NonZeroU64::get),
             sticky: self.sticky,
             lost: self.lost,
             kill: self.kill,

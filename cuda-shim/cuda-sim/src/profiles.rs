@@ -43,6 +43,8 @@ impl Profile {
             nth: None,
             error: 3,
             delay_ns: 0,
+            late_ns: 0,
+            one_in: None,
             sticky: false,
             lost: None,
             kill: false,

@@ -1,4 +1,4 @@
-//! Faults by script: calls that fail, calls that are slow, devices that are lost.
+//! Faults by script: calls that fail, calls that are slow, answers that are late, devices that are lost.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -28,22 +28,25 @@ impl Faults {
         (!rules.is_empty()).then_some(Faults { rules, stuck: AtomicI32::new(0) })
     }
 
-    /// What meets a call before it does anything: waits as long as it is slow, and answers the error with which it
-    /// fails, 0 for none.
-    pub fn meet(&self, state: &State, call: &str) -> i32 {
-        let stuck = self.stuck.load(Relaxed);
-        if stuck != 0 {
-            return stuck;
+    /// What meets a call before it does anything: waits as long as it is slow, and tells how it goes on.
+    pub fn meet(&self, state: &State, call: &str) -> Met {
+        let mut met = Met { error: self.stuck.load(Relaxed), late: Duration::ZERO };
+        if met.error != 0 {
+            return met;
         }
         for (fault, seen) in self.rules.iter().filter(|(fault, _)| fault.is_of(call)) {
             let nth = seen.fetch_add(1, Relaxed) + 1;
             if fault.nth.is_some_and(|wanted| wanted != nth) {
                 continue;
             }
+            if fault.one_in.is_some_and(|calls| !scattered(nth).is_multiple_of(calls)) {
+                continue;
+            }
             if fault.kill {
                 kill_own_process();
             }
             std::thread::sleep(Duration::from_nanos(fault.delay_ns));
+            met.late += Duration::from_nanos(fault.late_ns);
             if let Some(device) = fault.lost {
                 state.lose(device);
             }
@@ -51,11 +54,40 @@ impl Faults {
                 if fault.sticky {
                     self.stuck.store(fault.error, Relaxed);
                 }
-                return fault.error;
+                met.error = fault.error;
+                break;
             }
         }
-        0
+        met
     }
+}
+
+/// How a call goes on that has met its faults.
+pub struct Met {
+    /// The error with which it fails, 0 for none.
+    pub error: i32,
+    /// For so long its answer is on its way.
+    pub late: Duration,
+}
+
+impl Met {
+    /// Does the work of the call, or fails by `error`, and answers late.
+    pub fn answer<T>(self, work: impl FnOnce() -> T, error: impl FnOnce(i32) -> T) -> T {
+        let answer = if self.error == 0 { work() } else { error(self.error) };
+        if !self.late.is_zero() {
+            std::thread::sleep(self.late);
+        }
+        answer
+    }
+}
+
+/// A number that looks random, other in each process: SplitMix64.
+fn scattered(number: u64) -> u64 {
+    let seed = u64::from(std::process::id()) << 32 | number;
+    let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 impl State {

@@ -9,7 +9,7 @@ use crate::machine::{EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_PATTERN, MAX_RULES};
 use crate::spec::{ATTRIBUTES, MAX_NAME};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x08");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x09");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 1024;
 /// Processes that can work on one device at the same time.
@@ -100,6 +100,9 @@ pub struct FaultCells {
     pub nth: Word,
     pub error: Word,
     pub delay_ns: Word,
+    pub late_ns: Word,
+    /// 0 for every call.
+    pub one_in: Word,
     pub sticky: Word,
     /// Index + 1 of the device that is lost, 0 for none.
     pub lost: Word,

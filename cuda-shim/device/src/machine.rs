@@ -61,8 +61,12 @@ pub struct Fault {
     pub nth: Option<u64>,
     /// What it answers, a `CUresult` or an `nvmlReturn_t`; 0 if it goes on as usual.
     pub error: i32,
-    /// How much longer it takes.
+    /// How much longer it takes before it does anything.
     pub delay_ns: u64,
+    /// How much later its answer comes, once it has done everything: what it told may be old by then.
+    pub late_ns: u64,
+    /// Of so many calls it meets one, at random; `None` for every call.
+    pub one_in: Option<u64>,
     /// Every call of the process answers the same from then on, as after an error of the device's.
     pub sticky: bool,
     /// The device of this index is lost for all processes.

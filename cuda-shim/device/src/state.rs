@@ -303,6 +303,8 @@ fn write_machine(header: &Header, machine: &Machine) {
         cells.nth.set(fault.nth.unwrap_or(0));
         cells.error.set(fault.error as u64);
         cells.delay_ns.set(fault.delay_ns);
+        cells.late_ns.set(fault.late_ns);
+        cells.one_in.set(fault.one_in.unwrap_or(0));
         cells.sticky.set(fault.sticky.into());
         cells.lost.set(fault.lost.map_or(0, |device| device as u64 + 1));
         cells.kill.set(fault.kill.into());
@@ -411,6 +413,8 @@ fn read_machine(header: &Header) -> Machine {
                 nth: Some(cells.nth.get()).filter(|nth| *nth > 0),
                 error: cells.error.get() as i32,
                 delay_ns: cells.delay_ns.get(),
+                late_ns: cells.late_ns.get(),
+                one_in: Some(cells.one_in.get()).filter(|calls| *calls > 0),
                 sticky: cells.sticky.get() != 0,
                 lost: cells.lost.get().checked_sub(1).map(|device| device as usize),
                 kill: cells.kill.get() != 0,

@@ -7,10 +7,9 @@ macro_rules! nvml {
         #[allow(non_snake_case, unsafe_code)]
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($argument: $kind),*) -> $crate::abi::Code {
-            match $crate::library::meet(stringify!($name)) {
-                0 => $crate::abi::code($crate::library::machine().and_then(|_| $body)),
-                fault => fault,
-            }
+            $crate::library::met(stringify!($name), || {
+                $crate::abi::code($crate::library::machine().and_then(|_| $body))
+            })
         }
     )+};
 }

@@ -32,25 +32,22 @@ pub fn open() -> Result<&'static State, Error> {
     })
 }
 
-/// The code with which a call fails by the machine's script, 0 for none.
-pub fn meet(call: &str) -> Code {
+/// Does the work of a call, as far as the faults of the machine's script let it.
+pub fn met(call: &str, work: impl FnOnce() -> Code) -> Code {
     static FAULTS: OnceLock<Option<Faults>> = OnceLock::new();
-    match open() {
-        Ok(state) => FAULTS
-            .get_or_init(|| Faults::of(state))
-            .as_ref()
-            .map_or(0, |faults| faults.meet(state, call) as Code),
-        Err(_) => 0,
+    let faults = |state| FAULTS.get_or_init(|| Faults::of(state)).as_ref();
+    match open().ok().and_then(|state| faults(state).map(|faults| faults.meet(state, call))) {
+        Some(met) => met.answer(work, |error| error as Code),
+        None => work(),
     }
 }
 
 fn init(call: &str) -> Code {
-    match meet(call) {
-        0 => code(open().map(|_| {
+    met(call, || {
+        code(open().map(|_| {
             USERS.fetch_add(1, Ordering::Relaxed);
-        })),
-        fault => fault,
-    }
+        }))
+    })
 }
 
 /// Flags ask for leniency about devices that do not answer; all of ours do.

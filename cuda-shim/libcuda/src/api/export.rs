@@ -51,15 +51,14 @@ macro_rules! export {
             extern "C" fn $name($($arg: $ty),*) -> i32 {
                 $crate::api::export::result(
                     stringify!($name),
-                    $crate::model::operations::faults::meet(stringify!($name)).and_then(|()| body($crate::tools::ffi::NullStream::Legacy $(, $arg)*)),
+                    $crate::model::operations::faults::met(stringify!($name), || body($crate::tools::ffi::NullStream::Legacy $(, $arg)*)),
                 )
             }
             #[unsafe(no_mangle)]
             extern "C" fn $twin($($arg: $ty),*) -> i32 {
                 $crate::api::export::result(
                     stringify!($twin),
-                    $crate::model::operations::faults::meet(stringify!($twin))
-                        .and_then(|()| body($crate::tools::ffi::NullStream::PerThread $(, $arg)*)),
+                    $crate::model::operations::faults::met(stringify!($twin), || body($crate::tools::ffi::NullStream::PerThread $(, $arg)*)),
                 )
             }
         };
@@ -79,7 +78,7 @@ macro_rules! export {
             extern "C" fn $name($($arg: $ty),*) -> i32 {
                 $crate::api::export::result(
                 stringify!($name),
-                $crate::model::operations::faults::meet(stringify!($name)).and_then(|()| body($($arg),*)),
+                $crate::model::operations::faults::met(stringify!($name), || body($($arg),*)),
             )
             }
             $crate::api::export::alias!([$($($alias)+)?] $($arg: $ty),*);
@@ -97,7 +96,7 @@ macro_rules! alias {
         extern "C" fn $name($($arg: $ty),*) -> i32 {
             $crate::api::export::result(
                 stringify!($name),
-                $crate::model::operations::faults::meet(stringify!($name)).and_then(|()| body($($arg),*)),
+                $crate::model::operations::faults::met(stringify!($name), || body($($arg),*)),
             )
         }
         $crate::api::export::alias!([$($more)*] $($arg: $ty),*);

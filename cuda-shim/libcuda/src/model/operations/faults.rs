@@ -20,20 +20,19 @@ pub fn arm(state: &'static State) {
     }
 }
 
-/// What meets a call.
+/// Does the work of a call, as far as the faults let it.
 #[inline(always)]
-pub fn meet(call: &str) -> Outcome {
-    if ARMED.load(Relaxed) { meet_scripted(call) } else { Ok(()) }
+pub fn met(call: &str, work: impl FnOnce() -> Outcome) -> Outcome {
+    if ARMED.load(Relaxed) { met_scripted(call, work) } else { work() }
 }
 
 #[cold]
-fn meet_scripted(call: &str) -> Outcome {
-    let Some(Some((faults, state))) = FAULTS.get() else { return Ok(()) };
-    let error = faults.meet(state, call);
-    if error != 0 {
-        return Err(Status::of(error));
-    }
-    // Whoever works on a lost device hears of it from every call.
-    let lost = driver().is_ok_and(|driver| driver.works_on(|index| state.is_lost(index)));
-    if lost { Err(UNKNOWN) } else { Ok(()) }
+fn met_scripted(call: &str, work: impl FnOnce() -> Outcome) -> Outcome {
+    let Some(Some((faults, state))) = FAULTS.get() else { return work() };
+    let reached = || {
+        // Whoever works on a lost device hears of it from every call.
+        let lost = driver().is_ok_and(|driver| driver.works_on(|index| state.is_lost(index)));
+        if lost { Err(UNKNOWN) } else { work() }
+    };
+    faults.meet(state, call).answer(reached, |error| Err(Status::of(error)))
 }

@@ -28,7 +28,10 @@ pub fn start() -> Outcome {
         NO_DEVICE
     })?;
     faults::arm(state);
-    faults::meet("cuInit")?;
+    faults::met("cuInit", || publish(state))
+}
+
+fn publish(state: &'static State) -> Outcome {
     let visible = match std::env::var("CUDA_VISIBLE_DEVICES") {
         Ok(list) => visible_devices(state.machine(), &list),
         Err(_) => (0..state.machine().whole()).collect(),
