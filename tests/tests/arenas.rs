@@ -171,28 +171,49 @@ fn a_graph_that_would_pass_the_cap_is_refused() {
     done(&mut program, &format!("plain {all}"));
 }
 
-/// Threads and processes race for what is left, by pools and by plain memory, also where a query of a pool is slow. A pool that
-/// cannot use what it holds may grow all the same; then the allocation is undone. So by the device's own count the cap holds but
-/// for one request of each process, for the time of a call.
+/// A machine of one device with small contexts, and these faults.
+fn machine_with(faults: &str) -> Machine {
+    let scratch = Scratch::new();
+    let text = format!("[[device]]\nlike = 'H100'\ncontext = '32MiB'\n{faults}");
+    Machine::new(scratch.file("faulty.toml", text).to_str().expect("text"))
+}
+
+/// Eight processes of four threads each race for 1 GiB, by two pools and by plain memory, in pieces of at most `largest` bytes.
+/// Answers by how much the device was above the cap at most, and the bytes that stay charged when all pools are given back.
+fn overshoot(faults: &str, largest: i64, pieces: i64) -> i64 {
+    let machine = machine_with(faults);
+    let quota = machine.quota().memory(GIB);
+    let arguments = ["4", "600", &largest.to_string(), &pieces.to_string()];
+    let mut all: Vec<_> = (0..PROCESSES).map(|_| quota.start("pool_race", &arguments)).collect();
+    all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
+    all.iter_mut().for_each(|one| one.tell("go"));
+    let refusals: i64 = all.into_iter().map(|one| one.finish().success().value("refusals")).sum();
+    assert!(refusals > 0, "nobody was refused: this was no race");
+    let truth = machine.truth();
+    eprintln!("{refusals} refusals, {} KiB over, {faults:?}", (truth.device("physical_peak_bytes") - GIB) / 1024);
+    truth.device("physical_peak_bytes") - GIB
+}
+
+/// The processes that race.
+const PROCESSES: i64 = 8;
+/// The driver gives memory in such blocks.
+const BLOCK: i64 = 2 * MIB;
+
+/// A thread that was preempted gets the figure of a pool late.
+const LATE: &str = "[[fault]]\ncall = 'cuMemPoolGetAttribute'\none_in = 3\nlate = '200us'\n";
+/// The query itself is slow.
+const SLOW: &str = "[[fault]]\ncall = 'cuMemPoolGetAttribute'\nnth = 40\ndelay = '3ms'\n";
+/// The driver has no figure for some questions.
+const NONE: &str =
+    "[[fault]]\ncall = 'cuMemPoolGetAttribute'\none_in = 5\nerror = 'CUDA_ERROR_INVALID_VALUE'\n";
+
+/// Threads and processes race for what is left. What a pool has left may not serve a request that it seems to cover; then the pool
+/// grows all the same, and the allocation is undone. A plain allocation opens a block likewise. So by the device's own count the
+/// cap holds but for one request and one block of each process, for the time of a call.
 #[test]
 fn pools_that_race_do_not_pass_the_cap() {
-    const PROCESSES: i64 = 4;
-    // `pool_race` asks for no more at once.
-    const LARGEST: i64 = 24 * MIB;
-    let late =
-        "[[device]]\nlike = 'H100'\n[[fault]]\ncall = 'cuMemPoolGetAttribute'\nnth = 40\ndelay = '3ms'\n";
-    let scratch = Scratch::new();
-    let file = scratch.file("late.toml", late);
-    for kind in ["H100", file.to_str().expect("text")] {
-        let machine = Machine::new(kind);
-        let cap = PROCESSES * 512 * MIB + 160 * MIB;
-        let quota = machine.quota().memory(cap);
-        let mut all: Vec<_> = (0..PROCESSES).map(|_| quota.start("pool_race", &["4", "300"])).collect();
-        all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
-        all.iter_mut().for_each(|one| one.tell("go"));
-        let refusals: i64 = all.into_iter().map(|one| one.finish().success().value("refusals")).sum();
-        assert!(refusals > 0, "nobody was refused: this was no race");
-        let peak = machine.truth().device("physical_peak_bytes");
-        assert!(peak <= cap + PROCESSES * LARGEST, "{} bytes over, {kind}", peak - cap);
+    for faults in ["", LATE, SLOW, NONE] {
+        let over = overshoot(faults, MIB, 48);
+        assert!(over <= PROCESSES * 2 * BLOCK, "{over} bytes over, {faults}");
     }
 }

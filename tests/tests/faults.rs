@@ -1,6 +1,7 @@
 //! Scripted faults: a machine file says which call fails, which one is slow, and when a device is lost.
 
 use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Scratch};
+use std::time::{Duration, Instant};
 
 /// `CUDA_ERROR_UNKNOWN`, which calls on a lost device answer.
 const UNKNOWN: i64 = 999;
@@ -57,6 +58,28 @@ fn a_slow_call_takes_as_long_as_the_script_says_and_then_does_its_work() {
     assert_eq!(program.ask("sync", "rc"), 0);
     assert!(program.ask("sync", "took_ms") >= 300);
     assert_eq!(program.wait_for("rc"), 0);
+}
+
+#[test]
+fn a_late_answer_comes_after_the_work_is_done() {
+    let late = Duration::from_millis(700);
+    let machine = machine(&["call = 'cuMemAlloc'\nlate = '700ms'"]);
+    let mut program = on(&machine, "0");
+    let begun = Instant::now();
+    program.tell("alloc");
+    while machine.truth().device("requested_bytes") != MIB {
+        assert!(begun.elapsed() < late, "the answer is due, and nothing is done");
+    }
+    assert_eq!(program.wait_for("rc"), 0);
+    assert!(begun.elapsed() >= late);
+}
+
+#[test]
+fn a_fault_at_random_meets_some_calls_and_not_all() {
+    let machine = machine(&["call = 'cuMemAlloc'\none_in = 4\nerror = 'CUDA_ERROR_OUT_OF_MEMORY'"]);
+    let mut program = on(&machine, "0");
+    let refused = (0..400).filter(|_| program.ask("alloc", "rc") == OUT_OF_MEMORY).count();
+    assert!((50..150).contains(&refused), "{refused} of 400");
 }
 
 #[test]
