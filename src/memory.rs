@@ -15,7 +15,7 @@
 //! - `refusal`: events and messages of a request that does not fit;
 //! - `reserve`: the request, and the attempts to make room before a refusal;
 //! - [`departure`]: what belongs to a context or a pool while a call may destroy it;
-//! - [`ops`], `allocate`: the steps before and after a call of the driver.
+//! - [`ops`], `allocate`, `taking`: the steps before and after a call of the driver.
 
 mod allocate;
 mod arenas;
@@ -33,6 +33,7 @@ mod physical;
 mod refusal;
 mod reserve;
 mod shared_blocks;
+mod taking;
 
 pub use reserve::{Memory, State};
 

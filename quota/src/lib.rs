@@ -6,6 +6,7 @@
 //!
 //! - [`limits`]: what did the operator ask? One knob table, one grammar, every problem named.
 //! - [`ledger`]: may these bytes be had, and which journal holds them?
+//! - [`arena`]: what is charged for memory that the driver keeps for later?
 //! - [`share`]: may this launch go now?
 //! - [`text`]: lines for people, built without an allocator.
 
@@ -25,6 +26,7 @@ extern crate std;
 #[path = "../../tests/src/promise.rs"]
 mod promise;
 
+pub mod arena;
 pub mod ledger;
 pub mod limits;
 pub mod share;

@@ -2,32 +2,30 @@
 //!
 //! A pool holds more than its allocations use: it keeps freed memory until it is trimmed. So the charge of an arena is all
 //! that the driver says that it holds, in use or not. An allocation from an arena is admitted by the bytes by which it may
-//! make the arena grow (`ops`). On a card as small as the cap the driver would trim its arenas before it refuses a request;
+//! make the arena grow (`taking`). On a card as small as the cap the driver would trim its arenas before it refuses a request;
 //! so does this file ([`Arenas::trim`]).
 //!
-//! The charge is set by the driver's answers, and an answer may be late: the thread that asked was stopped, while others made
-//! the arena grow. So each arena counts how often its charge was set, and an answer to a question that is older than the last
-//! setting is thrown away, and the driver asked again. One thread of the process at a time takes memory from a pool, so that
-//! no two threads count on the same unused bytes.
+//! `quota::arena` has the book of an arena, which holds whoever else takes, trims or asks meanwhile; this file gives it the
+//! process's entries and lock. One thread of the process at a time takes memory from a pool, so that nobody is refused for
+//! what another's call has claimed.
 //!
 //! The library does not clamp pools by `CUmemPoolProps::maxSize`, because the cap may rise while the pool lives.
 
 use super::books::Books;
 use super::due;
 use crate::container::DeviceRef;
-use crate::driver::cuda::arenas::{Arena, Usage};
+use crate::driver::cuda::arenas::Arena;
 use crate::lock::{Lock, LockGuard};
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
     Ordering::Release,
 };
+use gpuquota_quota::arena::{self, Book, Charged, Usage};
 use gpuquota_region::layout::{DEVICES, KIND_GRAPH, KIND_POOL};
 
 /// The graphs of a device grow in blocks, and a launch cannot be undone. Up to so many bytes beyond a request count as overhead:
 /// they may lift use above the cap, and then the library admits nothing more.
 const BLOCKS: u64 = 64 << 20;
-/// An update that others overtake asks the driver so often.
-const ATTEMPTS: u32 = 64;
 /// The library charges so many arenas of a process.
 const ARENAS: usize = 64;
 
@@ -55,15 +53,13 @@ struct Entry {
     /// [`Arena::word`]; 0: it is free.
     word: AtomicU64,
     device: AtomicU8,
-    /// The bytes that the arena held at the last update.
-    charged: AtomicU64,
-    /// How often the charge was set.
-    settings: AtomicU64,
+    book: Book,
     /// The most by which the arena has grown beyond a request.
     beyond: AtomicU64,
 }
 
 /// A registered arena.
+#[derive(Clone, Copy)]
 struct Registered<'a> {
     arena: Arena,
     device: u8,
@@ -74,16 +70,39 @@ fn kind_of(arena: Arena) -> u8 {
     if matches!(arena, Arena::Pool(_)) { KIND_POOL } else { KIND_GRAPH }
 }
 
-/// The bytes by which an arena may grow for an allocation of `bytes`, which uses the arena's unused bytes first.
-pub fn growth(Usage { held, used }: Usage, bytes: u64) -> u64 {
-    bytes.saturating_sub(held.saturating_sub(used))
+/// The bytes by which an arena may grow beyond what was reserved, without a reservation.
+pub fn allowed_excess(arena: Arena) -> u64 {
+    if matches!(arena, Arena::Pool(_)) { 0 } else { BLOCKS }
 }
 
-/// The bytes by which an arena has grown beyond `growth` since its last charge, because of fragmentation or large blocks.
-/// `None` where there are none, or [`BLOCKS`] allows for them.
-pub fn unexpected_growth(arena: Arena, charged: u64, held: u64, growth: u64) -> Option<u64> {
-    let allowed = if matches!(arena, Arena::Pool(_)) { 0 } else { BLOCKS };
-    Some(held.saturating_sub(charged).saturating_sub(growth)).filter(|more| *more > allowed)
+/// An arena with its book, for one call. `usage` asks the driver.
+pub struct Open<'a, U> {
+    arenas: &'a Arenas,
+    books: Books<'a>,
+    registered: Registered<'a>,
+    usage: U,
+}
+
+impl<U: Fn() -> Option<Usage>> Charged for Open<'_, U> {
+    fn book(&self) -> &Book {
+        &self.registered.entry.book
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        (self.usage)()
+    }
+
+    fn locked<T>(&self, change: impl FnOnce(&Book) -> T) -> Option<T> {
+        let _changing = self.arenas.changing.lock(|| {})?;
+        let Registered { arena, device, entry } = self.registered;
+        // The entry may be another arena's by now.
+        if entry.word.load(Acquire) != arena.word() {
+            return None;
+        }
+        let answer = change(&entry.book);
+        self.arenas.charge_locked(self.books, device, kind_of(arena));
+        Some(answer)
+    }
 }
 
 impl Arenas {
@@ -112,8 +131,7 @@ impl Arenas {
         let is_free = |entry: &&Entry| entry.word.load(Relaxed) == 0;
         let Some(entry) = self.entries.iter().find(is_free) else { return false };
         entry.device.store(device, Relaxed);
-        entry.charged.store(0, Relaxed);
-        entry.settings.fetch_add(1, AcqRel);
+        entry.book.clear();
         entry.beyond.store(0, Relaxed);
         entry.word.store(arena.word(), Release);
         self.graphs.fetch_or(matches!(arena, Arena::Graphs(_)), Release);
@@ -150,7 +168,7 @@ impl Arenas {
         let _changing = self.changing.lock(|| {})?;
         let Registered { device, entry, .. } = self.find(pool)?;
         let device = books.container().device(device)?;
-        let charge = entry.charged.load(Acquire);
+        let charge = entry.book.charged();
         self.leaving.get(usize::from(device.index))?.fetch_add(charge, AcqRel);
         entry.word.store(0, Release);
         Some((device, charge))
@@ -184,7 +202,7 @@ impl Arenas {
 
     /// The charge of an arena, bytes.
     pub fn charge_of(&self, arena: Arena) -> u64 {
-        self.find(arena).map_or(0, |registered| registered.entry.charged.load(Relaxed))
+        self.find(arena).map_or(0, |registered| registered.entry.book.charged())
     }
 
     /// Sets the charge of an arena to the bytes that the driver says that it holds.
@@ -194,30 +212,21 @@ impl Arenas {
 
     /// The same with the driver's answer from `usage`.
     pub fn update_charge_to(&self, books: Books<'_>, arena: Arena, usage: impl Fn() -> Option<Usage>) {
-        let Some(registered) = self.find(arena) else { return };
-        for _ in 0..ATTEMPTS {
-            let asked = registered.entry.settings.load(Acquire);
-            let Some(Usage { held, .. }) = usage() else { break };
-            if self.set_charge(books, &registered, asked, held) {
-                return;
-            }
+        let Some(open) = self.open(books, arena, usage) else { return };
+        if !arena::update(&open) {
+            // The next update asks again.
+            self.stale.store(true, Relaxed);
         }
-        // The next update asks again.
-        self.stale.store(true, Relaxed);
     }
 
-    /// Sets the charge to the driver's answer to a question that was asked at the setting `asked`. False where another one
-    /// has come since.
-    fn set_charge(&self, books: Books<'_>, registered: &Registered<'_>, asked: u64, held: u64) -> bool {
-        let Some(_changing) = self.changing.lock(|| {}) else { return false };
-        let Registered { arena, device, entry } = registered;
-        let is_current = entry.settings.load(Acquire) == asked;
-        if is_current {
-            entry.settings.store(asked.wrapping_add(1), Release);
-            entry.charged.store(held, Release);
-            self.charge_locked(books, *device, kind_of(*arena));
-        }
-        is_current
+    /// Opens an arena for a call. `None`: it is not registered.
+    pub fn open<'a, U: Fn() -> Option<Usage>>(
+        &'a self,
+        books: Books<'a>,
+        arena: Arena,
+        usage: U,
+    ) -> Option<Open<'a, U>> {
+        Some(Open { arenas: self, books, registered: self.find(arena)?, usage })
     }
 
     fn charge(&self, books: Books<'_>, device: u8, kind: u8) {
@@ -231,7 +240,7 @@ impl Arenas {
         let of_kind = self.each().filter(|each| each.device == device && kind_of(each.arena) == kind);
         let leaving = self.leaving.get(usize::from(device)).filter(|_| kind == KIND_POOL);
         let leaving = leaving.map_or(0, |leaving| leaving.load(Acquire));
-        let sum = of_kind.fold(leaving, |sum, each| sum.saturating_add(each.entry.charged.load(Acquire)));
+        let sum = of_kind.fold(leaving, |sum, each| sum.saturating_add(each.entry.book.charged()));
         if let Some(device) = books.container().device(device) {
             books.accounts.journals.set_charge(books.container(), device, kind, sum);
             books.accounts.due.add(device.index, due::ARENAS);

@@ -1,20 +1,16 @@
 //! The steps round a call of the driver: bytes are admitted before it, and committed or rolled back after it.
 
-use super::arenas::{growth, unexpected_growth};
 use super::books::{Books, Placement, Reservation};
 use super::holdings::{Key, Kind};
 use super::reserve::Memory;
 use crate::container::DeviceRef;
 use crate::driver::cuda::CUresult;
-use crate::driver::cuda::arenas::{Arena, Usage};
 use core::sync::atomic::Ordering::Relaxed;
 use gpuquota_region::layout::Device;
 use gpuquota_region::sys;
 
 /// How long the library repeats a call that the driver refuses while the memory of a dead process may be on its way back.
 const TEARDOWN_NS: u64 = 100_000_000;
-/// The largest block by which an arena is expected to grow.
-const MOST_EXCESS: u64 = 64 << 20;
 /// How long after a death the driver may still be freeing memory.
 const TEARDOWN_WINDOW_NS: u64 = 1_000_000_000;
 
@@ -84,66 +80,6 @@ impl<'p> Memory<'p> {
             Some(reservation) => Grant { books: self.books(), reservation }.spill(on_host),
             None => (CUresult::OUT_OF_MEMORY, None),
         }
-    }
-
-    /// Makes a call that takes `bytes` from an arena. `undo` frees them again where the arena grew by more than the cap
-    /// allows; a call that cannot be undone has none. `None` where the driver does not say what the arena holds: then this
-    /// has not made the call.
-    pub fn take_from_arena(
-        self,
-        arena: Arena,
-        device: DeviceRef,
-        bytes: u64,
-        call: impl Fn() -> CUresult,
-        undo: Option<&dyn Fn()>,
-    ) -> Option<CUresult> {
-        self.take_from_arena_of(arena, || arena.usage(), device, bytes, call, undo)
-    }
-
-    /// The same with the driver's answer from `usage`.
-    fn take_from_arena_of(
-        self,
-        arena: Arena,
-        usage: impl Fn() -> Option<Usage>,
-        device: DeviceRef,
-        bytes: u64,
-        call: impl Fn() -> CUresult,
-        undo: Option<&dyn Fn()>,
-    ) -> Option<CUresult> {
-        let (books, arenas) = (self.books(), &self.state.arenas);
-        let _turn = arenas.take_turn(arena);
-        let growth = growth(usage()?, bytes);
-        // Where it fits, all that the arena may grow by is reserved: the driver may not be able to use what the arena holds
-        // unused, and arenas grow in blocks.
-        let most = bytes.saturating_add(arenas.usual_excess(arena));
-        let reservation = match books.try_reserve(device, most, Placement::Device) {
-            Ok(reservation) => Some(reservation),
-            Err(_) if growth == 0 => None,
-            Err(_) => match self.reserve(device, growth) {
-                Some(reservation) => Some(reservation),
-                None => return Some(CUresult::OUT_OF_MEMORY),
-            },
-        };
-        let reserved = reservation.map_or(0, |reservation| reservation.bytes);
-        let charged = arenas.charge_of(arena);
-        let answer = call_with_retries(books, device.record, call);
-        let held = usage().map_or(charged, |usage| usage.held);
-        if answer.is_success() {
-            arenas.note_excess(arena, held.saturating_sub(charged).saturating_sub(growth).min(MOST_EXCESS));
-        }
-        let more = unexpected_growth(arena, charged, held, reserved);
-        let unexpected = more.and_then(|more| self.reserve(device, more));
-        let too_much = answer.is_success() && more.is_some() && unexpected.is_none();
-        if too_much && let Some(undo) = undo {
-            undo();
-            arena.trim();
-        }
-        // Also where the figures are equal: what others asked before this call is old from now on.
-        arenas.update_charge_to(books, arena, usage);
-        for reservation in reservation.into_iter().chain(unexpected) {
-            books.roll_back(reservation);
-        }
-        Some(if too_much && undo.is_some() { CUresult::OUT_OF_MEMORY } else { answer })
     }
 
     /// Frees memory: removes the holding, makes the call, gives the bytes back. The holding leaves before the call, because

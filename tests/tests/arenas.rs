@@ -190,7 +190,10 @@ fn overshoot(faults: &str, largest: i64, pieces: i64) -> i64 {
     let refusals: i64 = all.into_iter().map(|one| one.finish().success().value("refusals")).sum();
     assert!(refusals > 0, "nobody was refused: this was no race");
     let truth = machine.truth();
-    eprintln!("{refusals} refusals, {} KiB over, {faults:?}", (truth.device("physical_peak_bytes") - GIB) / 1024);
+    eprintln!(
+        "{refusals} refusals, {} KiB over, {faults:?}",
+        (truth.device("physical_peak_bytes") - GIB) / 1024
+    );
     truth.device("physical_peak_bytes") - GIB
 }
 

@@ -336,7 +336,10 @@ mod tests {
             ("nvml = \"all\"\n[[device]]\nlike = \"H100\"", "consumer"),
             ("driver = \"new\"\n[[device]]\nlike = \"H100\"", "580.65.06"),
             ("[[fault]]\ncall = \"cuInit\"\n[[device]]\nlike = \"H100\"", "neither error nor delay"),
-            ("[[fault]]\ncall = \"cuInit\"\nlate = \"1ms\"\nnth = 1\none_in = 2\n[[device]]\nlike = \"H100\"", "exclude"),
+            (
+                "[[fault]]\ncall = \"cuInit\"\nlate = \"1ms\"\nnth = 1\none_in = 2\n[[device]]\nlike = \"H100\"",
+                "exclude",
+            ),
             ("[[fault]]\ncall = \"cuInit\"\nlost = 1\n[[device]]\nlike = \"H100\"", "has 1 devices"),
             (
                 "[[fault]]\ncall = \"cuInit\"\nerror = \"BAD\"\n[[device]]\nlike = \"H100\"",

@@ -34,7 +34,12 @@ impl Fault {
     }
 
     fn on(self, devices: usize) -> Outcome<cuda_shim_device::Fault> {
-        if self.error.is_none() && self.delay.is_none() && self.late.is_none() && self.lost.is_none() && !self.kill {
+        if self.error.is_none()
+            && self.delay.is_none()
+            && self.late.is_none()
+            && self.lost.is_none()
+            && !self.kill
+        {
             return Err("it says neither error nor delay nor late nor lost nor kill".into());
         }
         if self.nth.is_some() && self.one_in.is_some() {

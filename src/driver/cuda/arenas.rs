@@ -8,6 +8,7 @@
 use super::{CUdevice, CUdeviceptr, CUresult, CUstream, current_device, device_count, ordinal_of, sys};
 use core::ffi::c_void;
 use core::ptr::null_mut;
+use gpuquota_quota::arena::Usage;
 use gpuquota_region::sys as kernel;
 
 pub use sys::{CUgraph, CUmemoryPool as Pool};
@@ -24,15 +25,6 @@ pub enum Arena {
     Pool(u64),
     /// The graphs of a device, by its ordinal.
     Graphs(u8),
-}
-
-/// The bytes of an arena.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Usage {
-    /// All bytes that it holds.
-    pub held: u64,
-    /// The part of them that its allocations use.
-    pub used: u64,
 }
 
 impl Arena {

@@ -1,43 +1,14 @@
-//! The growth of arenas, and their charges.
+//! The charges of arenas.
 
-use super::{BLOCKS, growth, unexpected_growth};
-use crate::driver::cuda::arenas::{Arena, Usage};
+use crate::driver::cuda::arenas::Arena;
 use crate::memory::tests::Bench;
 use core::cell::Cell;
+use gpuquota_quota::arena::Usage;
 
 const MIB: u64 = 1 << 20;
 
 fn usage(held: u64, used: u64) -> Option<Usage> {
     Some(Usage { held, used })
-}
-
-#[test]
-fn unused_bytes_of_an_arena_are_used_first() {
-    let growth = |held, used, bytes| growth(Usage { held, used }, bytes);
-    assert_eq!(growth(0, 0, 10), 10);
-    assert_eq!(growth(100, 90, 10), 0);
-    assert_eq!(growth(100, 90, 11), 1);
-    assert_eq!(growth(100, 0, 0), 0);
-    // Between two queries a driver may count more as used than as held.
-    assert_eq!(growth(90, 100, 10), 10);
-    assert_eq!(growth(u64::MAX, 0, u64::MAX), 0);
-    assert_eq!(growth(0, 0, u64::MAX), u64::MAX);
-}
-
-#[test]
-fn growth_by_blocks_is_expected_of_graphs_and_none_of_pools() {
-    let (pool, graphs) = (Arena::Pool(0x1000), Arena::Graphs(0));
-    assert_eq!(unexpected_growth(graphs, 100, 100 + 10, 10), None);
-    assert_eq!(unexpected_growth(graphs, 100, 100 + 10 + BLOCKS, 10), None);
-    assert_eq!(unexpected_growth(graphs, 100, 100 + 10 + BLOCKS + 1, 10), Some(BLOCKS + 1));
-    assert_eq!(unexpected_growth(pool, 100, 100 + 10, 10), None);
-    assert_eq!(unexpected_growth(pool, 100, 100 + 10 + 1, 10), Some(1));
-    // The arena has shrunk, or has grown by less.
-    for arena in [pool, graphs] {
-        assert_eq!(unexpected_growth(arena, 100, 50, 0), None);
-        assert_eq!(unexpected_growth(arena, 0, BLOCKS + 5, u64::MAX), None);
-        assert_eq!(unexpected_growth(arena, 0, u64::MAX, 0), Some(u64::MAX));
-    }
 }
 
 /// The answer to an older question comes late: others have made the arena grow since, and have told.
