@@ -12,16 +12,19 @@
 //!   the driver asked again.
 //! - A new charge never lies below what allocations use and calls under way have claimed, as far as this was charged before.
 //!   So a claim holds although the arena is trimmed.
-//! - A call gives its reservation back after the charge contains what the arena has grown. Where the driver gives no figure,
-//!   the whole reservation becomes charge, until a later figure settles it.
+//! - A call gives its reservation back after the charge contains what the arena has grown. Where the driver gives no figure
+//!   all by which the arena may have grown becomes charge, until a later figure settles it.
 //!
-//! An arena that cannot use what it holds grows beyond what its calls have reserved. Then the call reserves this excess too, or
-//! undoes the allocation.
+//! An arena that cannot use what it holds grows beyond what its calls have reserved. Then the call reserves this excess too if it
+//! fits at once, or undoes the allocation; the caller may begin again with all of it reserved ([`Call::begin_whole`]).
 
 use crate::sync::{AtomicU64, Ordering};
 
 /// An update that others overtake asks the driver so often.
 const ATTEMPTS: u32 = if cfg!(loom) { 3 } else { 64 };
+
+/// A driver that gives no figure is asked so often.
+const QUESTIONS: usize = 3;
 
 /// The bytes of an arena, by the driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +79,13 @@ impl Book {
     /// The bytes that the arena is charged.
     pub fn charged(&self) -> u64 {
         self.charged.load(Ordering::Acquire)
+    }
+
+    /// The number of settings where the charge is `held` and no call is under way.
+    pub fn exact(&self, held: u64) -> Option<u64> {
+        let settings = self.settings.load(Ordering::Acquire);
+        let [claimed, reserved] = [&self.claimed, &self.reserved].map(|word| word.load(Ordering::Acquire));
+        (self.charged() == held && claimed == 0 && reserved == 0).then_some(settings)
     }
 
     /// The arena begins anew. Whoever calls this and all below holds the arena's lock.
@@ -181,8 +191,8 @@ pub struct Call<R> {
 pub struct End {
     /// What the arena held then; `None` where the driver did not say.
     pub held: Option<u64>,
-    /// The allocation was undone, because its excess did not fit.
-    pub is_undone: bool,
+    /// The allocation was undone, because this excess did not fit.
+    pub undone: Option<u64>,
 }
 
 /// What came of the driver's call.
@@ -191,6 +201,8 @@ pub struct Taken<'u> {
     pub is_success: bool,
     /// The excess that need not be reserved.
     pub allowed: u64,
+    /// The most by which such a call makes an arena grow, as far as is known.
+    pub expected: u64,
     /// Undoes it.
     pub undo: Option<&'u dyn Fn()>,
 }
@@ -217,6 +229,18 @@ impl<R> Call<R> {
         Some(call)
     }
 
+    /// The same with a reservation of all `bytes`, however much the arena holds unused.
+    pub fn begin_whole<A: Arena<Reservation = R>>(arena: &A, bytes: u64) -> Option<Self> {
+        let mut call = Self { stake: Stake::default(), reservations: [None, None] };
+        call.add(arena, 0, arena.reserve(bytes)?);
+        Some(call)
+    }
+
+    /// The bytes that the call has reserved.
+    pub fn reserved(&self) -> u64 {
+        self.stake.reserved
+    }
+
     fn add<A: Arena<Reservation = R>>(&mut self, arena: &A, place: usize, reservation: R) {
         let bytes = A::bytes(&reservation);
         // Without the lock the book does not know of it, and so finds more excess than there is.
@@ -231,10 +255,10 @@ impl<R> Call<R> {
     /// The driver has answered the call: charges what the arena has grown, or undoes the allocation.
     pub fn end<A: Arena<Reservation = R>>(mut self, arena: &A, taken: &Taken<'_>) -> End {
         let mut allowed = if taken.is_success { taken.allowed } else { u64::MAX };
-        let mut end = End { held: None, is_undone: false };
+        let mut end = End { held: None, undone: None };
         for _ in 0..ATTEMPTS {
             let asked = asked(arena);
-            let Some(usage) = arena.usage() else { break };
+            let Some(usage) = figure(arena) else { break };
             match arena.locked(|book| book.settle(asked, usage, self.stake, allowed)) {
                 None => break,
                 Some(Verdict::Stale) => {}
@@ -244,7 +268,7 @@ impl<R> Call<R> {
                     return end;
                 }
                 Some(Verdict::Excess(more)) => {
-                    let extra = if self.reservations[1].is_none() { arena.reserve(more) } else { None };
+                    let extra = self.reservations[1].is_none().then(|| arena.reserve_at_once(more)).flatten();
                     if let Some(extra) = extra {
                         self.add(arena, 1, extra);
                         continue;
@@ -252,13 +276,20 @@ impl<R> Call<R> {
                     allowed = u64::MAX;
                     if let Some(undo) = taken.undo {
                         undo();
-                        end.is_undone = true;
+                        end.undone = Some(more);
                     }
                 }
             }
         }
-        let reserved = self.reservations.iter().flatten().map(A::bytes).fold(0, u64::saturating_add);
-        let grown = if taken.is_success { reserved } else { 0 };
+        let unseen = taken.expected.saturating_sub(self.bytes::<A>());
+        if taken.is_success && end.undone.is_none() && unseen != 0 {
+            let extra = self.reservations[1].is_none().then(|| arena.reserve_at_once(unseen)).flatten();
+            match extra {
+                Some(extra) => self.add(arena, 1, extra),
+                None => end.undone = taken.undo.map(|undo| (undo(), unseen).1),
+            }
+        }
+        let grown = if taken.is_success { self.bytes::<A>() } else { 0 };
         if arena.locked(|book| book.settle_unseen(self.stake, grown)).is_some() {
             self.give_back(arena);
         } else {
@@ -267,9 +298,19 @@ impl<R> Call<R> {
         end
     }
 
+    /// All that was reserved.
+    fn bytes<A: Arena<Reservation = R>>(&self) -> u64 {
+        self.reservations.iter().flatten().map(A::bytes).fold(0, u64::saturating_add)
+    }
+
     fn give_back<A: Arena<Reservation = R>>(self, arena: &A) {
         self.reservations.into_iter().flatten().for_each(|reservation| arena.give_back(reservation));
     }
+}
+
+/// The driver's figure, at the second or third question too.
+pub fn figure(arena: &impl Charged) -> Option<Usage> {
+    core::iter::repeat_with(|| arena.usage()).take(QUESTIONS).flatten().next()
 }
 
 fn asked(arena: &impl Charged) -> u64 {
@@ -280,7 +321,7 @@ fn asked(arena: &impl Charged) -> u64 {
 fn claim(arena: &impl Charged, bytes: u64) -> u64 {
     for _ in 0..ATTEMPTS {
         let asked = asked(arena);
-        let Some(usage) = arena.usage() else { break };
+        let Some(usage) = figure(arena) else { break };
         match arena.locked(|book| book.claim(asked, usage, bytes)) {
             Some(None) => {}
             Some(Some(claimed)) => return claimed,
@@ -294,7 +335,7 @@ fn claim(arena: &impl Charged, bytes: u64) -> u64 {
 pub fn update(arena: &impl Charged) -> bool {
     for _ in 0..ATTEMPTS {
         let asked = asked(arena);
-        let Some(usage) = arena.usage() else { return false };
+        let Some(usage) = figure(arena) else { return false };
         match arena.locked(|book| book.settle(asked, usage, Stake::default(), u64::MAX)) {
             Some(Verdict::Settled) => return true,
             Some(_) => {}

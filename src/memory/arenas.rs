@@ -54,6 +54,8 @@ struct Entry {
     word: AtomicU64,
     device: AtomicU8,
     book: Book,
+    /// The driver has said what the arena holds.
+    is_known: AtomicBool,
     /// The most by which the arena has grown beyond a request.
     beyond: AtomicU64,
 }
@@ -83,13 +85,24 @@ pub struct Open<'a, U> {
     usage: U,
 }
 
+impl<U> Open<'_, U> {
+    /// Whether the driver has ever said what the arena holds.
+    pub fn is_known(&self) -> bool {
+        self.registered.entry.is_known.load(Relaxed)
+    }
+}
+
 impl<U: Fn() -> Option<Usage>> Charged for Open<'_, U> {
     fn book(&self) -> &Book {
         &self.registered.entry.book
     }
 
     fn usage(&self) -> Option<Usage> {
-        (self.usage)()
+        let usage = (self.usage)();
+        if usage.is_some() {
+            self.registered.entry.is_known.store(true, Relaxed);
+        }
+        usage
     }
 
     fn locked<T>(&self, change: impl FnOnce(&Book) -> T) -> Option<T> {
@@ -132,6 +145,7 @@ impl Arenas {
         let Some(entry) = self.entries.iter().find(is_free) else { return false };
         entry.device.store(device, Relaxed);
         entry.book.clear();
+        entry.is_known.store(false, Relaxed);
         entry.beyond.store(0, Relaxed);
         entry.word.store(arena.word(), Release);
         self.graphs.fetch_or(matches!(arena, Arena::Graphs(_)), Release);

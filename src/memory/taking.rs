@@ -59,8 +59,8 @@ impl<U: Fn() -> Option<Usage>> arena::Arena for Source<'_, U> {
 
 impl Memory<'_> {
     /// Makes a call that takes `bytes` from an arena. `undo` frees them again where the arena grew by more than the cap
-    /// allows; a call that cannot be undone has none. `None` where the driver does not say what the arena holds: then this
-    /// has not made the call.
+    /// allows; a call that cannot be undone has none. `None` where the driver has never said what the arena holds:
+    /// then this has not made the call.
     pub fn take_from_arena(
         self,
         arena: Arena,
@@ -84,25 +84,46 @@ impl Memory<'_> {
     ) -> Option<CUresult> {
         let arenas = &self.state.arenas;
         let _turn = arenas.take_turn(arena);
-        let before = usage()?;
         let books: Books<'_> = self.books();
         let source = Source { open: arenas.open(books, arena, usage)?, memory: self, device };
-        // Arenas grow in blocks.
-        let most = bytes.saturating_add(arenas.usual_excess(arena));
-        let Some(admitted) = Call::begin(&source, bytes, most) else { return Some(CUresult::OUT_OF_MEMORY) };
-        let answer = call_with_retries(books, device.record, call);
-        let is_success = answer.is_success();
-        let end = admitted.end(&source, &Taken { is_success, allowed: allowed_excess(arena), undo });
-        match end.held {
-            Some(held) if is_success && !end.is_undone => {
-                let beyond = held.saturating_sub(before.held).saturating_sub(before.growth(bytes));
-                arenas.note_excess(arena, beyond.min(MOST_EXCESS));
-            }
-            Some(_) => {}
-            // The next update asks again.
-            None => arenas.mark_stale(),
+        let before = arena::figure(&source);
+        if before.is_none() && !source.open.is_known() {
+            return None;
         }
-        Some(if end.is_undone { CUresult::OUT_OF_MEMORY } else { answer })
+        // Arenas grow in blocks.
+        let expected = bytes.saturating_add(arenas.usual_excess(arena)).max(self.in_blocks(device, bytes));
+        let mut admitted = Call::begin(&source, bytes, expected);
+        let mut is_last = false;
+        while let Some(begun) = admitted {
+            // At most one block or request of the process lies above the cap.
+            let _attempt = if undo.is_some() && begun.reserved() < expected {
+                books.accounts.blocks.next_attempt()
+            } else {
+                None
+            };
+            let answer = call_with_retries(books, device.record, &call);
+            let is_success = answer.is_success();
+            let allowed = allowed_excess(arena);
+            let end = begun.end(&source, &Taken { is_success, allowed, expected, undo });
+            match end.held {
+                Some(held) => {
+                    if let Some(before) = before.filter(|_| is_success && end.undone.is_none()) {
+                        let beyond = held.saturating_sub(before.held).saturating_sub(before.growth(bytes));
+                        arenas.note_excess(arena, beyond.min(MOST_EXCESS));
+                    }
+                }
+                // The next update asks again.
+                None => arenas.mark_stale(),
+            }
+            let Some(excess) = end.undone else { return Some(answer) };
+            if is_last {
+                self.report_refusal(device, excess);
+                break;
+            }
+            is_last = true;
+            admitted = Call::begin_whole(&source, bytes.saturating_add(excess));
+        }
+        Some(CUresult::OUT_OF_MEMORY)
     }
 }
 

@@ -61,8 +61,8 @@ impl Bench {
             device.held = device.held.max(device.used);
         });
         let undo = || panic!("this driver uses what it has");
-        let end = call.end(self, &Taken { is_success: true, allowed: 0, undo: Some(&undo) });
-        assert!(!end.is_undone);
+        let end = call.end(self, &Taken { is_success: true, allowed: 0, expected: 0, undo: Some(&undo) });
+        assert_eq!(end.undone, None);
         true
     }
 
@@ -173,8 +173,8 @@ mod alone {
         assert!(bench.take_plain(10), "the call has not claimed this");
         assert!(Call::begin(&*bench, 1, 1).is_none());
         bench.on_device(|device| (device.used, device.held) = (50, 50));
-        let end = call.end(&*bench, &Taken { is_success: true, allowed: 0, undo: None });
-        assert_eq!((end.held, end.is_undone), (Some(50), false));
+        let end = call.end(&*bench, &Taken { is_success: true, allowed: 0, expected: 0, undo: None });
+        assert_eq!((end.held, end.undone), (Some(50), None));
         bench.assert_settled();
     }
 }
