@@ -9,9 +9,9 @@
 //! - `due`: why a device's overhead has to be measured again;
 //! - [`books`]: reservations, holdings, and the way back;
 //! - `physical`: physical memory, and what refers to it;
+//! - `arenas`: bytes that the driver keeps for later in pools and graphs;
 //! - `overhead`: bytes that the driver takes unasked for contexts, code and heaps, by measurement;
 //! - `contexts`: contexts, which are refused before they are made;
-//! - `arenas`: bytes that the driver keeps for later in pools and graphs;
 //! - `refusal`: events and messages of a request that does not fit;
 //! - `reserve`: the request, and the attempts to make room before a refusal;
 //! - [`departure`]: what belongs to a context or a pool while a call may destroy it;

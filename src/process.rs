@@ -133,7 +133,7 @@ impl Process {
     pub fn measure_after_load(&self) {
         if let Some(place) = self.scope.place() {
             let memory = self.memory();
-            memory.state.overhead.measure_after_load(memory.books(), place.device);
+            memory.state.overhead.measure_after_load(memory.charges(), place.device);
         }
     }
 }

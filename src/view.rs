@@ -33,7 +33,7 @@ pub fn slice(memory: Memory<'_>, device: DeviceRef, real_total: u64, real_free: 
     container.reap_sometimes();
     // First the charges of pools and graphs, because what is beyond all charges counts as overhead.
     memory.state.arenas.update_stale(memory.books());
-    memory.state.overhead.measure_for_view(memory.books(), device);
+    memory.state.overhead.measure_for_view(memory.charges(), device);
     let used = ledger::used(&device.record.used);
     // Memory may lie on the host, so the device's own memory is no bound.
     let bound = |bytes: u64| if container.spills() { u64::MAX } else { bytes };

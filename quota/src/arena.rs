@@ -12,6 +12,7 @@
 //!   the driver asked again.
 //! - A new charge never lies below what allocations use and calls under way have claimed, as far as this was charged before.
 //!   So a claim holds although the arena is trimmed.
+//! - While a call is under way nobody else raises the charge.
 //! - A call gives its reservation back after the charge contains what the arena has grown. Where the driver gives no figure
 //!   all by which the arena may have grown becomes charge, until a later figure settles it.
 //!
@@ -124,8 +125,13 @@ impl Book {
             return Verdict::Excess(excess);
         }
         self.release(stake);
-        let needed = usage.used.saturating_add(self.claimed.load(Ordering::Relaxed));
-        self.set(usage.held.max(needed.min(charged.saturating_add(stake.reserved))));
+        let claimed = self.claimed.load(Ordering::Relaxed);
+        let needed = usage.used.saturating_add(claimed);
+        let charge = usage.held.max(needed.min(charged.saturating_add(stake.reserved)));
+        // Growth is for the calls under way to charge, or else they would not see that it is more than fits.
+        let others = claimed != 0 || self.reserved.load(Ordering::Relaxed) != 0;
+        let is_update = stake.claimed == 0 && stake.reserved == 0;
+        self.set(if is_update && others { charge.min(charged) } else { charge });
         Verdict::Settled
     }
 

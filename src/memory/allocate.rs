@@ -70,7 +70,7 @@ impl<'p> Memory<'p> {
         taken: &impl Fn() -> Taken,
     ) -> CUresult {
         let blocks = &self.state.accounts.blocks;
-        self.state.overhead.measure_if_due(self.books(), place.device);
+        self.state.overhead.measure_if_due(self.charges(), place.device);
         if most >> shift == 0
             && !self.scope.container.observes()
             && let Some(_attempt) = blocks.attempt.try_lock()

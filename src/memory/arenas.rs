@@ -215,6 +215,7 @@ impl Arenas {
     }
 
     /// The charge of an arena, bytes.
+    #[cfg(test)]
     pub fn charge_of(&self, arena: Arena) -> u64 {
         self.find(arena).map_or(0, |registered| registered.entry.book.charged())
     }
@@ -275,6 +276,22 @@ impl Arenas {
         if self.stale.load(Relaxed) {
             self.update_all(books);
         }
+    }
+
+    /// The number of settings of a device's charges where each is what the driver says that the arena holds, and no call is under
+    /// way. `None` where one is not.
+    pub fn exact(&self, device: u8) -> Option<u64> {
+        let leaving = self.leaving.get(usize::from(device)).map_or(0, |leaving| leaving.load(Acquire));
+        let of_device = self.each().filter(|each| each.device == device && each.entry.is_known.load(Relaxed));
+        of_device
+            .map(|each| each.entry.book.exact(each.arena.usage()?.held))
+            .try_fold(Some(0u64).filter(|_| leaving == 0)?, |sum, settings| Some(sum.wrapping_add(settings?)))
+    }
+
+    /// Updates the charges of a device.
+    pub fn update_device(&self, books: Books<'_>, device: u8) {
+        let of_device = self.each().filter(|each| each.device == device);
+        of_device.for_each(|Registered { arena, .. }| self.update_charge(books, arena));
     }
 
     #[cold]

@@ -73,14 +73,14 @@ impl Memory<'_> {
             Expected::Unknown(reservation) => (reservation, false),
         };
         let reserved = reservation.map_or(0, |reservation| reservation.bytes);
-        let before = overhead.look(books, device);
+        let before = overhead.look(self.charges(), device);
         let answer = call();
         let mut cost = None;
         if answer.is_success() {
             // Who has a context is a process at the device, also where no byte of it is known.
             let _ = books.accounts.journals.of_kind(books.container(), device.index, KIND_CONTEXT);
             let grown = |after: u64| before.and_then(|before| after.checked_sub(before.beyond));
-            let measured = overhead.look(books, device).and_then(|after| grown(after.beyond));
+            let measured = overhead.look(self.charges(), device).and_then(|after| grown(after.beyond));
             cost = measured.or(Some(reserved).filter(|reserved| known && *reserved != 0));
             if let Some(measured) = measured {
                 learn(device, sort, measured);
@@ -90,7 +90,7 @@ impl Memory<'_> {
             if let Some(cost) = cost {
                 overhead.remember_context(device.index, handle(), cost);
             }
-            overhead.measure_now(books, device);
+            overhead.measure_now(self.charges(), device);
         }
         if let Some(reservation) = reservation {
             self.drop_reservation(overhead, reservation, peak);
@@ -99,7 +99,7 @@ impl Memory<'_> {
         let is_more = cost.is_some_and(|cost| !known || cost > reserved);
         if is_more && self.is_above_cap(device) {
             undo();
-            overhead.forget_context(books, handle());
+            overhead.forget_context(self.charges(), handle());
             self.report_refusal(device, cost.unwrap_or(0));
             return CUresult::OUT_OF_MEMORY;
         }

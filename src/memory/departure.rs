@@ -86,7 +86,7 @@ impl Memory<'_> {
     fn after_destruction(self, owner: u64) {
         self.state.arenas.mark_stale();
         self.state.arenas.update_stale(self.books());
-        self.state.overhead.forget_context(self.books(), owner);
+        self.state.overhead.forget_context(self.charges(), owner);
     }
 
     /// A pool may be destroyed by the call that follows.

@@ -34,7 +34,7 @@ pub struct Grant<'p> {
 impl<'p> Memory<'p> {
     /// Makes the call that opens memory of another process.
     pub fn import(self, device: DeviceRef, call: impl FnOnce() -> CUresult) -> CUresult {
-        self.state.overhead.imported(self.books(), device, call)
+        self.state.overhead.imported(self.charges(), device, call)
     }
 
     /// Decides on an allocation of `bytes`.

@@ -17,6 +17,7 @@
 
 mod imports;
 
+use super::arenas::Arenas;
 use super::books::Books;
 use super::due;
 use super::holdings::Kind;
@@ -63,6 +64,15 @@ struct DeviceOverhead {
     small_arrays: AtomicU64,
 }
 
+/// The charges of this process beside which a figure is seen.
+#[derive(Clone, Copy)]
+pub struct Charges<'p> {
+    /// Those of allocations.
+    pub books: Books<'p>,
+    /// Those of arenas.
+    pub arenas: &'p Arenas,
+}
+
 /// The driver's figure beside the charges, bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Measured {
@@ -98,7 +108,7 @@ impl Overhead {
     }
 
     /// Gives back the cost of a context that was destroyed.
-    pub fn forget_context(&self, books: Books<'_>, context: u64) {
+    pub fn forget_context(&self, charges: Charges<'_>, context: u64) {
         let mut pairs = self.contexts.iter().zip(&self.costs);
         let Some((stored, cost)) = pairs.find(|(stored, _)| stored.load(Acquire) == context) else { return };
         let cost = cost.swap(0, AcqRel);
@@ -108,8 +118,8 @@ impl Overhead {
             let _ =
                 overhead.floor.fetch_update(AcqRel, Relaxed, |floor| Some(floor.saturating_sub(cost >> 8)));
         }
-        if let Some(device) = books.container().device(index) {
-            self.measure(books, device, 0);
+        if let Some(device) = charges.books.container().device(index) {
+            self.measure(charges, device, 0);
         }
     }
 
@@ -147,60 +157,61 @@ impl Overhead {
     }
 
     /// The measurement that a call needs before and after it. `None` where the driver gives no figure.
-    pub fn look(&self, books: Books<'_>, device: DeviceRef) -> Option<Measured> {
-        measured_now(books, device, &self.of(device.index)?.reserved)
+    pub fn look(&self, charges: Charges<'_>, device: DeviceRef) -> Option<Measured> {
+        measured_now(charges, device, &self.of(device.index)?.reserved)
     }
 
     /// Measures after a call that may have loaded code or grown a heap.
     #[cold]
-    pub fn measure_after_load(&self, books: Books<'_>, device: DeviceRef) {
-        self.measure(books, device, PAUSE_NS);
+    pub fn measure_after_load(&self, charges: Charges<'_>, device: DeviceRef) {
+        self.measure(charges, device, PAUSE_NS);
     }
 
     /// Measures when a program reads the view, unless the last measurement is recent.
     #[inline]
-    pub fn measure_for_view(&self, books: Books<'_>, device: DeviceRef) {
-        if books.accounts.due.reasons(device.index) != 0 || self.is_old(device) {
-            self.measure_with_losses(books, device, 0);
+    pub fn measure_for_view(&self, charges: Charges<'_>, device: DeviceRef) {
+        if charges.books.accounts.due.reasons(device.index) != 0 || self.is_old(device) {
+            self.measure_with_losses(charges, device, 0);
         }
     }
 
     /// Measures before an admission, if a measurement is due and the pause is over.
     #[inline]
-    pub fn measure_if_due(&self, books: Books<'_>, device: DeviceRef) {
-        match books.accounts.due.reasons(device.index) & !due::ARENAS {
+    pub fn measure_if_due(&self, charges: Charges<'_>, device: DeviceRef) {
+        match charges.books.accounts.due.reasons(device.index) & !due::ARENAS {
             0 => {}
-            due::IMPORTS if !self.is_old(device) => self.measure_losses(books),
-            _ => self.measure_with_losses(books, device, PAUSE_NS),
+            due::IMPORTS if !self.is_old(device) => self.measure_losses(charges),
+            _ => self.measure_with_losses(charges, device, PAUSE_NS),
         }
     }
 
     #[cold]
-    fn measure_with_losses(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
-        if books.accounts.due.reasons(device.index) & due::IMPORTS != 0 {
-            self.measure_losses(books);
+    fn measure_with_losses(&self, charges: Charges<'_>, device: DeviceRef, pause_ns: u64) {
+        if charges.books.accounts.due.reasons(device.index) & due::IMPORTS != 0 {
+            self.measure_losses(charges);
         }
-        self.measure(books, device, pause_ns);
+        self.measure(charges, device, pause_ns);
     }
 
     /// Measures before a refusal, because unloaded code may still be charged.
-    pub fn measure_before_refusal(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) {
+    pub fn measure_before_refusal(&self, charges: Charges<'_>, device: DeviceRef, pause_ns: u64) {
         // Small arrays are charged too much until they are measured, and imported memory until it is found to be gone.
         let small = self.of(device.index).is_some_and(|of_device| of_device.small_arrays.load(Relaxed) != 0);
-        let imports = books.accounts.due.reasons(device.index) & due::IMPORTS != 0;
-        self.measure_with_losses(books, device, if small || imports { 0 } else { pause_ns });
+        let imports = charges.books.accounts.due.reasons(device.index) & due::IMPORTS != 0;
+        self.measure_with_losses(charges, device, if small || imports { 0 } else { pause_ns });
     }
 
     /// Measures at once, and charges the result.
-    pub fn measure_now(&self, books: Books<'_>, device: DeviceRef) {
-        self.measure(books, device, 0);
+    pub fn measure_now(&self, charges: Charges<'_>, device: DeviceRef) {
+        self.measure(charges, device, 0);
     }
 
     /// Measures and charges the result, unless the last measurement is less than `pause_ns` old. Answers whether the charge
     /// is now what the driver says.
     #[cold]
-    fn measure(&self, books: Books<'_>, device: DeviceRef, pause_ns: u64) -> bool {
+    fn measure(&self, charges: Charges<'_>, device: DeviceRef, pause_ns: u64) -> bool {
         let _errno = KeepErrno::new();
+        let books = charges.books;
         let Some(of_device) = self.of(device.index) else { return false };
         let now = sys::monotonic_ns();
         if now.saturating_sub(of_device.measured_at_ns.load(Relaxed)) < pause_ns {
@@ -216,7 +227,7 @@ impl Overhead {
         let small_arrays = of_device.small_arrays.swap(0, AcqRel);
         let floor = of_device.floor.load(Acquire);
         let charge = |kind, bytes| books.accounts.journals.set_charge(books.container(), device, kind, bytes);
-        let Some(measured) = measured_now(books, device, &of_device.reserved) else {
+        let Some(measured) = measured_now(charges, device, &of_device.reserved) else {
             // Calls were under way, or the driver gives no figure: small arrays wait for the next measurement.
             of_device.small_arrays.fetch_add(small_arrays, AcqRel);
             charge(KIND_CONTEXT, floor);
@@ -256,7 +267,8 @@ fn split(Measured { beyond, missing }: Measured, floor: u64, managed: bool) -> (
 
 /// The driver's figure for this process beside its charges. `None` where the driver gives no figure, and where other threads
 /// allocate all the time.
-fn measured_now(books: Books<'_>, device: DeviceRef, reserved: &AtomicU64) -> Option<Measured> {
+fn measured_now(charges: Charges<'_>, device: DeviceRef, reserved: &AtomicU64) -> Option<Measured> {
+    let Charges { books, arenas } = charges;
     let (container, journals) = (books.container(), &books.accounts.journals);
     books.scope.devices.memory_cap(device)?;
     let uuid = Uuid::of(device.record);
@@ -264,12 +276,18 @@ fn measured_now(books: Books<'_>, device: DeviceRef, reserved: &AtomicU64) -> Op
         // Equal sums alone do not show that nothing has happened: memory may have been freed, and as much allocated again.
         let operations = journals.operations(container, device.index)?;
         let before = books.sums_of(device.index)?;
+        // A charge of an arena that is above what the arena holds would be taken off the overhead.
+        let Some(settings) = arenas.exact(device.index) else {
+            arenas.update_device(books, device.index);
+            continue;
+        };
         let figure = process_memory::of_this_process(&uuid)?;
         // Charges and holdings differ while a call is under way, and the driver's figure may contain its bytes or not.
         let charged = before.charged.wrapping_add(reserved.load(Acquire));
         if journals.requested_bytes(container, device.index) == Some(charged)
             && books.sums_of(device.index)? == before
             && journals.operations(container, device.index) == Some(operations)
+            && arenas.exact(device.index) == Some(settings)
         {
             let arenas = journals.arena_bytes(device.index);
             return Some(Measured::new(figure, before.on_device.saturating_add(arenas)));

@@ -2,7 +2,7 @@
 
 use super::arenas::Arenas;
 use super::books::{Accounts, Books, Placement, Reservation};
-use super::overhead::Overhead;
+use super::overhead::{Charges, Overhead};
 use super::refusal::{MemoryRequest, Refusals, any_reserving, count_excess, others_hold};
 use crate::container::DeviceRef;
 use crate::devices::Scope;
@@ -44,10 +44,16 @@ impl<'p> Memory<'p> {
         Books { scope: self.scope, accounts: &self.state.accounts }
     }
 
+    /// The charges.
+    #[inline]
+    pub fn charges(self) -> Charges<'p> {
+        Charges { books: self.books(), arenas: &self.state.arenas }
+    }
+
     /// Reserves `bytes` of a device. `None`: they do not fit, and the refusal is recorded.
     #[inline(always)]
     pub fn reserve(self, device: DeviceRef, bytes: u64) -> Option<Reservation> {
-        self.state.overhead.measure_if_due(self.books(), device);
+        self.state.overhead.measure_if_due(self.charges(), device);
         self.reserve_in(device, bytes, Placement::Device)
     }
 
@@ -76,7 +82,7 @@ impl<'p> Memory<'p> {
         let mut used = ledger::used(&device.record.used);
         let started = sys::monotonic_ns();
         // Unloaded code may still be charged, and pools may hold memory that no allocation uses.
-        self.state.overhead.measure_before_refusal(self.books(), device, RESERVING_WAIT_NS);
+        self.state.overhead.measure_before_refusal(self.charges(), device, RESERVING_WAIT_NS);
         self.state.arenas.trim(self.books(), device.index);
         let allowed_wait_ns = u64::from(container.limits().memory_wait_ms).wrapping_mul(1_000_000);
         let mut killed_at = None;
@@ -118,7 +124,7 @@ impl<'p> Memory<'p> {
 
     /// Reserves on the device without a wait and without a refusal, because the bytes may lie on the host instead.
     pub fn reserve_on_device(self, device: DeviceRef, bytes: u64) -> Option<Reservation> {
-        self.state.overhead.measure_if_due(self.books(), device);
+        self.state.overhead.measure_if_due(self.charges(), device);
         let attempt = || self.books().try_reserve(device, bytes, Placement::Device).ok();
         attempt().or_else(|| {
             let _errno = sys::KeepErrno::new();

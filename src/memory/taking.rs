@@ -97,7 +97,7 @@ impl Memory<'_> {
         while let Some(begun) = admitted {
             // At most one block or request of the process lies above the cap.
             let _attempt = if undo.is_some() && begun.reserved() < expected {
-                books.accounts.blocks.next_attempt()
+                books.accounts.blocks.attempt.lock(|| {})
             } else {
                 None
             };

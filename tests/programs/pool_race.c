@@ -1,6 +1,6 @@
 /* THREADS threads take and give back memory of the device's pool, of a pool that keeps what is freed, and plain memory in turn,
  * ROUNDS times each, as fast as they can: PIECES pieces of at most LARGEST bytes. Refusals for want of memory are part of it.
- * Begins when the test writes a line. */
+ * Begins when the test writes a line, and keeps what it has at the end until it writes another. */
 #include "common.h"
 
 enum { MOST_PIECES = 64 };
@@ -55,9 +55,6 @@ static void *race(void *seed)
         if (round % 8 == 0)
             must(cuStreamSynchronize(stream));
     }
-    for (int i = 0; i < pieces; i++)
-        if (held[i])
-            give(held[i], kind[i], stream);
     must(cuStreamSynchronize(stream));
     return NULL;
 }
@@ -86,5 +83,6 @@ int main(int argc, char **argv)
     for (int i = 0; i < threads; i++)
         must(pthread_join(thread[i], NULL));
     say("refusals", refusals);
+    wait_for_test();
     return 0;
 }

@@ -11,7 +11,7 @@
 //!
 //! Where the driver gives no figure for a process, nobody is charged after the maker's death.
 
-use super::Overhead;
+use super::{Charges, Overhead};
 use crate::container::DeviceRef;
 use crate::driver::nvml::process_memory;
 use crate::memory::books::Books;
@@ -45,7 +45,8 @@ impl Books<'_> {
 
 impl Overhead {
     /// Makes the call that opens memory of another process, and says before it that this process does so.
-    pub fn imported<R>(&self, books: Books<'_>, device: DeviceRef, call: impl FnOnce() -> R) -> R {
+    pub fn imported<R>(&self, charges: Charges<'_>, device: DeviceRef, call: impl FnOnce() -> R) -> R {
+        let books = charges.books;
         let slot = books.container().slot();
         if let Some(slot) = slot.filter(|slot| slot.imports.load(Relaxed) == 0)
             && has_figure(device)
@@ -55,12 +56,13 @@ impl Overhead {
         }
         let answer = call();
         // Its maker may be dead already.
-        self.measure(books, device, 0);
+        self.measure(charges, device, 0);
         answer
     }
 
     /// Measures what this process keeps of processes that were found dead, if there are any that it has not measured.
-    pub(super) fn measure_losses(&self, books: Books<'_>) {
+    pub(super) fn measure_losses(&self, charges: Charges<'_>) {
+        let books = charges.books;
         let container = books.container();
         let Some(slot) = container.slot() else { return };
         let lost = slot.exporters_lost.load(Acquire);
@@ -74,7 +76,7 @@ impl Overhead {
         let before = charged();
         // Without a cap nothing is charged that only a measurement shows.
         let measured =
-            |device| books.scope.devices.memory_cap(device).is_none() || self.measure(books, device, 0);
+            |device| books.scope.devices.memory_cap(device).is_none() || self.measure(charges, device, 0);
         if devices().all(measured) {
             slot::take_over_left(container.ours(), charged().saturating_sub(before));
             slot.losses_measured.store(lost, Release);

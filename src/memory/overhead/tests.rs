@@ -42,14 +42,14 @@ fn a_destroyed_context_lowers_the_floor_by_its_cost() {
     overhead.remember_context(0, 0xb0, 7);
     overhead.remember_context(1, 0xc0, 5 * MIB);
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (300 * MIB + 7, 5 * MIB));
-    overhead.forget_context(memory.books(), 0xa0);
+    overhead.forget_context(memory.charges(), 0xa0);
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (7, 5 * MIB));
     // A second removal and an unknown context change nothing.
-    overhead.forget_context(memory.books(), 0xa0);
-    overhead.forget_context(memory.books(), 0xd0);
+    overhead.forget_context(memory.charges(), 0xa0);
+    overhead.forget_context(memory.charges(), 0xd0);
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (7, 5 * MIB));
-    overhead.forget_context(memory.books(), 0xb0);
-    overhead.forget_context(memory.books(), 0xc0);
+    overhead.forget_context(memory.charges(), 0xb0);
+    overhead.forget_context(memory.charges(), 0xc0);
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (0, 0));
 }
 
@@ -61,7 +61,7 @@ fn a_context_beyond_the_table_does_not_raise_the_floor() {
     contexts.clone().for_each(|context| memory.state.overhead.remember_context(0, context, MIB));
     memory.state.overhead.remember_context(0, 1000, MIB);
     assert_eq!(floor(&memory.state.overhead, 0), CONTEXTS as u64 * MIB);
-    contexts.for_each(|context| memory.state.overhead.forget_context(memory.books(), context));
+    contexts.for_each(|context| memory.state.overhead.forget_context(memory.charges(), context));
     assert_eq!(floor(&memory.state.overhead, 0), 0);
 }
 
@@ -73,10 +73,10 @@ fn a_measurement_stays_due_where_there_were_small_arrays() {
     let overhead = &memory.state.overhead;
     let due = &memory.books().accounts.due;
     due.add(0, due::CALL | due::ARENAS);
-    overhead.measure_now(memory.books(), device);
+    overhead.measure_now(memory.charges(), device);
     assert_eq!((due.reasons(0), due.reasons(1)), (0, 0));
     overhead.small_array_was_made(memory.books(), 0);
-    overhead.measure_now(memory.books(), device);
+    overhead.measure_now(memory.charges(), device);
     assert_eq!(due.reasons(0), due::SMALL_ARRAYS);
     assert_eq!(overhead.of(0).expect("a device").small_arrays.load(Acquire), 1, "it waits for a figure");
 }
