@@ -6,7 +6,7 @@ use crate::sync::{AtomicU64, Ordering};
 #[cfg(loom)]
 use loom::sync::{Arc, Mutex};
 #[cfg(not(loom))]
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// The device: what the arena holds and uses, and plain memory.
 #[derive(Clone, Copy)]
@@ -28,18 +28,18 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(cap: u64, Device { held, used, plain }: Device) -> Arc<Self> {
+    fn new(cap: u64, Device { held, used, plain }: Device) -> Self {
         let zero = || AtomicU64::new(0);
         let book =
             Book { charged: AtomicU64::new(held), settings: zero(), claimed: zero(), reserved: zero() };
         let (lock, device) = (Mutex::new(()), Mutex::new(Device { held, used, plain }));
-        Arc::new(Self { book, lock, device, total: AtomicU64::new(held + plain), cap, excess: 0 })
+        Self { book, lock, device, total: AtomicU64::new(held + plain), cap, excess: 0 }
     }
 
     /// One whose driver cannot use what the arena holds.
     #[cfg(loom)]
-    fn fragmented(cap: u64, device: Device, excess: u64) -> Arc<Self> {
-        Arc::new(Self { excess, ..Arc::into_inner(Self::new(cap, device)).expect("the only one") })
+    fn fragmented(cap: u64, device: Device, excess: u64) -> Self {
+        Self { excess, ..Self::new(cap, device) }
     }
 
     /// Changes the device. What it has given is in the ledger and below the cap, always.
@@ -179,12 +179,12 @@ mod alone {
     #[test]
     fn nobody_gets_what_a_call_under_way_has_claimed() {
         let bench = Bench::new(100, Device { held: 60, used: 20, plain: 40 });
-        let call = Call::begin(&*bench, 30, 30).expect("it is unused");
+        let call = Call::begin(&bench, 30, 30).expect("it is unused");
         assert!(!bench.take_plain(11));
         assert!(bench.take_plain(10), "the call has not claimed this");
-        assert!(Call::begin(&*bench, 1, 1).is_none());
+        assert!(Call::begin(&bench, 1, 1).is_none());
         bench.on_device(|device| (device.used, device.held) = (50, 50));
-        let end = call.end(&*bench, &Taken { is_success: true, allowed: 0, expected: 0, undo: None });
+        let end = call.end(&bench, &Taken { is_success: true, allowed: 0, expected: 0, undo: None });
         assert_eq!((end.held, end.undone), (Some(50), None));
         bench.assert_settled();
     }
@@ -195,11 +195,11 @@ mod alone {
 mod models {
     use super::*;
 
-    fn beside(bench: fn() -> Arc<Bench>, one: fn(&Bench), other: fn(&Bench)) {
+    fn beside(bench: fn() -> Bench, one: fn(&Bench), other: fn(&Bench)) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         model.check(move || {
-            let bench = bench();
+            let bench = Arc::new(bench());
             let there = {
                 let bench = Arc::clone(&bench);
                 loom::thread::spawn(move || other(&bench))
@@ -210,7 +210,7 @@ mod models {
         });
     }
 
-    fn full() -> Arc<Bench> {
+    fn full() -> Bench {
         Bench::new(100, Device { held: 60, used: 20, plain: 40 })
     }
 
