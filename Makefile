@@ -110,7 +110,7 @@ gpu-kit-try: artifacts gpu-kit ## the kit on the simulated card: every stage run
 	$(CARGO) test -p gpuquota-promises --test gpu_kit
 
 .PHONY: models
-models: ## every interleaving of the ledger's and the share's small models, by loom
+models: ## the interleavings of small models of the ledger, arenas and the share, by loom
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(OUT)/loom $(CARGO) test --quiet -p gpuquota-quota --lib --release loom
 
 .PHONY: soak

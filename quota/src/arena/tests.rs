@@ -190,14 +190,17 @@ mod alone {
     }
 }
 
-/// Every interleaving: `RUSTFLAGS="--cfg loom" cargo test -p gpuquota-quota --lib --release loom`.
+/// Every interleaving of two threads with at most [`PREEMPTIONS`]: `RUSTFLAGS="--cfg loom" cargo test -p gpuquota-quota --lib --release loom`.
 #[cfg(loom)]
 mod models {
     use super::*;
 
+    /// More would take hours.
+    const PREEMPTIONS: usize = 3;
+
     fn beside(bench: fn() -> Bench, one: fn(&Bench), other: fn(&Bench)) {
         let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(3);
+        model.preemption_bound = Some(PREEMPTIONS);
         model.check(move || {
             let bench = Arc::new(bench());
             let there = {
