@@ -197,8 +197,11 @@ impl Startup {
             | StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => {
                 "Raise the limit of open files (ulimit -n), or close some before the first CUDA call."
             }
-            StartError::Region(OpenError::Space(Errno(libc::EFBIG | libc::ENOMEM))) => {
+            StartError::Region(OpenError::Space(Errno(libc::EFBIG))) => {
                 "Raise that limit, or start one program of the container without it."
+            }
+            StartError::Region(OpenError::Space(Errno(libc::ENOMEM))) => {
+                "Raise that limit (ulimit -v), or GPUQUOTA_ON_ERROR=open."
             }
             StartError::Region(_) => {
                 "Set GPUQUOTA_REGION to a path that can be written, or GPUQUOTA_ON_ERROR=open."

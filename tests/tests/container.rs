@@ -15,6 +15,7 @@ const CAP: i64 = 2 * GIB;
 fn main() -> ExitCode {
     trials(&[
         ("a_full_disk_is_a_failed_quota_and_no_signal", full_disk),
+        ("a_read_only_file_system_is_a_failed_quota_that_says_so", read_only),
         ("a_container_with_ld_so_preload_sees_its_slice", ld_so_preload),
         ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
         ("a_limits_file_is_the_ceiling_whatever_the_region_says", limits_file_ceiling),
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         ("drivers_name_the_processes_of_a_container_each_in_its_way", pids_by_driver),
         ("a_podman_container_with_a_cdi_spec_sees_its_slice", podman),
         ("users_of_one_container_share_its_cap_in_any_order", other_users),
+        ("users_who_share_the_default_region_by_accident_are_told_once", shared_tmp),
         ("java_starts_and_ends_as_without_the_library", java),
         ("a_musl_program_starts_and_ends_as_without_the_library", musl),
         ("the_release_runs_on_glibc_2_17", glibc_floor),
@@ -58,6 +60,27 @@ fn own_etc(scratch: &Scratch) -> String {
     std::fs::create_dir_all(&copy).expect("the scratch folder is ours");
     let copy = copy.display();
     format!("mount -t tmpfs none {copy}; cp -a /etc/. {copy} 2>/dev/null || true; mount --rbind {copy} /etc")
+}
+
+/// Whether the region was there before or not: a process that cannot write cannot take.
+fn read_only() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let machine = Machine::new("H100");
+    for made_before in [false, true] {
+        let scratch = Scratch::new();
+        let region = scratch.path().join("quota.cache");
+        let quota = machine.quota().memory(CAP).with("GPUQUOTA_REGION", &region);
+        if made_before {
+            quota.run("views", &[]).success();
+        }
+        let folder = scratch.path().display();
+        let mount = format!("mount --bind {folder} {folder}; mount -o remount,bind,ro {folder}");
+        let outcome = after(options, &mount, quota.command(program("door_linked"), &[]));
+        assert_eq!((outcome.status.code(), outcome.stderr.lines().count()), (Some(1), 1), "{outcome}");
+        assert!(outcome.stderr.contains("its file system is read-only"), "{outcome}");
+        assert_eq!(machine.truth().device("requested_bytes"), 0);
+    }
+    Verdict::Kept
 }
 
 fn full_disk() -> Verdict {
@@ -484,11 +507,35 @@ fn java() -> Verdict {
 }
 
 /// [HAMi#961](https://github.com/Project-HAMi/HAMi/issues/961): containers that do not run as root ended in a crash.
+const AS_NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+
+/// A /tmp of several users, none of whom has named a region.
+fn shared_tmp() -> Verdict {
+    let Some(options) = mount_namespace().filter(|options| options.len() == 1) else {
+        return Verdict::Skipped(NO_NAMESPACE.into());
+    };
+    let machine = Machine::with_driver("bound");
+    let quota = machine.quota().memory(CAP);
+    let program = program("door_linked");
+    let command = || quota.command("env", &["-u", "GPUQUOTA_REGION", program.to_str().expect("text")]);
+    let words = |command: &Command| {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        words.map(|word| format!("'{}'", word.display())).collect::<Vec<_>>().join(" ")
+    };
+    let (run, nobody) = (words(&command()), AS_NOBODY.join(" "));
+    let script = format!("mount -t tmpfs none /tmp; chmod 1777 /tmp; {nobody} {run} 2>&1; {run} >/dev/null");
+    let outcome = after(options, &script, command());
+    assert!(outcome.status.success(), "{outcome}");
+    let told = |text: &str| text.matches("/tmp/cudevshr.cache was made by user 65534").count();
+    assert_eq!((told(&outcome.out), told(&outcome.stderr)), (0, 1), "{outcome}");
+    Verdict::Kept
+}
+
 fn other_users() -> Verdict {
     let machine = Machine::with_driver("bound");
     let as_nobody = |command: Command| {
-        let mut all = Command::new("setpriv");
-        all.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        let mut all = Command::new(AS_NOBODY[0]);
+        all.args(&AS_NOBODY[1..]);
         all.arg(command.get_program()).args(command.get_args());
         all
     };

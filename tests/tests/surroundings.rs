@@ -57,6 +57,26 @@ fn a_limit_on_file_sizes_is_a_failed_quota_and_no_signal() {
     assert!(outcome.stderr.contains("ulimit -f"), "{outcome}");
 }
 
+/// `ulimit -v`, in steps from where the driver alone just works: a cap, or one line.
+#[test]
+fn a_limit_on_address_space_leaves_the_cap_or_no_gpu() {
+    let machine = Machine::with_driver("bound");
+    let (mut kept, mut told) = (0, 0);
+    for kib in (4000..=12_000).step_by(500) {
+        let limit = format!("ulimit -v {kib}");
+        after(&machine.bare(), &limit, "door_linked").success();
+        let outcome = after(&machine.quota().memory(CAP), &limit, "door_linked");
+        if outcome.status.success() {
+            assert_eq!(outcome.value("total"), CAP, "{kib} KiB: {outcome}");
+            kept += 1;
+        } else {
+            fails_with_one_line(&outcome, "ulimit -v");
+            told += 1;
+        }
+    }
+    assert!(kept != 0 && told != 0, "{kept} kept, {told} told");
+}
+
 #[test]
 fn a_process_without_descriptors_is_told_so() {
     let machine = Machine::with_driver("bound");
