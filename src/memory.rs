@@ -15,12 +15,14 @@
 //! - `refusal`: events and messages of a request that does not fit;
 //! - `reserve`: the request, and the attempts to make room before a refusal;
 //! - [`departure`]: what belongs to a context or a pool while a call may destroy it;
+//! - `code`: code, which is unloaded again where it does not fit;
 //! - [`ops`], `allocate`, `taking`: the steps before and after a call of the driver.
 
 mod allocate;
 mod arenas;
 mod blocks;
 pub mod books;
+mod code;
 pub mod contexts;
 pub mod departure;
 mod due;

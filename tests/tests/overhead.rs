@@ -1,6 +1,6 @@
 //! Overhead: the library charges the driver's own figure for it, and nothing where the driver gives none.
 
-use gpuquota_promises::{GIB, MIB, Machine, Outcome, Promise};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Promise};
 
 const CAP: i64 = 2 * GIB;
 
@@ -28,6 +28,31 @@ fn a_context_that_costs_nothing_is_charged_nothing() {
     let outcome = run(&[("OTHER_CODE_MIB", "50")]);
     assert_eq!(outcome.values("left"), [CAP, CAP - 50 * MIB, CAP - 50 * MIB - 8, CAP, CAP], "{outcome}");
     assert_eq!(run(&[]).values("left"), [CAP, CAP, CAP - 8, CAP, CAP]);
+}
+
+/// The driver says only afterwards what code takes. What is more than fits is unloaded, and the load refused.
+#[test]
+fn code_that_does_not_fit_is_refused() {
+    for (code, loads) in [("600", 2), ("50", 34), ("1800", 0)] {
+        let machine = Machine::with_driver("bound");
+        let quota = machine.quota().memory(CAP).with("OTHER_CONTEXT_MIB", "300").with("OTHER_CODE_MIB", code);
+        let outcome = quota.run("code", &[]).success();
+        let loaded = loads.min(16);
+        assert_eq!(outcome.value("loaded"), loaded, "{code}: {outcome}");
+        let bytes = code.parse::<i64>().expect("a number") * MIB;
+        assert_eq!(outcome.value("left"), CAP - 300 * MIB - loaded * bytes, "{code}: {outcome}");
+        if loads < 16 {
+            assert_eq!(outcome.value("refused"), OUT_OF_MEMORY, "{code}: {outcome}");
+        }
+        if loaded != 0 {
+            assert_eq!(outcome.value("again"), 0, "what was unloaded makes room");
+        }
+        assert_eq!(
+            (outcome.value("over"), outcome.value("small")),
+            (OUT_OF_MEMORY, OUT_OF_MEMORY),
+            "{outcome}"
+        );
+    }
 }
 
 /// Drivers of some branches do not give a container the figures of its processes.

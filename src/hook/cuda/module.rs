@@ -1,5 +1,9 @@
 //! Calls that take memory without a size: they load code, at once or at the first request for a function, or set heaps. The
-//! library measures the overhead after them.
+//! library measures the overhead after them. Code that turns out to be more than fits is unloaded again.
+//!
+//! # Safety
+//! This file may use `unsafe` because it reads the handle that the driver has just written, and unloads what it names.
+#![allow(unsafe_code)]
 
 use crate::driver::cuda::CUresult;
 use crate::driver::sys::cuda as sys;
@@ -17,23 +21,53 @@ fn measured(answer: CUresult) -> CUresult {
     answer
 }
 
+/// Makes a call that loads code; `unload` undoes it.
+fn load(call: impl FnOnce() -> CUresult, unload: impl FnOnce()) -> CUresult {
+    if let Quota::On(process) = quota()
+        && let Some(place) = process.scope.place()
+    {
+        return process.memory().load_code(place.device, call, unload);
+    }
+    call()
+}
+
+fn load_module(module: *mut sys::CUmodule, call: impl FnOnce() -> CUresult) -> CUresult {
+    load(call, || {
+        if let Some(unload) = sys::cuModuleUnload::REAL.get() {
+            // SAFETY: the driver has just written the handle, which nobody else has seen.
+            unsafe { unload(*module) };
+        }
+    })
+}
+
+fn load_library(library: *mut sys::CUlibrary, call: impl FnOnce() -> CUresult) -> CUresult {
+    load(call, || {
+        if let Some(unload) = sys::cuLibraryUnload::REAL.get() {
+            // SAFETY: the driver has just written the handle, which nobody else has seen.
+            unsafe { unload(*library) };
+        }
+    })
+}
+
 hooks! { sys;
-    cuModuleLoad: fn(module: *mut sys::CUmodule, path: *const c_char) -> CUresult = |real| measured(real());
-    cuModuleLoadData: fn(module: *mut sys::CUmodule, image: *const c_void) -> CUresult = |real| measured(real());
+    cuModuleLoad: fn(module: *mut sys::CUmodule, path: *const c_char) -> CUresult = |real| load_module(module, real);
+    cuModuleLoadData: fn(module: *mut sys::CUmodule, image: *const c_void) -> CUresult
+        = |real| load_module(module, real);
     cuModuleLoadDataEx: fn(
         module: *mut sys::CUmodule, image: *const c_void, count: c_uint, options: *mut sys::CUjit_option,
         values: *mut *mut c_void
-    ) -> CUresult = |real| measured(real());
-    cuModuleLoadFatBinary: fn(module: *mut sys::CUmodule, image: *const c_void) -> CUresult = |real| measured(real());
+    ) -> CUresult = |real| load_module(module, real);
+    cuModuleLoadFatBinary: fn(module: *mut sys::CUmodule, image: *const c_void) -> CUresult
+        = |real| load_module(module, real);
     cuModuleUnload: fn(module: sys::CUmodule) -> CUresult = |real| measured(real());
     cuLibraryLoadData: fn(
         library: *mut sys::CUlibrary, code: *const c_void, jit: *mut sys::CUjit_option, jit_values: *mut *mut c_void,
         jit_count: c_uint, options: *mut sys::CUlibraryOption, values: *mut *mut c_void, count: c_uint
-    ) -> CUresult = |real| measured(real());
+    ) -> CUresult = |real| load_library(library, real);
     cuLibraryLoadFromFile: fn(
         library: *mut sys::CUlibrary, path: *const c_char, jit: *mut sys::CUjit_option, jit_values: *mut *mut c_void,
         jit_count: c_uint, options: *mut sys::CUlibraryOption, values: *mut *mut c_void, count: c_uint
-    ) -> CUresult = |real| measured(real());
+    ) -> CUresult = |real| load_library(library, real);
     cuLibraryUnload: fn(library: sys::CUlibrary) -> CUresult = |real| measured(real());
     cuLibraryGetModule: fn(module: *mut sys::CUmodule, library: sys::CUlibrary) -> CUresult = |real| measured(real());
     cuModuleGetFunction: fn(
