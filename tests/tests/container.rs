@@ -509,12 +509,29 @@ fn java() -> Verdict {
 /// [HAMi#961](https://github.com/Project-HAMi/HAMi/issues/961): containers that do not run as root ended in a crash.
 const AS_NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 
+const NO_OTHER_USER: &str = "nobody here may start programs as another user";
+
+fn as_nobody(command: &Command) -> Command {
+    let mut all = Command::new(AS_NOBODY[0]);
+    all.args(&AS_NOBODY[1..]).arg(command.get_program()).args(command.get_args());
+    all
+}
+
+/// Whether another user can start the programs.
+fn may_be_nobody(machine: &Machine) -> bool {
+    let output = as_nobody(&machine.bare().command(program("hold"), &[])).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
 /// A /tmp of several users, none of whom has named a region.
 fn shared_tmp() -> Verdict {
     let Some(options) = mount_namespace().filter(|options| options.len() == 1) else {
         return Verdict::Skipped(NO_NAMESPACE.into());
     };
     let machine = Machine::with_driver("bound");
+    if !may_be_nobody(&machine) {
+        return Verdict::Skipped(NO_OTHER_USER.into());
+    }
     let quota = machine.quota().memory(CAP);
     let program = program("door_linked");
     let command = || quota.command("env", &["-u", "GPUQUOTA_REGION", program.to_str().expect("text")]);
@@ -537,15 +554,8 @@ fn shared_tmp() -> Verdict {
 
 fn other_users() -> Verdict {
     let machine = Machine::with_driver("bound");
-    let as_nobody = |command: Command| {
-        let mut all = Command::new(AS_NOBODY[0]);
-        all.args(&AS_NOBODY[1..]);
-        all.arg(command.get_program()).args(command.get_args());
-        all
-    };
-    let may = as_nobody(machine.bare().command(program("hold"), &[])).output();
-    if !may.is_ok_and(|output| output.status.success()) {
-        return Verdict::Skipped("nobody here may start programs as another user".into());
+    if !may_be_nobody(&machine) {
+        return Verdict::Skipped(NO_OTHER_USER.into());
     }
     let promise = &Promise::to(&["HAMi#961"]);
     for nobody_first in [false, true] {
@@ -554,7 +564,7 @@ fn other_users() -> Verdict {
         std::fs::set_permissions(quota.home(), open).expect("the scratch folder is ours");
         let start = |nobody: bool| {
             let command = quota.command(program("hold"), &[]);
-            let mut program = Program::start(if nobody { as_nobody(command) } else { command });
+            let mut program = Program::start(if nobody { as_nobody(&command) } else { command });
             program.wait_for("pid");
             program
         };
