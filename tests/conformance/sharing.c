@@ -107,16 +107,6 @@ static void an_event_of_another_process_comes_when_its_work_is_done(void)
     same(status, 0);
 }
 
-static const CUmemAllocationProp shareable = {
-    .type = CU_MEM_ALLOCATION_TYPE_PINNED,
-    .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
-    .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
-};
-static const CUmemAccessDesc everything = {
-    .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
-    .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
-};
-
 static CUdeviceptr mapped(CUmemGenericAllocationHandle handle, size_t size)
 {
     CUdeviceptr address;

@@ -1,7 +1,19 @@
-/* Descriptors between processes: one travels through a socket as ancillary data of one byte. */
+/* Descriptors between processes: one travels through a socket as ancillary data of one byte. And the device memory that can be
+ * shared by one. */
 #pragma once
+#include <cuda.h>
 #include <string.h>
 #include <sys/socket.h>
+
+static const CUmemAllocationProp shareable = {
+    .type = CU_MEM_ALLOCATION_TYPE_PINNED,
+    .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+    .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
+};
+static const CUmemAccessDesc everything = {
+    .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
+    .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+};
 
 union descriptor_message {
     char bytes[CMSG_SPACE(sizeof(int))];

@@ -4,19 +4,10 @@
 #include "common.h"
 #include "descriptors.h"
 
-static const CUmemAllocationProp shareable = {
-    .type = CU_MEM_ALLOCATION_TYPE_PINNED,
-    .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
-    .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
-};
 static const CUmemPoolProps shareable_pool = {
     .allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
     .handleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
     .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
-};
-static const CUmemAccessDesc everything = {
-    .location.type = CU_MEM_LOCATION_TYPE_DEVICE,
-    .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
 };
 
 static void exports(const char *way, size_t bytes, int socket)

@@ -21,32 +21,32 @@ fn measured(answer: CUresult) -> CUresult {
     answer
 }
 
-/// Makes a call that loads code; `unload` undoes it.
-fn load(call: impl FnOnce() -> CUresult, unload: impl FnOnce()) -> CUresult {
+/// Makes a call that loads code and writes its handle; `unload` undoes it.
+fn load<H: Copy>(
+    handle: *mut H,
+    unload: Option<unsafe extern "C" fn(H) -> CUresult>,
+    call: impl FnOnce() -> CUresult,
+) -> CUresult {
+    let undo = || {
+        if let Some(unload) = unload {
+            // SAFETY: the driver has just written the handle, which nobody else has seen.
+            unsafe { unload(*handle) };
+        }
+    };
     if let Quota::On(process) = quota()
         && let Some(place) = process.scope.place()
     {
-        return process.memory().load_code(place.device, call, unload);
+        return process.memory().load_code(place.device, call, undo);
     }
     call()
 }
 
 fn load_module(module: *mut sys::CUmodule, call: impl FnOnce() -> CUresult) -> CUresult {
-    load(call, || {
-        if let Some(unload) = sys::cuModuleUnload::REAL.get() {
-            // SAFETY: the driver has just written the handle, which nobody else has seen.
-            unsafe { unload(*module) };
-        }
-    })
+    load(module, sys::cuModuleUnload::REAL.get(), call)
 }
 
 fn load_library(library: *mut sys::CUlibrary, call: impl FnOnce() -> CUresult) -> CUresult {
-    load(call, || {
-        if let Some(unload) = sys::cuLibraryUnload::REAL.get() {
-            // SAFETY: the driver has just written the handle, which nobody else has seen.
-            unsafe { unload(*library) };
-        }
-    })
+    load(library, sys::cuLibraryUnload::REAL.get(), call)
 }
 
 hooks! { sys;

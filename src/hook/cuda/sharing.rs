@@ -1,8 +1,4 @@
 //! Memory that processes share: the maker's calls that let others open it, and the calls that open it.
-//!
-//! # Safety
-//! This file may use `unsafe` because it asks the driver for the size of the caller's allocation.
-#![allow(unsafe_code)]
 
 use crate::driver::cuda::{CUdeviceptr, CUresult, managed};
 use crate::driver::sys::cuda as sys;
