@@ -7,6 +7,9 @@
 //! Arrays of less than half a block have no address, and share blocks that nobody can tell. Each is charged a block at first,
 //! and the next measurement replaces these charges by what the driver has taken.
 //!
+//! A context takes some megabytes that NVML counts to the device and to no process. They show while the context is made
+//! ([`memory::contexts`](super::contexts)), and are added to the figure as long as the context lives.
+//!
 //! The figure may be below the charges. Where a process has managed memory, that may not be on the device yet, and contexts
 //! stay charged their cost. Else the driver takes less than the blocks that it names, and the figure is the truth.
 //!
@@ -47,6 +50,8 @@ pub struct Overhead {
     /// Living contexts by handle, and the cost of each: bytes << 8 | device.
     contexts: [AtomicU64; CONTEXTS],
     costs: [AtomicU64; CONTEXTS],
+    /// The part of each cost that is in no figure of a process, bytes.
+    unlisted: [AtomicU64; CONTEXTS],
     devices: [DeviceOverhead; DEVICES],
     /// Whether this process has had managed memory, which moves.
     managed: AtomicBool,
@@ -58,6 +63,8 @@ struct DeviceOverhead {
     measured_at_ns: AtomicU64,
     /// The cost of its living contexts, bytes.
     floor: AtomicU64,
+    /// The part of the floor that is in no figure of a process, bytes.
+    unlisted: AtomicU64,
     /// Bytes that are reserved for overhead through journals of requested bytes.
     reserved: AtomicU64,
     /// Small arrays that are charged a block each.
@@ -109,29 +116,32 @@ impl Overhead {
 
     /// Gives back the cost of a context that was destroyed.
     pub fn forget_context(&self, charges: Charges<'_>, context: u64) {
-        let mut pairs = self.contexts.iter().zip(&self.costs);
-        let Some((stored, cost)) = pairs.find(|(stored, _)| stored.load(Acquire) == context) else { return };
-        let cost = cost.swap(0, AcqRel);
+        let mut entries = self.contexts.iter().zip(&self.costs).zip(&self.unlisted);
+        let found = entries.find(|((stored, _), _)| stored.load(Acquire) == context);
+        let Some(((stored, cost), unlisted)) = found else { return };
+        let (cost, unlisted) = (cost.swap(0, AcqRel), unlisted.swap(0, AcqRel));
         stored.store(0, Release);
         let [index, ..] = cost.to_le_bytes();
         if let Some(overhead) = self.of(index) {
-            let _ =
-                overhead.floor.fetch_update(AcqRel, Relaxed, |floor| Some(floor.saturating_sub(cost >> 8)));
+            for (sum, bytes) in [(&overhead.floor, cost >> 8), (&overhead.unlisted, unlisted)] {
+                let _ = sum.fetch_update(AcqRel, Relaxed, |sum| Some(sum.saturating_sub(bytes)));
+            }
         }
         if let Some(device) = charges.books.container().device(index) {
             self.measure(charges, device, 0);
         }
     }
 
-    /// Remembers what a context has cost.
-    pub fn remember_context(&self, device: u8, context: u64, cost: u64) {
-        let claim = |(stored, _): &(&AtomicU64, &AtomicU64)| {
-            stored.compare_exchange(0, context, AcqRel, Relaxed).is_ok()
-        };
-        let entry = self.contexts.iter().zip(&self.costs).find(claim);
-        if let Some(((_, stored_cost), overhead)) = entry.zip(self.of(device)) {
+    /// Remembers what a context has cost, and how much of that is in no figure of a process.
+    pub fn remember_context(&self, device: u8, context: u64, cost: u64, unlisted: u64) {
+        let Some(overhead) = self.of(device) else { return };
+        let claim = |stored: &AtomicU64| stored.compare_exchange(0, context, AcqRel, Relaxed).is_ok();
+        let mut entries = self.contexts.iter().zip(&self.costs).zip(&self.unlisted);
+        if let Some(((_, stored_cost), stored_unlisted)) = entries.find(|((stored, _), _)| claim(stored)) {
             stored_cost.store(cost << 8 | u64::from(device), Release);
+            stored_unlisted.store(unlisted, Release);
             overhead.floor.fetch_add(cost, AcqRel);
+            overhead.unlisted.fetch_add(unlisted, AcqRel);
         }
     }
 
@@ -158,7 +168,7 @@ impl Overhead {
 
     /// The measurement that a call needs before and after it. `None` where the driver gives no figure.
     pub fn look(&self, charges: Charges<'_>, device: DeviceRef) -> Option<Measured> {
-        measured_now(charges, device, &self.of(device.index)?.reserved)
+        measured_now(charges, device, self.of(device.index)?)
     }
 
     /// Measures after a call that may have loaded code or grown a heap.
@@ -227,7 +237,7 @@ impl Overhead {
         let small_arrays = of_device.small_arrays.swap(0, AcqRel);
         let floor = of_device.floor.load(Acquire);
         let charge = |kind, bytes| books.accounts.journals.set_charge(books.container(), device, kind, bytes);
-        let Some(measured) = measured_now(charges, device, &of_device.reserved) else {
+        let Some(measured) = measured_now(charges, device, of_device) else {
             // Calls were under way, or the driver gives no figure: small arrays wait for the next measurement.
             of_device.small_arrays.fetch_add(small_arrays, AcqRel);
             charge(KIND_CONTEXT, floor);
@@ -267,7 +277,7 @@ fn split(Measured { beyond, missing }: Measured, floor: u64, managed: bool) -> (
 
 /// The driver's figure for this process beside its charges. `None` where the driver gives no figure, and where other threads
 /// allocate all the time.
-fn measured_now(charges: Charges<'_>, device: DeviceRef, reserved: &AtomicU64) -> Option<Measured> {
+fn measured_now(charges: Charges<'_>, device: DeviceRef, overhead: &DeviceOverhead) -> Option<Measured> {
     let Charges { books, arenas } = charges;
     let (container, journals) = (books.container(), &books.accounts.journals);
     books.scope.devices.memory_cap(device)?;
@@ -281,9 +291,13 @@ fn measured_now(charges: Charges<'_>, device: DeviceRef, reserved: &AtomicU64) -
             arenas.update_device(books, device.index);
             continue;
         };
-        let figure = process_memory::of_this_process(&uuid)?;
+        let figure = match process_memory::of_this_process(&uuid)? {
+            // Without a context there is nothing that could be in no figure.
+            0 => 0,
+            listed => listed.saturating_add(overhead.unlisted.load(Acquire)),
+        };
         // Charges and holdings differ while a call is under way, and the driver's figure may contain its bytes or not.
-        let charged = before.charged.wrapping_add(reserved.load(Acquire));
+        let charged = before.charged.wrapping_add(overhead.reserved.load(Acquire));
         if journals.requested_bytes(container, device.index) == Some(charged)
             && books.sums_of(device.index)? == before
             && journals.operations(container, device.index) == Some(operations)

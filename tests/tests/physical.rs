@@ -1,6 +1,6 @@
 //! What the device itself has given to a container never passes its cap by more than one block for each process.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Promise, Setting};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Promise, Scratch, Setting};
 
 /// The device gives its memory out in blocks.
 const BLOCK: i64 = 2 * MIB;
@@ -94,6 +94,64 @@ fn a_context_that_is_larger_than_the_cap_is_not_kept() {
     assert_eq!(quota.run("contexts", &[]).value("rc"), OUT_OF_MEMORY);
     assert_eq!(machine.truth().device("physical_bytes"), 0);
     assert_eq!(quota.inspect()["devices"][0]["used"], 0);
+}
+
+/// A card on which NVML counts some megabytes of each context to no process, as on an H200.
+fn unlisted(scratch: &Scratch, more: &str) -> Machine {
+    let text = format!("[[device]]\nlike = \"H100\"\nunlisted = \"5832704B\"\n{more}");
+    Machine::new(scratch.file("unlisted.toml", text).to_str().expect("text"))
+}
+
+#[test]
+fn what_nvml_counts_to_no_process_is_charged() {
+    let scratch = Scratch::new();
+    let machine = unlisted(&scratch, "");
+    let quota = machine.quota().memory(2 * GIB);
+    let used = || quota.inspect()["devices"][0]["used"].as_i64().expect("a number");
+    let physical = || machine.truth().device("physical_bytes");
+    // The first context of the container, and those of which it is known what one takes.
+    let mut programs: Vec<_> = (0..3).map(|_| quota.start("hold", &[])).collect();
+    for program in &mut programs {
+        program.wait_for("pid");
+    }
+    assert_eq!(physical(), 3 * (CONTEXT + 5_832_704));
+    assert_eq!(used(), physical(), "to the byte");
+    // Until the cap is full.
+    while programs[0].ask(&format!("alloc {}", 2 * MIB), "rc") == 0 {}
+    never_above(&machine, 2 * GIB, 0);
+    assert!(physical() > 2 * GIB - BLOCK, "and all of it is given");
+    let of_three = physical();
+    programs.pop().expect("the third").finish();
+    assert_eq!(used(), physical());
+    assert_eq!(physical(), of_three - CONTEXT - 5_832_704);
+    programs.into_iter().for_each(|program| _ = program.finish());
+    // Several contexts of a process, made and destroyed.
+    let outcome = quota.run("contexts", &["4"]).success();
+    assert_eq!(outcome.values("rc"), [0, 0, 0, OUT_OF_MEMORY], "{outcome}");
+    never_above(&machine, 2 * GIB, 0);
+    assert_eq!((used(), physical()), (0, 0));
+}
+
+/// What others do while a context is made is no part of it.
+#[test]
+fn a_neighbour_that_comes_and_grows_beside_a_new_context_is_not_charged_with_it() {
+    let scratch = Scratch::new();
+    let slow = "[[fault]]\ncall = \"cuDevicePrimaryCtxRetain\"\ndelay = \"400ms\"\nprogram = \"contexts\"\n";
+    let machine = unlisted(&scratch, slow);
+    let (quota, other) = (machine.quota().memory(4 * GIB), machine.bare());
+    let mut neighbour = other.start("hold", &[]);
+    neighbour.wait_for("pid");
+    for _ in 0..2 {
+        let mut program = quota.start("contexts", &["1"]);
+        assert_eq!(neighbour.ask(&format!("alloc {}", 16 * MIB), "rc"), 0);
+        let second = other.start("hold", &[]);
+        assert_eq!(program.wait_for("rc"), 0);
+        let seen = quota.inspect();
+        let used = seen["devices"][0]["used"].as_i64().expect("a number");
+        assert!([CONTEXT, CONTEXT + 5_832_704].contains(&used), "{seen:#}");
+        program.finish();
+        second.finish();
+    }
 }
 
 /// As on a card of that size: it succeeds, and what does not fit lies on the host.

@@ -59,6 +59,8 @@ struct Device {
     name: Option<Name>,
     memory: Option<Size>,
     context: Option<Size>,
+    /// What a context takes besides, and NVML counts to no process.
+    unlisted: Option<Size>,
     sm_count: Option<std::num::NonZeroU32>,
     /// Vendor and device as on the PCI bus.
     pci_id: Option<u32>,
@@ -217,6 +219,7 @@ impl Device {
         }
         spec.total_bytes = self.memory.as_ref().map_or(spec.total_bytes, |memory| memory.0);
         spec.context_bytes = self.context.as_ref().map_or(spec.context_bytes, |context| context.0);
+        spec.unlisted_bytes = self.unlisted.as_ref().map_or(spec.unlisted_bytes, |unlisted| unlisted.0);
         spec.sm_count = self.sm_count.map_or(spec.sm_count, |count| count.get());
         spec.accounting = self.accounting;
         spec.place(index);

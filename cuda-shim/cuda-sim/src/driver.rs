@@ -70,6 +70,7 @@ functions! {
     nvmlDeviceGetHandleByPciBusId_v2(address: *const c_char, device: *mut *mut c_void);
     nvmlDeviceGetPciInfo_v3(device: *mut c_void, info: *mut [u32; 17]);
     nvmlDeviceGetPowerManagementLimit(device: *mut c_void, milliwatts: *mut u32);
+    nvmlDeviceGetMemoryInfo(device: *mut c_void, total_free_used: *mut [u64; 3]);
     nvmlDeviceGetComputeRunningProcesses_v3(device: *mut c_void, count: *mut u32, infos: *mut [u64; 3]);
 }
 
@@ -95,6 +96,8 @@ pub struct Device {
     pub granularity: Option<u64>,
     /// What a context takes of the memory, where NVML tells.
     pub context_bytes: Option<u64>,
+    /// What a context takes besides, and NVML counts to no process.
+    pub unlisted_bytes: Option<u64>,
     pub pci_id: Option<u32>,
     pub power_mw: Option<u32>,
 }
@@ -168,6 +171,8 @@ impl Driver {
             .nvml
             .zip(self.handle(device))
             .map_or((None, null_mut()), |(nvml, handle)| (Some(nvml), handle));
+        let (context_bytes, unlisted_bytes) =
+            nvml.and_then(|nvml| self.context_bytes(nvml, handle, device)).unzip();
         let (mut pci, mut power) = ([0; 17], 0);
         let pci_told = nvml.is_some_and(|nvml| nvml.nvmlDeviceGetPciInfo_v3(handle, &mut pci) == Some(0));
         let power_told =
@@ -177,7 +182,8 @@ impl Driver {
             bytes: bytes as u64,
             attributes: attributes.collect(),
             granularity: (told == Some(0)).then_some(granularity as u64),
-            context_bytes: nvml.and_then(|nvml| self.context_bytes(nvml, handle, device)),
+            context_bytes,
+            unlisted_bytes,
             pci_id: pci_told.then_some(pci[7]),
             power_mw: power_told.then_some(power),
         }
@@ -192,9 +198,15 @@ impl Driver {
         (told == Some(0) && found == Some(0)).then_some(handle)
     }
 
-    /// What this process holds of a device once it has a context there and nothing else.
-    fn context_bytes(&self, nvml: Library, handle: *mut c_void, device: i32) -> Option<u64> {
+    /// What this process holds of a device once it has a context there and nothing else, and what the device has given out for
+    /// that besides.
+    fn context_bytes(&self, nvml: Library, handle: *mut c_void, device: i32) -> Option<(u64, u64)> {
         let mut context = null_mut();
+        let used = || {
+            let mut memory = [0u64; 3];
+            (nvml.nvmlDeviceGetMemoryInfo(handle, &mut memory) == Some(0)).then_some(memory[2])
+        };
+        let before = used();
         let (mut infos, mut count) = ([[0u64; 3]; 128], 128);
         if self.cuda.cuDevicePrimaryCtxRetain(&mut context, device) != Some(0)
             || nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle, &mut count, infos.as_mut_ptr()) != Some(0)
@@ -203,7 +215,9 @@ impl Driver {
         }
         let own = u64::from(std::process::id());
         let own = infos.iter().take(count as usize).find(|info| info[0] & 0xffff_ffff == own)?;
-        Some(own[1]).filter(|bytes| *bytes != 0 && *bytes != u64::MAX)
+        let listed = Some(own[1]).filter(|bytes| *bytes != 0 && *bytes != u64::MAX)?;
+        let grown = used().zip(before).and_then(|(after, before)| after.checked_sub(before));
+        Some((listed, grown.unwrap_or(0).saturating_sub(listed)))
     }
 
     /// Calls every export from the `first` on with nulls, and tells the answer of each before it goes on to the next.

@@ -55,7 +55,10 @@ fn write_device(file: &mut String, device: &Device, count: usize) {
     };
     line(file, format_args!("\n[[device]]\nlike = {:?}", PRESETS.iter().find(near).unwrap_or(&PRESETS[0])));
     line(file, format_args!("name = {:?}\nmemory = \"{}B\"", device.name, device.bytes));
-    for (key, bytes) in [("context", device.context_bytes), ("granularity", device.granularity)] {
+    let unlisted = device.unlisted_bytes.filter(|bytes| *bytes != 0);
+    let sizes =
+        [("context", device.context_bytes), ("unlisted", unlisted), ("granularity", device.granularity)];
+    for (key, bytes) in sizes {
         if let Some(bytes) = bytes {
             line(file, format_args!("{key} = \"{bytes}B\""));
         }

@@ -74,6 +74,7 @@ pub fn instances(whole: &DeviceSpec, index: usize, profiles: &[&str]) -> Result<
         spec.sm_count = profile.sms[usize::from(whole.cc_major >= 9)].min(whole.sm_count);
         spec.l2_bytes = (u64::from(whole.l2_bytes) * profile.memory / 8) as u32;
         spec.context_bytes = whole.context_bytes.min(total_bytes / 8);
+        spec.unlisted_bytes = whole.unlisted_bytes.min(total_bytes / 8);
         spec.part = Some(Part { of: index, instance, slices: profile.slices });
         instances.push(spec);
     }

@@ -54,6 +54,8 @@ pub struct DeviceSpec {
     pub power_limit_mw: u32,
     /// Device memory that one process's context takes.
     pub context_bytes: u64,
+    /// What it takes besides, and NVML counts to no process.
+    pub unlisted_bytes: u64,
     /// The driver's answers by number of the attribute, as they were recorded; `None` for those of the model.
     pub attributes: Option<BTreeMap<i32, i32>>,
     /// Whether the driver keeps account of ended processes from the start.
@@ -97,6 +99,7 @@ impl DeviceSpec {
             blocks_per_sm: 32,
             power_limit_mw: 700_000,
             context_bytes: 512 * MIB,
+            unlisted_bytes: 0,
             attributes: None,
             accounting: false,
             part: None,
@@ -148,6 +151,17 @@ impl DeviceSpec {
         };
         spec.place(index);
         Some(spec)
+    }
+
+    /// All that one context takes.
+    pub fn context_cost(&self) -> u64 {
+        self.context_bytes.saturating_add(self.unlisted_bytes)
+    }
+
+    /// What NVML counts to a process that has taken `physical` bytes, `contexts` of them for contexts.
+    pub fn listed(&self, physical: u64, contexts: u64) -> u64 {
+        let count = contexts.checked_div(self.context_cost()).unwrap_or(0);
+        physical.saturating_sub(count.saturating_mul(self.unlisted_bytes))
     }
 
     /// Gives the device the UUID and the PCI address of place `index` in its machine.

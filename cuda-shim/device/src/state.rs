@@ -234,7 +234,7 @@ pub fn namespace(process: &str) -> Option<u64> {
 }
 
 /// The numeric fields of a device, in the order of the file.
-fn spec_numbers(spec: &DeviceSpec) -> [u64; 23] {
+fn spec_numbers(spec: &DeviceSpec) -> [u64; 24] {
     let part =
         spec.part.map_or([0; 3], |part| [part.of as u64 + 1, part.instance.into(), part.slices.into()]);
     [
@@ -256,6 +256,7 @@ fn spec_numbers(spec: &DeviceSpec) -> [u64; 23] {
         spec.blocks_per_sm.into(),
         spec.power_limit_mw.into(),
         spec.context_bytes,
+        spec.unlisted_bytes,
         spec.accounting.into(),
         part[0],
         part[1],
@@ -381,6 +382,7 @@ fn read_machine(header: &Header) -> Machine {
                 blocks_per_sm: next() as u32,
                 power_limit_mw: next() as u32,
                 context_bytes: next(),
+                unlisted_bytes: next(),
                 accounting: next() != 0,
                 part: read_part([next(), next(), next()]),
                 attributes: (next() != 0).then(|| read_attributes(&cells.attributes)),

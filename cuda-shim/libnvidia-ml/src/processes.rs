@@ -28,7 +28,9 @@ pub fn running(device: &Device) -> Vec<Listed> {
                 && process.physical_bytes > 0
                 && let Some(pid) = naming.listed((process.pid, process.namespace))
             {
-                let bytes = if naming.tells_memory() { process.physical_bytes } else { 0 };
+                let spec = &device.state.machine().devices[place];
+                let told = spec.listed(process.physical_bytes, process.context_bytes);
+                let bytes = if naming.tells_memory() { told } else { 0 };
                 listed.push(Listed { pid, bytes, instance });
             }
         }

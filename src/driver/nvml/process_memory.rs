@@ -1,4 +1,4 @@
-//! The driver's own figure for the memory that this process holds of a device.
+//! The driver's own figure for the memory that this process holds of a device, and what it counts to no process.
 //!
 //! No other figure than that of NVML's list of processes contains contexts, code and heaps. Its value depends on the
 //! driver's branch: in a PID namespace of its own a process cannot recognise its entry before 535.113
@@ -13,7 +13,7 @@ use super::{handle, initialise, pids, records, sys};
 use crate::uuid::Uuid;
 use core::ffi::c_uint;
 use gpuquota_region::sys as kernel;
-use sys::{nvmlDevice_t, nvmlProcessInfo_t, nvmlReturn_t};
+use sys::{nvmlDevice_t, nvmlMemory_t, nvmlProcessInfo_t, nvmlReturn_t};
 
 /// NVML's value for an unknown size.
 const NOT_AVAILABLE: u64 = u64::MAX;
@@ -29,6 +29,51 @@ pub fn of_this_process(uuid: &Uuid) -> Option<u64> {
 fn own_memory(device: nvmlDevice_t) -> Option<u64> {
     // SAFETY: `nvmlProcessInfo_t` is plain data.
     unsafe { records::read(|count, infos| list(device, count, infos), find) }.flatten()
+}
+
+/// What a device has given out and NVML counts to no process that it lists. In a PID namespace of its own a process does not see
+/// all others in the list, and their memory is among these bytes.
+#[derive(Clone, Copy)]
+pub struct Unlisted {
+    /// These bytes.
+    pub bytes: u64,
+    /// Processes in the list, without this one.
+    pub others: usize,
+}
+
+impl Unlisted {
+    /// `None` if the driver does not tell, or if what it tells changes all the time.
+    #[cold]
+    pub fn of(uuid: &Uuid) -> Option<Self> {
+        let device = if initialise() { handle(uuid) } else { None }?;
+        for _ in 0..3 {
+            let before = used(device)?;
+            // SAFETY: `nvmlProcessInfo_t` is plain data.
+            let listed = unsafe { records::read(|count, infos| list(device, count, infos), sum) };
+            let (bytes, others) = listed.flatten()?;
+            if used(device)? == before {
+                return Some(Self { bytes: before.checked_sub(bytes)?, others });
+            }
+        }
+        None
+    }
+}
+
+/// What a device has given out.
+fn used(device: nvmlDevice_t) -> Option<u64> {
+    // SAFETY: `nvmlMemory_t` is plain data.
+    let mut memory: nvmlMemory_t = unsafe { core::mem::zeroed() };
+    // SAFETY: writes to a local.
+    let answer = unsafe { sys::nvmlDeviceGetMemoryInfo::REAL.get()?(device, &mut memory) };
+    (answer == super::SUCCESS).then_some(memory.used)
+}
+
+/// The sum of the figures, and how many processes other than this one have one.
+fn sum(infos: &[nvmlProcessInfo_t]) -> Option<(u64, usize)> {
+    let own = kernel::pid();
+    let known = |info: &nvmlProcessInfo_t| Some(info.usedGpuMemory).filter(|bytes| *bytes != NOT_AVAILABLE);
+    let bytes = infos.iter().try_fold(0u64, |sum, info| sum.checked_add(known(info)?))?;
+    Some((bytes, infos.iter().filter(|info| info.pid != own).count()))
 }
 
 /// Gets the list by the newest function that NVML has; both have records of the same layout.

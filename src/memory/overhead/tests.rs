@@ -38,9 +38,9 @@ fn a_destroyed_context_lowers_the_floor_by_its_cost() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let overhead = &memory.state.overhead;
-    overhead.remember_context(0, 0xa0, 300 * MIB);
-    overhead.remember_context(0, 0xb0, 7);
-    overhead.remember_context(1, 0xc0, 5 * MIB);
+    overhead.remember_context(0, 0xa0, 300 * MIB, 0);
+    overhead.remember_context(0, 0xb0, 7, 0);
+    overhead.remember_context(1, 0xc0, 5 * MIB, 0);
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (300 * MIB + 7, 5 * MIB));
     overhead.forget_context(memory.charges(), 0xa0);
     assert_eq!((floor(overhead, 0), floor(overhead, 1)), (7, 5 * MIB));
@@ -58,8 +58,8 @@ fn a_context_beyond_the_table_does_not_raise_the_floor() {
     let bench = Bench::new(0);
     let memory = bench.memory();
     let contexts = 1..=CONTEXTS as u64;
-    contexts.clone().for_each(|context| memory.state.overhead.remember_context(0, context, MIB));
-    memory.state.overhead.remember_context(0, 1000, MIB);
+    contexts.clone().for_each(|context| memory.state.overhead.remember_context(0, context, MIB, 0));
+    memory.state.overhead.remember_context(0, 1000, MIB, 0);
     assert_eq!(floor(&memory.state.overhead, 0), CONTEXTS as u64 * MIB);
     contexts.for_each(|context| memory.state.overhead.forget_context(memory.charges(), context));
     assert_eq!(floor(&memory.state.overhead, 0), 0);

@@ -15,7 +15,7 @@ use crate::tools::status::{OUT_OF_MEMORY, Outcome};
 pub fn activate(world: &mut World, handle: ContextHandle) -> Outcome {
     let ordinal = world.contexts.get(handle)?.device;
     let device = &world.devices[ordinal];
-    let (index, overhead) = (device.index, device.spec.context_bytes);
+    let (index, overhead) = (device.index, device.spec.context_cost());
     world.state.reap_sometimes();
     if world.state.memory(index).charge_context(overhead).is_err() {
         world.state.reap();
@@ -71,7 +71,7 @@ pub fn deactivate(world: &mut World, handle: ContextHandle) -> Outcome {
         world.contexts.remove(handle)?;
     }
     let device = &world.devices[ordinal];
-    world.state.memory(device.index).release_context(device.spec.context_bytes);
+    world.state.memory(device.index).release_context(device.spec.context_cost());
     if !world.contexts.iter().any(|(_, context)| context.active && context.device == ordinal)
         && let Some(seat) = world.devices[ordinal].seat.take()
     {
