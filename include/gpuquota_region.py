@@ -357,7 +357,7 @@ def _device(index, device, lease, minor):
         "spills": device["spills"],
         "physical_limit": device["physical_limit"] or None,
         "core_limit": core_limit or None,
-        "gpu_time_ns": device["gpu_time_ns"],
+        "gpu_time_ns": device["gpu_time_ns"] if device["gpu_time_ns"] or device["launches"] or core_limit else None,
         "waited_ns": device["waited_ns"],
         "waited_in_flight_ns": device["waited_in_flight_ns"],
         "launches": device["launches"],

@@ -13,7 +13,7 @@ use crate::devices::Scope;
 use crate::environment;
 use crate::memory::{self, Memory};
 use crate::thread;
-use crate::time::Meter;
+use crate::time::{Counted, Meter};
 use core::mem::size_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use gpuquota_region::sys::{self, InChild, KeepErrno, NoSignals};
@@ -31,6 +31,7 @@ pub struct Process {
     pub scope: Scope,
     memory: memory::State,
     meter: Meter,
+    counted: Counted,
 }
 
 /// Whether this process has a quota.
@@ -126,6 +127,12 @@ impl Process {
     #[inline]
     pub fn meter(&self) -> (&Meter, &Scope) {
         (&self.meter, &self.scope)
+    }
+
+    /// A launch of a container without a share, or a wait for one.
+    #[inline(always)]
+    pub fn count_time(&self) {
+        self.counted.call(&self.scope);
     }
 
     /// Measures the overhead after a call that may have loaded code or grown a heap.

@@ -224,7 +224,10 @@ fn time(device: &Device) -> Vec<String> {
     let mut row = vec![
         "  time".to_owned(),
         limit(device, "core_limit", device.core_limit.map(u64::from)),
-        format!("used {:.3} s", words::seconds(device.gpu_time_ns)),
+        device.gpu_time_ns.map_or_else(
+            || "use not measured".to_owned(),
+            |used| format!("used {:.3} s", words::seconds(used)),
+        ),
         format!("waited {:.3} s", words::seconds(device.waited_ns)),
         format!("launches {}, {} waited", device.launches, device.waits),
     ];

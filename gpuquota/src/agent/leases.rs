@@ -65,7 +65,7 @@ fn arrange(found: Vec<Found>, before: Vec<SharedDevice>) -> Vec<SharedDevice> {
         let open = known.iter().flat_map(SharedDevice::regions);
         let Some(region) = RegionWriter::of(&found.file, open) else { continue };
         for device in found.region.devices {
-            let client = Client::new(device.gpu_time_ns);
+            let client = Client::new(device.gpu_time_ns.unwrap_or(0));
             let Some(container) = ContainerDevice::new(Arc::clone(&region), &device) else { continue };
             match devices.iter_mut().find(|shared| shared.uuid == device.uuid) {
                 Some(shared) => shared.add(container, client),

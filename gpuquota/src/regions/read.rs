@@ -14,7 +14,7 @@ use gpuquota_region::examine::{OpenError, is_spare};
 use gpuquota_region::layout::{DEVICES, FILE_BYTES, SLOTS};
 use gpuquota_region::names::{self, Lost};
 use gpuquota_region::slot::Described;
-use gpuquota_region::snapshot::LeaseView;
+use gpuquota_region::snapshot::{DeviceView, LeaseView};
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
@@ -142,6 +142,12 @@ fn lease(view: &LeaseView) -> LeaseReport {
     }
 }
 
+/// `None` rather than 0 where nothing measures: without a share only NVML tells, if the driver has it.
+fn gpu_time(device: &DeviceView<'_>) -> Option<u64> {
+    let is_measured = device.core_limit.is_some() || device.launches != 0 || device.gpu_time_ns != 0;
+    is_measured.then_some(device.gpu_time_ns)
+}
+
 fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
     let mut devices: Vec<Device> = snapshot
         .devices()
@@ -160,7 +166,7 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
             spills: device.spills,
             physical_limit: device.physical_limit,
             core_limit: device.core_limit,
-            gpu_time_ns: device.gpu_time_ns,
+            gpu_time_ns: gpu_time(&device),
             waited_ns: device.waited_ns,
             waited_in_flight_ns: device.waited_in_flight_ns,
             launches: device.launches,

@@ -36,8 +36,8 @@ pub struct Device {
     pub physical_limit: Option<u64>,
     /// Share of GPU time in percent, if it is limited.
     pub core_limit: Option<u32>,
-    /// GPU time charged.
-    pub gpu_time_ns: u64,
+    /// GPU time used; `None` where nothing has measured it.
+    pub gpu_time_ns: Option<u64>,
     /// Time that launches waited for the share, or for a higher priority.
     pub waited_ns: u64,
     /// Time that launches waited for work of their own process that was in flight.

@@ -16,13 +16,18 @@ use core::ffi::{c_int, c_uint, c_void};
 use gpuquota_quota::share;
 
 /// The process, if its launches may have to wait. In a container without core limits, leases and a monitor's block this
-/// reads two shared words.
+/// reads two shared words,
+/// and counts the call.
 #[inline(always)]
 fn throttled() -> Option<&'static Process> {
     let Quota::On(process) = quota() else { return None };
     let container = &process.scope.container;
     let throttled = hami::report_launch(container.hami(), container.header()) || !container.is_unthrottled();
-    throttled.then_some(process)
+    if throttled {
+        return Some(process);
+    }
+    process.count_time();
+    None
 }
 
 /// A launch in the current context.

@@ -9,11 +9,13 @@ use core::ffi::{c_uint, c_void};
 
 /// Completes measurements after a wait.
 fn waited(answer: CUresult) -> CUresult {
-    if let Quota::On(process) = quota()
-        && !process.scope.container.is_unthrottled()
-    {
-        let (meter, scope) = process.meter();
-        meter.complete_due(scope);
+    if let Quota::On(process) = quota() {
+        if process.scope.container.is_unthrottled() {
+            process.count_time();
+        } else {
+            let (meter, scope) = process.meter();
+            meter.complete_due(scope);
+        }
     }
     answer
 }

@@ -1,7 +1,8 @@
 //! Memory that one process made and another one has opened: legacy handles, descriptors, pointers into pools.
 //!
-//! Its maker is charged while it lives, as the driver's figures have it. The memory outlives the maker as long as another process
-//! keeps it open, and then the driver's figure for that process contains it. Nothing tells which process that is. So:
+//! Its maker is charged while it holds the memory, as the driver's figures have it (an H200 with driver 580, 2026-11-27). The memory
+//! outlives the maker as long as another process keeps it open, and then the driver's figure for that process contains it,
+//! unless it came from a pool: that is in nobody's figure. Nothing tells which process keeps what. So:
 //!
 //! 1. A process notes in its slot how many bytes it has made others able to open ([`Books::was_exported`]).
 //! 2. A process notes in its slot that it opens memory of others ([`Overhead::imported`]).

@@ -12,7 +12,7 @@ fn sample(pid: u32, time_stamp: u64, percent: u32) -> nvmlProcessUtilizationSamp
 }
 
 fn processors(samples: &[nvmlProcessUtilizationSample_t], pids: &[u32]) -> Option<u32> {
-    let total = sum(samples, 100, &mut |add| pids.iter().for_each(|pid| add(*pid)));
+    let total = sum(&|pid| find(samples, 100, pid), &mut |add| pids.iter().for_each(|pid| add(*pid)));
     total[Engine::Processors as usize]
 }
 
@@ -32,6 +32,6 @@ fn old_records_do_not_count_and_figures_above_all_are_unknown() {
 
 #[test]
 fn the_older_layout_knows_nothing_of_jpeg() {
-    let total = sum(&[sample(7, 200, 20)], 100, &mut |add| add(7));
+    let total = sum(&|pid| find(&[sample(7, 200, 20)], 100, pid), &mut |add| add(7));
     assert_eq!(total, [Some(20), Some(10), Some(0), Some(0), None, None]);
 }
