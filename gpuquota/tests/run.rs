@@ -30,13 +30,20 @@ fn a_death_by_signal_is_repeated() {
     }
 }
 
+/// The same command where no signal is ignored: a shell's background job, in which these tests may run, ignores SIGINT.
+fn with_all_signals(command: &Command) -> Command {
+    let mut all = Command::new("env");
+    all.arg("--default-signal").arg(command.get_program()).args(command.get_args());
+    all.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    all
+}
+
 #[test]
 fn signals_sent_to_the_launcher_reach_the_command() {
     for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::USR1, "USR1")] {
         let script =
             format!("trap 'echo got {name}; exit 42' {name}; echo ready; while :; do sleep 0.01; done");
-        let mut launcher = gpuquota()
-            .args(["run", "--", "sh", "-c", &script])
+        let mut launcher = with_all_signals(gpuquota().args(["run", "--", "sh", "-c", &script]))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

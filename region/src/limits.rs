@@ -10,7 +10,7 @@
 
 use crate::file::Region;
 use crate::layout::{
-    self, Device, LIMIT_BURST, LIMIT_BYTES, LIMIT_BYTES_FROM_FILE, LIMIT_CORES_FROM_FILE, LIMIT_CORES_SHIFT,
+    self, LIMIT_BURST, LIMIT_BYTES, LIMIT_BYTES_FROM_FILE, LIMIT_CORES_FROM_FILE, LIMIT_CORES_SHIFT,
     LIMIT_IDLE_ONLY, LIMIT_REQUEST_FROM_FILE, LIMIT_REQUEST_SHIFT, LIMIT_WRITTEN, LimitRecord, OPERATOR_ROW,
     POLICY_BURST, POLICY_IDLE_ONLY, POLICY_REQUEST,
 };
@@ -302,9 +302,8 @@ impl Region {
 
     fn put_in_force(&self, device: usize, limits: &InForce) {
         let Some(record) = self.ours().devices.get(device) else { return };
-        let Device { physical_limit, .. } = record;
         self.limit_memory(device, limits.memory.unwrap_or(0));
-        physical_limit.store(limits.physical.unwrap_or(0), Relaxed);
+        record.physical_limit.store(limits.physical.unwrap_or(0), Relaxed);
         self.limit_cores(device, limits.cores.map_or(0, |percent| u32::try_from(percent).unwrap_or(0)));
         self.set_policy(device, limits.policy_word());
     }

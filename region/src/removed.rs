@@ -1,7 +1,7 @@
 //! A region that has lost all its names, and that living processes hold all the same.
 //!
 //! Its processes go on with the file, which nobody can open by a name any more, and which the kernel gives no new name. But
-//! each of them keeps a descriptor of it (`lock::RegionFile`), through which `/proc` lets processes of the same user,
+//! each of them keeps a descriptor of it (`kept::RegionFile`), through which `/proc` lets processes of the same user,
 //! and root, open it again. So a newcomer that finds no region at its path looks for such a file before it makes a new one:
 //! a second region would be a second cap.
 //!
