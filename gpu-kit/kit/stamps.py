@@ -57,3 +57,10 @@ def read(path):
     with open(path, "rb") as file:
         values.frombytes(file.read())
     return [(begin, end) for begin, end in zip(values[::2], values[1::2]) if end >= begin > 0]
+
+
+def launches(kernels, each):
+    """The intervals of launches of `each` kernels one after the other, from the begin of the first to the end of the last."""
+    kernels = sorted(kernels)
+    groups = (kernels[at : at + each] for at in range(0, len(kernels), each))
+    return [(group[0][0], group[-1][1]) for group in groups]

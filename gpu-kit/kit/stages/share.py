@@ -12,6 +12,8 @@ SECOND = 1_000_000_000
 # Name of the kernel, nanoseconds, how many are launched ahead where the way is to launch ahead.
 LENGTHS = (("1ms", 1_000_000, 20), ("50us", 50_000, 200), ("10us", 10_000, 400), ("200us", 200_000, 100), ("20ms", 20_000_000, 4))
 WAYS = ("sync", "async", "graph10", "streams")
+# How many kernels a launch has, where that is not one.
+KERNELS = {"graph10": 10}
 SHARES = (30, 75, 10)
 # What a cell has at least, or it says nothing about a share.
 LEAST_LAUNCHES = 6
@@ -21,7 +23,7 @@ def cell_line(length, way, seconds, log):
     """The line that tells the program `load` of a cell."""
     name, ns, ahead = length
     call = "async" if way == "sync" else way
-    ahead = {"sync": 1, "graph10": max(ahead // 10, 1)}.get(way, ahead)
+    ahead = 1 if way == "sync" else max(ahead // KERNELS.get(way, 1), 1)
     return f"cell timed_{name} {ns} {call} {ahead} 0 {seconds} {log}"
 
 
@@ -61,7 +63,8 @@ def measured(stage, program, length, way, seconds):
     """Runs a cell; answers what it said and when the device was occupied."""
     log = os.path.join(stage.machine.home, "stamps")
     said = program.ask(cell_line(length, way, seconds, log), "done", seconds * 4 + 20)
-    busy = stamps.Busy(stamps.read(log))
+    # Between the kernels of a graph nobody else can have the device.
+    busy = stamps.Busy(stamps.launches(stamps.read(log), KERNELS.get(way, 1)))
     if not busy:
         raise Failed("the kernels left no stamps")
     return said, busy
@@ -89,7 +92,7 @@ def under(stage, share, seconds, free):
         for way in WAYS:
             name = f"{length[0]}, {way}, {share}%"
             lasts = seconds * (1.5 if length[1] > 5_000_000 else 1)
-            launch_ns = length[1] * (10 if way == "graph10" else 1)
+            launch_ns = length[1] * KERNELS.get(way, 1)
             launches = lasts * SECOND * share / 100 / launch_ns
             if launches < LEAST_LAUNCHES:
                 stage.skip(name, f"{launches:.0f} launches in {lasts:.1f} s are too few to say anything")
