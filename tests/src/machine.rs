@@ -19,11 +19,22 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A fresh machine of the kind that `cuda-sim run` takes, such as `H100`, `2xH100` or a machine file.
+    /// A fresh machine of the kind that `cuda-sim run` takes, such as `H100`, `2xH100` or a machine file. Nothing takes time
+    /// there but work and what its file says: what is promised to the instruction or to a fifth of a point is measured so.
     pub fn new(kind: &str) -> Self {
+        Self::started(kind, &["--ideal"])
+    }
+
+    /// The same as a real one is: calls, contexts and switches between processes take what they take on a card. With these
+    /// options of `cuda-sim run`.
+    pub fn of_the_field(kind: &str, options: &[&str]) -> Self {
+        Self::started(kind, options)
+    }
+
+    fn started(kind: &str, options: &[&str]) -> Self {
         let state = unique();
         let mut command = Command::new(artifact("cuda-sim"));
-        command.args(["run", kind, "--state", &state, "--", "env"]);
+        command.args(["run", kind, "--state", &state]).args(options).args(["--", "env"]);
         // Programs start without the launcher, so that a kill reaches the program itself and nothing else.
         let environment = output(command)
             .lines()

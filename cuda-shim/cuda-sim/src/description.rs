@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use cuda_shim_device::machine::{MAX_DEVICES, MAX_RULES};
+use cuda_shim_device::machine::{MAX_DEVICES, MAX_RULES, SLICE_NS};
 use cuda_shim_device::spec::ATTRIBUTES;
-use cuda_shim_device::{DeviceSpec, KernelRule, Latency, Machine};
+use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
 use cuda_shim_symbols::ROWS;
 use serde::Deserialize;
 
 use crate::faults::Fault;
+use crate::latency::{self, Latencies};
 use crate::profiles::Profile;
 use crate::states::Outcome;
-use crate::values::{CudaVersion, Duration, Moment, Name, Parameter, Pattern, Preset, Size, Version};
+use crate::values::{Connections, CudaVersion, Duration, Handles, Name, Parameter, Pattern, Preset, Size, Version};
 
 /// Most faults of a file; those of its NVML come on top.
 const MOST_FAULTS: usize = 32;
@@ -44,8 +45,16 @@ struct Description {
     /// Durations by kernel name, the first match wins.
     #[serde(default)]
     kernel: Vec<Kernel>,
+    /// Whether nothing takes time but work and what this file says.
+    #[serde(default)]
+    ideal: bool,
     /// What calls and the devices' front ends take.
     latency: Option<Latencies>,
+    /// Queues between a process and a device.
+    connections: Option<Connections>,
+    /// Whether handles of what is gone are dealt out again.
+    #[serde(default)]
+    handles: Handles,
     /// What goes wrong.
     #[serde(default)]
     fault: Vec<Fault>,
@@ -93,38 +102,18 @@ struct Kernel {
     stamps: Option<Parameter>,
 }
 
-/// Nothing where it is left out.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Latencies {
-    /// The host's part of a launch call.
-    launch: Option<Moment>,
-    /// Of `cuEventRecord`.
-    record: Option<Moment>,
-    /// Of `cuEventQuery` and `cuStreamQuery`.
-    query: Option<Moment>,
-    /// From the end of a launch call to the begin of its kernel in an idle stream.
-    dispatch: Option<Moment>,
-    /// Between kernels that are queued in one stream.
-    gap: Option<Moment>,
-    /// Between an event and a kernel queued behind it.
-    gap_after_event: Option<Moment>,
-    /// What an event takes of its stream's time.
-    event: Option<Moment>,
-}
-
 fn one() -> std::num::NonZeroUsize {
     std::num::NonZeroUsize::MIN
 }
 
-/// Reads the machine that a file describes.
-pub fn read(path: &Path) -> Outcome<Machine> {
+/// Reads the machine that a file describes. `ideal`: as if the file said so.
+pub fn read(path: &Path, ideal: bool) -> Outcome<Machine> {
     let told = |what: &dyn std::fmt::Display| format!("machine file {}: {what}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| told(&error))?;
-    machine(&text).map_err(|error| told(&error.trim_end()))
+    machine(&text, ideal).map_err(|error| told(&error.trim_end()))
 }
 
-fn machine(text: &str) -> Outcome<Machine> {
+fn machine(text: &str, ideal: bool) -> Outcome<Machine> {
     let description: Description = toml::from_str(text).map_err(|error| error.to_string())?;
     let all = description.device.iter().flat_map(|device| std::iter::repeat_n(device, device.count.get()));
     let all: Vec<_> = all.take(MAX_DEVICES + 1).collect();
@@ -134,6 +123,11 @@ fn machine(text: &str) -> Outcome<Machine> {
         .map(|(index, device)| device.spec(index).map_err(|what| format!("device {index}: {what}")));
     let whole = whole.collect::<Outcome<_>>()?;
     let mut usual = Machine::new(whole);
+    // A device's calls take what those of the first device of the machine take.
+    if let Some(first) = all.first().filter(|_| !ideal && !description.ideal) {
+        usual.latency = first.like.latency();
+        usual.slice_ns = SLICE_NS;
+    }
     for (index, device) in all.iter().enumerate() {
         let profiles: Vec<_> = device.mig.iter().map(String::as_str).collect();
         if !profiles.is_empty() {
@@ -177,31 +171,17 @@ fn machine(text: &str) -> Outcome<Machine> {
                 stamps: rule.stamps.map(|parameter| parameter.0),
             })
             .collect(),
-        latency: description.latency.map(|told| told.all()),
+        latency: latency::of(usual.latency, description.latency, description.connections),
+        reuses_handles: matches!(description.handles, Handles::Reused),
         faults,
         lacks,
         devices: usual.devices,
     })
 }
 
-impl Latencies {
-    fn all(self) -> Latency {
-        let ns = |moment: Option<Moment>| moment.map_or(0, |moment| moment.0);
-        Latency {
-            launch_ns: ns(self.launch),
-            record_ns: ns(self.record),
-            query_ns: ns(self.query),
-            dispatch_ns: ns(self.dispatch),
-            gap_ns: ns(self.gap),
-            gap_after_event_ns: ns(self.gap_after_event),
-            event_ns: ns(self.event),
-        }
-    }
-}
-
 impl Device {
     fn spec(&self, index: usize) -> Outcome<DeviceSpec> {
-        let mut spec = self.like.0.clone();
+        let mut spec = self.like.spec();
         if let Some(attributes) = &self.attributes {
             let attributes = attributes.iter().map(|(id, value)| {
                 let known = id.parse().ok().filter(|id| (1..ATTRIBUTES as i32).contains(id));
@@ -254,10 +234,16 @@ fn take_over(spec: &mut DeviceSpec, attributes: BTreeMap<i32, i32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cuda_shim_device::Latency;
+
+    /// The machine of a file on a machine where nothing else takes time.
+    fn machine_of(text: &str) -> Outcome<Machine> {
+        machine(text, true)
+    }
 
     #[test]
     fn a_file_describes_devices_driver_and_kernels() {
-        let machine = machine(
+        let machine = machine_of(
             r#"
             driver = "555.58.02"
             cuda = "12.5"
@@ -296,7 +282,7 @@ mod tests {
         let example = readme.lines().skip_while(|line| !line.starts_with("    driver ="));
         let example = example.take_while(|line| line.is_empty() || line.starts_with("    "));
         let text: Vec<_> = example.map(str::trim_start).collect();
-        let machine = machine(&text.join("\n")).expect("a machine");
+        let machine = machine_of(&text.join("\n")).expect("a machine");
         assert_eq!((machine.whole(), machine.devices.len()), (2, 6));
         assert_eq!((machine.lacks.len(), machine.kernels.len()), (1, 1));
         assert_eq!((machine.kernels[0].argument, machine.kernels[0].stamps), (Some(0), Some(1)));
@@ -307,15 +293,15 @@ mod tests {
 
     #[test]
     fn calls_and_front_ends_take_time_only_where_the_file_says_so() {
-        let none = machine("[[device]]\nlike = \"H100\"").expect("a machine");
+        let none = machine_of("[[device]]\nlike = \"H100\"").expect("a machine");
         assert_eq!(none.latency, None);
-        let some = machine("[latency]\ngap = \"1.4us\"\n[[device]]\nlike = \"H100\"").expect("a machine");
+        let some = machine_of("[latency]\ngap = \"1.4us\"\n[[device]]\nlike = \"H100\"").expect("a machine");
         assert_eq!(some.latency, Some(Latency { gap_ns: 1400, ..Latency::default() }));
     }
 
     #[test]
     fn the_machine_that_is_shipped_with_latencies_is_one() {
-        let machine = machine(include_str!("../../machines/h200-latency.toml")).expect("a machine");
+        let machine = machine_of(include_str!("../../machines/h200-latency.toml")).expect("a machine");
         assert!(machine.latency.is_some_and(|latency| latency.gap_after_event_ns > latency.gap_ns));
     }
 
@@ -356,7 +342,7 @@ mod tests {
             ("[[device]]\nlike = \"H100\"\nmig = [\"4g.40gb\", \"4g.40gb\"]", "has no room"),
             ("[[device]\nlike = \"H100\"", "line 1"),
         ] {
-            let error = machine(text).expect_err(text);
+            let error = machine_of(text).expect_err(text);
             assert!(error.contains(told), "{text:?}: {error}");
         }
         for key in ["argument", "stamps"] {
@@ -366,7 +352,7 @@ mod tests {
                 let text = format!(
                     "[[device]]\nlike = \"H100\"\n[[kernel]]\npattern = \"*\"\nduration = \"1ns\"\n{key} = {value}"
                 );
-                let error = machine(&text).expect_err(&text);
+                let error = machine_of(&text).expect_err(&text);
                 let named = error.contains(told) && error.contains("line 6") && error.contains(key);
                 assert!(named, "{text:?}: {error}");
             }
@@ -380,11 +366,11 @@ mod tests {
             ("events", "\"1us\"", "unknown field"),
         ] {
             let text = format!("[[device]]\nlike = \"H100\"\n[latency]\n{key} = {value}");
-            let error = machine(&text).expect_err(&text);
+            let error = machine_of(&text).expect_err(&text);
             let named = error.contains(told) && error.contains("line 4") && error.contains(key);
             assert!(named, "{text:?}: {error}");
         }
-        let error = machine("# a comment\n[[device]]\nlike = \"H900\"").expect_err("no such device");
+        let error = machine_of("# a comment\n[[device]]\nlike = \"H900\"").expect_err("no such device");
         assert!(error.contains("line 3"), "{error}");
     }
 }

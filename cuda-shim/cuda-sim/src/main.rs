@@ -3,6 +3,8 @@
 mod description;
 mod driver;
 mod faults;
+mod interference;
+mod latency;
 mod libdir;
 mod profiles;
 mod record;
@@ -15,6 +17,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use interference::Interference;
 
 /// A simulated NVIDIA machine: libcuda.so.1 and libnvidia-ml.so.1 without a GPU.
 #[derive(Parser)]
@@ -36,6 +40,11 @@ enum Command {
         /// How long kernels take by name: 'spin*=1ms'. Units: ns, us, ms, s. May be repeated.
         #[arg(long, value_name = "PATTERN=DURATION")]
         kernel: Vec<String>,
+        /// Nothing takes time but work and what the machine file says.
+        #[arg(long)]
+        ideal: bool,
+        #[command(flatten)]
+        interference: Interference,
         /// The command.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -76,8 +85,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run { machine, state, kernel, command } => {
-            run::run(&machine, state.as_deref(), &kernel, &command)
+        Command::Run { machine, state, kernel, ideal, interference, command } => {
+            run::describe(&machine, ideal).and_then(|described| {
+                let described = interference.on(run::with_kernels(described, &kernel)?);
+                run::run(&described, state.as_deref(), interference.quota(), &command)
+            })
         }
         Command::Truth { state, json } => truth::print(state.as_deref(), json).map(|()| ExitCode::SUCCESS),
         Command::Forget { state } => states::forget(&state).map(|()| ExitCode::SUCCESS),

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
@@ -15,6 +15,7 @@ use std::{env, io};
 use cuda_shim_device::{Machine, PRESETS, STATE_ENV};
 
 use crate::description;
+use crate::interference::Quota;
 use crate::libdir::libdir;
 use crate::states::{Outcome, prepare};
 
@@ -33,27 +34,25 @@ extern "C" fn forward(signal: i32) {
 
 /// Runs `command` on `machine` and ends as it ends.
 pub fn run(
-    machine: &str,
+    machine: &Machine,
     state: Option<&str>,
-    kernels: &[String],
+    quota: Option<Quota>,
     command: &[OsString],
 ) -> Outcome<ExitCode> {
-    let mut described = describe(machine)?;
-    for rule in kernels {
-        described.kernels.push(rule.parse()?);
-    }
     let libraries = libdir()?;
-    let state = prepare(state, &described)?;
+    let state = prepare(state, machine)?;
     let mut path = libraries.into_os_string();
     if let Some(existing) = env::var_os("LD_LIBRARY_PATH").filter(|existing| !existing.is_empty()) {
         path.push(":");
         path.push(existing);
     }
     let (program, arguments) = command.split_first().ok_or("no command")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("LD_LIBRARY_PATH", path)
-        .env(STATE_ENV, &state.path)
+    let mut started = Command::new(program);
+    started.args(arguments).env("LD_LIBRARY_PATH", path).env(STATE_ENV, &state.path);
+    if quota.is_some() {
+        started.process_group(0);
+    }
+    let mut child = started
         .spawn()
         .map_err(|error| format!("{}: {error}", program.display()))?;
     CHILD.store(child.id() as i32, Relaxed);
@@ -61,26 +60,38 @@ pub fn run(
         // SAFETY: installs the handler above.
         unsafe { libc::signal(signal, forward as *const () as libc::sighandler_t) };
     }
-    let status = wait(&mut child).map_err(|error| format!("{}: {error}", program.display()))?;
+    let ended = match quota {
+        Some(quota) => quota.pace(&mut child),
+        None => wait(&mut child),
+    };
+    let status = ended.map_err(|error| format!("{}: {error}", program.display()))?;
     CHILD.store(0, Relaxed);
     drop(state);
     Ok(end_as(status))
 }
 
 /// The machine that is meant: a built-in one, or a file's.
-fn describe(machine: &str) -> Outcome<Machine> {
+pub fn describe(machine: &str, ideal: bool) -> Outcome<Machine> {
     if let Some(preset) = Machine::preset(machine) {
-        return Ok(preset);
+        return Ok(if ideal { preset.ideal() } else { preset });
     }
     let path = Path::new(machine);
     if machine.contains(['/', '.']) || path.exists() {
-        return description::read(path);
+        return description::read(path, ideal);
     }
     let known = PRESETS.join(", ");
     Err(format!(
         "machine \"{machine}\" is not known: write one of {known}, several of one, such as 2xH100, or the path of a \
          machine file"
     ))
+}
+
+/// The machine with these rules for kernels behind its own.
+pub fn with_kernels(mut machine: Machine, kernels: &[String]) -> Outcome<Machine> {
+    for rule in kernels {
+        machine.kernels.push(rule.parse()?);
+    }
+    Ok(machine)
 }
 
 fn wait(child: &mut std::process::Child) -> io::Result<ExitStatus> {

@@ -2,7 +2,7 @@
 
 use cuda_shim_device::machine::{MAX_PARAMETERS, MAX_PATTERN, parse_duration};
 use cuda_shim_device::spec::MAX_NAME;
-use cuda_shim_device::{DeviceSpec, PRESETS};
+use cuda_shim_device::{DeviceSpec, Latency, PRESETS};
 use serde::Deserialize;
 
 /// Declares values that are written as text, each with the function that reads it.
@@ -35,7 +35,7 @@ text! {
     /// Bytes.
     Size(u64) by size;
     /// A built-in device by its name.
-    Preset(DeviceSpec) by preset;
+    Preset(String) by preset;
     /// The name of a device.
     Name(String) by name;
     /// A name in which `*` stands for any run of characters.
@@ -56,6 +56,47 @@ impl TryFrom<i64> for Parameter {
             .map(Self)
             .ok_or_else(|| format!("{number}: parameters have the numbers 0 to {}", MAX_PARAMETERS - 1))
     }
+}
+
+/// Queues between a process and a device.
+#[derive(Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Connections(pub u64);
+
+impl TryFrom<i64> for Connections {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        let known = u64::try_from(number).ok().filter(|number| (1..=32).contains(number));
+        known.map(Self).ok_or_else(|| format!("{number}: write a number of queues from 1 to 32"))
+    }
+}
+
+/// A part of something, in millionths.
+#[derive(Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Part(pub u64);
+
+impl TryFrom<f64> for Part {
+    type Error = String;
+
+    fn try_from(part: f64) -> Result<Self, String> {
+        if !(0.0..=1.0).contains(&part) {
+            return Err(format!("{part}: write a part from 0 to 1, such as 0.2"));
+        }
+        Ok(Self((part * 1e6).round() as u64))
+    }
+}
+
+/// What becomes of the handles of what is gone.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Handles {
+    /// They mean nothing any more.
+    #[default]
+    Checked,
+    /// The next object of the same kind gets them.
+    Reused,
 }
 
 fn version(text: &str) -> Result<String, String> {
@@ -102,9 +143,23 @@ fn size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| format!("{text:?}: write a size such as 80GiB (units B, KiB, MiB, GiB)"))
 }
 
-fn preset(text: &str) -> Result<DeviceSpec, String> {
-    DeviceSpec::preset(text, 0)
-        .ok_or_else(|| format!("{text:?} is no built-in device: {}", PRESETS.join(", ")))
+fn preset(text: &str) -> Result<String, String> {
+    if !PRESETS.contains(&text) {
+        return Err(format!("{text:?} is no built-in device: {}", PRESETS.join(", ")));
+    }
+    Ok(text.into())
+}
+
+impl Preset {
+    /// The device, in the first place of its machine.
+    pub fn spec(&self) -> DeviceSpec {
+        DeviceSpec::preset(&self.0, 0).expect("a built-in device")
+    }
+
+    /// What its calls take.
+    pub fn latency(&self) -> Option<Latency> {
+        Latency::preset(&self.0)
+    }
 }
 
 fn name(text: &str) -> Result<String, String> {

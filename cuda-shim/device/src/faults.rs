@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::latency::{Latency, scattered};
 use crate::liveness::kill_own_process;
 use crate::machine::Fault;
 use crate::state::State;
@@ -12,6 +13,9 @@ use crate::state::State;
 /// The faults of a machine, as one library of one process meets them. Calls are counted by process.
 pub struct Faults {
     rules: Vec<(Fault, AtomicU64)>,
+    /// Calls so far, where some are held up at random.
+    calls: AtomicU64,
+    delays: Option<Latency>,
     /// The error that every call answers from now on; 0 for none.
     stuck: AtomicI32,
 }
@@ -25,7 +29,10 @@ impl Faults {
         let is_ours = |fault: &&Fault| fault.program.is_none() || fault.program.as_deref() == own;
         let rules: Vec<_> =
             faults.iter().filter(is_ours).map(|fault| (fault.clone(), AtomicU64::new(0))).collect();
-        (!rules.is_empty()).then_some(Faults { rules, stuck: AtomicI32::new(0) })
+        let delays = state.machine().latency.filter(|latency| latency.delay_one_in > 0);
+        // Each process is held up at other calls.
+        let calls = AtomicU64::new((state.slot() as u64) << 40);
+        (delays.is_some() || !rules.is_empty()).then_some(Faults { rules, calls, delays, stuck: AtomicI32::new(0) })
     }
 
     /// What meets a call before it does anything: waits as long as it is slow, and tells how it goes on.
@@ -34,12 +41,17 @@ impl Faults {
         if met.error != 0 {
             return met;
         }
+        if let Some(latency) = &self.delays {
+            let [before, after] = latency.delay(self.calls.fetch_add(1, Relaxed)).map(Duration::from_nanos);
+            std::thread::sleep(before);
+            met.late = after;
+        }
         for (fault, seen) in self.rules.iter().filter(|(fault, _)| fault.is_of(call)) {
             let nth = seen.fetch_add(1, Relaxed) + 1;
             if fault.nth.is_some_and(|wanted| wanted != nth) {
                 continue;
             }
-            if fault.one_in.is_some_and(|calls| !scattered(nth).is_multiple_of(calls)) {
+            if fault.one_in.is_some_and(|calls| !scattered(std::process::id().into(), nth).is_multiple_of(calls)) {
                 continue;
             }
             if fault.kill {
@@ -79,15 +91,6 @@ impl Met {
         }
         answer
     }
-}
-
-/// A number that looks random, other in each process: SplitMix64.
-fn scattered(number: u64) -> u64 {
-    let seed = u64::from(std::process::id()) << 32 | number;
-    let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
 }
 
 impl State {

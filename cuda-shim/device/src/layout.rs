@@ -9,11 +9,11 @@ use crate::machine::{EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_PATTERN, MAX_RULES};
 use crate::spec::{ATTRIBUTES, MAX_NAME};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x09");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x0a");
 /// Process slots, ended processes included.
-pub const SLOTS: usize = 1024;
+pub const SLOTS: usize = 4096;
 /// Processes that can work on one device at the same time.
-pub const SEATS: usize = 128;
+pub const SEATS: usize = 2048;
 /// Stalls remembered per seat, enough for seconds of history.
 pub const STALLS: usize = 512;
 /// Stretches of pending work that a seat tells apart; further ones are joined. Where kernels lie apart in their streams
@@ -182,7 +182,8 @@ pub struct Round {
     pub wall: Word,
     pub current: Word,
     pub slice_end: Word,
-    _spare: Word,
+    /// Before this instant `current` is still switched to.
+    pub begin: Word,
     pub lags: [LagCells; SEATS],
 }
 
@@ -307,9 +308,10 @@ pub struct Header {
     pub namespace: Word,
     /// 1 if something takes time of what `latency` tells.
     pub has_latency: Word,
-    _spare: Word,
+    /// 1 if handles of what is gone are dealt out again.
+    pub reuses_handles: Word,
     /// In the order of `state::latency_numbers`.
-    pub latency: [Word; 8],
+    pub latency: [Word; 32],
     pub driver_version: [Word; 8],
     /// A bit for each export that the driver does not hand out.
     pub lacks: [Word; EXPORTS / 64],

@@ -10,11 +10,13 @@
 //! - [`seat`]: a process at a device: its timeline of work, waiting, completion times;
 //! - `shared`, [`memory`], `sums`: bytes held by several processes, by device and by process, and their sums;
 //! - `faults`: what goes wrong by script;
+//! - `spending`: taking the time that calls take;
 //! - [`state`]: the file: creating, opening, taking a process slot;
 //! - `sched`: time slicing between processes, pure;
 //! - `lock`, `liveness`, `clock`: locks that outlive their holder's death, who is alive, what time it is;
 //! - `layout`: the fixed layout of the file;
 //! - [`machine`]: the description of a machine, pure;
+//! - [`latency`]: what calls and front ends take, pure;
 //! - [`mig`]: what a device can be split into, pure;
 //! - [`spec`]: of a device, pure.
 //!
@@ -25,6 +27,7 @@
 
 mod clock;
 mod faults;
+pub mod latency;
 mod layout;
 mod liveness;
 mod lock;
@@ -38,6 +41,7 @@ pub mod seat;
 mod shared;
 mod shared_event;
 pub mod spec;
+mod spending;
 pub mod state;
 mod sums;
 pub mod truth;
@@ -45,7 +49,9 @@ pub mod truth;
 pub use clock::Clock;
 pub use faults::Faults;
 pub use liveness::{clock_ns, raise as out_of_the_way};
-pub use machine::{Fault, KernelRule, Latency, MAX_PATTERN, Machine};
+pub use latency::Latency;
+pub use layout::SEATS;
+pub use machine::{Fault, KernelRule, MAX_PATTERN, Machine};
 pub use memory::{MemoryGuard, OutOfMemory};
 pub use opening::open_from_env;
 pub use seat::Seat;

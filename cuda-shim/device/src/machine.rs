@@ -1,5 +1,6 @@
 //! What a simulated machine is made of: its devices, its driver, its kernels' durations. Pure data.
 
+use crate::latency::Latency;
 use crate::mig;
 use crate::spec::DeviceSpec;
 
@@ -13,6 +14,10 @@ pub const MAX_RULES: usize = 64;
 pub const MAX_FAULTS: usize = 64;
 /// Parameters of a kernel that a rule can tell apart.
 pub const MAX_PARAMETERS: u8 = 64;
+/// How long a process has a device while others wait, as an H200 with driver 580.159.04 showed it.
+pub const SLICE_NS: u64 = 2_091_000;
+/// The time slice of a machine on which nothing else takes time.
+pub const IDEAL_SLICE_NS: u64 = 2_000_000;
 /// Longest pattern of a kernel rule or a fault in bytes.
 pub const MAX_PATTERN: usize = 128;
 
@@ -30,25 +35,6 @@ pub struct KernelRule {
     pub argument: Option<u8>,
     /// The parameter that points to the log in which the kernel writes down when it ran.
     pub stamps: Option<u8>,
-}
-
-/// What calls take of their host's time, and the front end of a device of its streams'. Nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Latency {
-    /// The host's part of a launch.
-    pub launch_ns: u64,
-    /// The host's part of recording an event.
-    pub record_ns: u64,
-    /// The host's part of asking whether an event or a stream is over.
-    pub query_ns: u64,
-    /// From the end of a launch call to the begin of its kernel in an idle stream.
-    pub dispatch_ns: u64,
-    /// Between kernels that are queued in one stream, or follow each other in a graph.
-    pub gap_ns: u64,
-    /// Between an event and a kernel that is queued behind it.
-    pub gap_after_event_ns: u64,
-    /// By how much an event lies behind what is before it in its stream.
-    pub event_ns: u64,
 }
 
 /// What goes wrong, when a call is made whose name matches.
@@ -120,6 +106,8 @@ pub struct Machine {
     pub kernels: Vec<KernelRule>,
     /// What calls and the front ends of the devices take; `None` where they take nothing.
     pub latency: Option<Latency>,
+    /// Whether the handle of what is gone is dealt out to the next object of its kind.
+    pub reuses_handles: bool,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// Exports that its driver does not hand out, as places in the table of `cuda-shim-symbols`, below [`EXPORTS`].
@@ -165,20 +153,26 @@ pub fn parse_duration(text: &str) -> Option<u64> {
 }
 
 impl Machine {
-    /// A machine with these devices and everything else at its default.
+    /// A machine with these devices on which nothing takes time but work.
     pub fn new(devices: Vec<DeviceSpec>) -> Machine {
         Machine {
             devices,
             cuda_version: 13000,
             driver_version: "580.65.06".into(),
-            slice_ns: 2_000_000,
+            slice_ns: IDEAL_SLICE_NS,
             teardown_ns: 0,
             launch_queue: 1024,
             kernels: Vec::new(),
             latency: None,
+            reuses_handles: false,
             faults: Vec::new(),
             lacks: Vec::new(),
         }
+    }
+
+    /// The same machine where nothing takes time but work.
+    pub fn ideal(self) -> Machine {
+        Machine { latency: None, slice_ns: IDEAL_SLICE_NS, ..self }
     }
 
     /// `H100`, `2xA100`, `H100-MIG-3g.40gb`, ...: `count` devices of one built-in model, whole or each split into as many
@@ -197,6 +191,8 @@ impl Machine {
         }
         let devices = (0..count).map(|index| DeviceSpec::preset(model, index)).collect::<Option<_>>()?;
         let mut machine = Machine::new(devices);
+        machine.latency = Latency::preset(model);
+        machine.slice_ns = SLICE_NS;
         if let Some(profile) = profile {
             for index in 0..count {
                 let instances = mig::filled(&machine.devices[index], index, profile)?;

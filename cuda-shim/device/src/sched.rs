@@ -1,110 +1,140 @@
 //! Time slicing of one device between the processes that work on it. Pure: time and demand are arguments.
 //!
 //! Every process has a time of its own, its *seat time*: the wall clock less the time that it had work and
-//! another process had the device (its lag). Alone it runs with the clock; while it is stalled its time
+//! did not have the device (its lag). Alone it runs with the clock; while it is stalled its time
 //! stands still. Work is laid out in seat time, so whoever stalls a process moves all of its work at once.
+//!
+//! When the device goes from one process to another, both stand still for as long as the switch takes.
 
-use crate::layout::SEATS;
+/// How processes take turns at a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turns {
+    /// How long a process has the device while others wait.
+    pub slice_ns: u64,
+    /// What a switch takes that interrupts a process's work.
+    pub preempt_ns: u64,
+    /// What one takes from a process that has no work.
+    pub switch_ns: u64,
+    /// A process keeps the device between two kernels that are queued and lie no further apart.
+    pub keep_ns: u64,
+}
 
 /// The schedule of a device up to `wall`.
 #[derive(Clone)]
 pub struct Schedule {
     /// How far the schedule is known.
     pub wall: u64,
-    /// Who has the device, and until when while others wait.
+    /// The seat that has the device, until when while others wait, and from when: before that it is switched to.
     pub current: usize,
-    /// End of the current slice.
     pub slice_end: u64,
-    /// Per seat, how far its time lies behind the wall clock.
-    pub lag: [u64; SEATS],
+    pub begin: u64,
+    /// How far the time of each seat lies behind the wall clock, in the order of [`Demand::seats`].
+    pub lag: Vec<u64>,
 }
 
-/// What the schedule asks about work and tells about stalls.
+/// What the schedule asks about work and tells about stalls. Seats are told by their place in `seats`.
 pub trait Demand {
-    /// The seats in use, ascending.
+    /// The numbers of the seats in use, ascending.
     fn seats(&self) -> &[usize];
-    /// The first stretch of `seat`'s work that ends after seat time `now`.
-    fn next_work(&self, seat: usize, now: u64) -> Option<(u64, u64)>;
-    /// `seat` stood still at seat time `at`; its lag is now `lag`.
-    fn stalled(&mut self, seat: usize, at: u64, lag: u64);
+    /// The first stretch of a seat's work that ends after seat time `now`.
+    fn next_work(&self, place: usize, now: u64) -> Option<(u64, u64)>;
+    /// A seat stood still at seat time `at`; its lag is now `lag`.
+    fn stalled(&mut self, place: usize, at: u64, lag: u64);
 }
 
 impl Schedule {
-    /// The seat time of `seat` at the end of the known schedule.
-    pub fn seat_time(&self, seat: usize) -> u64 {
-        self.wall.saturating_sub(self.lag[seat])
+    /// The seat time at `place` at the end of the known schedule.
+    pub fn seat_time(&self, place: usize) -> u64 {
+        self.wall.saturating_sub(self.lag[place])
     }
 
-    /// Extends the schedule to wall time `until`, or to the instant when `goal`'s seat reaches its time.
+    /// Extends the schedule to wall time `until`, or to the instant when the seat at `goal`'s place reaches its time.
     pub fn advance(
         &mut self,
         until: u64,
-        slice_ns: u64,
+        turns: Turns,
         goal: Option<(usize, u64)>,
         demand: &mut impl Demand,
     ) {
+        let count = demand.seats().len();
+        let mut runnable = vec![false; count];
+        let mut work_end = vec![0; count];
         while self.wall < until {
             let mut horizon = until;
-            let mut runnable = [false; SEATS];
             let mut ready = 0;
-            let mut work_end = [0; SEATS];
-            for &seat in demand.seats() {
-                let now = self.seat_time(seat);
-                match demand.next_work(seat, now) {
+            let current = demand.seats().binary_search(&self.current).ok();
+            for place in 0..count {
+                let now = self.seat_time(place);
+                runnable[place] = false;
+                match demand.next_work(place, now) {
                     Some((start, end)) if start <= now => {
-                        runnable[seat] = true;
-                        work_end[seat] = self.wall + (end - now);
+                        runnable[place] = true;
+                        work_end[place] = self.wall + (end - now);
                         ready += 1;
                     }
-                    Some((start, _)) => horizon = horizon.min(self.wall + (start - now)),
+                    Some((start, _)) => {
+                        let begins = self.wall + (start - now);
+                        horizon = horizon.min(begins);
+                        if current == Some(place) && start - now <= turns.keep_ns {
+                            runnable[place] = true;
+                            work_end[place] = begins;
+                            ready += 1;
+                        }
+                    }
                     None => {}
                 }
             }
+            let mut running = None;
             if ready > 0 {
-                if !runnable[self.current] || self.wall >= self.slice_end {
-                    self.current = self.next_runnable(&runnable);
-                    self.slice_end = self.wall + slice_ns;
-                }
-                horizon = horizon.min(work_end[self.current]);
-                if ready > 1 {
-                    horizon = horizon.min(self.slice_end);
+                let current = self.take_turns(turns, &runnable, demand.seats());
+                if self.wall < self.begin {
+                    horizon = horizon.min(self.begin);
+                } else {
+                    running = Some(current);
+                    horizon = horizon.min(work_end[current]);
+                    if ready > 1 {
+                        horizon = horizon.min(self.slice_end);
+                    }
                 }
             }
-            if let Some((seat, time)) = goal {
-                let now = self.seat_time(seat);
+            if let Some((place, time)) = goal {
+                let now = self.seat_time(place);
                 if now >= time {
                     return;
                 }
-                if !runnable[seat] || seat == self.current {
+                if !runnable[place] || running == Some(place) {
                     horizon = horizon.min(self.wall + (time - now));
                 }
             }
             let step = horizon - self.wall;
-            for &seat in demand.seats() {
-                if runnable[seat] && seat != self.current {
-                    runnable[seat] = false;
-                    work_end[seat] = self.seat_time(seat);
-                    self.lag[seat] += step;
-                } else {
-                    work_end[seat] = u64::MAX;
-                }
-            }
             self.wall = horizon;
-            for index in 0..demand.seats().len() {
-                let seat = demand.seats()[index];
-                if work_end[seat] != u64::MAX {
-                    demand.stalled(seat, work_end[seat], self.lag[seat]);
-                }
+            for place in (0..count).filter(|place| runnable[*place] && running != Some(*place)) {
+                let at = horizon - step - self.lag[place];
+                self.lag[place] += step;
+                demand.stalled(place, at, self.lag[place]);
             }
         }
     }
 
-    /// Round robin: the first seat with work after the current one.
-    fn next_runnable(&self, runnable: &[bool; SEATS]) -> usize {
-        (1..=SEATS)
-            .map(|step| (self.current + step) % SEATS)
-            .find(|seat| runnable[*seat])
-            .unwrap_or(self.current)
+    /// Whose turn it is: another's where the current one has no work or its slice is over. Answers the place.
+    fn take_turns(&mut self, turns: Turns, runnable: &[bool], seats: &[usize]) -> usize {
+        let current = seats.binary_search(&self.current).ok();
+        let works = current.filter(|place| runnable[*place]);
+        match works {
+            Some(place) if self.wall < self.slice_end => return place,
+            _ => {}
+        }
+        // Round robin: the first seat with work after the current one.
+        let after = seats.partition_point(|seat| *seat <= self.current);
+        let order = (after..seats.len()).chain(0..after);
+        let next = order.into_iter().find(|place| runnable[*place]).or(works).unwrap_or(0);
+        if current != Some(next) {
+            let takes = if works.is_some() { turns.preempt_ns } else { turns.switch_ns };
+            self.begin = self.wall + takes;
+            self.current = seats[next];
+        }
+        self.slice_end = self.wall.max(self.begin) + turns.slice_ns;
+        next
     }
 }
 
@@ -114,7 +144,12 @@ mod tests {
 
     struct Work {
         seats: Vec<usize>,
-        stretches: Vec<(u64, u64)>,
+        stretches: Vec<Vec<(u64, u64)>>,
+    }
+
+    fn work(stretches: &[&[(u64, u64)]]) -> Work {
+        let stretches: Vec<_> = stretches.iter().map(|own| own.to_vec()).collect();
+        Work { seats: (0..stretches.len()).collect(), stretches }
     }
 
     impl Demand for Work {
@@ -122,49 +157,84 @@ mod tests {
             &self.seats
         }
 
-        fn next_work(&self, seat: usize, now: u64) -> Option<(u64, u64)> {
-            Some(self.stretches[seat]).filter(|(_, end)| *end > now)
+        fn next_work(&self, place: usize, now: u64) -> Option<(u64, u64)> {
+            self.stretches[place].iter().find(|(_, end)| *end > now).copied()
         }
 
         fn stalled(&mut self, _: usize, _: u64, _: u64) {}
     }
 
-    fn idle() -> Schedule {
-        Schedule { wall: 0, current: 0, slice_end: 0, lag: [0; SEATS] }
+    fn idle(seats: usize) -> Schedule {
+        Schedule { wall: 0, current: 0, slice_end: 0, begin: 0, lag: vec![0; seats] }
+    }
+
+    fn slices(slice_ns: u64) -> Turns {
+        Turns { slice_ns, ..Turns::default() }
     }
 
     #[test]
     fn alone_a_process_runs_with_the_clock() {
-        let mut schedule = idle();
-        let mut work = Work { seats: vec![0], stretches: vec![(0, 50)] };
-        schedule.advance(100, 2, None, &mut work);
+        let mut schedule = idle(1);
+        schedule.advance(100, slices(2), None, &mut work(&[&[(0, 50)]]));
         assert_eq!(schedule.seat_time(0), 100);
     }
 
     #[test]
     fn two_busy_processes_get_half_each() {
-        let mut schedule = idle();
-        let mut work = Work { seats: vec![0, 1], stretches: vec![(0, 1000), (0, 1000)] };
-        schedule.advance(100, 10, None, &mut work);
+        let mut schedule = idle(2);
+        schedule.advance(100, slices(10), None, &mut work(&[&[(0, 1000)], &[(0, 1000)]]));
         assert_eq!((schedule.seat_time(0), schedule.seat_time(1)), (50, 50));
     }
 
     #[test]
     fn an_idle_neighbour_costs_nothing_until_its_work_begins() {
-        let mut schedule = idle();
-        let mut work = Work { seats: vec![0, 1], stretches: vec![(0, 1000), (60, 70)] };
-        schedule.advance(60, 10, None, &mut work);
+        let mut schedule = idle(2);
+        let mut work = work(&[&[(0, 1000)], &[(60, 70)]]);
+        schedule.advance(60, slices(10), None, &mut work);
         assert_eq!(schedule.lag[0], 0);
-        schedule.advance(200, 10, None, &mut work);
+        schedule.advance(200, slices(10), None, &mut work);
         assert_eq!(schedule.lag[0], 10);
     }
 
     #[test]
     fn a_goal_is_met_at_its_very_instant() {
-        let mut schedule = idle();
-        let mut work = Work { seats: vec![0, 1], stretches: vec![(0, 30), (0, 30)] };
-        schedule.advance(u64::MAX, 10, Some((0, 30)), &mut work);
+        let mut schedule = idle(2);
+        schedule.advance(u64::MAX, slices(10), Some((0, 30)), &mut work(&[&[(0, 30)], &[(0, 30)]]));
         // Seat 1 begins (round robin from 0), so seat 0 ends with the sixth slice.
         assert_eq!((schedule.wall, schedule.seat_time(0)), (60, 30));
+    }
+
+    /// A slice, and a switch that interrupts work, as an H200 has them, in tenths of microseconds.
+    const CARD: Turns = Turns { slice_ns: 20_910, preempt_ns: 1526, switch_ns: 1370, keep_ns: 100 };
+
+    #[test]
+    fn a_switch_that_interrupts_work_stops_all_of_them() {
+        for count in [2, 3] {
+            let mut schedule = idle(count);
+            let always: &[(u64, u64)] = &[(0, u64::MAX / 2)];
+            let round = count as u64 * (20_910 + 1526);
+            schedule.advance(10 * round, CARD, None, &mut work(&vec![always; count]));
+            for place in 0..count {
+                assert_eq!(schedule.lag[place], 10 * (round - 20_910), "{count}");
+            }
+        }
+    }
+
+    #[test]
+    fn gaps_between_queued_kernels_do_not_end_a_turn() {
+        let kernels: Vec<_> = (0..1000).map(|index| (index * 513, index * 513 + 500)).collect();
+        let mut schedule = idle(2);
+        let round = 2 * (20_910 + 1526);
+        schedule.advance(10 * round, CARD, None, &mut work(&[&kernels, &kernels]));
+        assert!(schedule.lag.iter().all(|lag| lag.abs_diff(10 * (round - 20_910)) < 10 * 13), "{:?}", schedule.lag);
+    }
+
+    #[test]
+    fn a_process_that_waits_gets_its_turn_when_the_other_ends_its_work() {
+        // Each has kernels of 500 and launches the next one when it has heard of the last one's end.
+        let kernels: Vec<_> = (0..10).map(|index| (index * 700, index * 700 + 500)).collect();
+        let mut schedule = Schedule { slice_end: u64::MAX, ..idle(2) };
+        schedule.advance(u64::MAX, CARD, Some((0, 9 * 700 + 500)), &mut work(&[&kernels, &kernels]));
+        assert_eq!(schedule.wall, 18 * (500 + 1370) + 500);
     }
 }

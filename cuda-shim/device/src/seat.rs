@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::layout::{BUCKET_NS, BUCKETS, Device, FEW_STRETCHES, Round, SEATS, STALLS, STRETCHES, SeatCells};
 use crate::liveness::{clock_ns, sleep_until};
 use crate::lock::{self, Held};
-use crate::sched::{Demand, Schedule};
+use crate::sched::{Demand, Schedule, Turns};
 use crate::state::{State, namespace};
 
 /// The last stretch of a wait is spent spinning: a sleep overshoots by about this much.
@@ -348,33 +348,29 @@ fn seats_of(device: &Device) -> Vec<usize> {
 }
 
 fn read_round(round: &Round, seats: &[usize]) -> Schedule {
-    let mut lag = [0; SEATS];
-    for &seat in seats {
-        lag[seat] = round.lags[seat].lag.get();
+    Schedule {
+        wall: round.wall.get(),
+        current: round.current.get() as usize % SEATS,
+        slice_end: round.slice_end.get(),
+        begin: round.begin.get(),
+        lag: seats.iter().map(|seat| round.lags[*seat].lag.get()).collect(),
     }
-    let current = round.current.get() as usize % SEATS;
-    Schedule { wall: round.wall.get(), current, slice_end: round.slice_end.get(), lag }
 }
 
 /// The shared cells as the schedule's demand.
 struct Cells {
     device: &'static Device,
     seats: Vec<usize>,
-    /// Stalls recorded per seat; only a schedule that will be published records.
-    stalls: Option<[u64; SEATS]>,
+    /// Stalls recorded of each of them; only a schedule that will be published records.
+    stalls: Option<Vec<u64>>,
 }
 
 impl Cells {
     fn of(state: &State, index: usize, record: bool) -> Cells {
         let device = &state.layout().devices[index];
         let seats = seats_of(device);
-        let stalls = record.then(|| {
-            let mut stalls = [0; SEATS];
-            for &seat in &seats {
-                stalls[seat] = active(device).lags[seat].stalls.get();
-            }
-            stalls
-        });
+        let recorded = |seat: &usize| active(device).lags[*seat].stalls.get();
+        let stalls = record.then(|| seats.iter().map(recorded).collect());
         Cells { device, seats, stalls }
     }
 }
@@ -384,8 +380,8 @@ impl Demand for Cells {
         &self.seats
     }
 
-    fn next_work(&self, seat: usize, now: u64) -> Option<(u64, u64)> {
-        read(&self.device.seats[seat], |cells| {
+    fn next_work(&self, place: usize, now: u64) -> Option<(u64, u64)> {
+        read(&self.device.seats[self.seats[place]], |cells| {
             let count = (cells.count.get() as usize).min(STRETCHES);
             let mut stretches = cells.stretches[..count].iter();
             stretches
@@ -394,10 +390,10 @@ impl Demand for Cells {
         })
     }
 
-    fn stalled(&mut self, seat: usize, at: u64, lag: u64) {
+    fn stalled(&mut self, place: usize, at: u64, lag: u64) {
         let Some(stalls) = &mut self.stalls else { return };
-        let count = stalls[seat];
-        let ring = &self.device.seats[seat].stalls;
+        let count = stalls[place];
+        let ring = &self.device.seats[self.seats[place]].stalls;
         // A stall that continues the last one only deepens it: no work completed in between.
         if let Some(last) = count.checked_sub(1).map(|last| &ring[last as usize % STALLS])
             && last.at.get() == at
@@ -408,7 +404,7 @@ impl Demand for Cells {
         let next = &ring[count as usize % STALLS];
         next.at.set(at);
         next.lag.set(lag);
-        stalls[seat] = count + 1;
+        stalls[place] = count + 1;
     }
 }
 
@@ -475,7 +471,7 @@ impl State {
         let mut demand = Cells::of(self, index, true);
         let mut schedule = read_round(active(device), &demand.seats);
         if demand.seats.len() > 1 {
-            schedule.advance(wall, self.machine().slice_ns, None, &mut demand);
+            schedule.advance(wall, self.turns(), None, &mut demand);
         }
         schedule.wall = schedule.wall.max(wall);
         let spare = (device.active_round.get() + 1) & 1;
@@ -483,10 +479,11 @@ impl State {
         round.wall.set(schedule.wall);
         round.current.set(schedule.current as u64);
         round.slice_end.set(schedule.slice_end);
-        let stalls = demand.stalls.unwrap_or([0; SEATS]);
-        for &seat in &demand.seats {
-            round.lags[seat].lag.set(schedule.lag[seat]);
-            round.lags[seat].stalls.set(stalls[seat]);
+        round.begin.set(schedule.begin);
+        let stalls = demand.stalls.unwrap_or_default();
+        for ((&seat, lag), stalls) in demand.seats.iter().zip(&schedule.lag).zip(&stalls) {
+            round.lags[seat].lag.set(*lag);
+            round.lags[seat].stalls.set(*stalls);
         }
         device.active_round.0.store(spare, Release);
     }
@@ -496,11 +493,23 @@ impl State {
     pub(crate) fn due_of(&self, index: usize, number: usize, time: u64) -> Option<u64> {
         let mut demand = Cells::of(self, index, false);
         let mut schedule = read_round(active(&self.layout().devices[index]), &demand.seats);
-        if schedule.seat_time(number) >= time {
+        let place = demand.seats.binary_search(&number).ok()?;
+        if schedule.seat_time(place) >= time {
             return None;
         }
-        schedule.advance(u64::MAX, self.machine().slice_ns, Some((number, time)), &mut demand);
+        schedule.advance(u64::MAX, self.turns(), Some((place, time)), &mut demand);
         Some(schedule.wall)
+    }
+
+    fn turns(&self) -> Turns {
+        let machine = self.machine();
+        let latency = machine.latency.unwrap_or_default();
+        Turns {
+            slice_ns: machine.slice_ns,
+            preempt_ns: latency.preempt_ns,
+            switch_ns: latency.switch_ns,
+            keep_ns: 2 * (latency.gap_ns + latency.event_ns + latency.gap_after_event_ns),
+        }
     }
 
     /// Empties a seat, its work booked on its process. Under the schedule lock; doing it twice is harmless.

@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
+use crate::latency::Latency;
 use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
 use crate::liveness::{self, Life};
-use crate::machine::{EXPORTS, Fault, KernelRule, Latency, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine};
+use crate::machine::{EXPORTS, Fault, KernelRule, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine};
 use crate::spec::{DeviceSpec, Part};
 
 /// The environment variable that names the state file of the simulated machine.
@@ -265,13 +266,6 @@ fn spec_numbers(spec: &DeviceSpec) -> [u64; 24] {
     ]
 }
 
-/// What calls and devices take, in the order of the file.
-fn latency_numbers(latency: &mut Latency) -> [&mut u64; 7] {
-    let Latency { launch_ns, record_ns, query_ns, dispatch_ns, gap_ns, gap_after_event_ns, event_ns } =
-        latency;
-    [launch_ns, record_ns, query_ns, dispatch_ns, gap_ns, gap_after_event_ns, event_ns]
-}
-
 fn write_machine(header: &Header, machine: &Machine) {
     header.namespace.set(namespace("self").unwrap_or(0));
     header.device_count.set(machine.devices.len().min(MAX_DEVICES) as u64);
@@ -281,8 +275,8 @@ fn write_machine(header: &Header, machine: &Machine) {
     header.launch_queue.set(machine.launch_queue.max(1).into());
     header.rule_count.set(machine.kernels.len().min(MAX_RULES) as u64);
     header.has_latency.set(machine.latency.is_some().into());
-    for (cell, number) in header.latency.iter().zip(latency_numbers(&mut machine.latency.unwrap_or_default()))
-    {
+    header.reuses_handles.set(machine.reuses_handles.into());
+    for (cell, number) in header.latency.iter().zip(machine.latency.unwrap_or_default().numbers()) {
         cell.set(*number);
     }
     layout::write_text(&header.driver_version, &machine.driver_version);
@@ -346,7 +340,7 @@ fn read_part([of, instance, slices]: [u64; 3]) -> Option<Part> {
 
 fn read_latency(header: &Header) -> Latency {
     let mut latency = Latency::default();
-    for (cell, number) in header.latency.iter().zip(latency_numbers(&mut latency)) {
+    for (cell, number) in header.latency.iter().zip(latency.numbers()) {
         *number = cell.get();
     }
     latency
@@ -408,6 +402,7 @@ fn read_machine(header: &Header) -> Machine {
             })
             .collect(),
         latency: (header.has_latency.get() != 0).then(|| read_latency(header)),
+        reuses_handles: header.reuses_handles.get() != 0,
         faults: header.faults[..(header.fault_count.get() as usize).min(MAX_FAULTS)]
             .iter()
             .map(|cells| Fault {

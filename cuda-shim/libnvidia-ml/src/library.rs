@@ -44,8 +44,10 @@ pub fn met(call: &str, work: impl FnOnce() -> Code) -> Code {
 
 fn init(call: &str) -> Code {
     met(call, || {
-        code(open().map(|_| {
-            USERS.fetch_add(1, Ordering::Relaxed);
+        code(open().map(|state| {
+            if USERS.fetch_add(1, Ordering::Relaxed) == 0 {
+                state.spend(|latency| latency.nvml_init_ns);
+            }
         }))
     })
 }

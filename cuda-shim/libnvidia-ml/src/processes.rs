@@ -35,6 +35,8 @@ pub fn running(device: &Device) -> Vec<Listed> {
             }
         }
     }
+    let count = listed.len() as u64;
+    device.state.spend(|latency| latency.processes_ns + count * latency.each_process_ns);
     listed
 }
 

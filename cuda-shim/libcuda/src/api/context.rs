@@ -9,7 +9,7 @@ use crate::api::export::export;
 use crate::model::objects::context::Context;
 use crate::model::objects::handle::ContextHandle;
 use crate::model::objects::thread;
-use crate::model::operations::{captures, contexts, marks, pools, private_tables};
+use crate::model::operations::{captures, contexts, latency, marks, pools, private_tables};
 use crate::model::world::{World, driver, world};
 use crate::tools::ffi::{In, Out};
 use crate::tools::status::{
@@ -58,11 +58,12 @@ fn set_primary_flags(device: i32, flags: u32) -> Outcome {
 
 fn create(out: Out<ContextHandle>, flags: u32, device: i32) -> Outcome {
     out.required()?;
-    let mut world = world()?;
-    let (ordinal, _) = world.device(device)?;
+    let (ordinal, _) = world()?.device(device)?;
     if flags & !FLAGS_MASK != 0 {
         return Err(INVALID_VALUE);
     }
+    latency::spend(|latency| latency.context_ns);
+    let mut world = world()?;
     let handle = world.contexts.add(Context::new(ordinal, false, flags));
     if let Err(status) = contexts::activate(&mut world, handle) {
         let _ = world.contexts.remove(handle);
@@ -92,6 +93,13 @@ fn or_current(world: &World, handle: ContextHandle) -> Outcome<ContextHandle> {
 export! {
     fn cuDevicePrimaryCtxRetain(out: Out<ContextHandle>, device: i32) {
         out.required()?;
+        let is_new = {
+            let world = world()?;
+            world.devices[contexts::primary_of(&world, device)?.0].retained == 0
+        };
+        if is_new {
+            latency::spend(|latency| latency.context_ns);
+        }
         let mut world = world()?;
         let (ordinal, handle) = contexts::primary_of(&world, device)?;
         if world.devices[ordinal].retained == 0 {

@@ -37,7 +37,8 @@ fn launch_late(
     request: &Request,
     latency: &Latency,
 ) -> Outcome {
-    latency::be_busy(latency.launch_ns);
+    let loading = latency::late_loading(&mut driver.world(), request.kernel, latency)?;
+    driver.state.spend(|latency| latency.launch_ns + loading);
     enqueue(driver, null, stream, request, Some(latency))
 }
 

@@ -11,6 +11,7 @@ use crate::api::export::export;
 use crate::model::objects::handle::{KernelHandle, LibraryHandle, ModuleHandle};
 use crate::model::objects::image;
 use crate::model::objects::kernel::{Kernels, Library};
+use crate::model::operations::latency;
 use crate::model::operations::modules::{self, load};
 use crate::model::world::{World, driver, world};
 use crate::tools::ffi::{In, Out, Text};
@@ -31,9 +32,10 @@ fn read_file(name: Text) -> Outcome<usize> {
 
 fn load_library(out: Out<LibraryHandle>, image: usize) -> Outcome {
     out.required()?;
+    latency::spend(|latency| latency.module_ns);
     let mut world = world()?;
     let contents = Arc::new(image::contents(image)?);
-    let library = Library { kernels: Kernels::new(), modules: Vec::new(), contents };
+    let library = Library { kernels: Kernels::new(), modules: Vec::new(), contents, loaded: false };
     let library = world.libraries.add(library);
     out.put(library)
 }
@@ -99,11 +101,13 @@ export! {
     fn cuModuleLoad(out: Out<ModuleHandle>, name: Text) {
         out.required()?;
         world()?.current()?;
+        latency::spend(|latency| latency.module_ns);
         out.put(load(read_file(name)?)?)
     }
 
     fn cuModuleLoadData = cuModuleLoadFatBinary(out: Out<ModuleHandle>, image: In<u8>) {
         out.required()?;
+        latency::spend(|latency| latency.module_ns);
         out.put(load(image.exposed())?)
     }
 
@@ -112,6 +116,7 @@ export! {
     ) {
         let _ = (count, options, values);
         out.required()?;
+        latency::spend(|latency| latency.module_ns);
         out.put(load(image.exposed())?)
     }
 
@@ -248,7 +253,13 @@ export! {
 
     early fn cuFuncLoad(kernel: KernelHandle) {
         kernel.given()?;
-        world()?.kernels.get(kernel).map(|_| ())
+        let driver = driver()?;
+        driver.world().kernels.get(kernel)?;
+        if let Some(latency) = driver.latency() {
+            let takes = latency::late_loading(&mut driver.world(), kernel, latency)?;
+            driver.state.spend(|_| takes);
+        }
+        Ok(())
     }
 
     early fn cuFuncIsLoaded(state: Out<u32>, kernel: KernelHandle) {

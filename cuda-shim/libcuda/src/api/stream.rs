@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use crate::api::export::export;
 use crate::model::objects::handle::{ContextHandle, EventHandle, StreamHandle};
 use crate::model::objects::op::{Function, HostCall, Op};
-use crate::model::objects::stream::{Order, PER_THREAD, Stream};
+use crate::model::objects::stream::{Order, PER_THREAD};
 use crate::model::operations::submit::submit;
 use crate::model::operations::{captures, latency, marks, pools, streams};
 use crate::model::world::world;
@@ -28,8 +28,7 @@ fn create(out: Out<StreamHandle>, flags: u32, priority: i32) -> Outcome {
         NON_BLOCKING => Order::Free,
         _ => return Err(INVALID_VALUE),
     };
-    let id = world.new_id();
-    let handle = world.streams.add(Stream::new(context, order, id, priority.clamp(-5, 0)));
+    let handle = streams::add(&mut world, context, order, priority.clamp(-5, 0))?;
     out.put(handle)
 }
 

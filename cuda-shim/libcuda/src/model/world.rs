@@ -160,6 +160,10 @@ pub struct Device {
     pub queue: Vec<u64>,
     /// The place in the ring of the next launch.
     pub launches: usize,
+    /// Until when each queue to the device is blocked; none where every stream has one of its own.
+    pub lanes: Vec<u64>,
+    /// Streams that were ever made here.
+    pub streams_made: usize,
     /// What its kernels are still to write down.
     pub stamps: Stamps,
 }
@@ -169,26 +173,27 @@ static DRIVER: OnceLock<Driver> = OnceLock::new();
 impl Driver {
     /// Publishes the driver; a second one is dropped.
     pub fn publish(state: &'static State, devices: Vec<Device>, space: Space) {
+        let reuse = state.machine().reuses_handles;
         let mut world = World {
             state,
             devices,
-            contexts: Table::new(),
-            streams: Table::new(),
-            events: Table::new(),
-            captures: Table::new(),
-            graphs: Table::new(),
-            nodes: Table::new(),
-            execs: Table::new(),
-            user_objects: Table::new(),
-            libraries: Table::new(),
-            modules: Table::new(),
-            kernels: Table::new(),
-            arrays: Table::new(),
-            mipmaps: Table::new(),
-            textures: Table::new(),
-            surfaces: Table::new(),
-            pools: Table::new(),
-            physicals: Table::new(),
+            contexts: Table::new(reuse),
+            streams: Table::new(reuse),
+            events: Table::new(reuse),
+            captures: Table::new(reuse),
+            graphs: Table::new(reuse),
+            nodes: Table::new(reuse),
+            execs: Table::new(reuse),
+            user_objects: Table::new(reuse),
+            libraries: Table::new(reuse),
+            modules: Table::new(reuse),
+            kernels: Table::new(reuse),
+            arrays: Table::new(reuse),
+            mipmaps: Table::new(reuse),
+            textures: Table::new(reuse),
+            surfaces: Table::new(reuse),
+            pools: Table::new(reuse),
+            physicals: Table::new(reuse),
             regions: Regions::new(),
             space,
             graph_blocks: HashMap::new(),

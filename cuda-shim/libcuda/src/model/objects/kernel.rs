@@ -31,6 +31,8 @@ pub struct Module {
     /// Variables that were asked for: address and size.
     pub variables: HashMap<String, (u64, u64)>,
     pub contents: Arc<Contents>,
+    /// Whether a launch has loaded its code; only known where that takes time.
+    pub loaded: bool,
 }
 
 impl Item for Module {
@@ -42,6 +44,8 @@ pub struct Library {
     pub kernels: Kernels,
     pub modules: Vec<ModuleHandle>,
     pub contents: Arc<Contents>,
+    /// As for a module.
+    pub loaded: bool,
 }
 
 impl Item for Library {
@@ -60,6 +64,8 @@ pub struct Kernel {
     pub set: HashMap<i32, i32>,
     /// The shape of the launch interface of before CUDA 4: block, shared bytes.
     pub shape: ([u32; 3], u32),
+    /// As for a module.
+    pub loaded: bool,
 }
 
 impl Item for Kernel {
@@ -101,6 +107,7 @@ impl Kernel {
             duration,
             set: HashMap::new(),
             shape: ([1; 3], 0),
+            loaded: false,
         }
     }
 

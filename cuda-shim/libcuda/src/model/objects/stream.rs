@@ -1,6 +1,6 @@
 //! Streams: order in time.
 
-use cuda_shim_device::Latency;
+use cuda_shim_device::{Latency, State};
 
 use crate::model::objects::context::Context;
 use crate::model::objects::handle::{CaptureHandle, ContextHandle, NodeHandle, StreamKind};
@@ -28,6 +28,8 @@ pub struct Stream {
     pub id: u64,
     pub priority: i32,
     pub line: Timeline,
+    /// Its queue at the device.
+    pub lane: usize,
     /// Whether an event was the last thing in it; only known where that matters.
     pub behind_event: bool,
     pub capture: Option<CaptureHandle>,
@@ -47,6 +49,7 @@ impl Stream {
             id,
             priority,
             line: Timeline::default(),
+            lane: 0,
             behind_event: false,
             capture: None,
             leaves: Vec::new(),
@@ -64,9 +67,19 @@ impl Stream {
     }
 
     /// When a kernel or a graph begins here that is launched now, with what a front end takes before it.
-    pub fn begin(&self, context: &Context, now: u64, latency: &Latency) -> u64 {
+    pub fn begin(&self, context: &Context, now: u64, state: &State, latency: &Latency) -> u64 {
         let gap = if self.behind_event { latency.gap_after_event_ns } else { latency.gap_ns };
-        (self.after(context) + gap).max(now + latency.dispatch_ns)
+        let [gap, dispatch] = [gap, latency.dispatch_ns].map(|ns| state.vary(latency, ns));
+        (self.after(context) + gap).max(now + dispatch)
+    }
+
+    /// Has something that may begin at `time` take its place in the queue of this stream: not before all that was put there
+    /// earlier, for whichever stream, has begun. Answers when it begins.
+    #[inline]
+    pub fn queue(&self, lanes: &mut [u64], time: u64) -> u64 {
+        let Some(last) = lanes.get_mut(self.lane) else { return time };
+        *last = time.max(*last);
+        *last
     }
 
     /// Notes work here until `end`.
@@ -79,10 +92,5 @@ impl Stream {
             Order::Free => {}
         }
         context.all.tail = context.all.tail.max(end);
-    }
-
-    /// The legacy stream of a context.
-    pub fn legacy(context: ContextHandle, id: u64) -> Stream {
-        Stream::new(context, Order::Legacy, id, 0)
     }
 }

@@ -21,12 +21,14 @@ struct Place<T> {
 pub struct Table<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
+    /// Whether the next object gets the handle of the last one that went, as from a driver whose handles are addresses.
+    reuse: bool,
 }
 
 impl<T: Item> Table<T> {
     /// An empty table.
-    pub const fn new() -> Table<T> {
-        Table { places: Vec::new(), free: Vec::new() }
+    pub const fn new(reuse: bool) -> Table<T> {
+        Table { places: Vec::new(), free: Vec::new(), reuse }
     }
 
     /// Adds an object.
@@ -69,7 +71,9 @@ impl<T: Item> Table<T> {
     pub fn remove(&mut self, handle: Handle<T::Kind>) -> Outcome<T> {
         let index = self.index(handle).ok_or(T::Kind::WRONG)?;
         let place = &mut self.places[index];
-        place.generation = (place.generation + 1) & ((1 << GENERATION_BITS) - 1);
+        if !self.reuse {
+            place.generation = (place.generation + 1) & ((1 << GENERATION_BITS) - 1);
+        }
         self.free.push(index as u32);
         place.item.take().ok_or(T::Kind::WRONG)
     }

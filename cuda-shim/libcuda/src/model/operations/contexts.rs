@@ -1,13 +1,15 @@
 //! How contexts begin and end.
 
-use cuda_shim_device::Seat;
+use cuda_shim_device::{SEATS, Seat};
 
 use crate::model::objects::context::Context;
 use crate::model::objects::handle::ContextHandle;
 use crate::model::objects::stamps::Stamps;
-use crate::model::objects::stream::Stream;
+use crate::model::objects::stream::Order;
 use crate::model::objects::time::Mark;
-use crate::model::operations::{arrays, captures, events, host_memory, memory, modules, pools, sharing};
+use crate::model::operations::{
+    arrays, captures, events, host_memory, memory, modules, pools, sharing, streams,
+};
 use crate::model::world::World;
 use crate::tools::status::{OUT_OF_MEMORY, Outcome};
 
@@ -22,14 +24,15 @@ pub fn activate(world: &mut World, handle: ContextHandle) -> Outcome {
         world.state.memory(index).charge_context(overhead).map_err(|_| OUT_OF_MEMORY)?;
     }
     if enter(world, ordinal).is_none() {
+        eprintln!(
+            "simulated libcuda: device {index} has no place for this process: at most {SEATS} processes work on one device"
+        );
         world.state.memory(index).release_context(overhead);
         return Err(OUT_OF_MEMORY);
     }
     // From now on other processes share the device with this one.
     world.state.reap();
-    let id = world.new_id();
-    let stream = Stream::legacy(handle, id);
-    let legacy = world.streams.add(stream);
+    let legacy = streams::add(world, handle, Order::Legacy, 0)?;
     let id = world.new_id();
     let context = world.contexts.get_mut(handle)?;
     context.legacy = legacy;

@@ -135,7 +135,7 @@ pub fn load(image: usize) -> Outcome<ModuleHandle> {
 }
 
 fn new_module(context: ContextHandle, library: LibraryHandle, contents: Arc<Contents>) -> Module {
-    Module { context, library, kernels: Kernels::new(), variables: HashMap::new(), contents }
+    Module { context, library, kernels: Kernels::new(), variables: HashMap::new(), contents, loaded: false }
 }
 
 /// The same by the name as a caller passes it; the module is looked at first.

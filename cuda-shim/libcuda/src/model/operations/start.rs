@@ -28,7 +28,10 @@ pub fn start() -> Outcome {
         NO_DEVICE
     })?;
     faults::arm(state);
-    faults::met("cuInit", || publish(state))
+    faults::met("cuInit", || {
+        state.spend(|latency| latency.init_ns);
+        publish(state)
+    })
 }
 
 fn publish(state: &'static State) -> Outcome {
@@ -67,8 +70,20 @@ fn open_device(state: &'static State, index: usize, base: u64, reach: u64) -> Ou
         graph_memory: Usage::default(),
         queue: Vec::new(),
         launches: 0,
+        lanes: vec![0; connections(state.machine())],
+        streams_made: 0,
         stamps: Stamps::default(),
     })
+}
+
+/// Queues between this process and a device, as the machine or its environment says; 0 where each stream has its own.
+fn connections(machine: &Machine) -> usize {
+    let usual = machine.latency.map_or(0, |latency| latency.connections);
+    if usual == 0 {
+        return 0;
+    }
+    let wanted = std::env::var("CUDA_DEVICE_MAX_CONNECTIONS").ok().and_then(|text| text.parse::<u64>().ok());
+    wanted.map_or(usual, |wanted| wanted.clamp(1, 32)) as usize
 }
 
 /// The devices that `CUDA_VISIBLE_DEVICES` names, by index, by a prefix of their UUID, or an instance by the UUID of its

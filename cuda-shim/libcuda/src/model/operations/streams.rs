@@ -32,6 +32,17 @@ pub fn stream(world: &mut World, null: NullStream, handle: StreamHandle) -> Outc
     }
 }
 
+/// A new stream of a context.
+pub fn add(world: &mut World, context: ContextHandle, order: Order, priority: i32) -> Outcome<StreamHandle> {
+    let id = world.new_id();
+    let ordinal = world.contexts.get(context)?.device;
+    let mut stream = Stream::new(context, order, id, priority);
+    let device = world.devices.get_mut(ordinal).ok_or(INVALID_CONTEXT)?;
+    stream.lane = device.streams_made.checked_rem(device.lanes.len()).unwrap_or(0);
+    device.streams_made += 1;
+    Ok(world.streams.add(stream))
+}
+
 fn per_thread_stream(world: &mut World) -> Outcome<StreamHandle> {
     let current = world.current()?;
     let thread = thread::id();
@@ -39,8 +50,7 @@ fn per_thread_stream(world: &mut World) -> Outcome<StreamHandle> {
     if let Some((_, handle)) = known {
         return Ok(*handle);
     }
-    let id = world.new_id();
-    let handle = world.streams.add(Stream::new(current, Order::Blocking, id, 0));
+    let handle = add(world, current, Order::Blocking, 0)?;
     world.contexts.get_mut(current)?.per_thread.push((thread, handle));
     Ok(handle)
 }
@@ -51,7 +61,9 @@ fn per_thread_stream(world: &mut World) -> Outcome<StreamHandle> {
 pub fn lay_out(world: &mut World, handle: StreamHandle, duration: u64, kernels: u64) -> Outcome<(u64, u64)> {
     let (seat, after) = seat_and_start(world, handle)?;
     let mut work = seat.work(&mut world.clock);
-    let start = after.max(work.now());
+    let stream = world.streams.get_mut(handle)?;
+    let ordinal = world.contexts.get(stream.context)?.device;
+    let start = stream.queue(&mut world.devices[ordinal].lanes, after.max(work.now()));
     if kernels > 0 {
         work.busy(start, start + duration, kernels);
     }
@@ -90,7 +102,8 @@ pub fn lay_out_launch(
             (start, work.run(start, duration))
         }
         Some(latency) => {
-            let start = stream.begin(context, now, latency);
+            let begin = stream.begin(context, now, world.state, latency);
+            let start = stream.queue(&mut device.lanes, begin);
             work.busy_apart(start, start + duration, 1);
             stream.behind_event = false;
             (start, start + duration)
@@ -121,14 +134,15 @@ pub fn lay_out_graph(
     let latency = world.latency();
     let stream = world.streams.get_mut(handle)?;
     let context = world.contexts.get_mut(stream.context)?;
-    let seat = world.devices.get(context.device).and_then(|device| device.seat).ok_or(INVALID_CONTEXT)?;
+    let device = world.devices.get_mut(context.device).ok_or(INVALID_CONTEXT)?;
+    let seat = device.seat.ok_or(INVALID_CONTEXT)?;
     let mut work = seat.work(&mut world.clock);
     let now = work.now();
     let begin = match latency {
         None => stream.after(context).max(now),
-        Some(latency) => stream.begin(context, now, latency),
+        Some(latency) => stream.begin(context, now, world.state, latency),
     };
-    let start = begin.max(after);
+    let start = stream.queue(&mut device.lanes, begin.max(after));
     for (index, (begin, end)) in busy.iter().enumerate() {
         let (begin, end, kernels) = (start + begin, start + end, if index == 0 { kernels } else { 0 });
         match latency {
@@ -145,9 +159,13 @@ pub fn lay_out_graph(
 /// When an event is over that is recorded in a stream now: it takes of the stream's time.
 pub fn lay_out_event(world: &mut World, handle: StreamHandle, latency: &Latency) -> Outcome<Mark> {
     let (seat, after) = seat_and_start(world, handle)?;
-    let time = (after + latency.event_ns).max(seat.work(&mut world.clock).now());
+    let takes = world.state.vary(latency, latency.event_ns);
+    let time = (after + takes).max(seat.work(&mut world.clock).now());
+    let stream = world.streams.get_mut(handle)?;
+    stream.behind_event = true;
+    let ordinal = world.contexts.get(stream.context)?.device;
+    let time = stream.queue(&mut world.devices[ordinal].lanes, time);
     extend(world, handle, time)?;
-    world.streams.get_mut(handle)?.behind_event = true;
     stream_mark(world, handle)
 }
 

@@ -1,0 +1,230 @@
+//! What calls take of their host's time, and the front end of a device of its streams'. Pure data.
+
+/// Nanoseconds, where nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// The host's part of a launch.
+    pub launch_ns: u64,
+    /// What the first launch of any function of a module takes more: code is loaded late.
+    pub module_launch_ns: u64,
+    /// What the first launch of a function takes more.
+    pub function_launch_ns: u64,
+    /// The host's part of recording an event.
+    pub record_ns: u64,
+    /// The host's part of asking whether an event or a stream is over.
+    pub query_ns: u64,
+    /// The host's part of waiting for something.
+    pub synchronize_ns: u64,
+    /// How long after the end of what it waits for a call returns.
+    pub wake_ns: u64,
+    /// `cuInit`.
+    pub init_ns: u64,
+    /// Making a context.
+    pub context_ns: u64,
+    /// Loading a module.
+    pub module_ns: u64,
+    /// The first `nvmlInit`.
+    pub nvml_init_ns: u64,
+    /// A list of processes of NVML.
+    pub processes_ns: u64,
+    /// And each process in it.
+    pub each_process_ns: u64,
+    /// From the end of a launch call to the begin of its kernel in an idle stream.
+    pub dispatch_ns: u64,
+    /// Between kernels that are queued in one stream, or follow each other in a graph.
+    pub gap_ns: u64,
+    /// Between an event and a kernel that is queued behind it.
+    pub gap_after_event_ns: u64,
+    /// By how much an event lies behind what is before it in its stream.
+    pub event_ns: u64,
+    /// A switch between processes that interrupts work.
+    pub preempt_ns: u64,
+    /// A switch from a process that has no work.
+    pub switch_ns: u64,
+    /// Queues between a process and a device; streams beyond share one. 0 for one each.
+    pub connections: u64,
+    /// By how many millionths of itself each of these times is shorter or longer, at most.
+    pub jitter_ppm: u64,
+    /// What jitter and delays are picked by.
+    pub seed: u64,
+    /// One of so many calls is held up; 0 for none.
+    pub delay_one_in: u64,
+    /// For how long at least.
+    pub delay_least_ns: u64,
+    /// For how long at most.
+    pub delay_most_ns: u64,
+}
+
+/// How many numbers there are.
+pub const NUMBERS: usize = 25;
+
+impl Latency {
+    /// The numbers in the order of the state file.
+    pub fn numbers(&mut self) -> [&mut u64; NUMBERS] {
+        let Latency {
+            launch_ns,
+            module_launch_ns,
+            function_launch_ns,
+            record_ns,
+            query_ns,
+            synchronize_ns,
+            wake_ns,
+            init_ns,
+            context_ns,
+            module_ns,
+            nvml_init_ns,
+            processes_ns,
+            each_process_ns,
+            dispatch_ns,
+            gap_ns,
+            gap_after_event_ns,
+            event_ns,
+            preempt_ns,
+            switch_ns,
+            connections,
+            jitter_ppm,
+            seed,
+            delay_one_in,
+            delay_least_ns,
+            delay_most_ns,
+        } = self;
+        [
+            launch_ns,
+            module_launch_ns,
+            function_launch_ns,
+            record_ns,
+            query_ns,
+            synchronize_ns,
+            wake_ns,
+            init_ns,
+            context_ns,
+            module_ns,
+            nvml_init_ns,
+            processes_ns,
+            each_process_ns,
+            dispatch_ns,
+            gap_ns,
+            gap_after_event_ns,
+            event_ns,
+            preempt_ns,
+            switch_ns,
+            connections,
+            jitter_ppm,
+            seed,
+            delay_one_in,
+            delay_least_ns,
+            delay_most_ns,
+        ]
+    }
+
+    /// What a built-in device takes. The H200's and the H100's figures are medians of the GPU kit's stage `costs` on these
+    /// cards (bench/runs, 2026-11-26 and 2026-11-27, driver 580.159.04); those of turns are the H200's. Nobody has measured the
+    /// others with the kit yet: they take what the H200 takes.
+    pub fn preset(device: &str) -> Option<Latency> {
+        let h200 = Latency {
+            launch_ns: 3520,
+            module_launch_ns: 20_300,
+            function_launch_ns: 4200,
+            record_ns: 1044,
+            query_ns: 316,
+            synchronize_ns: 550,
+            wake_ns: 4200,
+            init_ns: 101_266_230,
+            context_ns: 108_623_972,
+            module_ns: 609_633,
+            nvml_init_ns: 11_634_095,
+            processes_ns: 15_200,
+            each_process_ns: 8740,
+            dispatch_ns: 375,
+            gap_ns: 1312,
+            gap_after_event_ns: 2048,
+            event_ns: 1311,
+            preempt_ns: 152_600,
+            switch_ns: 137_000,
+            connections: 8,
+            ..Latency::default()
+        };
+        match device {
+            "H200" | "A100" | "T4" => Some(h200),
+            "H100" => Some(Latency {
+                launch_ns: 2968,
+                record_ns: 896,
+                query_ns: 198,
+                synchronize_ns: 350,
+                wake_ns: 4600,
+                init_ns: 95_773_477,
+                context_ns: 101_411_837,
+                module_ns: 602_632,
+                nvml_init_ns: 9_948_506,
+                processes_ns: 2500,
+                each_process_ns: 18_700,
+                dispatch_ns: 704,
+                gap_ns: 1600,
+                gap_after_event_ns: 2369,
+                ..h200
+            }),
+            _ => None,
+        }
+    }
+
+    /// `ns` with the jitter of the call or the step with this number.
+    pub fn vary(&self, ns: u64, number: u64) -> u64 {
+        if self.jitter_ppm == 0 {
+            return ns;
+        }
+        let most = u128::from(ns) * u128::from(self.jitter_ppm) / 1_000_000;
+        let most = u64::try_from(most).unwrap_or(u64::MAX / 4).min(u64::MAX / 4);
+        (ns + scattered(self.seed, number) % (2 * most + 1)).saturating_sub(most)
+    }
+
+    /// For how long the call with this number is held up before and after its work.
+    pub fn delay(&self, number: u64) -> [u64; 2] {
+        let random = |which: u64| scattered(self.seed ^ which << 56, number);
+        if self.delay_one_in == 0 || !random(1).is_multiple_of(self.delay_one_in) {
+            return [0; 2];
+        }
+        let range = self.delay_most_ns.saturating_sub(self.delay_least_ns);
+        let delay = self.delay_least_ns + random(2) % (range + 1);
+        if random(3) & 1 == 0 { [delay, 0] } else { [0, delay] }
+    }
+}
+
+/// A number that looks random: SplitMix64.
+pub fn scattered(seed: u64, number: u64) -> u64 {
+    let mixed = (seed << 32 ^ seed >> 32 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_its_bounds_and_its_mean_is_the_time_itself() {
+        let latency = Latency { jitter_ppm: 250_000, ..Latency::default() };
+        let all: Vec<_> = (0..10_000).map(|number| latency.vary(4000, number)).collect();
+        assert!(all.iter().all(|ns| (3000..=5000).contains(ns)));
+        assert!((all.iter().sum::<u64>() / 10_000).abs_diff(4000) < 20);
+        assert_eq!(latency.vary(4000, 7), latency.vary(4000, 7));
+        assert_ne!(latency.vary(4000, 7), Latency { seed: 1, ..latency }.vary(4000, 7));
+        assert_eq!(Latency { jitter_ppm: 1_000_000, ..latency }.vary(0, 1), 0);
+    }
+
+    #[test]
+    fn delays_meet_one_of_so_many_calls_before_or_after_its_work() {
+        let latency = Latency {
+            delay_one_in: 10,
+            delay_least_ns: 1_000_000,
+            delay_most_ns: 10_000_000,
+            ..Latency::default()
+        };
+        let delays: Vec<_> = (0..10_000).map(|number| latency.delay(number)).collect();
+        for side in 0..2 {
+            let hit: Vec<_> = delays.iter().map(|delay| delay[side]).filter(|ns| *ns > 0).collect();
+            assert!((400..600).contains(&hit.len()), "{}", hit.len());
+            assert!(hit.iter().all(|ns| (1_000_000..=10_000_000).contains(ns)));
+        }
+    }
+}
