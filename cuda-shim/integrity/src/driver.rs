@@ -35,7 +35,7 @@ pub struct Driver {
 
 /// By what a device is known to the integrity check; the public functions must say the same.
 pub struct Identity {
-    /// As `cuDeviceGetUuid`.
+    /// As `cuDeviceGetUuid`, in its first version: of an instance it is that of the whole device.
     pub uuid: [u8; 16],
     /// As `PCI_DOMAIN_ID`, `PCI_BUS_ID`, `PCI_DEVICE_ID`.
     pub pci: [i32; 3],

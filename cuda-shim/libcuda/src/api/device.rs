@@ -32,11 +32,9 @@ export! {
     }
 
     fn cuDeviceGetUuid(uuid: Out<[u8; 16]>, device: i32) {
-        // Of an instance the first version tells the whole device's.
         let world = world()?;
-        let spec = &world.device(device)?.1.spec;
-        let whole = spec.part.and_then(|part| world.state.machine().devices.get(part.of));
-        uuid.put(whole.unwrap_or(spec).uuid)
+        let (_, device) = world.device(device)?;
+        uuid.put(world.first_uuid(device))
     }
 
     fn cuDeviceGetUuid_v2(uuid: Out<[u8; 16]>, device: i32) {

@@ -72,6 +72,12 @@ impl World {
         Ok((ordinal, self.devices.get(ordinal).ok_or(INVALID_DEVICE)?))
     }
 
+    /// What the first version of `cuDeviceGetUuid` tells: of an instance the UUID of the whole device.
+    pub fn first_uuid(&self, device: &Device) -> [u8; 16] {
+        let whole = device.spec.part.and_then(|part| self.state.machine().devices.get(part.of));
+        whole.unwrap_or(&device.spec).uuid
+    }
+
     /// The seat at a device with an active context.
     #[inline]
     pub fn seat(&self, ordinal: usize) -> Outcome<&'static Seat> {

@@ -76,7 +76,7 @@ mod joined {
     fn identities() -> Vec<Identity> {
         let Ok(world) = world() else { return Vec::new() };
         let identity = |device: &Device| Identity {
-            uuid: device.spec.uuid,
+            uuid: world.first_uuid(device),
             pci: [device.spec.pci_domain, device.spec.pci_bus, device.spec.pci_device].map(|id| id as i32),
         };
         world.devices.iter().map(identity).collect()
