@@ -101,13 +101,91 @@ fn a_region_that_is_no_region_is_a_failed_quota() {
 
 /// A bad command line: status 2, and the message names the mistake.
 #[track_caller]
-fn usage_error(binary: &str, arguments: &[&str], word: &str) {
+fn usage_error(binary: &str, arguments: &[&str], word: &str) -> String {
     let mut command = Command::new(artifact(binary));
     command.args(arguments);
     let outcome = Program::start(command).finish();
     assert_eq!(outcome.status.code(), Some(2), "{binary} {arguments:?}: {outcome}");
     assert!(outcome.stderr.contains(word), "{binary} {arguments:?}: does not say {word}: {outcome}");
     assert_eq!(outcome.out, "", "{binary} {arguments:?}: errors belong on stderr");
+    outcome.stderr.clone()
+}
+
+/// What a machine file says of times, each in its fourth line.
+#[test]
+fn latencies_that_are_none_are_told_with_their_line_and_their_key() {
+    let scratch = Scratch::new();
+    let keys = [
+        "launch",
+        "module_launch",
+        "function_launch",
+        "record",
+        "query",
+        "synchronize",
+        "wake",
+        "init",
+        "context",
+        "module",
+        "nvml_init",
+        "processes",
+        "each_process",
+        "dispatch",
+        "gap",
+        "gap_after_event",
+        "event",
+        "preempt",
+        "switch",
+    ];
+    let values = [
+        "\"-1us\"",
+        "-1",
+        "\"1.5\"",
+        "\"nan\"",
+        "\"infus\"",
+        "\"2s\"",
+        "\"99999999999999999999s\"",
+        "3",
+        "true",
+        "[]",
+        "\"\"",
+    ];
+    let bad = keys.iter().flat_map(|key| values.iter().map(move |value| (*key, *value)));
+    let others = [
+        ("jitter", "-0.1"),
+        ("jitter", "1.01"),
+        ("jitter", "nan"),
+        ("jitter", "inf"),
+        ("jitter", "\"10%\""),
+        ("seed", "-1"),
+        ("seed", "0.5"),
+        ("lunch", "\"1us\""),
+    ];
+    for (key, value) in bad.chain(others) {
+        let text = format!("[[device]]\nlike = \"H100\"\n[latency]\n{key} = {value}\n");
+        let file = scratch.file("machine.toml", text);
+        let told = usage_error("cuda-sim", &["run", file.to_str().expect("text"), "--", "true"], "line 4");
+        assert!(told.contains(key), "{key} = {value}: {told}");
+    }
+    for (key, value) in [
+        ("slice", "\"-2ms\""),
+        ("slice", "\"0ms\""),
+        ("slice", "\"3600s\""),
+        ("slice", "2"),
+        ("connections", "0"),
+        ("connections", "-1"),
+        ("connections", "33"),
+        ("connections", "1.5"),
+        ("connections", "\"8\""),
+        ("handles", "\"fresh\""),
+        ("handles", "1"),
+        ("ideal", "1"),
+        ("ideal", "\"yes\""),
+    ] {
+        let text = format!("{key} = {value}\n[[device]]\nlike = \"H100\"\n");
+        let file = scratch.file("machine.toml", text);
+        let told = usage_error("cuda-sim", &["run", file.to_str().expect("text"), "--", "true"], "line 1");
+        assert!(told.contains(key), "{key} = {value}: {told}");
+    }
 }
 
 #[test]
@@ -122,6 +200,21 @@ fn bad_command_lines_end_with_status_2() {
     usage_error("cuda-sim", &["run", no_machine, "--", "true"], "line 2");
     usage_error("cuda-sim", &["truth", "--state", "nosuch"], "nosuch");
     usage_error("cuda-sim", &["run", "H100"], "");
+    for (option, value) in [
+        ("--cpu-quota", "50ms"),
+        ("--cpu-quota", "100ms/100ms"),
+        ("--cpu-quota", "0ms/100ms"),
+        ("--cpu-quota", "-1ms/100ms"),
+        ("--cpu-quota", "50ms/1000s"),
+        ("--delay", "1ms"),
+        ("--delay", "10ms..1ms"),
+        ("--delay", "-1ms..1ms"),
+        ("--delay", "fast..slow"),
+        ("--delay", "1ms..1000s"),
+        ("--delay-one-in", "0"),
+    ] {
+        usage_error("cuda-sim", &["run", "H100", &format!("{option}={value}"), "--", "true"], option);
+    }
     usage_error("cuda-sim", &["dance"], "dance");
     usage_error("gpuquota", &["run"], "");
     usage_error("gpuquota", &["run", "--memory", "2GiB"], "");

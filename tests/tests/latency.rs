@@ -1,9 +1,28 @@
 //! What calls, front ends and switches between processes take on the simulated device: as long as on a card, where the machine
 //! is not ideal. Figures without another source are those of an H200 with driver 580.159.04, 2026-11-27.
 
-use std::time::Duration;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Machine, Program, Scratch, twice};
+use gpuquota_promises::{Machine, Outcome, Program, Scratch, artifact, program};
+
+/// What is measured has the host to itself, as far as this file can see to it, and is measured until it is right: an attempt
+/// answers its figures, and whether they are.
+#[track_caller]
+fn comes_out<T: std::fmt::Debug>(attempt: impl Fn() -> (T, bool)) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let (figures, right) = attempt();
+        seen.push(figures);
+        if right {
+            return;
+        }
+    }
+    panic!("{seen:.1?}");
+}
 
 /// A figure is right within a twentieth.
 fn near(seen: f64, wanted: f64) -> bool {
@@ -37,23 +56,21 @@ const AHEAD: &[&str] = &["step_50us", "60", "plain", "400"];
 #[test]
 fn two_processes_that_wait_for_each_kernel_pay_a_switch_for_each() {
     let machine = Machine::of_the_field("H200", &[]);
-    twice(|| {
+    comes_out(|| {
         let seen = busy(&machine, &[WAITS, WAITS]);
         (seen, near(seen.0, 100.0 * 50.0 / 187.0) && near(seen.1, 1e6 / 187.0))
-    })
-    .expect("a kernel of 50 us every 187 us");
+    });
 }
 
 #[test]
 fn processes_that_always_have_work_take_turns_and_lose_a_switch_for_each() {
     for count in [2, 3] {
         let machine = Machine::of_the_field("H200", &[]);
-        twice(|| {
+        comes_out(|| {
             let (busy, _) = busy(&machine, &vec![AHEAD; count]);
             // The gap between two kernels is lost as well.
             (busy, near(busy, 100.0 * 2091.0 / (2091.0 + 152.6) * 50.0 / 51.3))
-        })
-        .expect("a slice of 2.091 ms and a switch of 0.153 ms");
+        });
     }
 }
 
@@ -62,7 +79,7 @@ fn processes_that_always_have_work_take_turns_and_lose_a_switch_for_each() {
 fn a_long_kernel_is_stopped_for_the_slices_of_the_others_and_the_switches() {
     for count in [1, 2, 3] {
         let (machine, _file) = with_stamps();
-        twice(|| {
+        comes_out(|| {
             let start = |_| machine.bare().start("stamps", &["many", "1", "200000000"]);
             let mut all: Vec<_> = (0..count).map(start).collect();
             for one in &mut all {
@@ -73,8 +90,7 @@ fn a_long_kernel_is_stopped_for_the_slices_of_the_others_and_the_switches() {
             let round = if count == 1 { 2091.0 } else { f64::from(count) * (2091.0 + 152.6) };
             let right = all.iter().all(|ns| near(*ns as f64, 200e6 * round / 2091.0));
             (all, right)
-        })
-        .expect("so long from its begin to its end");
+        });
     }
 }
 
@@ -82,36 +98,189 @@ fn a_long_kernel_is_stopped_for_the_slices_of_the_others_and_the_switches() {
 fn a_process_keeps_its_slice_while_it_has_work_queued() {
     let machine = Machine::of_the_field("H200", &[]);
     let _busy = looping(&machine, AHEAD);
-    twice(|| {
-        let launches = machine.bare().run("launch_loop", &["step_10us", "1", "plain", "1"]).success().value("launches");
+    comes_out(|| {
+        let launches =
+            machine.bare().run("launch_loop", &["step_10us", "1", "plain", "1"]).success().value("launches");
         (launches, near(launches as f64, 1e6 / (2091.0 + 152.6 + 10.0 + 137.0)))
-    })
-    .expect("a kernel of 10 us every 2.39 ms");
+    });
 }
 
 #[test]
 fn alone_a_process_pays_for_no_switch() {
     let machine = Machine::of_the_field("H200", &[]);
-    twice(|| {
+    comes_out(|| {
         let (waiting, ahead) = (busy(&machine, &[WAITS]).0, busy(&machine, &[AHEAD]).0);
         // 8.6 us from the end of a kernel to the next begin where the host waits, 1.3 us where it is ahead.
         ((waiting, ahead), near(waiting, 100.0 * 50.0 / 58.6) && near(ahead, 100.0 * 50.0 / 51.3))
-    })
-    .expect("a gap of 8.6 us and one of 1.3 us");
+    });
 }
 
-/// A machine like a card, whose kernels write down when they ran, and the folder of its file.
-fn with_stamps() -> (Machine, Scratch) {
+/// The figures of the GPU kit's `costs` are those that it wrote down on the card (bench/runs, costs.toml), within a tenth of
+/// each and a microsecond.
+#[test]
+fn a_process_needs_as_long_to_its_first_kernels_as_on_the_card() {
+    let machine = Machine::of_the_field("H200", &[]);
+    for (subject, wanted) in [
+        (
+            "start",
+            &[
+                ("init_ns", 101_266_230.0),
+                ("context_ns", 108_623_972.0),
+                ("module_load_ns", 609_633.0),
+                ("first_launch_ns", 28_043.0),
+                ("second_launch_ns", 3520.0),
+                ("other_first_launch_ns", 7700.0),
+            ][..],
+        ),
+        (
+            "calls",
+            &[
+                ("launch_idle_p50_ns", 3520.0),
+                ("launch_and_wait_p50_ns", 8631.0),
+                ("event_record_p50_ns", 1044.0),
+                ("event_query_p50_ns", 316.0),
+                ("ctx_synchronize_idle_p50_ns", 552.0),
+            ],
+        ),
+    ] {
+        comes_out(|| {
+            let told = machine.bare().run("costs", &[subject]).success();
+            let near = |(key, wanted): &(&str, f64)| {
+                let seen = told.value(key) as f64;
+                (seen, (seen - wanted).abs() <= 1000.0 + wanted / 10.0)
+            };
+            let all: Vec<_> = wanted.iter().map(near).collect();
+            let right = all.iter().all(|(_, right)| *right);
+            (all, right)
+        });
+    }
+    let none = Machine::new("H200").bare().run("costs", &["start"]).success();
+    assert!(none.value("context_ns") < 20_000_000, "an ideal machine takes time: {none}");
+}
+
+#[test]
+fn a_list_of_processes_takes_longer_with_each_of_them() {
+    let machine = Machine::of_the_field("H200", &[]);
+    let mut held: Vec<_> = (0..7).map(|_| machine.bare().start("hold", &[])).collect();
+    for one in &mut held {
+        one.wait_for("pid");
+    }
+    comes_out(|| {
+        let told = machine.bare().run("lists", &[]).success();
+        let seen = ["processes", "list_us", "init_us"].map(|key| told.value(key));
+        (seen, seen[0] == 8 && (80..110).contains(&seen[1]) && (11_600..13_000).contains(&seen[2]))
+    });
+    held.clear();
+    comes_out(|| {
+        let told = machine.bare().run("lists", &[]).success();
+        let seen = ["processes", "list_us"].map(|key| told.value(key));
+        (seen, seen[0] == 1 && (22..40).contains(&seen[1]))
+    });
+}
+
+/// Two kernels of 10 ms in each stream, stream after stream: where streams share a queue, a kernel does not begin before the
+/// one that was put there earlier, and that one waits for the kernel before it in its stream.
+#[test]
+fn streams_that_share_a_queue_wait_for_each_other() {
+    let machine = Machine::of_the_field("H200", &[]);
+    for (streams, connections, queued) in
+        [(7, None, 1), (16, None, 2), (4, Some("1"), 4), (16, Some("32"), 1)]
+    {
+        comes_out(|| {
+            let mut setting = machine.bare();
+            if let Some(connections) = connections {
+                setting = setting.with("CUDA_DEVICE_MAX_CONNECTIONS", connections);
+            }
+            let took = setting.run("queues", &[&streams.to_string()]).success().value("took_us") as f64;
+            (took, near(took, 10_000.0 * f64::from(queued + 1)))
+        });
+    }
+    let told = Machine::new("H200").bare().run("queues", &["40"]).success();
+    assert!(told.value("took_us") < 30_000, "streams of an ideal machine share queues: {told}");
+}
+
+#[test]
+fn an_event_that_nothing_is_before_is_over_at_once() {
+    for machine in [Machine::new("H200"), Machine::of_the_field("H200", &[])] {
+        let told = machine.bare().run("queues", &["2"]).success();
+        assert_eq!(told.values("begun"), [0], "{told}");
+        assert_eq!(told.value("begun_before_the_kernel_is_over"), 0, "{told}");
+    }
+}
+
+#[test]
+fn handles_are_dealt_out_again_where_the_machine_file_says_so() {
+    for (handles, same) in [("checked", 0), ("reused", 1)] {
+        let (machine, _file) = from_file(&format!("handles = \"{handles}\"\n[[device]]\nlike = \"T4\""));
+        let told = machine.bare().run("queues", &["2"]).success();
+        assert_eq!((told.value("same_event"), told.value("same_stream")), (same, same), "{handles}: {told}");
+    }
+}
+
+/// The same machine does the same again: what its jitter is comes from its seed.
+#[test]
+fn times_vary_by_their_jitter_and_by_no_more() {
+    let context = |seed: u32| {
+        let text = format!(
+            "ideal = true\n[[device]]\nlike = \"H200\"\n[latency]\ncontext = \"100ms\"\njitter = 0.5\nseed = {seed}"
+        );
+        let (machine, _file) = from_file(&text);
+        machine.bare().run("costs", &["start"]).success().value("context_ns") as f64 / 1e6
+    };
+    comes_out(|| {
+        let seen = [1, 1, 2, 3].map(context);
+        let different = (seen[0] - seen[2]).abs() + (seen[0] - seen[3]).abs() > 2.0;
+        let within = seen.iter().all(|ms| (50.0..155.0).contains(ms));
+        (seen, different && within && (seen[0] - seen[1]).abs() < 1.0)
+    });
+}
+
+/// `cuda-sim run` on an ideal H100 with these options.
+fn run(options: &[&str], command: &[&str]) -> Outcome {
+    let mut launcher = Command::new(artifact("cuda-sim"));
+    launcher.args(["run", "H100", "--ideal"]).args(options).arg("--").args(command);
+    Program::start(launcher).finish()
+}
+
+#[test]
+fn a_cpu_quota_stops_a_program_for_half_of_the_time() {
+    let spin = "x=0; while [ $x -lt 300000 ]; do x=$((x+1)); done; sleep 0.01";
+    comes_out(|| {
+        let took = |options: &[&str]| {
+            let from = Instant::now();
+            run(options, &["sh", "-c", spin]).success();
+            from.elapsed().as_secs_f64()
+        };
+        let (free, stopped) = (took(&[]), took(&["--cpu-quota", "50ms/100ms"]));
+        ((free, stopped), stopped > 1.5 * free && stopped < 2.6 * free + 0.1)
+    });
+    let outcome = run(&["--cpu-quota", "20ms/100ms"], &["sh", "-c", "kill -TERM $$"]);
+    assert_eq!(outcome.status.to_string(), "signal: 15 (SIGTERM)");
+    assert_eq!(run(&["--cpu-quota", "20ms/100ms"], &["sh", "-c", "exit 42"]).status.code(), Some(42));
+}
+
+#[test]
+fn calls_are_held_up_at_random() {
+    let loops = program("launch_loop");
+    let loops = [loops.to_str().expect("text"), "step_1us", "1", "plain", "1"];
+    let launches = |options: &[&str]| run(options, &loops).success().value("launches");
+    comes_out(|| {
+        // Each round has two calls; of ten calls one is held up by 4 ms, so that a round takes 0.8 ms.
+        let seen = launches(&["--delay", "3ms..5ms", "--delay-one-in", "10"]);
+        (seen, (1000..1450).contains(&seen))
+    });
+    assert!(launches(&[]) > 10_000);
+}
+
+/// A machine of this file that takes time as a card does, and the folder of its file.
+fn from_file(text: &str) -> (Machine, Scratch) {
     let scratch = Scratch::new();
-    let file = "
-        [[device]]
-        like = \"H200\"
-        [[kernel]]
-        pattern = \"work_*\"
-        duration = \"1ns\"
-        argument = 0
-        stamps = 1
-    ";
-    let file = scratch.file("stamps.toml", file);
+    let file = scratch.file("machine.toml", text);
     (Machine::of_the_field(file.to_str().expect("text"), &[]), scratch)
+}
+
+/// The same whose kernels write down when they ran.
+fn with_stamps() -> (Machine, Scratch) {
+    let rule = "[[kernel]]\npattern = \"work_*\"\nduration = \"1ns\"\nargument = 0\nstamps = 1";
+    from_file(&format!("[[device]]\nlike = \"H200\"\n{rule}"))
 }

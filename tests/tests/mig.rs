@@ -28,6 +28,22 @@ fn looked(mut program: Program) -> Outcome {
     program.finish().success()
 }
 
+/// CUDA's runtime asks the driver by which UUID it knows each device, and starts nowhere if the answer is another one.
+#[test]
+fn every_runtime_starts_on_an_instance() {
+    let machine = machine();
+    for name in ["kernels_13", "kernels_13_static", "kernels_12", "kernels_12_static", "kernels_11"] {
+        for setting in [machine.bare(), machine.quota().memory("2GiB")] {
+            let told = setting.run(name, &[]).success();
+            assert_eq!(
+                (told.value("copied"), told.text("name").contains("MIG 3g.40gb")),
+                (1, true),
+                "{name}: {told}"
+            );
+        }
+    }
+}
+
 #[test]
 fn nvml_distinguishes_a_split_device_from_its_instances() {
     let machine = machine();

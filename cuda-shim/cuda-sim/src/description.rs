@@ -13,7 +13,9 @@ use crate::faults::Fault;
 use crate::latency::{self, Latencies};
 use crate::profiles::Profile;
 use crate::states::Outcome;
-use crate::values::{Connections, CudaVersion, Duration, Handles, Name, Parameter, Pattern, Preset, Size, Version};
+use crate::values::{
+    Connections, CudaVersion, Duration, Handles, Name, Parameter, Pattern, Preset, Size, Slice, Version,
+};
 
 /// Most faults of a file; those of its NVML come on top.
 const MOST_FAULTS: usize = 32;
@@ -27,7 +29,7 @@ struct Description {
     /// The CUDA version of the driver: "13.0".
     cuda: Option<CudaVersion>,
     /// Time slice between processes on one device.
-    slice: Option<Duration>,
+    slice: Option<Slice>,
     /// How long a dead process's memory stays taken.
     teardown: Option<Duration>,
     /// Launches that one context may have pending.
@@ -157,7 +159,7 @@ fn machine(text: &str, ideal: bool) -> Outcome<Machine> {
     Ok(Machine {
         driver_version: description.driver.map_or(usual.driver_version, |version| version.0),
         cuda_version: description.cuda.map_or(usual.cuda_version, |version| version.0),
-        slice_ns: description.slice.map_or(usual.slice_ns, |slice| slice.0.max(1)),
+        slice_ns: description.slice.map_or(usual.slice_ns, |slice| slice.0),
         teardown_ns: description.teardown.map_or(usual.teardown_ns, |teardown| teardown.0),
         launch_queue: description.launch_queue.map_or(usual.launch_queue, |length| length.get()),
         kernels: description

@@ -77,7 +77,11 @@ latencies! {
 }
 
 /// What takes time on a machine: what is usual there, and what its file says.
-pub fn of(usual: Option<Latency>, told: Option<Latencies>, connections: Option<Connections>) -> Option<Latency> {
+pub fn of(
+    usual: Option<Latency>,
+    told: Option<Latencies>,
+    connections: Option<Connections>,
+) -> Option<Latency> {
     if told.is_none() && connections.is_none() {
         return usual;
     }

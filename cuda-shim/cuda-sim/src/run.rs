@@ -52,9 +52,7 @@ pub fn run(
     if quota.is_some() {
         started.process_group(0);
     }
-    let mut child = started
-        .spawn()
-        .map_err(|error| format!("{}: {error}", program.display()))?;
+    let mut child = started.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
     CHILD.store(child.id() as i32, Relaxed);
     for signal in FORWARDED {
         // SAFETY: installs the handler above.

@@ -32,6 +32,8 @@ text! {
     Duration(u64) by duration;
     /// Nanoseconds, of a second at most.
     Moment(u64) by moment;
+    /// Nanoseconds that a process has a device while others wait.
+    Slice(u64) by slice;
     /// Bytes.
     Size(u64) by size;
     /// A built-in device by its name.
@@ -127,6 +129,11 @@ fn duration(text: &str) -> Result<u64, String> {
 fn moment(text: &str) -> Result<u64, String> {
     let ns = duration(text)?;
     if ns > 1_000_000_000 { Err(format!("{text:?}: write at most 1s")) } else { Ok(ns) }
+}
+
+fn slice(text: &str) -> Result<u64, String> {
+    let ns = moment(text)?;
+    if ns < 10_000 { Err(format!("{text:?}: write at least 10us")) } else { Ok(ns) }
 }
 
 fn size(text: &str) -> Result<u64, String> {

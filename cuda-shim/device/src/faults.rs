@@ -32,7 +32,12 @@ impl Faults {
         let delays = state.machine().latency.filter(|latency| latency.delay_one_in > 0);
         // Each process is held up at other calls.
         let calls = AtomicU64::new((state.slot() as u64) << 40);
-        (delays.is_some() || !rules.is_empty()).then_some(Faults { rules, calls, delays, stuck: AtomicI32::new(0) })
+        (delays.is_some() || !rules.is_empty()).then_some(Faults {
+            rules,
+            calls,
+            delays,
+            stuck: AtomicI32::new(0),
+        })
     }
 
     /// What meets a call before it does anything: waits as long as it is slow, and tells how it goes on.
@@ -51,7 +56,10 @@ impl Faults {
             if fault.nth.is_some_and(|wanted| wanted != nth) {
                 continue;
             }
-            if fault.one_in.is_some_and(|calls| !scattered(std::process::id().into(), nth).is_multiple_of(calls)) {
+            if fault
+                .one_in
+                .is_some_and(|calls| !scattered(std::process::id().into(), nth).is_multiple_of(calls))
+            {
                 continue;
             }
             if fault.kill {

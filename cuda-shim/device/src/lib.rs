@@ -48,9 +48,9 @@ pub mod truth;
 
 pub use clock::Clock;
 pub use faults::Faults;
-pub use liveness::{clock_ns, raise as out_of_the_way};
 pub use latency::Latency;
 pub use layout::SEATS;
+pub use liveness::{clock_ns, raise as out_of_the_way};
 pub use machine::{Fault, KernelRule, MAX_PATTERN, Machine};
 pub use memory::{MemoryGuard, OutOfMemory};
 pub use opening::open_from_env;

@@ -4,12 +4,18 @@
 //! still lives and, if not, takes the word over; it is then told so, and mends what the lock guards.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
 
 use crate::layout::Word;
 
-/// Attempts before the waiter starts to yield, to sleep, and to ask whether the holder lives.
+/// Attempts before the waiter starts to yield, and to sleep.
 const SPINS: u32 = 100;
 const YIELDS: u32 = 200;
+/// Its sleeps, the first and the longest, and after how much sleep it asks whether the holder lives, if that is still the
+/// same: where hundreds wait, the answers would take all of the host's time.
+const SLEEP: Duration = Duration::from_micros(50);
+const LONGEST_SLEEP: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// A held lock, free again when dropped.
 pub struct Held<'a> {
@@ -41,6 +47,7 @@ pub fn hold<'a>(
 fn wait(word: &Word, slot: usize, is_alive: &dyn Fn(usize) -> bool, mend: impl FnOnce()) {
     let mine = slot as u64 + 1;
     let mut attempts = 0;
+    let (mut sleep, mut slept, mut seen) = (SLEEP, Duration::ZERO, 0);
     loop {
         let holder = word.get();
         if holder == 0 {
@@ -54,12 +61,19 @@ fn wait(word: &Word, slot: usize, is_alive: &dyn Fn(usize) -> bool, mend: impl F
             ..SPINS => std::hint::spin_loop(),
             SPINS..YIELDS => std::thread::yield_now(),
             _ => {
-                let dead = holder != mine && !is_alive(holder as usize - 1);
-                if dead && word.0.compare_exchange(holder, mine, Acquire, Relaxed).is_ok() {
-                    mend();
-                    return;
+                if holder != seen {
+                    (seen, slept) = (holder, Duration::ZERO);
+                } else if slept >= PATIENCE {
+                    slept = Duration::ZERO;
+                    let dead = holder != mine && !is_alive(holder as usize - 1);
+                    if dead && word.0.compare_exchange(holder, mine, Acquire, Relaxed).is_ok() {
+                        mend();
+                        return;
+                    }
                 }
-                std::thread::sleep(std::time::Duration::from_micros(50));
+                std::thread::sleep(sleep);
+                slept += sleep;
+                sleep = LONGEST_SLEEP.min(sleep * 2);
             }
         }
     }

@@ -88,7 +88,7 @@ impl MemoryGuard<'_> {
     /// Bytes of those who live at this instant: the dead may not have been found yet. `all`: bytes of them and of the dead.
     #[cold]
     fn of_living(&self, all: u64, bytes: fn(&Share) -> u64) -> u64 {
-        if self.state.layout().header.living.get() <= 1 {
+        if self.state.layout().header.living.get() <= 1 || self.state.are_many() {
             return all;
         }
         let slots = self.state.slots().iter().enumerate();

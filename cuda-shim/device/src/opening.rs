@@ -17,7 +17,7 @@ impl State {
     /// [`OpenError`].
     pub fn open(path: &Path) -> Result<State, OpenError> {
         let state = State::enter(path)?;
-        state.reap();
+        state.reap_on_arrival();
         Ok(state)
     }
 }

@@ -5,6 +5,10 @@ use crate::liveness::clock_ns;
 use crate::lock;
 use crate::state::State;
 
+/// Among more processes than these the dead are looked for once in a while, not at every occasion: who is alive is
+/// asked for each of them.
+const MANY: u64 = 64;
+
 /// A reader that sees others at work looks for the dead at most this often.
 const PERIOD_NS: u64 = 5_000_000;
 
@@ -37,6 +41,33 @@ impl State {
             living += u64::from(matches!(slot.state.get(), LIVE | TEARDOWN) && slot.client.get() != 0);
         }
         layout.header.living.set(living);
+    }
+
+    /// Whether it takes long to ask who is alive.
+    #[inline]
+    pub(crate) fn are_many(&self) -> bool {
+        self.layout().header.living.get() > MANY
+    }
+
+    /// A process comes to the machine: gives back what the dead held.
+    pub(crate) fn reap_on_arrival(&self) {
+        if self.are_many() {
+            self.reap_sometimes();
+        } else {
+            self.reap();
+        }
+    }
+
+    /// This process begins to work on a device that others may share with it.
+    pub fn join_in(&self) {
+        if self.are_many() {
+            let layout = self.layout();
+            let alive = |slot| self.is_alive(slot);
+            let _held = lock::hold(&layout.header.reap_lock, self.slot(), alive, || ());
+            layout.header.living.add(1);
+        } else {
+            self.reap();
+        }
     }
 
     /// [`State::reap`], but only if nobody did for a while.

@@ -226,7 +226,11 @@ mod tests {
         let mut schedule = idle(2);
         let round = 2 * (20_910 + 1526);
         schedule.advance(10 * round, CARD, None, &mut work(&[&kernels, &kernels]));
-        assert!(schedule.lag.iter().all(|lag| lag.abs_diff(10 * (round - 20_910)) < 10 * 13), "{:?}", schedule.lag);
+        assert!(
+            schedule.lag.iter().all(|lag| lag.abs_diff(10 * (round - 20_910)) < 10 * 13),
+            "{:?}",
+            schedule.lag
+        );
     }
 
     #[test]

@@ -30,8 +30,7 @@ pub fn activate(world: &mut World, handle: ContextHandle) -> Outcome {
         world.state.memory(index).release_context(overhead);
         return Err(OUT_OF_MEMORY);
     }
-    // From now on other processes share the device with this one.
-    world.state.reap();
+    world.state.join_in();
     let legacy = streams::add(world, handle, Order::Legacy, 0)?;
     let id = world.new_id();
     let context = world.contexts.get_mut(handle)?;
