@@ -12,9 +12,9 @@ use crate::layout::Word;
 const SPINS: u32 = 100;
 const YIELDS: u32 = 200;
 /// Its sleeps, the first and the longest, and after how much sleep it asks whether the holder lives, if that is still the
-/// same: where hundreds wait, the answers would take all of the host's time.
+/// same: where hundreds wait, being awake and asking would take all of the host's time.
 const SLEEP: Duration = Duration::from_micros(50);
-const LONGEST_SLEEP: Duration = Duration::from_millis(1);
+const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(2);
 
 /// A held lock, free again when dropped.
