@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use gpuquota_promises::{GIB, Machine, Outcome, Program, Promise, Scratch, artifact, program, twice};
+use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Promise, Scratch, artifact, program, twice};
 
 fn cuda_sim(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(artifact("cuda-sim"));
@@ -235,6 +235,22 @@ fn a_kernel_s_stamps_show_the_time_slices_of_others() {
     let last = both.iter().map(|told| told.value("last_ns")).max().expect("two");
     assert!(last - first >= 2 * KERNELS * EACH, "more than the device had time for: {both:?}");
     assert!(last - first < 3 * KERNELS * EACH, "the device stood still: {both:?}");
+}
+
+#[test]
+fn hundreds_of_processes_have_a_context_on_one_device() {
+    const PROCESSES: i64 = 200;
+    let scratch = Scratch::new();
+    let file = scratch.file("many.toml", "[[device]]\nlike = \"H100\"\ncontext = \"2MiB\"");
+    let machine = Machine::new(file.to_str().expect("text"));
+    let mut all: Vec<_> = (0..PROCESSES).map(|_| machine.bare().start("hold", &[])).collect();
+    for one in &mut all {
+        assert_eq!(one.ask("alloc 2097152", "rc"), 0);
+    }
+    let truth = machine.truth();
+    assert_eq!(truth.device("physical_bytes"), PROCESSES * 4 * MIB);
+    let free = all[0].ask("info", "free");
+    assert_eq!(free, truth.device("total_bytes") - PROCESSES * 4 * MIB);
 }
 
 /// Calls every function of the header with bad arguments, in a folder where it may write.

@@ -291,6 +291,8 @@ mod tests {
         assert!(machine.devices[0].accounting);
         let latency = machine.latency.expect("a table");
         assert_eq!((latency.launch_ns, latency.dispatch_ns, latency.event_ns), (4000, 550, 1250));
+        assert_eq!((latency.preempt_ns, latency.connections, latency.jitter_ppm), (152_600, 8, 100_000));
+        assert_eq!((machine.slice_ns, machine.reuses_handles), (2_091_000, true));
     }
 
     #[test]

@@ -17,9 +17,18 @@ impl State {
         if let Some(latency) = &self.machine().latency {
             let ns = self.vary(latency, part(latency));
             if ns > 0 {
-                be_busy(ns);
+                be_busy(clock_ns().saturating_add(ns));
             }
         }
+    }
+
+    /// Does the work of a call, which takes the call's part of the host's time if it does not take more anyway.
+    pub fn spend_on<T>(&self, work: impl FnOnce() -> T, part: impl FnOnce(&Latency, &T) -> u64) -> T {
+        let Some(latency) = &self.machine().latency else { return work() };
+        let begin = clock_ns();
+        let done = work();
+        be_busy(begin.saturating_add(self.vary(latency, part(latency, &done))));
+        done
     }
 
     /// `ns` with the machine's jitter: other in each process, and the same whenever the same is done again.
@@ -34,9 +43,8 @@ impl State {
 }
 
 #[cold]
-fn be_busy(ns: u64) {
-    let until = clock_ns().saturating_add(ns);
-    if ns > SLEEPS_NS {
+fn be_busy(until: u64) {
+    if until > clock_ns().saturating_add(SLEEPS_NS) {
         while clock_ns() < until {
             sleep_until(until);
         }

@@ -18,6 +18,13 @@ pub struct Listed {
 
 /// Every live process with a context on the device or on one of its instances, as far as the driver tells the caller.
 pub fn running(device: &Device) -> Vec<Listed> {
+    device.state.spend_on(
+        || found(device),
+        |latency, listed| latency.processes_ns + listed.len() as u64 * latency.each_process_ns,
+    )
+}
+
+fn found(device: &Device) -> Vec<Listed> {
     let naming = Naming::of(device.state);
     let mut listed = Vec::new();
     for place in [device.index].into_iter().chain(device.instances()) {
@@ -35,8 +42,6 @@ pub fn running(device: &Device) -> Vec<Listed> {
             }
         }
     }
-    let count = listed.len() as u64;
-    device.state.spend(|latency| latency.processes_ns + count * latency.each_process_ns);
     listed
 }
 

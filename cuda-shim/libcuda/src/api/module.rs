@@ -32,9 +32,10 @@ fn read_file(name: Text) -> Outcome<usize> {
 
 fn load_library(out: Out<LibraryHandle>, image: usize) -> Outcome {
     out.required()?;
-    latency::spend(|latency| latency.module_ns);
-    let mut world = world()?;
-    let contents = Arc::new(image::contents(image)?);
+    let driver = driver()?;
+    let contents = driver.state.spend_on(|| image::contents(image), |latency, _| latency.module_ns);
+    let contents = Arc::new(contents?);
+    let mut world = driver.world();
     let library = Library { kernels: Kernels::new(), modules: Vec::new(), contents, loaded: false };
     let library = world.libraries.add(library);
     out.put(library)
@@ -101,13 +102,11 @@ export! {
     fn cuModuleLoad(out: Out<ModuleHandle>, name: Text) {
         out.required()?;
         world()?.current()?;
-        latency::spend(|latency| latency.module_ns);
         out.put(load(read_file(name)?)?)
     }
 
     fn cuModuleLoadData = cuModuleLoadFatBinary(out: Out<ModuleHandle>, image: In<u8>) {
         out.required()?;
-        latency::spend(|latency| latency.module_ns);
         out.put(load(image.exposed())?)
     }
 
@@ -116,7 +115,6 @@ export! {
     ) {
         let _ = (count, options, values);
         out.required()?;
-        latency::spend(|latency| latency.module_ns);
         out.put(load(image.exposed())?)
     }
 

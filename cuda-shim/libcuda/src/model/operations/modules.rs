@@ -12,7 +12,7 @@ use crate::model::objects::kernel::{Kernel, Kernels, Module};
 use crate::model::objects::op::{Launch, Op};
 use crate::model::objects::request::Request;
 use crate::model::operations::memory;
-use crate::model::world::{World, world};
+use crate::model::world::{World, driver, world};
 use crate::tools::ffi::Text;
 use crate::tools::status::{NOT_FOUND, Outcome};
 
@@ -128,9 +128,11 @@ pub fn variable(world: &mut World, handle: ModuleHandle, name: &str) -> Outcome<
 }
 
 pub fn load(image: usize) -> Outcome<ModuleHandle> {
-    let mut world = world()?;
-    let context = world.current()?;
-    let contents = Arc::new(image::contents(image)?);
+    let driver = driver()?;
+    let context = driver.world().current()?;
+    let contents = driver.state.spend_on(|| image::contents(image), |latency, _| latency.module_ns);
+    let contents = Arc::new(contents?);
+    let mut world = driver.world();
     Ok(world.modules.add(new_module(context, Handle::NULL, contents)))
 }
 
