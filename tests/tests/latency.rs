@@ -149,8 +149,10 @@ fn a_process_needs_as_long_to_its_first_kernels_as_on_the_card() {
                 ("event_record_p50_ns", 1044.0),
                 ("event_query_p50_ns", 316.0),
                 ("ctx_synchronize_idle_p50_ns", 552.0),
+                ("mem_get_info_p50_ns", 5480.0),
             ],
         ),
+        ("memory", &[("alloc_2MiB_p50_ns", 40_053.0), ("free_64MiB_p50_ns", 91_356.0)]),
     ] {
         // What disturbs a measurement makes it longer.
         let told: Vec<_> = (0..5).map(|_| machine.bare().run("costs", &[subject]).success()).collect();

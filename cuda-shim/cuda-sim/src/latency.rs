@@ -56,6 +56,12 @@ latencies! {
     context: context_ns,
     /// Of loading a module or a library.
     module: module_ns,
+    /// Of `cuMemAlloc`.
+    allocate: allocate_ns,
+    /// Of `cuMemFree`.
+    free: free_ns,
+    /// Of `cuMemGetInfo`.
+    memory_info: memory_info_ns,
     /// Of the first `nvmlInit`.
     nvml_init: nvml_init_ns,
     /// Of a list of processes of NVML.

@@ -23,6 +23,12 @@ pub struct Latency {
     pub context_ns: u64,
     /// Loading a module.
     pub module_ns: u64,
+    /// `cuMemAlloc`.
+    pub allocate_ns: u64,
+    /// `cuMemFree`.
+    pub free_ns: u64,
+    /// `cuMemGetInfo`.
+    pub memory_info_ns: u64,
     /// The first `nvmlInit`.
     pub nvml_init_ns: u64,
     /// A list of processes of NVML.
@@ -56,7 +62,7 @@ pub struct Latency {
 }
 
 /// How many numbers there are.
-pub const NUMBERS: usize = 25;
+pub const NUMBERS: usize = 28;
 
 impl Latency {
     /// The numbers in the order of the state file.
@@ -72,6 +78,9 @@ impl Latency {
             init_ns,
             context_ns,
             module_ns,
+            allocate_ns,
+            free_ns,
+            memory_info_ns,
             nvml_init_ns,
             processes_ns,
             each_process_ns,
@@ -99,6 +108,9 @@ impl Latency {
             init_ns,
             context_ns,
             module_ns,
+            allocate_ns,
+            free_ns,
+            memory_info_ns,
             nvml_init_ns,
             processes_ns,
             each_process_ns,
@@ -132,6 +144,9 @@ impl Latency {
             init_ns: 101_266_230,
             context_ns: 108_623_972,
             module_ns: 609_633,
+            allocate_ns: 40_053,
+            free_ns: 91_356,
+            memory_info_ns: 5480,
             nvml_init_ns: 11_634_095,
             processes_ns: 15_200,
             each_process_ns: 8740,
@@ -155,6 +170,9 @@ impl Latency {
                 init_ns: 95_773_477,
                 context_ns: 101_411_837,
                 module_ns: 602_632,
+                allocate_ns: 47_000,
+                free_ns: 94_175,
+                memory_info_ns: 4637,
                 nvml_init_ns: 9_948_506,
                 processes_ns: 2500,
                 each_process_ns: 18_700,

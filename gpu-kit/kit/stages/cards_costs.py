@@ -91,6 +91,11 @@ def nvml(stage, bare):
     return seen
 
 
+def each_process(seen):
+    """What each further process adds to NVML's list of them."""
+    return (seen[f"nvml_processes_{HOLDERS}"] - seen["nvml_processes_1"]) // (HOLDERS - 1)
+
+
 # The simulator's table `[latency]` (cuda-shim/README.md): how each key follows from what was measured, in nanoseconds.
 LATENCY = {
     "launch": lambda seen: seen["launch_idle_p50_ns"],
@@ -100,8 +105,21 @@ LATENCY = {
     "dispatch": lambda seen: seen["alone_less_call_timed_20us_p50_ns"] - seen["queued_no_work_p50_ns"],
     "gap": lambda seen: seen["gap_timed_20us_p50_ns"],
     "gap_after_event": lambda seen: seen["queued_timed_20us_p50_ns"] - seen["queued_no_work_p50_ns"],
+    "synchronize": lambda seen: seen["ctx_synchronize_idle_p50_ns"],
+    "wake": lambda seen: seen["launch_and_wait_p50_ns"] - seen["launch_idle_p50_ns"] - seen["ctx_synchronize_idle_p50_ns"],
+    "init": lambda seen: seen["init_ns"],
+    "context": lambda seen: seen["context_ns"],
+    "module": lambda seen: seen["module_load_ns"],
+    "module_launch": lambda seen: seen["first_launch_ns"] - seen["other_first_launch_ns"],
+    "function_launch": lambda seen: seen["other_first_launch_ns"] - seen["second_launch_ns"],
+    "allocate": lambda seen: seen["alloc_2MiB_p50_ns"],
+    "free": lambda seen: seen["free_64MiB_p50_ns"],
+    "memory_info": lambda seen: seen["mem_get_info_p50_ns"],
+    "nvml_init": lambda seen: seen["nvml_init"],
+    "processes": lambda seen: seen["nvml_processes_1"] - each_process(seen),
+    "each_process": each_process,
 }
-# What the simulator does not know how to spend.
+# What else is of use to whoever reads the table.
 OTHERS = (
     "init_ns",
     "context_ns",
