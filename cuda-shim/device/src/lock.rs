@@ -11,8 +11,8 @@ use crate::layout::Word;
 /// Attempts before the waiter starts to yield, and to sleep.
 const SPINS: u32 = 100;
 const YIELDS: u32 = 200;
-/// Its sleeps, the first and the longest, and after how much sleep it asks whether the holder lives, if that is still the
-/// same: where hundreds wait, being awake and asking would take all of the host's time.
+/// Its sleeps, the first and the longest, and after how much sleep it first asks whether the holder lives, if that is still
+/// the same: where hundreds wait, being awake and asking would take all of the host's time.
 const SLEEP: Duration = Duration::from_micros(50);
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(2);
@@ -47,7 +47,7 @@ pub fn hold<'a>(
 fn wait(word: &Word, slot: usize, is_alive: &dyn Fn(usize) -> bool, mend: impl FnOnce()) {
     let mine = slot as u64 + 1;
     let mut attempts = 0;
-    let (mut sleep, mut slept, mut seen) = (SLEEP, Duration::ZERO, 0);
+    let (mut sleep, mut slept, mut patience, mut seen) = (SLEEP, Duration::ZERO, PATIENCE, 0);
     loop {
         let holder = word.get();
         if holder == 0 {
@@ -63,8 +63,8 @@ fn wait(word: &Word, slot: usize, is_alive: &dyn Fn(usize) -> bool, mend: impl F
             _ => {
                 if holder != seen {
                     (seen, slept) = (holder, Duration::ZERO);
-                } else if slept >= PATIENCE {
-                    slept = Duration::ZERO;
+                } else if slept >= patience {
+                    (slept, patience) = (Duration::ZERO, 2 * patience);
                     let dead = holder != mine && !is_alive(holder as usize - 1);
                     if dead && word.0.compare_exchange(holder, mine, Acquire, Relaxed).is_ok() {
                         mend();

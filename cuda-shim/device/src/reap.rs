@@ -1,5 +1,7 @@
 //! Gives back what dead processes held: their seats at once, their memory after the driver's teardown time.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::layout::slot_state::{ENDED, LIVE, TEARDOWN};
 use crate::liveness::clock_ns;
 use crate::lock;
@@ -7,18 +9,27 @@ use crate::state::State;
 
 /// Among more processes than these the dead are looked for once in a while, not at every occasion: who is alive is
 /// asked for each of them.
-const MANY: u64 = 64;
+const MANY: usize = 64;
 
-/// A reader that sees others at work looks for the dead at most this often.
+/// A reader that sees others at work looks for the dead at most this often, and among many so much later for each of them.
 const PERIOD_NS: u64 = 5_000_000;
+const EACH_NS: u64 = 100_000;
 
 impl State {
     /// Looks for dead processes and gives back what is due. Every step may be done twice, so the death of
     /// a reaper costs nothing.
     pub fn reap(&self) {
+        self.reap_after(0);
+    }
+
+    /// The same, but only if nobody did for so long.
+    fn reap_after(&self, period_ns: u64) {
         let layout = self.layout();
         let _held = lock::hold(&layout.header.reap_lock, self.slot(), |slot| self.is_alive(slot), || ());
         let now = clock_ns();
+        if now.saturating_sub(layout.header.reaped_at.get()) < period_ns {
+            return;
+        }
         layout.header.reaped_at.set(now);
         let mut living = 0;
         for (index, slot) in self.slots().iter().enumerate() {
@@ -41,12 +52,12 @@ impl State {
             living += u64::from(matches!(slot.state.get(), LIVE | TEARDOWN) && slot.client.get() != 0);
         }
         layout.header.living.set(living);
+        layout.header.reaped_at.set(clock_ns());
     }
 
     /// Whether it takes long to ask who is alive.
-    #[inline]
     pub(crate) fn are_many(&self) -> bool {
-        self.layout().header.living.get() > MANY
+        self.slots().iter().filter(|slot| matches!(slot.state.get(), LIVE | TEARDOWN)).nth(MANY).is_some()
     }
 
     /// A process comes to the machine: gives back what the dead held.
@@ -61,10 +72,8 @@ impl State {
     /// This process begins to work on a device that others may share with it.
     pub fn join_in(&self) {
         if self.are_many() {
-            let layout = self.layout();
-            let alive = |slot| self.is_alive(slot);
-            let _held = lock::hold(&layout.header.reap_lock, self.slot(), alive, || ());
-            layout.header.living.add(1);
+            // Among so many it does not matter that whoever reaps now may not count this one.
+            self.layout().header.living.0.fetch_add(1, Relaxed);
         } else {
             self.reap();
         }
@@ -72,8 +81,12 @@ impl State {
 
     /// [`State::reap`], but only if nobody did for a while.
     pub fn reap_sometimes(&self) {
-        if clock_ns().saturating_sub(self.layout().header.reaped_at.get()) > PERIOD_NS {
-            self.reap();
+        let passed = clock_ns().saturating_sub(self.layout().header.reaped_at.get());
+        if passed > PERIOD_NS {
+            let later = if self.are_many() { self.slots().len() as u64 * EACH_NS } else { 0 };
+            if passed > PERIOD_NS + later {
+                self.reap_after(PERIOD_NS + later);
+            }
         }
     }
 
