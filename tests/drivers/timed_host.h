@@ -40,6 +40,7 @@ struct function {
     struct function *next;
     char name[128];
     uint64_t ns;
+    uint64_t kept[2]; /* parameters for the oldest calls */
     bool told, runs; /* its parameters say how long it takes; it was launched before */
 };
 

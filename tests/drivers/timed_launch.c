@@ -81,14 +81,36 @@ CUresult cuFuncSetBlockShape(CUfunction function, int x, int y, int z)
     return x > 0 && y > 0 && z > 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-CUresult cuLaunch(CUfunction function) { return launch(function, 1, NULL, NULL, NULL, false); }
+/* The oldest calls keep the parameters with the function. */
 
-CUresult cuLaunchGrid(CUfunction function, int x, int y)
+CUresult cuParamSetSize(CUfunction function, unsigned bytes)
 {
-    return launch(function, (uint64_t)x * (uint64_t)y, NULL, NULL, NULL, false);
+    NEED(function, CUDA_ERROR_INVALID_HANDLE);
+    return bytes <= sizeof ((struct function *)function)->kept ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
+
+CUresult cuParamSetv(CUfunction function, int offset, void *value, unsigned bytes)
+{
+    struct function *of = (struct function *)function;
+    NEED(of, CUDA_ERROR_INVALID_HANDLE);
+    NEED(value && offset >= 0 && (size_t)offset + bytes <= sizeof of->kept, CUDA_ERROR_INVALID_VALUE);
+    memcpy((char *)of->kept + offset, value, bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult launch_old(CUfunction handle, uint64_t blocks, CUstream stream)
+{
+    struct function *of = (struct function *)handle;
+    NEED(of, CUDA_ERROR_INVALID_HANDLE);
+    void *parameters[] = { &of->kept[0], &of->kept[1] };
+    return launch(handle, blocks, stream, parameters, NULL, false);
+}
+
+CUresult cuLaunch(CUfunction function) { return launch_old(function, 1, NULL); }
+
+CUresult cuLaunchGrid(CUfunction function, int x, int y) { return launch_old(function, (uint64_t)x * (uint64_t)y, NULL); }
 
 CUresult cuLaunchGridAsync(CUfunction function, int x, int y, CUstream stream)
 {
-    return launch(function, (uint64_t)x * (uint64_t)y, stream, NULL, NULL, false);
+    return launch_old(function, (uint64_t)x * (uint64_t)y, stream);
 }

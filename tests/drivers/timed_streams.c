@@ -342,7 +342,8 @@ TWICE(cuLaunchHostFunc, (CUstream stream, CUhostFn function, void *data), call(s
 
 struct copy {
     void *to;
-    const void *from;
+    const void *from; /* or NULL, to set bytes */
+    int value;
     size_t bytes;
 };
 
@@ -352,20 +353,26 @@ static void copies(void *data)
     if (one->from)
         memcpy(one->to, one->from, one->bytes);
     else
-        memset(one->to, 0, one->bytes);
+        memset(one->to, one->value, one->bytes);
     free(one);
 }
 
-static CUresult copy(void *to, const void *from, size_t bytes, CUstream stream, bool per_thread)
+static CUresult copy(void *to, const void *from, int value, size_t bytes, CUstream stream, bool per_thread)
 {
     struct copy *one = malloc(sizeof *one);
-    *one = (struct copy){ to, from, bytes };
+    *one = (struct copy){ to, from, value, bytes };
     return call(stream, copies, one, per_thread);
 }
 
 TWICE(cuMemcpyHtoDAsync_v2, (CUdeviceptr to, const void *from, size_t bytes, CUstream stream),
-      copy((void *)(uintptr_t)to, from, bytes, stream, OWN))
+      copy((void *)(uintptr_t)to, from, 0, bytes, stream, OWN))
 TWICE(cuMemcpyDtoHAsync_v2, (void *to, CUdeviceptr from, size_t bytes, CUstream stream),
-      copy(to, (const void *)(uintptr_t)from, bytes, stream, OWN))
+      copy(to, (const void *)(uintptr_t)from, 0, bytes, stream, OWN))
 TWICE(cuMemsetD8Async, (CUdeviceptr to, unsigned char value, size_t count, CUstream stream),
-      value ? CUDA_ERROR_NOT_SUPPORTED : copy((void *)(uintptr_t)to, NULL, count, stream, OWN))
+      copy((void *)(uintptr_t)to, NULL, value, count, stream, OWN))
+
+/* Not every device has these. */
+TWICE(cuStreamWriteValue32_v2, (CUstream stream, CUdeviceptr at, cuuint32_t value, unsigned flags),
+      ((void)at, (void)value, (void)flags, timed_stream(stream, OWN) ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_HANDLE))
+TWICE(cuStreamWaitValue32_v2, (CUstream stream, CUdeviceptr at, cuuint32_t value, unsigned flags),
+      ((void)at, (void)value, (void)flags, timed_stream(stream, OWN) ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_HANDLE))

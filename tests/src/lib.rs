@@ -9,18 +9,22 @@
 
 mod agent;
 mod artifacts;
+mod judge;
 mod machine;
 mod program;
 mod promise;
+mod readings;
 mod scratch;
 mod symbols;
 mod trial;
 
 pub use agent::Agent;
 pub use artifacts::{artifact, client, fetched, program};
+pub use judge::{Host, Judge, on_each};
 pub use machine::{Machine, Setting, Truth};
 pub use program::{Outcome, Program};
 pub use promise::Promise;
+pub use readings::{Readings, Used, used_by, watch};
 pub use scratch::Scratch;
 pub use symbols::{binutils, exports};
 pub use trial::{Trial, Verdict, trials, twice};

@@ -10,12 +10,22 @@ use serde_json::Value;
 use crate::scratch::unique;
 use crate::{Outcome, Program, Scratch, artifact, program};
 
-/// A machine: a simulated one with a state of its own, which lives as long as this value, or the real one.
+/// A machine: a simulated one with a state of its own, which lives as long as this value, one with a driver that is not ours,
+/// or the real one.
 pub struct Machine {
-    /// The name of the simulated machine's state.
-    state: Option<String>,
+    device: Device,
     /// The variables that put a program on the machine.
     environment: Vec<(OsString, OsString)>,
+}
+
+/// What knows what a machine's device did.
+enum Device {
+    /// The state of this name, by `cuda-sim`.
+    Simulated(String),
+    /// The memory file in this folder, by the program `truth` of the driver that keeps time.
+    Timed(Scratch),
+    /// Nobody.
+    Silent,
 }
 
 impl Machine {
@@ -42,19 +52,29 @@ impl Machine {
             .map(|(name, value)| (OsString::from(name), OsString::from(value)))
             .filter(|(name, value)| name != "_" && std::env::var_os(name).as_ref() != Some(value))
             .collect();
-        Self { state: Some(state), environment }
+        Self { device: Device::Simulated(state), environment }
     }
 
     /// A machine with a compiled driver of this kind (`programs/Makefile`) in place of the simulator's.
     pub fn with_driver(kind: &str) -> Self {
         let library = program(&format!("driver_{kind}/libcuda.so.1"));
         let folder = library.parent().expect("a file lies in a folder").as_os_str().to_owned();
-        Self { state: None, environment: vec![("LD_LIBRARY_PATH".into(), folder)] }
+        Self { device: Device::Silent, environment: vec![("LD_LIBRARY_PATH".into(), folder)] }
+    }
+
+    /// A fresh machine with the driver that keeps time (`drivers/timed.h`), and these settings of it.
+    pub fn timed(settings: &[(&str, &str)]) -> Self {
+        let mut machine = Self::with_driver("timed");
+        let folder = Scratch::new();
+        machine.environment.push(("TIMED_DEVICE".into(), folder.path().join("device").into()));
+        machine.environment.extend(settings.iter().map(|(name, value)| (name.into(), value.into())));
+        machine.device = Device::Timed(folder);
+        machine
     }
 
     /// This machine, if a driver answers on it.
     pub fn real() -> Option<Self> {
-        let here = Self { state: None, environment: Vec::new() };
+        let here = Self { device: Device::Silent, environment: Vec::new() };
         let answer = here.bare().run("no_driver", &[]).success().value("init");
         (answer == 0).then_some(here)
     }
@@ -77,11 +97,21 @@ impl Machine {
         .with("GPUQUOTA_REGION", region)
     }
 
-    /// The device's own figures now. Only a simulated device gives them.
+    /// The device's own figures now.
     pub fn truth(&self) -> Truth {
-        let state = self.state.as_ref().expect("a real device does not tell");
-        let mut command = Command::new(artifact("cuda-sim"));
-        command.args(["truth", "--json", "--state", state]);
+        let command = match &self.device {
+            Device::Simulated(state) => {
+                let mut command = Command::new(artifact("cuda-sim"));
+                command.args(["truth", "--json", "--state", state]);
+                command
+            }
+            Device::Timed(folder) => {
+                let mut command = Command::new(program("driver_timed/truth"));
+                command.env("TIMED_DEVICE", folder.path().join("device"));
+                command
+            }
+            Device::Silent => panic!("this device does not tell"),
+        };
         Truth(json(command))
     }
 
@@ -100,7 +130,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Some(state) = &self.state {
+        if let Device::Simulated(state) = &self.device {
             let mut command = Command::new(artifact("cuda-sim"));
             command.args(["forget", "--state", state]).output().ok();
         }
@@ -224,7 +254,12 @@ impl Truth {
 
     /// How long kernels of these processes, dead ones included, have occupied device 0, in nanoseconds.
     pub fn busy_ns_of(&self, pids: &[i64]) -> i64 {
-        let processes = self.0["devices"][0]["processes"].as_array().into_iter().flatten();
+        self.busy_ns_on(0, pids)
+    }
+
+    /// The same for any device.
+    pub fn busy_ns_on(&self, device: usize, pids: &[i64]) -> i64 {
+        let processes = self.0["devices"][device]["processes"].as_array().into_iter().flatten();
         let theirs = processes.filter(|process| pids.iter().any(|pid| process["pid"] == *pid));
         theirs.map(|process| number(process, "busy_ns")).sum()
     }

@@ -1,0 +1,154 @@
+//! Two readings of GPU time: the device's own, and what the kernels wrote down themselves. A figure on which they do not agree
+//! is none.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{Machine, Program, Truth};
+
+/// By how much two readings of one time may differ: a part of it, and some nanoseconds for the clocks.
+const PART: f64 = 0.002;
+const CLOCKS_NS: f64 = 1000.0;
+
+/// Figures of the programs on a machine, which run `launch_loop` with kernels named like `work_50us`. They hold once
+/// [`Readings::agree`] has asked each program for its own.
+pub struct Readings<'m> {
+    machine: &'m Machine,
+    looks: Vec<Look>,
+}
+
+/// A stretch of time, and the processes that were watched in it.
+struct Look {
+    device: usize,
+    from: Truth,
+    to: Truth,
+    unasked: Vec<i64>,
+}
+
+impl Look {
+    fn passed_ns(&self) -> f64 {
+        (self.to.clock_ns() - self.from.clock_ns()) as f64
+    }
+
+    fn used_ns(&self, pid: i64) -> f64 {
+        (self.to.busy_ns_on(self.device, &[pid]) - self.from.busy_ns_on(self.device, &[pid])) as f64
+    }
+
+    fn busy_ns(&self) -> f64 {
+        (self.to.of_device(self.device, "busy_ns") - self.from.of_device(self.device, "busy_ns")) as f64
+    }
+}
+
+impl<'m> Readings<'m> {
+    /// None yet.
+    pub fn of(machine: &'m Machine) -> Self {
+        Self { machine, looks: Vec::new() }
+    }
+
+    /// The use of device 0 by each of these processes in the next time, in percent.
+    pub fn have(&mut self, pids: &[i64], over: Duration) -> Vec<f64> {
+        self.look(0, pids, over);
+        let look = self.looks.last().expect("there is one now");
+        pids.iter().map(|pid| 100.0 * look.used_ns(*pid) / look.passed_ns()).collect()
+    }
+
+    fn look(&mut self, device: usize, pids: &[i64], over: Duration) {
+        let from = prompt_truth(self.machine);
+        thread::sleep(over);
+        let to = prompt_truth(self.machine);
+        self.looks.push(Look { device, from, to, unasked: pids.to_vec() });
+    }
+
+    /// Waits for the end of a program's loop, and asks it how long its kernels ran whenever it was watched.
+    ///
+    /// # Panics
+    /// The readings differ: then one of the instruments is broken, and no second attempt is due.
+    #[track_caller]
+    pub fn agree(&mut self, mut program: Program, pid: i64) {
+        assert!(program.wait_for("launches") > 0, "it launched nothing");
+        for look in self.looks.iter_mut().filter(|look| look.unasked.contains(&pid)) {
+            let (from, to) = (look.from.clock_ns(), look.to.clock_ns());
+            let wrote = program.ask(&format!("{from} {to} {}", look.device), "wrote_ns") as f64;
+            let told = look.used_ns(pid);
+            assert!(
+                (told - wrote).abs() <= PART * told.max(wrote) + CLOCKS_NS,
+                "from {from} to {to} process {pid} used the device for {told} ns as the device says, {wrote} as its kernels wrote",
+            );
+            look.unasked.retain(|one| *one != pid);
+        }
+        program.finish().success();
+    }
+}
+
+/// What the device says, and says promptly: the simulator reads the clock after its figures, and on a busy machine much may
+/// have happened in between.
+fn prompt_truth(machine: &Machine) -> Truth {
+    let mut tries = 0;
+    loop {
+        let before = Instant::now();
+        let truth = machine.truth();
+        tries += 1;
+        if before.elapsed() < Duration::from_millis(10) || tries == 20 {
+            return truth;
+        }
+    }
+}
+
+impl Drop for Readings<'_> {
+    fn drop(&mut self) {
+        let all = self.looks.iter().all(|look| look.unasked.is_empty());
+        assert!(all || thread::panicking(), "a figure was read in one way alone");
+    }
+}
+
+/// What programs used of a device, in percent of its time.
+#[derive(Debug)]
+pub struct Used {
+    /// Each program, over the whole time.
+    pub means: Vec<f64>,
+    /// Each program, in each second.
+    pub seconds: Vec<Vec<f64>>,
+    /// All of them over the whole time; what ran at once counts once.
+    pub busy: f64,
+}
+
+impl Used {
+    /// How far any second of a program lay from this share, at most.
+    pub fn worst_second(&self, program: usize, share: f64) -> f64 {
+        self.seconds[program].iter().map(|second| (second - share).abs()).fold(0.0, f64::max)
+    }
+}
+
+/// Watches programs that have just been started for so many seconds, from a second after all of them are ready.
+#[track_caller]
+pub fn watch(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> Used {
+    let pids: Vec<i64> = programs.iter_mut().map(|one| one.wait_for("ready")).collect();
+    thread::sleep(Duration::from_secs(1));
+    let mut readings = Readings::of(machine);
+    (0..seconds).for_each(|_| readings.look(device, &pids, Duration::from_secs(1)));
+    programs.into_iter().zip(&pids).for_each(|(program, pid)| readings.agree(program, *pid));
+    let looks = &readings.looks;
+    let of = |looks: &[Look], used: &dyn Fn(&Look) -> f64| {
+        100.0 * looks.iter().map(used).sum::<f64>() / looks.iter().map(Look::passed_ns).sum::<f64>()
+    };
+    let each = |pid: i64| -> Vec<f64> {
+        looks.iter().map(|look| of(std::slice::from_ref(look), &|look| look.used_ns(pid))).collect()
+    };
+    Used {
+        means: pids.iter().map(|pid| of(looks, &|look| look.used_ns(*pid))).collect(),
+        seconds: pids.iter().map(|pid| each(*pid)).collect(),
+        busy: of(looks, &Look::busy_ns),
+    }
+}
+
+/// Runs a program to its end. Answers how long its kernels used device 0, in nanoseconds.
+#[track_caller]
+pub fn used_by(machine: &Machine, mut program: Program) -> i64 {
+    let pid = program.wait_for("ready");
+    assert!(program.wait_for("launches") > 0, "it launched nothing");
+    let told = machine.truth().busy_ns_of(&[pid]);
+    let wrote = program.ask(&format!("0 {} 0", i64::MAX), "wrote_ns");
+    assert!((told - wrote) as f64 <= PART * told as f64, "{told} ns as the device says, {wrote} as it wrote");
+    program.finish().success();
+    told
+}
