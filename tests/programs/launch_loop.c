@@ -6,7 +6,9 @@
  * Says how many launches it made.
  *
  * Kernels named like work_50us are told by a parameter how long they take, and write down when they ran. Afterwards the
- * program answers lines "FROM TO DEVICE" with how long at least one of its kernels ran then, from what they wrote. */
+ * program answers lines "FROM TO DEVICE" with how long at least one of its kernels ran then, from what they wrote. A kernel
+ * that was stopped for another process may not see it: then it took longer than it was told, and it is not known how much of
+ * it ran before FROM or behind TO. */
 #include "common.h"
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* the old ways are meant */
 
@@ -148,15 +150,22 @@ static void answer(void)
         must(sscanf(line, "%llu %llu %d", &from, &to, &device) != 3);
         if (device != of)
             count = written(of = device);
-        word sum = 0, until = from;
+        word sum = 0, until = from, unsure = 0;
         for (word i = 0; i < count; i++) {
-            word begin = seen.entries[i].begin > until ? seen.entries[i].begin : until;
-            word end = seen.entries[i].end < to ? seen.entries[i].end : to;
-            if (end > begin) {
-                sum += end - begin;
+            struct entry *one = &seen.entries[i];
+            word took = one->end - one->begin, begin = one->begin > from ? one->begin : from;
+            word end = one->end < to ? one->end : to;
+            if (end <= begin)
+                continue;
+            if (took > lasts + 100) {
+                sum += (word)((double)(end - begin) / took * lasts);
+                unsure += end - begin < took ? lasts : 0;
+            } else if (end > until) {
+                sum += end - (begin > until ? begin : until);
                 until = end;
             }
         }
+        say("unsure_ns", (long long)unsure);
         say("wrote_ns", (long long)sum);
     }
 }

@@ -3,23 +3,16 @@
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{Agent, Machine, Program, Promise, Setting, twice};
+use gpuquota_promises::{Agent, Host, Judge, Program, Promise, Readings, Setting, on_each};
 
-/// The use of a device by each container in three seconds, in percent.
-fn have(machine: &Machine, pids: &[i64]) -> Vec<f64> {
-    let start = machine.truth();
-    thread::sleep(Duration::from_secs(3));
-    let end = machine.truth();
-    let passed = (end.clock_ns() - start.clock_ns()) as f64;
-    let busy = |pid: &i64| 100.0 * (end.busy_ns_of(&[*pid]) - start.busy_ns_of(&[*pid])) as f64 / passed;
-    pids.iter().map(busy).collect()
-}
+/// What processes have of the device in three seconds.
+const WATCHED: Duration = Duration::from_secs(3);
 
 /// Until the agent has found new regions, which it looks for every two seconds.
 const FOUND: Duration = Duration::from_secs(4);
 
 fn running(container: &Setting<'_>, seconds: &str) -> (Program, i64) {
-    let mut program = container.start("launch_loop", &["busy_5ms", seconds, "plain", "4"]);
+    let mut program = container.start("launch_loop", &["work_5ms", seconds, "plain", "4", "132"]);
     let pid = program.wait_for("ready");
     (program, pid)
 }
@@ -30,36 +23,37 @@ fn agent_of(containers: &[&Setting<'_>]) -> Agent {
 
 /// The use, in percent, of two containers at 30% and 70% of a device that each could use up alone: with an agent, and after
 /// it has stopped.
-fn beside_each_other() -> [Vec<f64>; 2] {
-    let machine = Machine::new("H100");
+fn beside_each_other(judge: Judge) -> [Vec<f64>; 2] {
+    let machine = judge.machine(Host::Usual);
+    let mut readings = Readings::of(&machine);
     let containers = [30, 70].map(|cores| machine.quota().cores(cores));
     let agent = agent_of(&containers.each_ref());
     let programs = containers.each_ref().map(|one| running(one, "14"));
     let pids = programs.each_ref().map(|(_, pid)| *pid);
     thread::sleep(FOUND);
-    let with = have(&machine, &pids);
+    let with = readings.have(&pids, WATCHED);
     agent.stop();
     thread::sleep(Duration::from_secs(2));
-    let without = have(&machine, &pids);
-    programs.into_iter().for_each(|(one, _)| _ = one.finish().success());
+    let without = readings.have(&pids, WATCHED);
+    programs.into_iter().for_each(|(one, pid)| readings.agree(one, pid));
     [with, without]
 }
 
 #[test]
 fn beside_others_each_container_has_its_share_as_long_as_the_agent_lives_and_never_more_without_it() {
     let promise = &Promise::to(&["HAMi-core#76"]);
-    let attempt = || {
-        let seen @ [with, without] = &beside_each_other();
+    let attempt = |judge: Judge| {
+        let seen @ [with, without] = &beside_each_other(judge);
         let kept = (with[0] - 30.0).abs() < 3.0 && (with[1] - 70.0).abs() < 3.0;
         (seen.clone(), kept && without[0] < 31.5 && without[1] < 71.5)
     };
-    promise.asserts(|| twice(attempt).expect("30 : 70, then not more than that"));
+    promise.asserts(|| on_each(&Judge::ALL, attempt).expect("30 : 70, then not more than that"));
 }
 
 /// Containers and the agent report which container has the device, and which ones wait for it.
 #[test]
 fn waits_of_containers_for_each_other_are_reported() {
-    let machine = Machine::new("H100");
+    let machine = Judge::Simulator.machine(Host::Usual);
     let containers = [50, 50].map(|cores| machine.quota().cores(cores));
     let agent = agent_of(&containers.each_ref());
     let programs = containers.each_ref().map(|one| running(one, "8"));
@@ -79,8 +73,9 @@ fn waits_of_containers_for_each_other_are_reported() {
 }
 
 /// The use of a container of 30% beside an idle one, beside one of 70%, and after that one has ended.
-fn beside_one_that_comes_and_goes(policy: &str) -> [f64; 3] {
-    let machine = Machine::new("H100");
+fn beside_one_that_comes_and_goes(judge: Judge, policy: &str) -> [f64; 3] {
+    let machine = judge.machine(Host::Usual);
+    let mut readings = Readings::of(&machine);
     let containers = [30, 70].map(|cores| machine.quota().cores(cores).with("GPUQUOTA_POLICY", policy));
     let _agent = agent_of(&containers.each_ref());
     // Both have started, and one of them is idle.
@@ -88,68 +83,71 @@ fn beside_one_that_comes_and_goes(policy: &str) -> [f64; 3] {
     assert_eq!(idle.ask("alloc 1048576", "rc"), 0);
     let (own, pid) = running(&containers[0], "24");
     thread::sleep(FOUND);
-    let alone = have(&machine, &[pid])[0];
+    let mut own_use = || readings.have(&[pid], WATCHED)[0];
+    let alone = own_use();
     let (other, _) = running(&containers[1], "8");
     thread::sleep(FOUND);
-    let beside = have(&machine, &[pid])[0];
+    let beside = own_use();
     other.finish().success();
     thread::sleep(FOUND);
-    let again = have(&machine, &[pid])[0];
-    own.finish().success();
+    let again = own_use();
+    readings.agree(own, pid);
     idle.finish().success();
     [alone, beside, again]
 }
 
 #[test]
 fn idle_time_is_lent_and_given_back_under_burst_share_alone() {
-    let attempt = || {
-        let lent = beside_one_that_comes_and_goes("burst-share");
+    let attempt = |judge: Judge| {
+        let lent = beside_one_that_comes_and_goes(judge, "burst-share");
         let kept = lent[0] > 90.0 && (lent[1] - 30.0).abs() < 3.0 && lent[2] > 90.0;
         (lent, kept)
     };
-    twice(attempt).expect("all of it while nobody else wants it, and else 30%");
-    let attempt = || {
-        let capped = beside_one_that_comes_and_goes("fixed-share");
+    on_each(&Judge::ALL, attempt).expect("all of it while nobody else wants it, and else 30%");
+    let attempt = |judge: Judge| {
+        let capped = beside_one_that_comes_and_goes(judge, "fixed-share");
         (capped, capped.iter().all(|seen| (seen - 30.0).abs() < 3.0))
     };
-    twice(attempt).expect("30% at any time");
+    on_each(&Judge::ALL, attempt).expect("30% at any time");
 }
 
 #[test]
 fn a_request_below_the_limit_is_guaranteed_and_the_limit_is_a_cap() {
-    let attempt = || {
-        let machine = Machine::new("H100");
+    let attempt = |judge: Judge| {
+        let machine = judge.machine(Host::Usual);
+        let mut readings = Readings::of(&machine);
         let own = machine.quota().cores(60).with("GPUQUOTA_CORES_REQUEST", "20%");
         let other = machine.quota().cores(80).with("GPUQUOTA_CORES_REQUEST", "80%");
         let _agent = agent_of(&[&own, &other]);
         let (one, pid) = running(&own, "16");
         thread::sleep(FOUND);
-        let alone = have(&machine, &[pid])[0];
+        let alone = readings.have(&[pid], WATCHED)[0];
         let (two, others) = running(&other, "8");
         thread::sleep(FOUND);
-        let beside = have(&machine, &[pid, others]);
-        two.finish().success();
-        one.finish().success();
+        let beside = readings.have(&[pid, others], WATCHED);
+        readings.agree(two, others);
+        readings.agree(one, pid);
         let kept =
             (alone - 60.0).abs() < 3.0 && (beside[0] - 20.0).abs() < 3.0 && (beside[1] - 80.0).abs() < 3.0;
         ((alone, beside), kept)
     };
-    twice(attempt).expect("60% alone; 20 : 80 beside the other");
+    on_each(&Judge::ALL, attempt).expect("60% alone; 20 : 80 beside the other");
 }
 
 /// Containers without a share get leases too; otherwise they would take time from those with a share.
 #[test]
 fn a_neighbour_without_a_share_takes_nothing_of_one() {
-    let attempt = || {
-        let machine = Machine::new("H100");
+    let attempt = |judge: Judge| {
+        let machine = judge.machine(Host::Usual);
+        let mut readings = Readings::of(&machine);
         let (own, other) = (machine.quota().cores(40), machine.quota().memory("40GiB"));
         let _agent = agent_of(&[&own, &other]);
         let programs = [&own, &other].map(|one| running(one, "9"));
         thread::sleep(FOUND);
-        let seen = have(&machine, &programs.each_ref().map(|(_, pid)| *pid));
-        programs.into_iter().for_each(|(one, _)| _ = one.finish().success());
+        let seen = readings.have(&programs.each_ref().map(|(_, pid)| *pid), WATCHED);
+        programs.into_iter().for_each(|(one, pid)| readings.agree(one, pid));
         let kept = (seen[0] - 40.0).abs() < 3.0 && (seen[1] - 60.0).abs() < 3.0;
         (seen, kept)
     };
-    twice(attempt).expect("40 : 60");
+    on_each(&Judge::ALL, attempt).expect("40 : 60");
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Machine, Program, Promise, Setting, twice};
+use gpuquota_promises::{Host, Judge, Program, Promise, Readings, Setting, on_each};
 
 /// `utilization_switch` and `recent_kernel` of HAMi's region 1.2.
 const SWITCH: u64 = 2_008_900;
@@ -40,18 +40,19 @@ impl Monitor {
     }
 }
 
-fn running(quota: &Setting<'_>, seconds: &str) -> Program {
-    let mut program = quota.start("launch_loop", &["busy_5ms", seconds]);
-    program.wait_for("ready");
+fn running(quota: &Setting<'_>, seconds: &str) -> (Program, i64) {
+    let mut program = quota.start("launch_loop", &["work_5ms", seconds]);
+    let pid = program.wait_for("ready");
     thread::sleep(Duration::from_millis(500));
-    program
+    (program, pid)
 }
 
 /// How busy the device is while a monitor lends idle time, and long after the monitor has ended.
-fn lent(policy: &str) -> (f64, f64) {
-    let machine = Machine::new("H100");
+fn lent(judge: Judge, policy: &str) -> (f64, f64) {
+    let machine = judge.machine(Host::Usual);
+    let mut readings = Readings::of(&machine);
     let quota = machine.quota().cores(30).with("GPUQUOTA_POLICY", policy);
-    let _program = running(&quota, "21");
+    let (program, pid) = running(&quota, "21");
     let monitor = Monitor::of(&quota);
     let over = AtomicBool::new(false);
     let with = thread::scope(|scope| {
@@ -62,44 +63,47 @@ fn lent(policy: &str) -> (f64, f64) {
             }
         });
         thread::sleep(Duration::from_millis(500));
-        let with = machine.busy_percent(0, Duration::from_secs(2));
+        let with = readings.have(&[pid], Duration::from_secs(2))[0];
         over.store(true, Relaxed);
         with
     });
     thread::sleep(Duration::from_millis(15_500));
-    (with, machine.busy_percent(0, Duration::from_millis(1500)))
+    let without = readings.have(&[pid], Duration::from_millis(1500))[0];
+    readings.agree(program, pid);
+    (with, without)
 }
 
 #[test]
 fn a_burst_share_borrows_idle_time_that_a_living_monitor_lends_and_a_fixed_share_does_not() {
-    let attempt = || {
+    let attempt = |judge: Judge| {
         let [burst, fixed] = thread::scope(|scope| {
             ["burst-share", "fixed-share"]
-                .map(|policy| scope.spawn(move || lent(policy)))
+                .map(|policy| scope.spawn(move || lent(judge, policy)))
                 .map(|one| one.join().expect("no panic"))
         });
         let is_thirty = |seen: f64| (seen - 30.0).abs() < 5.0;
         let kept = burst.0 > 60.0 && is_thirty(burst.1) && is_thirty(fixed.0) && is_thirty(fixed.1);
         ((burst, fixed), kept)
     };
-    twice(attempt).expect("(much, 30) with and without the monitor, and (30, 30)");
+    on_each(&Judge::ALONE, attempt).expect("(much, 30) with and without the monitor, and (30, 30)");
 }
 
 /// With a share, with all of the device as one, and without any.
 #[test]
 fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer() {
     let promise = &Promise::to(&["HAMi#132"]);
+    let limits = [Some(50), Some(100), None];
     thread::scope(|scope| {
-        for cores in [Some(50), Some(100), None] {
+        for (judge, cores) in Judge::ALONE.iter().flat_map(|judge| limits.map(|cores| (*judge, cores))) {
             scope.spawn(move || {
-                let machine = Machine::new("H100");
+                let machine = judge.machine(Host::Usual);
                 let quota = machine.quota().memory("40GiB");
                 let quota = match cores {
                     Some(cores) => quota.cores(cores),
                     None => quota,
                 };
                 let kernels = || machine.truth().device("kernels");
-                let mut program = running(&quota, "22");
+                let (mut program, _) = running(&quota, "22");
                 let monitor = Monitor::of(&quota);
                 monitor.round(true, true);
                 thread::sleep(Duration::from_millis(200));
@@ -109,11 +113,11 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                     thread::sleep(Duration::from_millis(100));
                 }
                 promise.asserts(|| {
-                    assert_eq!(kernels(), blocked_at, "at {cores:?}%: it launched while it was blocked")
+                    assert_eq!(kernels(), blocked_at, "{judge:?} at {cores:?}%: it launched while it was blocked")
                 });
                 monitor.round(false, true);
                 thread::sleep(Duration::from_millis(500));
-                assert!(kernels() > blocked_at, "at {cores:?}%: the block was lifted");
+                assert!(kernels() > blocked_at, "{judge:?} at {cores:?}%: the block was lifted");
                 // The monitor blocks once, and never renews the block.
                 monitor.round(true, true);
                 let said = Instant::now();
@@ -121,11 +125,11 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                 let before = kernels();
                 while kernels() == before {
                     promise.asserts(|| {
-                        assert!(said.elapsed() < Duration::from_secs(18), "at {cores:?}%: blocked for ever")
+                        assert!(said.elapsed() < Duration::from_secs(18), "{judge:?} at {cores:?}%: blocked for ever")
                     });
                     thread::sleep(Duration::from_millis(50));
                 }
-                assert!(said.elapsed() > Duration::from_secs(10), "at {cores:?}%: {:?}", said.elapsed());
+                assert!(said.elapsed() > Duration::from_secs(10), "{judge:?} at {cores:?}%: {:?}", said.elapsed());
                 assert!(program.wait_for("launches") > 0);
                 program.finish().success();
                 let device = &quota.inspect()["devices"][0];
@@ -137,9 +141,14 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
 
 #[test]
 fn best_effort_has_no_share() {
-    let machine = Machine::new("H100");
-    let quota = machine.quota().cores(10).with("GPU_CORE_UTILIZATION_POLICY", "disable");
-    let _program = running(&quota, "4");
-    let seen = machine.busy_percent(0, Duration::from_secs(2));
-    assert!(seen > 60.0, "{seen:.1}%");
+    let attempt = |judge: Judge| {
+        let machine = judge.machine(Host::Usual);
+        let mut readings = Readings::of(&machine);
+        let quota = machine.quota().cores(10).with("GPU_CORE_UTILIZATION_POLICY", "disable");
+        let (program, pid) = running(&quota, "4");
+        let seen = readings.have(&[pid], Duration::from_secs(2))[0];
+        readings.agree(program, pid);
+        (seen, seen > 60.0)
+    };
+    on_each(&Judge::ALONE, attempt).expect("much more than its share");
 }
