@@ -26,6 +26,7 @@ enum state { QUEUED, READY, RUNNING, STOPPED, DONE };
 struct item {
     struct work work;
     uint64_t number, next, arrives, ready, since, left;
+    unsigned queue;
     enum state state;
 };
 
@@ -405,13 +406,27 @@ __attribute__((destructor)) static void close_device(void)
     mine = NULL;
 }
 
-/* Waits, with the lock, for something to happen on the device. */
-static void pass(void)
+/* Waits, with the lock, until then by the device's clock, but not for long: others may change what happens. */
+static void pass(uint64_t until)
 {
-    uint64_t now = device->clock, next = sooner(device->next, now + 1000000), epoch = device->epoch;
+    uint64_t now = device->clock, epoch = device->epoch;
     unlock();
-    host_until((next > now ? next : now + 1000) + epoch);
+    host_until(sooner(until > now ? until : now + 1000, now + 1000000) + epoch);
     lock();
+}
+
+/* Work is not over before what lies before it in its queue has run. */
+static uint64_t earliest(uint64_t number)
+{
+    uint64_t at = device->clock, one = mine->queues[item(mine, number)->queue].head;
+    for (;; one = item(mine, one)->next) {
+        struct item *it = item(mine, one);
+        bool begun = it->state == RUNNING || it->state == STOPPED;
+        at += it->work.kind == CALL ? 0 : begun ? it->left : it->work.kind == KERNEL ? it->work.ns : 0;
+        at -= it->state == RUNNING && it->work.kind != CALL ? device->clock - it->since : 0;
+        if (one == number)
+            return later(at, device->next);
+    }
 }
 
 uint64_t device_submit(unsigned queue, const struct work *work, unsigned count)
@@ -420,10 +435,11 @@ uint64_t device_submit(unsigned queue, const struct work *work, unsigned count)
     struct queue *to = &mine->queues[queue % QUEUES];
     for (unsigned i = 0; i < count; i++) {
         while (to->count >= IN_QUEUE || (mine->numbers >= WORKS && !is_done(mine, mine->numbers + 1 - WORKS)))
-            pass();
+            pass(device->next);
         uint64_t number = ++mine->numbers;
         struct item *it = item(mine, number);
-        *it = (struct item){ .work = work[i], .number = number, .arrives = device->clock, .state = QUEUED };
+        *it = (struct item){ .work = work[i], .number = number, .arrives = device->clock, .queue = queue % QUEUES,
+                             .state = QUEUED };
         if (it->work.units > device->how.UNITS)
             it->work.units = (uint32_t)device->how.UNITS;
         if (to->count++)
@@ -450,7 +466,7 @@ void device_wait(uint64_t number)
 {
     lock();
     while (!is_done(mine, number))
-        pass();
+        pass(earliest(number));
     unlock();
 }
 
