@@ -59,7 +59,7 @@ struct work {
     enum kind kind;
     uint64_t ns;                       /* of a kernel */
     uint32_t units;                    /* of a kernel */
-    uint64_t log;                      /* of a kernel: where it writes when it ran, or 0 */
+    uint64_t log;                      /* of a kernel: where it writes when it ran, or 0; of a call: which one */
     uint32_t cell;                     /* of an event: where its time goes */
     uint64_t waits_for[DEPENDENCIES];  /* numbers of other work, 0 for none */
 };
@@ -75,8 +75,8 @@ bool device_is_mine(void);
 uint64_t device_submit(unsigned queue, const struct work *work, unsigned count);
 bool device_done(uint64_t number);
 void device_wait(uint64_t number);
-/* The next work of kind CALL whose turn it is, or 0; and that it is over. */
-uint64_t device_called(void);
+/* The next work of kind CALL whose turn it is, and its `log`, or 0; and that it is over. */
+uint64_t device_called(uint64_t *what);
 void device_returned(uint64_t number);
 /* When the event of this number was, by the device's clock; 0 if it is not over. */
 uint64_t device_event(uint32_t cell, uint64_t number);

@@ -470,13 +470,15 @@ void device_wait(uint64_t number)
     unlock();
 }
 
-uint64_t device_called(void)
+uint64_t device_called(uint64_t *what)
 {
     uint64_t number = 0;
     lock();
     EACH(mine, queue, it)
-        if (it->work.kind == CALL && it->state == RUNNING)
+        if (it->work.kind == CALL && it->state == RUNNING) {
             number = it->number;
+            *what = it->work.log;
+        }
     unlock();
     return number;
 }

@@ -283,87 +283,69 @@ static CUresult wait_for(CUstream stream, CUevent handle, bool per_thread)
 TWICE(cuStreamWaitEvent, (CUstream stream, CUevent event, unsigned flags),
       flags & ~1u ? CUDA_ERROR_INVALID_VALUE : wait_for(stream, event, OWN))
 
-/* Functions of the host run in a thread of the driver, in the order of their streams. */
+/* Functions of the host run in a thread of the driver, in the order of their streams. Copies do too: the device's memory is
+ * the process's own. */
 
 struct call {
-    struct call *next;
-    uint64_t number;
-    CUhostFn function;
-    void *data;
+    CUhostFn function; /* or NULL for a copy */
+    void *data, *to;
+    const void *from; /* or NULL, to set bytes */
+    int value;
+    size_t bytes;
+    bool once; /* it is in no graph */
 };
-
-static struct call *calls;
-static pthread_mutex_t calling = PTHREAD_MUTEX_INITIALIZER;
 
 static void *caller(void *nothing)
 {
     for (;;) {
-        uint64_t number = device_called();
-        struct call *found = NULL;
-        pthread_mutex_lock(&calling);
-        for (struct call **at = &calls; number && *at && !found; at = found ? at : &(*at)->next)
-            if ((*at)->number == number) {
-                found = *at;
-                *at = found->next;
-            }
-        pthread_mutex_unlock(&calling);
-        if (found) {
-            found->function(found->data);
-            device_returned(number);
-            free(found);
-        } else {
+        uint64_t what, number = device_called(&what);
+        struct call *one = (struct call *)(uintptr_t)what;
+        if (!number) {
             nanosleep(&(struct timespec){ 0, 20000 }, NULL);
+            continue;
         }
+        if (one->function)
+            one->function(one->data);
+        else if (one->from)
+            memcpy(one->to, one->from, one->bytes);
+        else
+            memset(one->to, one->value, one->bytes);
+        device_returned(number);
+        if (one->once)
+            free(one);
     }
     return nothing;
 }
 
-static CUresult call(CUstream stream, CUhostFn function, void *data, bool per_thread)
+static void start_caller(void)
 {
-    static bool runs;
-    STREAM(to, stream);
-    NEED(function, CUDA_ERROR_INVALID_VALUE);
-    NEED(!timed_is_capturing(to), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    struct call *one = malloc(sizeof *one);
-    struct work work = { .kind = CALL };
     pthread_t thread;
-    pthread_mutex_lock(&calling);
-    *one = (struct call){ calls, timed_submit(to, &work, 1), function, data };
-    calls = one;
-    if (!runs && pthread_create(&thread, NULL, caller, NULL) == 0)
-        runs = pthread_detach(thread) == 0;
-    pthread_mutex_unlock(&calling);
-    return CUDA_SUCCESS;
+    if (pthread_create(&thread, NULL, caller, NULL) == 0)
+        pthread_detach(thread);
 }
 
-TWICE(cuLaunchHostFunc, (CUstream stream, CUhostFn function, void *data), call(stream, function, data, OWN))
-
-/* Copies of a stream: the memory is the process's own, so a function of the host can make them. */
-
-struct copy {
-    void *to;
-    const void *from; /* or NULL, to set bytes */
-    int value;
-    size_t bytes;
-};
-
-static void copies(void *data)
+static CUresult call(CUstream stream, struct call what, bool per_thread)
 {
-    struct copy *one = data;
-    if (one->from)
-        memcpy(one->to, one->from, one->bytes);
-    else
-        memset(one->to, one->value, one->bytes);
-    free(one);
+    static pthread_once_t runs = PTHREAD_ONCE_INIT;
+    STREAM(to, stream);
+    struct call *one = malloc(sizeof *one);
+    *one = what;
+    one->once = !timed_is_capturing(to);
+    pthread_once(&runs, start_caller);
+    struct work work = { .kind = CALL, .log = (uint64_t)(uintptr_t)one };
+    if (!one->once)
+        return timed_captures(to, &work, NULL);
+    timed_submit(to, &work, 1);
+    return CUDA_SUCCESS;
 }
 
 static CUresult copy(void *to, const void *from, int value, size_t bytes, CUstream stream, bool per_thread)
 {
-    struct copy *one = malloc(sizeof *one);
-    *one = (struct copy){ to, from, value, bytes };
-    return call(stream, copies, one, per_thread);
+    return call(stream, (struct call){ .to = to, .from = from, .value = value, .bytes = bytes }, per_thread);
 }
 
+TWICE(cuLaunchHostFunc, (CUstream stream, CUhostFn function, void *data),
+      function ? call(stream, (struct call){ .function = function, .data = data }, OWN) : CUDA_ERROR_INVALID_VALUE)
 TWICE(cuMemcpyHtoDAsync_v2, (CUdeviceptr to, const void *from, size_t bytes, CUstream stream),
       copy((void *)(uintptr_t)to, from, 0, bytes, stream, OWN))
 TWICE(cuMemcpyDtoHAsync_v2, (void *to, CUdeviceptr from, size_t bytes, CUstream stream),
