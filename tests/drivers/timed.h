@@ -1,6 +1,7 @@
-/* A driver that keeps time, written apart from the simulator by NVIDIA's documentation alone. timed_device.c is the device,
- * which all processes share through a memory file; timed.c has contexts, memory and code, timed_streams.c streams and events,
- * timed_launch.c launches, timed_graph.c captures and graphs, timed_truth.c is a program that tells what the device did.
+/* A driver that keeps time, written apart from the simulator by NVIDIA's documentation alone. timed_front.c is the
+ * device's front end and timed_device.c the way to it: all processes share it through a memory file. timed.c has the start and
+ * contexts, timed_memory.c memory and code, timed_streams.c streams and events, timed_launch.c launches, timed_graph.c captures
+ * and graphs, and timed_truth.c is a program that tells what the device did.
  *
  * Functions named like busy_50us take that long. The parameters of functions named timed_* and work_* are how long, in
  * nanoseconds, and the address of a log in device memory (number of the next entry, number of entries, entries of begin and

@@ -59,6 +59,8 @@ void *timed_find(const char *name, const char *suffix);
 void timed_lock(void);
 void timed_unlock(void);
 
+void timed_passes(uint64_t ns);
+bool timed_has_memory(uint64_t address, uint64_t bytes);
 struct context *timed_current(void);
 bool timed_is_context(struct context *);
 
@@ -92,3 +94,11 @@ uint64_t timed_first_ns(struct function *function);
         if (!(what))                                                                                            \
             return otherwise;                                                                                   \
     } while (0)
+
+#define STARTED NEED(device_is_mine(), CUDA_ERROR_NOT_INITIALIZED)
+#define DEVICE(device)                                                                                        \
+    STARTED;                                                                                                    \
+    NEED((device) == 0, CUDA_ERROR_INVALID_DEVICE)
+#define CURRENT                                                                                               \
+    STARTED;                                                                                                    \
+    NEED(timed_current(), CUDA_ERROR_INVALID_CONTEXT)

@@ -72,7 +72,9 @@ pub fn on_each<T: std::fmt::Debug>(
     let failed: Vec<String> = thread::scope(|scope| {
         let all: Vec<_> = judges
             .iter()
-            .map(|judge| scope.spawn(move || twice(|| attempt(*judge)).map_err(|why| format!("{judge:?}: {why}"))))
+            .map(|judge| {
+                scope.spawn(move || twice(|| attempt(*judge)).map_err(|why| format!("{judge:?}: {why}")))
+            })
             .collect();
         all.into_iter().filter_map(|one| one.join().unwrap_or_else(|why| resume_unwind(why)).err()).collect()
     });

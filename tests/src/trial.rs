@@ -60,6 +60,8 @@ pub fn trials(all: &[Trial]) -> ExitCode {
         }
     }
     let result = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {result}. {passed} passed; {failed} failed; {missed} missed; {skipped} skipped\n");
+    println!(
+        "\ntest result: {result}. {passed} passed; {failed} failed; {missed} missed; {skipped} skipped\n"
+    );
     ExitCode::from(u8::from(failed > 0))
 }

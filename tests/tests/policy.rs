@@ -113,7 +113,11 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                     thread::sleep(Duration::from_millis(100));
                 }
                 promise.asserts(|| {
-                    assert_eq!(kernels(), blocked_at, "{judge:?} at {cores:?}%: it launched while it was blocked")
+                    assert_eq!(
+                        kernels(),
+                        blocked_at,
+                        "{judge:?} at {cores:?}%: it launched while it was blocked"
+                    )
                 });
                 monitor.round(false, true);
                 thread::sleep(Duration::from_millis(500));
@@ -125,11 +129,18 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                 let before = kernels();
                 while kernels() == before {
                     promise.asserts(|| {
-                        assert!(said.elapsed() < Duration::from_secs(18), "{judge:?} at {cores:?}%: blocked for ever")
+                        assert!(
+                            said.elapsed() < Duration::from_secs(18),
+                            "{judge:?} at {cores:?}%: blocked for ever"
+                        )
                     });
                     thread::sleep(Duration::from_millis(50));
                 }
-                assert!(said.elapsed() > Duration::from_secs(10), "{judge:?} at {cores:?}%: {:?}", said.elapsed());
+                assert!(
+                    said.elapsed() > Duration::from_secs(10),
+                    "{judge:?} at {cores:?}%: {:?}",
+                    said.elapsed()
+                );
                 assert!(program.wait_for("launches") > 0);
                 program.finish().success();
                 let device = &quota.inspect()["devices"][0];

@@ -150,7 +150,8 @@ fn code_that_is_loaded_at_the_first_launch_is_not_charged() {
 /// In each mode, while launches of this and another thread wait and are measured.
 #[test]
 fn a_capture_ends_as_it_does_without_the_library() {
-    for (judge, mode) in Judge::ALONE.into_iter().flat_map(|judge| ["0", "1", "2"].map(|mode| (judge, mode))) {
+    for (judge, mode) in Judge::ALONE.into_iter().flat_map(|judge| ["0", "1", "2"].map(|mode| (judge, mode)))
+    {
         let machine = judge.machine(Host::Usual);
         let bare = machine.bare().run("capture_share", &[mode]).success();
         let quota = machine.quota().cores(60);
