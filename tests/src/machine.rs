@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -99,6 +99,7 @@ impl Machine {
 
     /// The device's own figures now.
     pub fn truth(&self) -> Truth {
+        let before = Instant::now();
         let command = match &self.device {
             Device::Simulated(state) => {
                 let mut command = Command::new(artifact("cuda-sim"));
@@ -112,7 +113,10 @@ impl Machine {
             }
             Device::Silent => panic!("this device does not tell"),
         };
-        Truth(json(command))
+        let figures = json(command);
+        // The simulator reads its clock after its figures; the other device tells both of one instant.
+        let is_late = matches!(self.device, Device::Simulated(_));
+        Truth { figures, late: if is_late { before.elapsed() } else { Duration::ZERO } }
     }
 
     /// How busy a device is over the next moments, by its own clock, in percent.
@@ -237,7 +241,10 @@ impl Setting<'_> {
 }
 
 /// The simulated device's own figures, independent of the library's books.
-pub struct Truth(Value);
+pub struct Truth {
+    figures: Value,
+    late: Duration,
+}
 
 impl Truth {
     /// A number of device 0, by its name in the JSON of `cuda-sim truth`.
@@ -249,7 +256,7 @@ impl Truth {
     /// The same for any device.
     #[track_caller]
     pub fn of_device(&self, device: usize, key: &str) -> i64 {
-        number(&self.0["devices"][device], key)
+        number(&self.figures["devices"][device], key)
     }
 
     /// How long kernels of these processes, dead ones included, have occupied device 0, in nanoseconds.
@@ -259,14 +266,19 @@ impl Truth {
 
     /// The same for any device.
     pub fn busy_ns_on(&self, device: usize, pids: &[i64]) -> i64 {
-        let processes = self.0["devices"][device]["processes"].as_array().into_iter().flatten();
+        let processes = self.figures["devices"][device]["processes"].as_array().into_iter().flatten();
         let theirs = processes.filter(|process| pids.iter().any(|pid| process["pid"] == *pid));
         theirs.map(|process| number(process, "busy_ns")).sum()
     }
 
     /// The device's clock at the time of the query, in nanoseconds.
     pub fn clock_ns(&self) -> i64 {
-        number(&self.0, "clock_ns")
+        number(&self.figures, "clock_ns")
+    }
+
+    /// By how much the clock may have been read later than the figures, at most.
+    pub fn late(&self) -> Duration {
+        self.late
     }
 }
 

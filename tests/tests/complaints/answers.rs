@@ -134,12 +134,14 @@ fn can_fail(
         let is_macro = window[0].to_string().contains("assert") && is_sign(&window[1], '!');
         is_macro && group(&window[2]).is_some_and(|arguments| tokens(arguments).iter().any(varies))
     };
-    // `twice` answers an error that its caller cannot overlook.
+    // These answer an error that their caller cannot overlook.
     all.windows(3).any(asserts)
         || all.iter().any(|token| {
             let name = token.to_string();
             let body = functions.get(&name).filter(|_| seen.insert(name));
-            is(token, "twice") || body.is_some_and(|body| can_fail(body.clone(), functions, seen))
+            is(token, "twice")
+                || is(token, "on_each")
+                || body.is_some_and(|body| can_fail(body.clone(), functions, seen))
         })
 }
 
