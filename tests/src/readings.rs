@@ -23,6 +23,8 @@ struct Look {
     from: Truth,
     to: Truth,
     unasked: Vec<i64>,
+    /// How long the process that waited longest was ready and had no processor, in nanoseconds.
+    unserved_ns: u64,
 }
 
 impl Look {
@@ -53,10 +55,13 @@ impl<'m> Readings<'m> {
     }
 
     fn look(&mut self, device: usize, pids: &[i64], over: Duration) {
+        let before: Vec<u64> = pids.iter().map(|pid| unserved_ns(*pid)).collect();
         let from = prompt_truth(self.machine);
         thread::sleep(over);
         let to = prompt_truth(self.machine);
-        self.looks.push(Look { device, from, to, unasked: pids.to_vec() });
+        let unserved = pids.iter().zip(before).map(|(pid, before)| unserved_ns(*pid).saturating_sub(before));
+        let unserved_ns = unserved.max().unwrap_or(0);
+        self.looks.push(Look { device, from, to, unasked: pids.to_vec(), unserved_ns });
     }
 
     /// Waits for the end of a program's loop, and asks it how long its kernels ran whenever it was watched.
@@ -81,6 +86,12 @@ impl<'m> Readings<'m> {
         }
         program.finish().success();
     }
+}
+
+/// For how long a process has been ready and had no processor, in nanoseconds; 0 where the kernel does not tell.
+fn unserved_ns(pid: i64) -> u64 {
+    let told = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    told.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 /// For how long a program's kernels wrote that they ran, and how much of that is unsure, in nanoseconds.
@@ -118,6 +129,8 @@ pub struct Used {
     pub seconds: Vec<Vec<f64>>,
     /// All of them over the whole time; what ran at once counts once.
     pub busy: f64,
+    /// In the worst second, for what part of it a program was ready and had no processor.
+    pub unserved: f64,
 }
 
 impl Used {
@@ -146,6 +159,10 @@ pub fn watch(machine: &Machine, device: usize, mut programs: Vec<Program>, secon
         means: pids.iter().map(|pid| of(looks, &|look| look.used_ns(*pid))).collect(),
         seconds: pids.iter().map(|pid| each(*pid)).collect(),
         busy: of(looks, &Look::busy_ns),
+        unserved: looks
+            .iter()
+            .map(|look| 100.0 * look.unserved_ns as f64 / look.passed_ns())
+            .fold(0.0, f64::max),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How exact a share is, as a table: kernels of 10 us to 20 ms, each way to launch them, on both judges. A figure counts if the
-//! device and the kernels agree on it. Cells that miss the goal are printed as missed; none may be worse than its bound.
+//! device and the kernels agree on it. Cells that miss the goal are printed as missed; none may be worse than its bound. A
+//! program that the host gives no processor in time is no test of the library: such a cell is tried again, then skipped.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -81,20 +82,29 @@ impl Cell {
         Self { judge, host, load, share: f64::from(share), bare, seen }
     }
 
-    /// The better one of two attempts, if the first one misses the goal. A busy host can spoil both, and then it also slows
-    /// down the program without a limit.
+    /// The better one of two attempts, if the host spoiled the first one or it misses the goal.
     fn better(self) -> Self {
-        if !self.counts() || self.is_exact() {
+        if self.is_served() && (!self.reaches_share() || self.is_exact()) {
             return self;
         }
         let bare = self.bare.min(used(self.judge, self.host, self.load, None, 1).means[0]);
         let again = Self::seen(self.judge, self.host, self.load, self.share as u32, bare);
-        if again.off().abs() < self.off().abs() { again } else { Self { bare, ..self } }
+        let is_better = again.is_served() && (!self.is_served() || again.off().abs() < self.off().abs());
+        if is_better { again } else { Self { bare, ..self } }
+    }
+
+    /// The program waited for a processor for less than a hundredth of any second.
+    fn is_served(&self) -> bool {
+        self.seen.unserved < 1.0
     }
 
     /// Without a limit the program would have more than its share by a tenth.
-    fn counts(&self) -> bool {
+    fn reaches_share(&self) -> bool {
         self.bare > 1.1 * self.share
+    }
+
+    fn counts(&self) -> bool {
+        self.is_served() && self.reaches_share()
     }
 
     fn off(&self) -> f64 {
@@ -123,7 +133,8 @@ impl Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match () {
-            () if !self.counts() => "does not reach its share without a limit",
+            () if !self.is_served() => "skipped: the host is busy",
+            () if !self.reaches_share() => "does not reach its share without a limit",
             () if self.is_exact() => "exact",
             () if self.is_bounded() => "missed",
             () => "beyond its bound",
@@ -177,7 +188,9 @@ fn table(host: Host, loads: &[Load], at_once: usize) -> Verdict {
     let beyond: Vec<String> =
         counting.iter().filter(|cell| !cell.is_bounded()).map(|cell| cell.to_string()).collect();
     assert!(beyond.is_empty(), "beyond their bounds:\n{}", beyond.join("\n"));
-    assert!(3 * counting.len() >= cells.len(), "the programs reach too little without a limit: no test");
+    if 3 * counting.len() < cells.len() {
+        return Verdict::Skipped("the host is too slow or too busy for most cells".to_owned());
+    }
     match counting.iter().filter(|cell| !cell.is_exact()).count() {
         0 => Verdict::Kept,
         missed => Verdict::Missed(format!("{missed} of {} cells, above", counting.len())),
