@@ -51,9 +51,9 @@ struct Cell {
 }
 
 impl Cell {
-    /// The host served the programs, so that the figures say something.
+    /// The host served the programs, or they reached the goal all the same.
     fn counts(&self) -> bool {
-        self.unserved < 2.0
+        self.unserved < 5.0 || self.is_reached()
     }
 
     /// The work that they do, in percent of what they do without the library.
@@ -88,7 +88,7 @@ impl fmt::Display for Cell {
         let (judge, [one, other], have) = (format!("{:?}", self.judge), self.shares, self.have);
         let (load, bare, kept, off) = (self.load.name, self.bare, self.kept(), self.off());
         write!(f, "{judge:12} {load:14} {one}:{other} {bare:6.2} {:6.2} {:6.2} ", have[0], have[1])?;
-        write!(f, "{kept:7.1} {off:6.2}  {verdict}")
+        write!(f, "{kept:7.1} {off:6.2} {:6.1}  {verdict}", self.unserved)
     }
 }
 
@@ -133,7 +133,7 @@ fn table() -> Verdict {
             }
         }
     }
-    println!("\n{:12} {:14} shares  bare    one  other  work, %  off", "judge", "load");
+    println!("\n{:12} {:14} shares  bare    one  other  work, %  off, unserved", "judge", "load");
     cells.iter().for_each(|cell| println!("{cell}"));
     let counting: Vec<&Cell> = cells.iter().filter(|cell| cell.counts()).collect();
     let beyond: Vec<String> =
