@@ -13,6 +13,7 @@
 pub mod hami;
 pub mod holders;
 mod notes;
+mod peers;
 mod start;
 
 use crate::lock::Lock;
@@ -35,6 +36,7 @@ use gpuquota_region::slot::ClaimError;
 use gpuquota_region::sys::{self, Descriptor, Errno, KeepErrno, NoSignals};
 use gpuquota_region::{Region, slot};
 use notes::Note;
+use peers::Peers;
 pub use start::Outcome;
 use start::Startup;
 
@@ -50,6 +52,7 @@ pub struct Container {
     reaping: Lock,
     /// When this process last reaped, CLOCK_MONOTONIC nanoseconds.
     reaped_at_ns: AtomicU64,
+    peers: Peers,
     /// When this process last looked at the names of the region's file, CLOCK_MONOTONIC nanoseconds.
     named_at_ns: AtomicU64,
     /// What became of the names when it last looked ([`Names::code`]).
@@ -283,8 +286,8 @@ impl Container {
         self.with_file(|file| slot::any_dying(&self.region(), file)).unwrap_or(false)
     }
 
-    /// As [`Self::reap`], at most every tenth of a second and only where other processes may have a slot: the view must
-    /// not show the bytes of dead processes for long.
+    /// As [`Self::reap`], but the processes of the container together at most ten times a second, and only where others may
+    /// have a slot: the view must not show the bytes of dead processes for long.
     #[inline]
     pub fn reap_sometimes(&self) {
         let own = self.slot.load(Relaxed);
@@ -298,8 +301,11 @@ impl Container {
     #[inline(never)]
     fn reap_if_due(&self) {
         const PAUSE_NS: u64 = 100_000_000;
+        const LONGEST_NS: u64 = 10_000_000_000;
         let (now, last) = (sys::monotonic_coarse_ns(), self.reaped_at_ns.load(Relaxed));
-        if now.saturating_sub(last) > PAUSE_NS {
+        // Each of many looks at as many locks: together they look as often as one.
+        let pause = PAUSE_NS.saturating_mul(self.count_peers(now).saturating_add(1).into());
+        if now.saturating_sub(last) > pause.min(LONGEST_NS) {
             self.reaped_at_ns.store(now, Relaxed);
             self.reap();
         }

@@ -27,6 +27,8 @@ use gpuquota_quota::share::{
 use gpuquota_region::layout::{self, Device, LeaseRecord};
 use gpuquota_region::sys;
 
+/// `CU_STREAM_LEGACY`, the handle of the null stream where that is not the thread's own.
+const LEGACY: u64 = 1;
 /// `CU_STREAM_PER_THREAD`.
 const PER_THREAD: u64 = 2;
 
@@ -65,6 +67,7 @@ impl LaunchCall {
         let own = match self.stream as u64 {
             0 if self.per_thread => thread::number(),
             PER_THREAD => thread::number(),
+            LEGACY => 0,
             stream => stream,
         };
         own.wrapping_add(context.rotate_left(32))
@@ -131,6 +134,7 @@ impl Meter {
         let pending = slot.and_then(|slot| slot.pending_ns.get(usize::from(index))).unwrap_or(&self.nowhere);
         let rate = devices.share(container, device);
         let mut books = Books { rate, ..time_books(header, record, turns, pending) };
+        books.has_peers &= container.may_have_peers();
         if books.agent.lease.is_some() {
             books.agent.enforces_share = !devices.has_ceiling(device);
         }
@@ -239,6 +243,8 @@ impl Meter {
         let Some(_busy) = self.busy.try_lock_or_repair(ask, || self.repair()) else { return };
         // SAFETY: `busy` is held.
         let (measurements, anchors) = unsafe { (&mut *self.measurements.get(), &mut *self.anchors.get()) };
+        let now = sys::monotonic_ns();
+        scope.container.count_peers(now);
         let _relaxed = RelaxedCapture::enter();
         let current = cuda::current_context();
         let at = |index| self.time_at(scope, index).map(|time| (time.in_flight, time.books));
@@ -249,7 +255,7 @@ impl Meter {
             }
             anchors.observe(measurement.events, context, whole, current == Some(context))
         };
-        measurements.complete(sys::monotonic_ns(), &self.predictor, at, observe);
+        measurements.complete(now, &self.predictor, at, observe);
     }
 
     /// A thread was lost while it changed the measurements. What it had half done is given up: an event more or less.

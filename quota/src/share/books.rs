@@ -1,7 +1,7 @@
 //! Where the use of one device is written down.
 
 use super::busy::Busy;
-use super::clock::{self, Clock, Correction, Rate};
+use super::clock::{self, Clock, Correction, Credit, Rate};
 use super::lease::AgentWords;
 use super::types::Covered;
 use super::words;
@@ -44,14 +44,19 @@ impl Books<'_> {
                 charged_at_ns: last_launch_ns,
                 charged_ns: pending,
                 actual_ns: ran,
-                behind_ns: 0,
+                credit: Credit::default(),
             });
         }
     }
 
     /// Undoes the charge of a launch that the driver has just refused.
     pub(super) fn cancel(&self, now_ns: u64, charged_ns: u64) {
-        self.correct(Correction { charged_at_ns: now_ns, charged_ns, actual_ns: 0, behind_ns: 0 });
+        self.correct(Correction {
+            charged_at_ns: now_ns,
+            charged_ns,
+            actual_ns: 0,
+            credit: Credit::default(),
+        });
         words::shift(self.in_flight_until, charged_ns, 0);
     }
 

@@ -147,8 +147,18 @@ pub struct Correction {
     pub charged_ns: u64,
     /// GPU time that was used.
     pub actual_ns: u64,
-    /// By how much virtual time was found behind meanwhile, although the container was at work.
-    pub behind_ns: u64,
+    /// Idle time that may pay for it.
+    pub credit: Credit,
+}
+
+/// Time by which virtual time was found behind although the container was at work. It pays for one late charge only,
+/// whichever process takes it first.
+#[derive(Clone, Copy, Default)]
+pub struct Credit {
+    /// What [`Clock::idle_ns`] held when the work was submitted.
+    pub since_ns: u64,
+    /// The most that may be taken.
+    pub most_ns: u64,
 }
 
 /// Corrects the virtual time once it is known how long something took.
@@ -157,17 +167,27 @@ pub struct Correction {
 /// charge that was too low has let virtual time fall behind, and launches meanwhile have brought it up to the clock: that
 /// much is paid.
 pub fn correct(clock: Clock, correction: Correction, rate: Rate) {
-    let Correction { charged_at_ns, charged_ns, actual_ns, behind_ns } = correction;
+    let Correction { charged_at_ns, charged_ns, actual_ns, credit } = correction;
     if let Some(more) = actual_ns.checked_sub(charged_ns) {
         note_charge(clock, more);
         let owed = rate.stretch(more);
-        let paid = behind_ns.min(owed);
-        clock.idle_ns.fetch_sub(paid, Ordering::Relaxed);
+        let paid = take_credit(clock, credit, owed);
         change(clock, |seen| seen.saturating_add(owed.saturating_sub(paid)));
     } else if charged_at_ns >= clock.idle_at.load(Ordering::Relaxed) {
         let less = charged_ns.saturating_sub(actual_ns);
         change(clock, |seen| seen.saturating_sub(rate.stretch(less)));
     }
+}
+
+/// Takes as much of the idle time as pays for `owed_ns`, in one step with reading it.
+fn take_credit(clock: Clock, credit: Credit, owed_ns: u64) -> u64 {
+    let most = credit.most_ns.min(owed_ns);
+    if most == 0 {
+        return 0;
+    }
+    let taken = |idle_ns: u64| idle_ns.saturating_sub(credit.since_ns).min(most);
+    let take = |idle_ns: u64| Some(idle_ns.saturating_sub(taken(idle_ns)));
+    clock.idle_ns.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).map_or(0, taken)
 }
 
 /// The limit has changed: the lead is so much GPU time, and stands for another wall time now.

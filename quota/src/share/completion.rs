@@ -2,7 +2,7 @@
 
 use super::books::Books;
 use super::busy::Busy;
-use super::clock::Correction;
+use super::clock::{Correction, Credit};
 use super::in_flight::InFlight;
 use super::measurement::Measurement;
 use super::predict::Predictor;
@@ -70,7 +70,7 @@ impl<E> Completion<E> {
             charged_at_ns: measurement.launched_at_ns,
             charged_ns: measurement.charged_ns.saturating_add(charged),
             actual_ns: due.saturating_add(actual),
-            behind_ns: self.behind_ns(end_ns, books),
+            credit: self.credit(end_ns, books),
         });
         in_flight.shift_end(measurement.predicted_ns, elapsed);
         words::shift(books.in_flight_until, measurement.predicted_ns, elapsed);
@@ -106,16 +106,15 @@ impl<E> Completion<E> {
         due
     }
 
-    /// For how long virtual time was brought up to the clock while the launch ran beyond what it was charged.
-    fn behind_ns(&self, end_ns: u64, books: &Books) -> u64 {
+    /// The time by which virtual time was brought up to the clock while the launch ran beyond what it was charged.
+    fn credit(&self, end_ns: u64, books: &Books) -> Credit {
         let measurement = &self.measurement;
         let began_ns = self.began_ns.unwrap_or(measurement.launched_at_ns);
         let unpaid_from = began_ns.saturating_add(measurement.charged_ns);
         if books.clock.idle_at.load(Ordering::Relaxed) < unpaid_from {
-            return 0;
+            return Credit::default();
         }
-        let behind = books.clock.idle_ns.load(Ordering::Relaxed).saturating_sub(measurement.idle_ns);
-        behind.min(end_ns.saturating_sub(unpaid_from))
+        Credit { since_ns: measurement.idle_ns, most_ns: end_ns.saturating_sub(unpaid_from) }
     }
 
     /// The charge for the unmeasured launches that it stands for, and the time that they took.

@@ -7,7 +7,7 @@
 //! prediction of its key while it runs, so that no more launches of that key are admitted at the old price.
 
 use super::books::Books;
-use super::clock::Correction;
+use super::clock::{Correction, Credit};
 use super::completion::Completion;
 use super::in_flight::InFlight;
 use super::measurement::{Measurement, Observation};
@@ -213,7 +213,7 @@ impl<E: Copy> Measurements<E> {
                 charged_at_ns: measurement.launched_at_ns,
                 charged_ns: back,
                 actual_ns: 0,
-                behind_ns: 0,
+                credit: Credit::default(),
             });
         }
     }

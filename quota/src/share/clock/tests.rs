@@ -68,8 +68,12 @@ mod real {
         let words = ClockWords::new(0);
         let (clock, rate, now) = (words.clock(), rate(50), 1_000_000_000);
         assert_eq!(admit(clock, now, 5_000_000, rate, LONG), Admission::Go);
-        let took =
-            |charged_ns, actual_ns| Correction { charged_at_ns: now, charged_ns, actual_ns, behind_ns: 0 };
+        let took = |charged_ns, actual_ns| Correction {
+            charged_at_ns: now,
+            charged_ns,
+            actual_ns,
+            credit: Credit::default(),
+        };
         correct(clock, took(5_000_000, 4_000_000), rate);
         assert_eq!(words.virtual_time.load(Ordering::Relaxed), now + 8_000_000);
         let later = now + 500_000_000;
@@ -91,8 +95,9 @@ mod real {
         }
         let behind_ns = clock.idle_ns.load(Ordering::Relaxed) - before;
         assert!(behind_ns.abs_diff(80_000_000) < 1_000, "{behind_ns}");
+        let credit = Credit { since_ns: before, most_ns: behind_ns };
         let correction =
-            Correction { charged_at_ns: start, charged_ns: 10_000_000, actual_ns: 100_000_000, behind_ns };
+            Correction { charged_at_ns: start, charged_ns: 10_000_000, actual_ns: 100_000_000, credit };
         correct(clock, correction, rate);
         let ahead = words.virtual_time.load(Ordering::Relaxed) - (start + 100_000_000);
         assert!(ahead.abs_diff(100_000_000) < 1_000, "{ahead}");
@@ -173,14 +178,40 @@ mod model {
             let (one, two) = (Arc::clone(&words), Arc::clone(&words));
             let one = loom::thread::spawn(move || {
                 assert_eq!(admit(one.clock(), NOW, 3_000, rate(50), LONG), Admission::Go);
-                let correction =
-                    Correction { charged_at_ns: NOW, charged_ns: 3_000, actual_ns: 1_000, behind_ns: 0 };
+                let correction = Correction {
+                    charged_at_ns: NOW,
+                    charged_ns: 3_000,
+                    actual_ns: 1_000,
+                    credit: Credit::default(),
+                };
                 correct(one.clock(), correction, rate(50));
             });
             let two = loom::thread::spawn(move || charge(two.clock(), NOW, 5_000, rate(50)));
             one.join().expect("no panic");
             two.join().expect("no panic");
             assert_eq!(words.virtual_time.load(Ordering::Relaxed), NOW + 2 * (1_000 + 5_000));
+        });
+    }
+
+    /// Two processes whose launches ran beyond their charges through the same idle time.
+    #[test]
+    fn loom_idle_time_pays_for_one_late_charge_only() {
+        loom::model(|| {
+            let words = Arc::new(ClockWords::new(NOW));
+            words.idle_ns.store(7_000, Ordering::Relaxed);
+            let late = |words: Arc<ClockWords>| {
+                loom::thread::spawn(move || {
+                    let credit = Credit { since_ns: 2_000, most_ns: 6_000 };
+                    let correction =
+                        Correction { charged_at_ns: NOW, charged_ns: 0, actual_ns: 2_000, credit };
+                    correct(words.clock(), correction, rate(50));
+                })
+            };
+            let both = [late(Arc::clone(&words)), late(Arc::clone(&words))];
+            both.into_iter().for_each(|one| one.join().expect("no panic"));
+            // 8 us are owed, and 5 us were idle since.
+            assert_eq!(words.virtual_time.load(Ordering::Relaxed), NOW + 3_000);
+            assert_eq!(words.idle_ns.load(Ordering::Relaxed), 2_000);
         });
     }
 
