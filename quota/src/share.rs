@@ -55,6 +55,6 @@ pub use in_flight::InFlight;
 pub use measurement::{Measurement, Observation};
 pub use measurements::Measurements;
 pub use predict::{Predictor, key};
-pub use submission::Submission;
+pub use submission::{EventGap, Queue, Submission};
 pub use types::{SAMPLE_NS, Work};
 pub use wait::Step;

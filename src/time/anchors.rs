@@ -3,19 +3,24 @@
 //! A driver tells the time between two events, not when one was. So each context has an anchor: an event in a stream
 //! of our own, recorded while nothing else is in it, between two looks at the clock.
 //!
-//! Two events with nothing between them lie apart all the same, more than a microsecond on real devices: so much is taken off
-//! every interval. It is measured behind a launch that still runs, where the host's pace does not matter.
+//! Two events with nothing between them lie apart all the same, more than a microsecond on real devices. That is measured
+//! some times in each context.
 
 use crate::driver::cuda::events::{self, CUevent, Relaxed};
 use crate::driver::cuda::{self, CUstream};
 use core::ptr::null_mut;
-use gpuquota_quota::share::{Observation, Submission};
+use gpuquota_quota::share::{EventGap, Observation, Queue, Submission};
 use gpuquota_region::sys;
 
 /// Contexts with an anchor.
 const ANCHORS: usize = 16;
 /// An anchor's clock reading must be at least this exact.
-const ERROR_NS: u64 = 100_000;
+const ERROR_NS: u64 = 20_000;
+/// How often an anchor is looked at when it was recorded: an idle device is done by then.
+const LOOKS: u32 = 8;
+/// The pause after the first failure, and failures in a row after which no anchor is recorded any more.
+const FIRST_PAUSE_NS: u64 = 1_000_000;
+const MOST_FAILURES: u8 = 60;
 /// `cuEventElapsedTime` answers in float milliseconds: after a quarter of a second a step is 30 ns.
 const AGE_NS: u64 = 250_000_000;
 /// An anchor that cannot be renewed now serves until then: a step is 1 us.
@@ -55,21 +60,26 @@ impl Pair {
         events::destroy_event(self.end);
     }
 
-    /// What comes now is measured.
-    pub fn start(self, stream: CUstream, per_thread: bool) -> Option<Begun> {
+    /// What comes now is measured; the caller has just read the clock.
+    pub fn start(self, stream: CUstream, per_thread: bool, now: u64) -> Option<Begun> {
         let _relaxed = Relaxed::enter();
         let idle = events::is_idle(stream, per_thread);
         let recorded = events::record(self.start, stream, per_thread);
-        recorded.then(|| Begun { idle_at_ns: idle.then(sys::monotonic_ns) })
+        recorded.then(|| Begun { began_ns: now, recorded_ns: sys::monotonic_ns(), idle })
     }
 
     /// That was it. Answers how the launch came to the device.
     pub fn end(self, stream: CUstream, per_thread: bool, begun: Begun) -> Option<Submission> {
-        let passed_ns = begun.idle_at_ns.map(|since_ns| sys::monotonic_ns().saturating_sub(since_ns));
+        let returned_ns = sys::monotonic_ns();
         let _relaxed = Relaxed::enter();
-        // If nothing runs any more, the call may have waited for it: then the time was not the host's.
-        let host_ns = passed_ns.filter(|_| !events::is_idle(stream, per_thread)).unwrap_or(0);
-        let submission = Submission { host_ns, queued: passed_ns.is_none() };
+        let Begun { began_ns, recorded_ns, idle } = begun;
+        let queue = match idle {
+            true => Queue::Idle,
+            false if events::is_over(self.start) => Queue::Drained,
+            false => Queue::Busy,
+        };
+        let over = queue != Queue::Busy && events::is_idle(stream, per_thread);
+        let submission = Submission { began_ns, recorded_ns, returned_ns, queue, over };
         events::record(self.end, stream, per_thread).then_some(submission)
     }
 }
@@ -77,15 +87,14 @@ impl Pair {
 /// A measured launch whose first event is recorded.
 #[derive(Clone, Copy)]
 pub struct Begun {
-    /// The time, if nothing was in the stream before it.
-    idle_at_ns: Option<u64>,
+    began_ns: u64,
+    recorded_ns: u64,
+    /// Whether nothing was in the stream before it.
+    idle: bool,
 }
 
-/// More than two events with nothing between them lie apart.
-const MOST_BETWEEN_NS: u64 = 2_000;
-
-/// How often that is measured in a context; the least counts.
-const PROBES: u8 = 4;
+/// Attempts at a probe in a context: kernels may be over before it.
+const MOST_PROBES: u8 = 64;
 
 /// An event whose time on CLOCK_MONOTONIC is known, and how far events of its context lie apart by themselves.
 #[derive(Clone, Copy)]
@@ -95,13 +104,17 @@ struct Anchor {
     event: CUevent,
     /// 0 while it is not known.
     at_ns: u64,
+    /// The event for the next anchor.
+    spare: CUevent,
+    /// When it may be recorded anew, and how often in a row that has failed.
+    again_at_ns: u64,
+    failures: u8,
     /// Two events with nothing between them.
     probe: Pair,
     /// Whether they are recorded and not read yet.
     probing: bool,
     probes: u8,
-    /// The least that they ever were apart; only valid after a probe.
-    between_ns: u64,
+    gap: EventGap,
 }
 
 /// The anchors of this process. All-zero bytes: none.
@@ -112,11 +125,10 @@ impl Anchors {
     /// `is_current` tells whether the context is the calling thread's, so that an anchor can be made.
     pub fn observe(&mut self, pair: Pair, context: u64, whole: bool, is_current: bool) -> Observation {
         if events::is_over(pair.end) {
-            let since_ns = if whole { self.when(pair.start, context, is_current) } else { None };
+            let began_ns = if whole { self.when(pair.start, context, is_current) } else { None };
             let between_ns = self.between_ns(context);
             let elapsed_ns = events::elapsed_ns(pair.start, pair.end);
-            let elapsed_ns = elapsed_ns.map(|elapsed_ns| elapsed_ns.saturating_sub(between_ns));
-            return Observation::Over { began_ns: since_ns, elapsed_ns };
+            return Observation::Over { began_ns, elapsed_ns, between_ns };
         }
         if whole
             && events::is_over(pair.start)
@@ -131,8 +143,8 @@ impl Anchors {
     fn when(&mut self, event: CUevent, context: u64, is_current: bool) -> Option<u64> {
         let anchor = self.anchor(context, is_current)?;
         let now = sys::monotonic_ns();
-        if is_current && now.saturating_sub(anchor.at_ns) > AGE_NS {
-            anchor.drop();
+        if is_current && now >= anchor.again_at_ns {
+            anchor.drop(now);
         }
         if anchor.at_ns == 0 || now.saturating_sub(anchor.at_ns) > OLD_NS {
             return None;
@@ -140,19 +152,22 @@ impl Anchors {
         Some(anchor.at_ns.saturating_add_signed(events::between_ns(anchor.event, event)?))
     }
 
-    /// Measures how far two events of the current context lie apart by themselves, behind a launch that still runs, unless that
-    /// is known.
-    pub fn probe(&mut self, behind: Pair, context: u64) {
+    /// Measures how far two events of the current context lie apart by themselves, unless that is known: behind a launch in its
+    /// stream that still runs, where the host's pace does not matter.
+    pub fn probe(&mut self, context: u64, stream: CUstream, per_thread: bool) {
         let known = self.0.iter().find(|anchor| anchor.context == context);
-        if known.is_some_and(|anchor| anchor.probing || anchor.probes >= PROBES) {
+        if known.is_some_and(|anchor| {
+            anchor.probing || !anchor.gap.wants_probe() || anchor.probes >= MOST_PROBES
+        }) {
             return;
         }
         let _relaxed = Relaxed::enter();
         let Some(anchor) = self.anchor(context, true) else { return };
-        anchor.probing = events::wait(anchor.stream, behind.end)
-            && events::record(anchor.probe.start, anchor.stream, false)
-            && events::record(anchor.probe.end, anchor.stream, false);
         anchor.probes = anchor.probes.saturating_add(1);
+        let Pair { start, end } = anchor.probe;
+        anchor.probing = events::record(start, stream, per_thread)
+            && events::record(end, stream, per_thread)
+            && !events::is_over(start);
     }
 
     /// How far two events of a context lie apart by themselves; 0 while that is not known.
@@ -160,10 +175,11 @@ impl Anchors {
         let Some(anchor) = self.0.iter_mut().find(|anchor| anchor.context == context) else { return 0 };
         if anchor.probing && events::is_over(anchor.probe.end) {
             anchor.probing = false;
-            let between_ns = events::elapsed_ns(anchor.probe.start, anchor.probe.end).unwrap_or(0);
-            anchor.between_ns = anchor.between_ns.min(between_ns);
+            if let Some(apart_ns) = events::elapsed_ns(anchor.probe.start, anchor.probe.end) {
+                anchor.gap.add(apart_ns);
+            }
         }
-        if anchor.between_ns > MOST_BETWEEN_NS { 0 } else { anchor.between_ns }
+        anchor.gap.ns()
     }
 
     /// The anchor of a context, made if it can be.
@@ -206,37 +222,47 @@ impl Anchors {
 impl Anchor {
     /// Of the current context.
     fn create(context: u64) -> Option<Self> {
-        let event = events::create_event()?;
-        let Some(probe) = Pair::create(context) else {
-            events::destroy_event(event);
+        let pairs = Pair::create(context).zip(Pair::create(context));
+        let stream = events::create_stream();
+        let (Some((pair, probe)), Some(stream)) = (pairs, stream) else {
+            pairs.into_iter().for_each(|(one, other)| [one, other].into_iter().for_each(Pair::destroy));
             return None;
         };
-        let Some(stream) = events::create_stream() else {
-            events::destroy_event(event);
-            probe.destroy();
-            return None;
-        };
-        let between_ns = u64::MAX;
-        Some(Self { context, stream, event, at_ns: 0, probe, probing: false, probes: 0, between_ns })
+        let Pair { start: event, end: spare } = pair;
+        Some(Self {
+            context,
+            stream,
+            event,
+            at_ns: 0,
+            spare,
+            again_at_ns: 0,
+            failures: 0,
+            probe,
+            probing: false,
+            probes: 0,
+            gap: EventGap::default(),
+        })
     }
 
-    /// Records it anew; its time stays unknown if the clock cannot be read well enough.
-    fn drop(&mut self) {
-        self.at_ns = 0;
-        let before = sys::monotonic_ns();
-        if !events::record(self.event, self.stream, false) {
+    /// Records it anew. That fails where our stream waits for others: where the device is another process's, or where
+    /// streams share a queue of the hardware. Each failure doubles the pause before the next attempt, and after many in a
+    /// row there is none. The clock was read just now.
+    fn drop(&mut self, now: u64) {
+        self.again_at_ns = u64::MAX;
+        if self.failures >= MOST_FAILURES || !events::record(self.spare, self.stream, false) {
             return;
         }
-        loop {
-            let over = events::is_over(self.event);
-            let error = sys::monotonic_ns().saturating_sub(before);
-            if error > ERROR_NS {
-                return;
-            }
-            if over {
-                self.at_ns = before.saturating_add(error / 2);
+        if (0..LOOKS).any(|_| events::is_over(self.spare)) {
+            let error = sys::monotonic_ns().saturating_sub(now);
+            if error <= ERROR_NS {
+                core::mem::swap(&mut self.event, &mut self.spare);
+                (self.at_ns, self.failures) = (now.saturating_add(error / 2), 0);
+                self.again_at_ns = now.saturating_add(AGE_NS);
                 return;
             }
         }
+        self.failures = self.failures.saturating_add(1);
+        let pause = FIRST_PAUSE_NS.checked_shl(self.failures.into()).unwrap_or(u64::MAX).min(AGE_NS);
+        self.again_at_ns = now.saturating_add(pause);
     }
 }

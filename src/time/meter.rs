@@ -327,8 +327,8 @@ impl Recorder for LaunchEvents<'_> {
         measurements.acquire(self.context, || Pair::create(self.context))
     }
 
-    fn begin(&mut self, pair: Pair) -> Option<Begun> {
-        pair.start(self.launch.stream, self.launch.per_thread)
+    fn begin(&mut self, pair: Pair, now_ns: u64) -> Option<Begun> {
+        pair.start(self.launch.stream, self.launch.per_thread, now_ns)
     }
 
     fn end(&mut self, pair: Pair, begun: Begun) -> Option<Submission> {
@@ -338,7 +338,7 @@ impl Recorder for LaunchEvents<'_> {
     fn insert(&mut self, measurement: Measurement<Pair>, in_flight: &InFlight) -> bool {
         let inserted = self.meter.patiently(|measurements, anchors| {
             if measurement.predicted_ns <= SAMPLE_NS {
-                anchors.probe(measurement.events, self.context);
+                anchors.probe(self.context, self.launch.stream, self.launch.per_thread);
             }
             measurements.insert(measurement, in_flight)
         });

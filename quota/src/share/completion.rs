@@ -6,7 +6,7 @@ use super::clock::{Correction, Credit};
 use super::in_flight::InFlight;
 use super::measurement::Measurement;
 use super::predict::Predictor;
-use super::submission::Queueing;
+use super::submission::{Intervals, Parts};
 use super::types::Unmeasured;
 use super::words;
 use crate::sync::Ordering;
@@ -38,13 +38,15 @@ pub(super) struct Completion<E> {
 
 impl<E> Completion<E> {
     /// Reduces the interval between the events to the launch's own time. The host's part comes first in the interval.
-    pub fn keep_own(&mut self, queueing: &mut Queueing) {
+    pub fn keep_own(&mut self, intervals: &mut Intervals, between_ns: u64) {
         let Some(interval_ns) = self.elapsed_ns else { return };
-        let Measurement { work, submission, proven, predicted_ns, .. } = self.measurement;
-        let without_host = submission.without_host(interval_ns, proven.then_some(predicted_ns));
-        let host_ns = interval_ns.saturating_sub(without_host);
+        let Measurement { work, submission, proven, predicted_ns, .. } = &self.measurement;
+        let known_ns = proven.then_some(*predicted_ns);
+        let interval = (interval_ns, self.began_ns);
+        let Parts { host_ns, own_ns } =
+            intervals.parts(work.key, submission, interval, between_ns, known_ns);
         self.began_ns = self.began_ns.map(|began_ns| began_ns.saturating_add(host_ns));
-        self.elapsed_ns = Some(queueing.without_queue(work.key, submission.queued, without_host));
+        self.elapsed_ns = Some(own_ns);
     }
 
     /// Corrects the charge, and returns how long the launch occupied the device beyond what was charged before.

@@ -39,8 +39,8 @@ pub trait Recorder {
     /// thread uses the measurements.
     fn acquire(&mut self) -> Option<Self::Events>;
 
-    /// Records the first event.
-    fn begin(&mut self, events: Self::Events) -> Option<Self::Begun>;
+    /// Records the first event. `now_ns` is what [`Self::now_ns`] has just answered.
+    fn begin(&mut self, events: Self::Events, now_ns: u64) -> Option<Self::Begun>;
 
     /// Records the second event; answers how the launch reached the device.
     fn end(&mut self, events: Self::Events, begun: Self::Begun) -> Option<Submission>;
@@ -139,7 +139,7 @@ impl<'p> Gate<'p> {
     fn begin_sample<R: Recorder>(recorder: &mut R) -> Passage<R::Events, R::Begun> {
         let submitted_at_ns = recorder.now_ns();
         let events = recorder.acquire();
-        let begun = events.and_then(|events| recorder.begin(events));
+        let begun = events.and_then(|events| recorder.begin(events, submitted_at_ns));
         Passage { submitted_at_ns, sample: Some(Sample { events, begun }) }
     }
 

@@ -102,5 +102,7 @@ pub enum Observation {
         began_ns: Option<u64>,
         /// The interval between its events; `None` where the driver no longer tells.
         elapsed_ns: Option<u64>,
+        /// How far two events lie apart by themselves; 0 while that is not known.
+        between_ns: u64,
     },
 }

@@ -12,7 +12,7 @@ use super::completion::Completion;
 use super::in_flight::InFlight;
 use super::measurement::{Measurement, Observation};
 use super::predict::Predictor;
-use super::submission::Queueing;
+use super::submission::Intervals;
 use super::types::MAX_MEASUREMENTS;
 
 /// How long to wait before a late launch is checked again: at first, and at most.
@@ -24,13 +24,13 @@ pub struct Measurements<E> {
     /// The first and the last in flight, in the order of their launch: slot + 1, or 0.
     first: u8,
     last: u8,
-    queueing: Queueing,
+    intervals: Intervals,
 }
 
 impl<E: Copy + Default> Default for Measurements<E> {
     fn default() -> Self {
         let slots = [Measurement::default(); MAX_MEASUREMENTS];
-        Self { slots, first: 0, last: 0, queueing: Queueing::default() }
+        Self { slots, first: 0, last: 0, intervals: Intervals::default() }
     }
 }
 
@@ -165,12 +165,15 @@ impl<E: Copy> Measurements<E> {
             // Within a stream, launches complete in the order of their launch.
             let seen = match blocked.contains(measurement.work.stream) {
                 true => Observation::Waiting,
-                false => observe(measurement, !begun && (shared || measurement.is_overdue(now_ns))),
+                false => {
+                    let unsure = measurement.submission.is_unsure();
+                    observe(measurement, !begun && (shared || unsure || measurement.is_overdue(now_ns)))
+                }
             };
-            if let Observation::Over { began_ns, elapsed_ns } = seen {
+            if let Observation::Over { began_ns, elapsed_ns, between_ns } = seen {
                 let began_ns = if begun { Some(measurement.began_ns) } else { began_ns };
                 let mut completion = Completion { measurement: *measurement, began_ns, elapsed_ns, shared };
-                completion.keep_own(&mut self.queueing);
+                completion.keep_own(&mut self.intervals, between_ns);
                 self.unlink(before, this);
                 let occupied = completion.charge(now_ns, predictor, in_flight, &books);
                 if let (true, Some(began), Some(elapsed)) =
@@ -201,11 +204,16 @@ impl<E: Copy> Measurements<E> {
     /// A completion was charged `occupied` for a time up to `end_ns`: launches that ran at the same time are not charged for
     /// it again. What they were charged already is given back now, because a credit that comes too late is lost.
     fn prepay(&mut self, end_ns: u64, occupied: u64, device: u8, books: &Books) {
-        let is_beside = |slot: &&mut Measurement<E>| {
-            slot.in_flight && slot.work.device == device && slot.began_ns != 0 && slot.began_ns < end_ns
-        };
-        for measurement in self.slots.iter_mut().filter(is_beside) {
-            let both = occupied.min(end_ns.saturating_sub(measurement.began_ns));
+        let intervals = &self.intervals;
+        let beside = self.slots.iter_mut().filter(|slot| {
+            slot.in_flight && slot.work.device == device && slot.began_ns != 0
+        });
+        for measurement in beside {
+            let runs_since = intervals.runs_since(&measurement.submission, measurement.began_ns);
+            let both = occupied.min(end_ns.saturating_sub(runs_since));
+            if both == 0 {
+                continue;
+            }
             measurement.prepaid_ns = measurement.prepaid_ns.saturating_add(both);
             let back = both.min(measurement.charged_ns);
             measurement.charged_ns = measurement.charged_ns.saturating_sub(back);

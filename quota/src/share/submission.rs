@@ -1,15 +1,16 @@
 //! Which part of the interval between a launch's events is the launch's own.
 //!
 //! An event on an idle stream is over at once, so the interval after it contains the time that the host then takes to
-//! launch. Behind other work it contains the time that the device takes to go from one launch to the next instead. No
-//! driver tells how much that is; it is learned from launches that were measured both ways.
+//! launch. Behind other work it contains the time that the device takes to go from one launch to the next instead. Both
+//! contain what an event takes by itself. None of that is the kernel's ([decision
+//! 12](../../../docs/decisions/012-what-an-interval-contains.md) compares the ways to tell them apart).
 
 use super::words::remainder;
 
 /// In a call as short as this the kernel may well begin before the call ends; on average, in the middle of it.
 const SHORT_CALL_NS: u64 = 1_000;
 
-/// A launch call that takes longer than this was held up.
+/// A call that takes longer than this was held up, before or behind the moment at which it handed the launch over.
 const LONG_CALL_NS: u64 = 50_000;
 
 /// The least time for which any kernel has the device.
@@ -21,23 +22,60 @@ const SHORT_NS: u64 = 200_000;
 /// The largest difference between a queued launch and the same launch alone, in nanoseconds; a larger one has another reason.
 const MOST_MORE_NS: i64 = 4_000;
 
+/// The farthest that one comparison moves what was learned, nanoseconds: one in a thousand may be off by any amount.
+const STEP_NS: i64 = 32;
+
+/// Of what an event takes, a launch on an idle stream takes so much of the front end beside it, and a queued one so much more
+/// than that, before anything was learned: as on the cards of decision 12. Hundredths.
+const ALONE_PARTS: u64 = 40;
+const QUEUED_PARTS: u64 = 130;
+
 /// Keys whose length alone is remembered.
 const KEYS: usize = 64;
 
 /// Number of measurements alone from which on a key can be compared.
 const ENOUGH: u64 = 4;
 
-/// The weight of one comparison, and of one measurement alone, as a shift.
-const COMPARISON: u32 = 6;
+/// The weight of one measurement alone, as a shift.
 const MEASUREMENT: u32 = 3;
 
-/// How a measured launch reached the device.
+/// After so many calls in a row behind which nothing ran any more, calls wait for their kernels.
+const BLOCKING: u8 = 3;
+
+/// What was in the stream when a launch was measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Queue {
+    /// Nothing: the first event was over at once.
+    #[default]
+    Idle,
+    /// Work that still ran when the launch call had returned: nothing of the host's is in the interval.
+    Busy,
+    /// Work that was over by then, so the interval began during the calls.
+    Drained,
+}
+
+/// How a measured launch reached the device, as the host saw it. Times are CLOCK_MONOTONIC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Submission {
-    /// The part of the interval that the host took to launch it, at the beginning and at most. 0 where it was queued.
+    /// When the call began that recorded the first event.
+    pub began_ns: u64,
+    /// When that call had returned.
+    pub recorded_ns: u64,
+    /// When the launch call had returned.
+    pub returned_ns: u64,
+    /// What was in the stream.
+    pub queue: Queue,
+    /// Whether nothing ran any more when the launch call had returned.
+    pub over: bool,
+}
+
+/// What an interval contains, nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Parts {
+    /// The host's part, which comes first.
     pub host_ns: u64,
-    /// Whether the stream had work before it.
-    pub queued: bool,
+    /// The launch's own.
+    pub own_ns: u64,
 }
 
 /// How long a key takes alone.
@@ -48,66 +86,179 @@ struct Alone {
     count: u64,
 }
 
-/// By how much queued launches of a process seem longer. All-zero bytes: nothing is known.
+/// What is known of the intervals of a process. All-zero bytes: nothing.
 #[derive(Clone, Copy)]
-pub struct Queueing {
+pub struct Intervals {
     alone: [Alone; KEYS],
-    /// In `1 << COMPARISON` parts of a nanosecond.
-    more: i64,
+    /// By how much queued launches seem longer; only valid once `compared`.
+    more_ns: i64,
+    compared: bool,
+    /// How far two events lay apart by themselves at the last interval.
+    between_ns: u64,
+    /// Calls in a row behind which nothing ran any more.
+    over: u8,
 }
 
-impl Default for Queueing {
+impl Default for Intervals {
     fn default() -> Self {
-        Self { alone: [Alone::default(); KEYS], more: 0 }
+        Self { alone: [Alone::default(); KEYS], more_ns: 0, compared: false, between_ns: 0, over: 0 }
     }
 }
 
 impl Submission {
-    /// The interval without the host's part. A call of usual length ends before the kernel begins. During a longer one the
-    /// kernel may have run (the thread was stopped after the launch) or not (before it): then it took as long as predicted
-    /// (`known_ns`), as far as that is possible. The first launch of a kernel takes long because the driver loads its
-    /// code, which comes before.
-    pub fn without_host(self, elapsed_ns: u64, known_ns: Option<u64>) -> u64 {
-        let host_ns = if self.host_ns < SHORT_CALL_NS { self.host_ns / 2 } else { self.host_ns };
-        let least = elapsed_ns.saturating_sub(host_ns).max(LEAST_NS.min(elapsed_ns));
-        match known_ns {
-            Some(known_ns) if self.host_ns > LONG_CALL_NS => known_ns.max(least).min(elapsed_ns),
-            _ => least,
+    /// Whether the host's part of the interval follows only from when the first event was.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        self.queue == Queue::Drained || self.queue == Queue::Idle && self.was_held_up()
+    }
+
+    fn was_held_up(&self) -> bool {
+        self.returned_ns.saturating_sub(self.began_ns) > LONG_CALL_NS
+    }
+
+    /// The least and the most of an interval that the host can have taken. `event_ns` is when the first event was, if that
+    /// is known.
+    fn host_ns(&self, event_ns: Option<u64>, blocking: bool) -> (u64, u64) {
+        let since = |at_ns: u64| self.returned_ns.saturating_sub(at_ns);
+        let (all, launching) = (since(self.began_ns), since(self.recorded_ns));
+        // The clocks of device and host are matched to a microsecond or two.
+        let between = |least: u64| event_ns.map_or(all, |at_ns| since(at_ns).max(least).min(all));
+        match self.queue {
+            Queue::Busy => (0, 0),
+            _ if self.over && blocking => (0, 0),
+            Queue::Idle if self.over => (0, between(launching)),
+            Queue::Idle if self.was_held_up() => (0, between(launching)),
+            Queue::Idle if launching < SHORT_CALL_NS => (launching / 2, launching / 2),
+            Queue::Idle => (launching, launching),
+            Queue::Drained if event_ns.is_some() && !self.over && !self.was_held_up() => {
+                (between(0), between(0))
+            }
+            Queue::Drained => (0, between(0)),
         }
     }
 }
 
-impl Queueing {
-    /// The interval of a launch without the time by which it seems longer because it was queued; learns from the interval.
-    pub fn without_queue(&mut self, key: u64, queued: bool, interval_ns: u64) -> u64 {
-        let Some(alone) = self.alone.get_mut(remainder(key, KEYS)) else { return interval_ns };
-        if !queued {
-            alone.learn(key, interval_ns);
-            return interval_ns;
+impl Intervals {
+    /// The parts of an interval. `event_ns` is when the first event was, if that is known; `between_ns` how far two events lie
+    /// apart by themselves; `known_ns` how long launches of the key take, once one was measured.
+    pub fn parts(
+        &mut self,
+        key: u64,
+        submission: &Submission,
+        (interval_ns, event_ns): (u64, Option<u64>),
+        between_ns: u64,
+        known_ns: Option<u64>,
+    ) -> Parts {
+        self.between_ns = between_ns;
+        let ran_through = submission.over && submission.queue != Queue::Busy;
+        self.over = if ran_through { self.over.saturating_add(1) } else { 0 };
+        // Where nobody knows the key, a call that waited for its kernel is not told from one whose thread was stopped.
+        let blocking = self.over >= BLOCKING || known_ns.is_none();
+        let (least_host, most_host) = submission.host_ns(event_ns, blocking);
+        let front_end = between_ns.saturating_add(hundredths(between_ns, ALONE_PARTS));
+        let without = |host_ns: u64| {
+            let own_ns = interval_ns.saturating_sub(host_ns).saturating_sub(front_end);
+            own_ns.max(LEAST_NS.min(interval_ns))
+        };
+        let (least, most) = (without(most_host), without(least_host));
+        let own_ns = known_ns.map_or(least, |known_ns| known_ns.max(least).min(most));
+        let own_ns = match submission.queue {
+            Queue::Busy => self.without_queue(key, own_ns, between_ns),
+            _ if least == most => self.alone(key, own_ns),
+            _ => own_ns,
+        };
+        Parts { host_ns: interval_ns.saturating_sub(front_end).saturating_sub(own_ns).min(most_host), own_ns }
+    }
+
+    /// Since when a launch runs whose first event was at `event_ns`.
+    #[must_use]
+    pub fn runs_since(&self, submission: &Submission, event_ns: u64) -> u64 {
+        let after = hundredths(self.between_ns, ALONE_PARTS);
+        match submission.queue {
+            Queue::Busy => event_ns.saturating_add(after).saturating_add_signed(self.more_ns.max(0)),
+            _ => event_ns.max(submission.returned_ns).saturating_add(after),
         }
+    }
+
+    /// A launch that was alone: remembers how long it took.
+    fn alone(&mut self, key: u64, own_ns: u64) -> u64 {
+        if let Some(alone) = self.alone.get_mut(remainder(key, KEYS)) {
+            alone.learn(key, own_ns);
+        }
+        own_ns
+    }
+
+    /// A queued launch without the time by which it seems longer for that; learns it from keys that were also alone.
+    fn without_queue(&mut self, key: u64, own_ns: u64, between_ns: u64) -> u64 {
+        if !self.compared {
+            self.more_ns = hundredths(between_ns, QUEUED_PARTS).cast_signed().min(MOST_MORE_NS);
+        }
+        let alone = self.alone.get(remainder(key, KEYS)).copied().unwrap_or_default();
         if alone.key == key && alone.count >= ENOUGH && alone.mean_ns < SHORT_NS {
-            let more_ns = interval_ns.cast_signed().saturating_sub(alone.mean_ns.cast_signed());
+            let more_ns = own_ns.cast_signed().saturating_sub(alone.mean_ns.cast_signed());
             if more_ns.abs() <= 2 * MOST_MORE_NS {
-                let toward = (more_ns << COMPARISON).saturating_sub(self.more) >> COMPARISON;
-                self.more = self
-                    .more
-                    .saturating_add(toward)
-                    .clamp(-MOST_MORE_NS << COMPARISON, MOST_MORE_NS << COMPARISON);
+                let step = (more_ns.saturating_sub(self.more_ns) / 4).clamp(-STEP_NS, STEP_NS);
+                self.more_ns = self.more_ns.saturating_add(step).clamp(-MOST_MORE_NS, MOST_MORE_NS);
+                self.compared = true;
             }
         }
-        let more_ns = u64::try_from(self.more >> COMPARISON).unwrap_or(0);
-        interval_ns.saturating_sub(more_ns).max(LEAST_NS.min(interval_ns))
+        let more_ns = u64::try_from(self.more_ns).unwrap_or(0);
+        own_ns.saturating_sub(more_ns).max(LEAST_NS.min(own_ns))
     }
 }
 
 impl Alone {
-    fn learn(&mut self, key: u64, interval_ns: u64) {
+    fn learn(&mut self, key: u64, own_ns: u64) {
         if self.key != key {
-            *self = Self { key, mean_ns: interval_ns, count: 0 };
+            *self = Self { key, mean_ns: own_ns, count: 0 };
         }
-        let away = interval_ns.cast_signed().saturating_sub(self.mean_ns.cast_signed());
+        let away = own_ns.cast_signed().saturating_sub(self.mean_ns.cast_signed());
         self.mean_ns = self.mean_ns.saturating_add_signed(away >> MEASUREMENT);
         self.count = self.count.saturating_add(1);
+    }
+}
+
+fn hundredths(ns: u64, parts: u64) -> u64 {
+    ns.saturating_mul(parts) / 100
+}
+
+/// Probes of how far two events lie apart by themselves.
+const PROBES: usize = 9;
+/// More than that is not the events' own.
+const MOST_BETWEEN_NS: u32 = 4_000;
+
+/// How far two events of a context lie apart by themselves: the median of some probes, because single ones lie half as
+/// far apart or twice as far. All-zero bytes: not known.
+#[derive(Clone, Copy, Default)]
+pub struct EventGap {
+    /// The probes so far, the longest first.
+    probes: [u32; PROBES],
+    count: u8,
+}
+
+impl EventGap {
+    /// Whether there should be more probes.
+    #[must_use]
+    pub fn wants_probe(&self) -> bool {
+        usize::from(self.count) < PROBES
+    }
+
+    /// Two events with nothing between them were so far apart.
+    pub fn add(&mut self, apart_ns: u64) {
+        let mut apart = u32::try_from(apart_ns).unwrap_or(u32::MAX);
+        for kept in &mut self.probes {
+            if *kept < apart {
+                core::mem::swap(kept, &mut apart);
+            }
+        }
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// The median; 0 while that is not known.
+    #[must_use]
+    pub fn ns(&self) -> u64 {
+        let median = self.probes.get(usize::from(self.count / 2)).copied().unwrap_or(0);
+        if median > MOST_BETWEEN_NS { 0 } else { median.into() }
     }
 }
 

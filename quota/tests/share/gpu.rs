@@ -1,5 +1,6 @@
-//! A device in virtual time: streams in order and beside each other, contexts one at a time, a slice each. It
-//! knows to the nanosecond which kernel ran when, and shares nothing with the books under test.
+//! A device in virtual time: streams in order and beside each other, contexts one at a time, a slice each. Its front end
+//! may take time before each kernel, as `card` says. It knows to the nanosecond which kernel ran when, and shares nothing
+//! with the books under test.
 
 use std::collections::VecDeque;
 
@@ -16,13 +17,35 @@ struct Queued {
     id: usize,
     remaining: u64,
     spins_for: usize,
+    not_before: u64,
+    /// What the front end takes between what is before it in its stream and it.
+    gap: u64,
+}
+
+#[derive(Default)]
+struct Stream {
+    kernels: VecDeque<Queued>,
+    /// When its last kernel ended.
+    ended: u64,
+}
+
+impl Stream {
+    /// When its first kernel begins, or when it might have begun.
+    fn begins(&self) -> Option<u64> {
+        self.kernels.front().map(|kernel| kernel.not_before.max(self.ended + kernel.gap))
+    }
 }
 
 #[derive(Default)]
 struct Context {
     container: usize,
-    streams: Vec<VecDeque<Queued>>,
-    waiting: usize,
+    streams: Vec<Stream>,
+}
+
+impl Context {
+    fn is_ready(&self, now: u64) -> bool {
+        self.streams.iter().filter_map(Stream::begins).any(|begins| begins <= now)
+    }
 }
 
 /// The device.
@@ -61,36 +84,55 @@ impl Gpu {
         self.contexts.len() - 1
     }
 
-    /// Queues a kernel; answers its number.
+    /// Queues a kernel that begins at once if it can; answers its number.
     pub fn launch(&mut self, context: usize, kernel: Kernel) -> usize {
+        self.launch_late(context, kernel, self.now, 0)
+    }
+
+    /// Queues a kernel that begins not before a time, and a gap behind what is before it.
+    pub fn launch_late(&mut self, context: usize, kernel: Kernel, not_before: u64, gap: u64) -> usize {
         let Kernel { stream, length, spins_for, .. } = kernel;
         let id = self.records.len();
         self.records.push(Record::default());
-        let context = &mut self.contexts[context];
-        if context.streams.len() <= stream {
-            context.streams.resize_with(stream + 1, VecDeque::new);
+        let streams = &mut self.contexts[context].streams;
+        if streams.len() <= stream {
+            streams.resize_with(stream + 1, Stream::default);
         }
-        context.streams[stream].push_back(Queued { id, remaining: length.max(1), spins_for });
-        context.waiting += 1;
+        let remaining = length.max(1);
+        streams[stream].kernels.push_back(Queued { id, remaining, spins_for, not_before, gap });
         id
     }
 
     /// Removes all kernels of a process that have not ended.
     pub fn kill(&mut self, context: usize) {
         self.contexts[context].streams.clear();
-        self.contexts[context].waiting = 0;
+    }
+
+    fn ready(&self) -> usize {
+        self.contexts.iter().filter(|context| context.is_ready(self.now)).count()
+    }
+
+    /// When the next kernel may begin that may not yet.
+    fn next_begin(&self) -> u64 {
+        let streams = self.contexts.iter().flat_map(|context| &context.streams);
+        let begins = streams.filter_map(Stream::begins).filter(|begins| *begins > self.now);
+        begins.min().unwrap_or(u64::MAX)
     }
 
     /// When the device should next be looked at; `None` while nothing ends by itself.
     pub fn next_change(&self) -> Option<u64> {
-        let ready = self.contexts.iter().filter(|context| context.waiting > 0).count();
-        let active = self.contexts.get(self.active).filter(|context| context.waiting > 0);
+        let (ready, next_begin) = (self.ready(), self.next_begin());
+        let active = self.contexts.get(self.active).filter(|context| context.is_ready(self.now));
         let Some(active) = active.filter(|_| ready == 1 || self.now < self.slice_end) else {
-            return (ready > 0).then_some(self.now + 1);
+            let at = if ready > 0 { self.now + 1 } else { next_begin };
+            return (at != u64::MAX).then_some(at);
         };
-        let ends = active.streams.iter().filter_map(VecDeque::front);
-        let ends = ends.filter(|kernel| !self.spins(kernel)).map(|kernel| self.now + kernel.remaining).min();
-        if ready > 1 { Some(ends.unwrap_or(u64::MAX).min(self.slice_end)) } else { ends }
+        let streams = active.streams.iter().filter(|stream| stream.begins().is_some_and(|at| at <= self.now));
+        let fronts = streams.filter_map(|stream| stream.kernels.front());
+        let ends = fronts.filter(|kernel| !self.spins(kernel)).map(|kernel| self.now + kernel.remaining);
+        let ends = ends.min().unwrap_or(u64::MAX).min(next_begin);
+        let at = if ready > 1 { ends.min(self.slice_end) } else { ends };
+        (at != u64::MAX).then_some(at)
     }
 
     fn spins(&self, kernel: &Queued) -> bool {
@@ -100,13 +142,12 @@ impl Gpu {
     /// Lets time pass.
     pub fn advance(&mut self, to: u64) {
         while self.now < to {
-            let count = self.contexts.len();
-            let ready = self.contexts.iter().filter(|context| context.waiting > 0).count();
+            let (count, ready) = (self.contexts.len(), self.ready());
             if ready == 0 {
-                self.now = to;
-                return;
+                self.now = to.min(self.next_begin());
+                continue;
             }
-            let is_ready = |at: usize| self.contexts[at].waiting > 0;
+            let is_ready = |at: usize| self.contexts[at].is_ready(self.now);
             if !is_ready(self.active) || (ready > 1 && self.now >= self.slice_end) {
                 let next = (1..=count).map(|step| (self.active + step) % count).find(|at| is_ready(*at));
                 self.active = next.expect("one is ready");
@@ -117,28 +158,31 @@ impl Gpu {
         }
     }
 
-    /// The active context has the device until then, and nothing ends before.
+    /// The active context has the device until then, and nothing ends or begins before.
     fn run(&mut self, until: u64) {
-        let step = until - self.now;
+        let (now, step) = (self.now, until - self.now);
         let launched = self.records.len();
         let context = &mut self.contexts[self.active];
         for stream in &mut context.streams {
-            let Some(kernel) = stream.front_mut() else { continue };
+            if stream.begins().is_none_or(|begins| begins > now) {
+                continue;
+            }
+            let Some(kernel) = stream.kernels.front_mut() else { continue };
             let record = &mut self.records[kernel.id];
-            record.start.get_or_insert(self.now);
+            record.start.get_or_insert(now);
             let spins = kernel.spins_for > launched;
             kernel.remaining = kernel.remaining.saturating_sub(step).max(u64::from(spins));
             if kernel.remaining == 0 {
                 record.end = Some(until);
                 self.ended.push(kernel.id);
-                stream.pop_front();
-                context.waiting -= 1;
+                stream.kernels.pop_front();
+                stream.ended = until;
             }
         }
         let busy = &mut self.busy[context.container];
         match busy.last_mut() {
-            Some(last) if last.1 == self.now => last.1 = until,
-            _ => busy.push((self.now, until)),
+            Some(last) if last.1 == now => last.1 = until,
+            _ => busy.push((now, until)),
         }
         self.now = until;
     }

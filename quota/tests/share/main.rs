@@ -1,8 +1,10 @@
 //! The share in virtual time: its promises, tested in simulated worlds that include late sleepers, but run by the code that
 //! the library runs. A case that fails names its seed, and the seed repeats it.
 
+mod card;
 mod case;
 mod gpu;
+mod intervals;
 mod neighbours;
 mod program;
 #[path = "../../../tests/src/promise.rs"]

@@ -3,20 +3,22 @@
 //! clock. The harness imitates what surrounds it: sleeping, waking up too late, a driver's events.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gpuquota_quota::share::busy::GAPS;
 use gpuquota_quota::share::client::{Client, Demand};
 use gpuquota_quota::share::lease::{AgentWords, Lease};
 use gpuquota_quota::share::scheduler::Scheduler;
+use gpuquota_quota::share::gate::Passage;
 use gpuquota_quota::share::wait::Cause;
 use gpuquota_quota::share::{
-    Books, Busy, Clock, Gate, InFlight, Measurement, Measurements, Observation, Predictor, Rate, Recorder,
-    Step, Submission, Work, clock,
+    Books, Busy, Clock, EventGap, Gate, InFlight, Measurement, Measurements, Observation, Predictor, Rate,
+    Recorder, Step, Submission, Work, clock,
 };
 
-use crate::gpu::{Gpu, Record};
+use crate::card::{Card, Crossing, Tail};
+use crate::gpu::Gpu;
 use crate::program::{Call, Kernel, Program};
 use crate::random::Random;
 
@@ -105,15 +107,36 @@ struct Process<'p> {
     predictor: &'p Predictor,
     in_flight: InFlight,
     measurements: Measurements<usize>,
-    /// By pair of events: the kernel that it was last recorded around.
-    recorded: Vec<usize>,
+    /// By pair of events: the launch that it was last recorded around.
+    recorded: Vec<Recorded>,
+    event_gap: EventGap,
+    /// What is at the end of each stream, and which kernels were launched before.
+    tails: Vec<Option<Tail>>,
+    known: HashSet<u64>,
     pending_ns: AtomicU64,
     last_launch: u64,
     alive: bool,
 }
 
+/// A launch between two events.
+#[derive(Clone, Copy)]
+struct Recorded {
+    kernel: usize,
+    /// On its way to a card, where there is one.
+    crossing: Option<Crossing>,
+}
+
+/// A launch whose call has not returned.
+struct Calling<'p> {
+    gate: Box<Gate<'p>>,
+    passage: Passage<usize, ()>,
+    crossing: Crossing,
+    measured: bool,
+}
+
 enum State<'p> {
     Ready,
+    Calling(Box<Calling<'p>>),
     /// It waits for the device.
     Synchronized,
     /// It sleeps before a launch, for this cause.
@@ -144,13 +167,15 @@ pub struct Host {
     pub late_ns: u64,
     /// and one in five hundred this much longer.
     pub hiccup_ns: u64,
+    /// What a card and its driver take beside kernels.
+    pub card: Option<Card>,
 }
 
 impl Host {
     /// An idle machine.
-    pub const CALM: Self = Self { launch_ns: 2 * US, late_ns: 80 * US, hiccup_ns: 0 };
+    pub const CALM: Self = Self { launch_ns: 2 * US, late_ns: 80 * US, hiccup_ns: 0, card: None };
     /// A loaded one.
-    pub const LOADED: Self = Self { launch_ns: 5 * US, late_ns: 200 * US, hiccup_ns: 5 * MS };
+    pub const LOADED: Self = Self { launch_ns: 5 * US, late_ns: 200 * US, hiccup_ns: 5 * MS, card: None };
 }
 
 /// The node's agent.
@@ -177,8 +202,23 @@ pub struct World<'p> {
     pub faults: u64,
     /// Recorded if a test asks for it.
     pub surprises: Option<Surprises>,
+    /// Recorded if a test asks for it: what the driver said of launches on a card.
+    pub samples: Option<Vec<Sample>>,
     /// The node's agent, if there is one.
     agent: Option<Agent>,
+}
+
+/// A measured launch on a card that is over.
+#[derive(Clone, Copy)]
+pub struct Sample {
+    pub kernel: usize,
+    pub crossing: Crossing,
+    pub submission: Submission,
+    /// When its first event was, as far as the host knows.
+    pub began_ns: Option<u64>,
+    pub elapsed_ns: Option<u64>,
+    /// When that was indeed.
+    pub first: Option<u64>,
 }
 
 /// By how much the work in flight takes longer than it was charged, over time.
@@ -241,6 +281,7 @@ pub fn world<T>(host: Host, seed: u64, body: impl FnOnce(&mut World<'_>) -> T) -
         host,
         faults: 0,
         surprises: None,
+        samples: None,
         agent: None,
     })
 }
@@ -263,6 +304,9 @@ impl<'p> World<'p> {
             in_flight: InFlight::default(),
             measurements: Measurements::default(),
             recorded: Vec::new(),
+            event_gap: EventGap::default(),
+            tails: Vec::new(),
+            known: HashSet::new(),
             pending_ns: AtomicU64::new(0),
             last_launch: 0,
             alive: true,
@@ -409,6 +453,7 @@ impl<'p> World<'p> {
                 self.complete(self.threads[number].process);
                 self.plan(now + US, number);
             }
+            State::Calling(calling) => self.returned(number, *calling),
             State::Launching(gate, kernel, _) => {
                 self.complete(self.threads[number].process);
                 self.step(number, gate, kernel);
@@ -459,60 +504,116 @@ impl<'p> World<'p> {
                 self.threads[number].state = State::Launching(gate, kernel, cause);
             }
             Step::Go => {
-                self.launch(number, &gate, kernel);
-                self.plan(now + self.host.launch_ns, number);
+                self.launch(number, gate, kernel);
             }
         }
     }
 
-    fn launch(&mut self, number: usize, gate: &Gate<'p>, kernel: Kernel) {
-        let Self { gpu, containers, processes, threads, random, faults, .. } = self;
+    fn launch(&mut self, number: usize, gate: Box<Gate<'p>>, kernel: Kernel) {
+        let Self { gpu, containers, processes, threads, random, faults, host, .. } = self;
         let (now, thread) = (gpu.now, &mut threads[number]);
         let index = thread.process;
-        let Process {
-            container, context, in_flight, measurements, recorded, pending_ns, last_launch, ..
-        } = &mut processes[index];
-        let (in_flight, books) = (&*in_flight, containers[*container].books(pending_ns));
-        let (kernel_id, handle) = (gpu.records.len(), context_of(index));
+        let process = &mut processes[index];
+        let books = containers[process.container].books(&process.pending_ns);
+        let (kernel_id, predicted) = (gpu.records.len(), gate.predicted_ns());
         let mut events = Events {
             now,
-            context: handle,
-            kernel: kernel_id,
-            measurements,
-            recorded,
+            context: context_of(index),
+            launched: Recorded { kernel: kernel_id, crossing: None },
+            submission: Submission::default(),
+            measurements: &mut process.measurements,
+            recorded: &mut process.recorded,
             random,
             faults: *faults,
+            measured: false,
         };
-        *last_launch = now;
-        let passage = gate.begin(now, in_flight, &books, &mut events);
+        process.last_launch = now;
+        let passage = gate.begin(now, &process.in_flight, &books, &mut events);
         let accepted = !events.fails();
+        let measured = events.measured;
+        match host.card.filter(|_| accepted) {
+            None => {
+                if accepted {
+                    gpu.launch(process.context, kernel);
+                }
+                gate.end(passage, accepted, &process.in_flight, &books, &mut events);
+            }
+            Some(card) => {
+                process.tails.resize(process.tails.len().max(kernel.stream + 1), None);
+                let before = (process.tails[kernel.stream], process.known.insert(kernel.key));
+                let crossing = card.launch(gpu, (process.context, kernel), before, measured, random);
+                process.tails[kernel.stream] = Some(Tail { kernel: kernel_id, measured });
+                thread.state = State::Calling(Box::new(Calling {
+                    gate,
+                    passage,
+                    crossing,
+                    measured,
+                }));
+            }
+        }
         if accepted {
-            gpu.launch(*context, kernel);
+            if let Some(surprises) = &mut self.surprises {
+                surprises.launched(now, index, kernel_id, kernel, predicted);
+            }
+            thread.last.resize(thread.last.len().max(kernel.stream + 1), 0);
+            thread.last[kernel.stream] = kernel_id;
+            thread.launches += 1;
+            thread.longest_wait = thread.longest_wait.max(now - thread.asked_at);
         }
-        gate.end(passage, accepted, in_flight, &books, &mut events);
-        if !accepted {
-            return;
+        let returns = match &thread.state {
+            State::Calling(calling) => calling.crossing.returned,
+            _ => now + host.launch_ns,
+        };
+        self.plan(returns, number);
+    }
+
+    /// A launch call has returned on a card.
+    fn returned(&mut self, number: usize, calling: Calling<'p>) {
+        let Self { gpu, containers, processes, threads, random, faults, host, .. } = self;
+        let index = threads[number].process;
+        let process = &mut processes[index];
+        let Calling { gate, passage, crossing, measured } = calling;
+        let submission = crossing.submission(gpu);
+        let card = host.card.unwrap_or(Card::H200);
+        if measured && process.event_gap.wants_probe() && !submission.over {
+            process.event_gap.add(card.probe(random));
         }
-        if let Some(surprises) = &mut self.surprises {
-            surprises.launched(now, index, kernel_id, kernel, gate.predicted_ns());
-        }
-        thread.last.resize(thread.last.len().max(kernel.stream + 1), 0);
-        thread.last[kernel.stream] = kernel_id;
-        thread.launches += 1;
-        thread.longest_wait = thread.longest_wait.max(now - thread.asked_at);
+        let books = containers[process.container].books(&process.pending_ns);
+        let mut events = Events {
+            now: gpu.now,
+            context: context_of(index),
+            launched: Recorded { kernel: crossing.kernel, crossing: Some(crossing) },
+            submission,
+            measurements: &mut process.measurements,
+            recorded: &mut process.recorded,
+            random,
+            faults: *faults,
+            measured,
+        };
+        gate.end(passage, true, &process.in_flight, &books, &mut events);
+        let measuring = if measured { card.query + card.record } else { 0 };
+        self.plan(self.gpu.now + measuring, number);
     }
 
     fn complete(&mut self, index: usize) {
         if fails(&mut self.random, self.faults) {
             return;
         }
-        let Self { gpu, containers, processes, surprises, .. } = self;
-        let Process { container, predictor, in_flight, measurements, recorded, pending_ns, .. } =
-            &mut processes[index];
+        let Self { gpu, containers, processes, surprises, samples, .. } = self;
+        let Process {
+            container, predictor, in_flight, measurements, recorded, pending_ns, event_gap, ..
+        } = &mut processes[index];
         let (in_flight, books) = (&*in_flight, containers[*container].books(pending_ns));
         let observe = |measurement: &Measurement<usize>, whole| {
-            let kernel = recorded[measurement.events];
-            let observation = observe(gpu.records[kernel], kernel, index, whole);
+            let launch = recorded[measurement.events];
+            let kernel = launch.kernel;
+            let observation = observe(gpu, &launch, index, whole, event_gap.ns());
+            if let (Observation::Over { began_ns, elapsed_ns, .. }, Some(samples), Some(crossing)) =
+                (observation, samples.as_mut(), &launch.crossing)
+            {
+                let (submission, first) = (measurement.submission, crossing.first_event(&gpu.records));
+                samples.push(Sample { kernel, crossing: *crossing, submission, began_ns, elapsed_ns, first });
+            }
             if let (Observation::Over { .. }, Some(surprises)) = (observation, surprises.as_mut()) {
                 surprises.completed(index, kernel, measurement.work.key);
             }
@@ -542,9 +643,11 @@ fn fails(random: &mut Random, faults: u64) -> bool {
 struct Events<'w> {
     now: u64,
     context: u64,
-    kernel: usize,
+    launched: Recorded,
+    submission: Submission,
+    measured: bool,
     measurements: &'w mut Measurements<usize>,
-    recorded: &'w mut Vec<usize>,
+    recorded: &'w mut Vec<Recorded>,
     random: &'w mut Random,
     faults: u64,
 }
@@ -573,18 +676,19 @@ impl Recorder for Events<'_> {
         }
         let recorded = &mut *self.recorded;
         self.measurements.acquire(self.context, || {
-            recorded.push(usize::MAX);
+            recorded.push(Recorded { kernel: usize::MAX, crossing: None });
             Some(recorded.len() - 1)
         })
     }
 
-    fn begin(&mut self, _: usize) -> Option<()> {
-        (!self.fails()).then_some(())
+    fn begin(&mut self, _: usize, _: u64) -> Option<()> {
+        self.measured = !self.fails();
+        self.measured.then_some(())
     }
 
     fn end(&mut self, events: usize, (): ()) -> Option<Submission> {
-        self.recorded[events] = self.kernel;
-        (!self.fails()).then_some(Submission::default())
+        self.recorded[events] = self.launched;
+        (!self.fails()).then_some(self.submission)
     }
 
     fn insert(&mut self, measurement: Measurement<usize>, in_flight: &InFlight) -> bool {
@@ -602,17 +706,24 @@ impl Recorder for Events<'_> {
     fn destroy(&mut self, _: usize) {}
 }
 
-/// What a driver's events tell of a kernel: their grain is half a microsecond, and their time on the host's clock is known
+/// What a driver's events tell of a launch: their grain is half a microsecond, and their time on the host's clock is known
 /// to a microsecond.
-fn observe(record: Record, kernel: usize, process: usize, whole: bool) -> Observation {
-    let chance = |salt: usize, span: u64| Random::new((kernel * 7 + salt) as u64).below(span);
-    let quarter = record.start.unwrap_or(0) / (SECOND / 4);
+fn observe(gpu: &Gpu, launch: &Recorded, process: usize, whole: bool, between_ns: u64) -> Observation {
+    let (start, end) = match &launch.crossing {
+        None => (gpu.records[launch.kernel].start, gpu.records[launch.kernel].end),
+        Some(crossing) => (crossing.first_event(&gpu.records), crossing.second_event(&gpu.records)),
+    };
+    let passed = |at: &u64| *at <= gpu.now;
+    let (start, end) = (start.filter(passed), end.filter(passed));
+    let grain = if launch.crossing.is_some() { 32 } else { 500 };
+    let chance = |salt: usize, span: u64| Random::new((launch.kernel * 7 + salt) as u64).below(span);
+    let quarter = start.unwrap_or(0) / (SECOND / 4);
     let clock = Random::new(quarter * 1_000 + process as u64).below(2 * US);
-    let began_ns = record.start.map(|start| start + clock + chance(1, 500) - US - 250);
-    let length = |start: u64, end: u64| (end - start + chance(2, 500)).saturating_sub(250);
-    match (record.end, began_ns.filter(|_| whole)) {
+    let began_ns = start.map(|start| start + clock + chance(1, grain) - US - grain / 2);
+    let length = |start: u64, end: u64| (end - start + chance(2, grain)).saturating_sub(grain / 2);
+    match (end, began_ns.filter(|_| whole)) {
         (Some(end), began_ns) => {
-            Observation::Over { began_ns, elapsed_ns: record.start.map(|start| length(start, end)) }
+            Observation::Over { began_ns, elapsed_ns: start.map(|start| length(start, end)), between_ns }
         }
         (None, Some(began_ns)) => Observation::Running { began_ns },
         (None, None) => Observation::Waiting,

@@ -86,12 +86,6 @@ pub fn record(event: CUevent, stream: CUstream, per_thread: bool) -> bool {
     unsafe { record(event, stream) == CUDA_SUCCESS }
 }
 
-/// Makes a stream of ours wait for an event of ours.
-pub fn wait(stream: CUstream, event: CUevent) -> bool {
-    // SAFETY: both are ours, and the event is recorded.
-    sys::cuStreamWaitEvent::REAL.get().is_some_and(|wait| unsafe { wait(stream, event, 0) } == CUDA_SUCCESS)
-}
-
 /// Whether an event of ours has completed: all work before it in its stream is over.
 pub fn is_over(event: CUevent) -> bool {
     // SAFETY: an event of ours.

@@ -1226,6 +1226,5 @@ crate::driver::library::functions! { crate::driver::sys::LIBCUDA;
     cuStreamQuery_ptsz: fn(hStream: CUstream) -> CUresult;
     cuStreamSynchronize: fn(hStream: CUstream) -> CUresult;
     cuStreamSynchronize_ptsz: fn(hStream: CUstream) -> CUresult;
-    cuStreamWaitEvent: fn(hStream: CUstream, hEvent: CUevent, Flags: core::ffi::c_uint) -> CUresult;
     cuThreadExchangeStreamCaptureMode: fn(mode: *mut CUstreamCaptureMode) -> CUresult;
 }
