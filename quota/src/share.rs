@@ -18,6 +18,7 @@
 //! | 1 | [`clock`] | one word per device, the *virtual time*, admits by one compare-and-swap (GCRA) |
 //! | 1 | [`busy`] | overlapping work occupies the device once |
 //! | 1 | [`lease`] | when a container may launch beside others, as the node's agent decides |
+//! | 1 | `overlap` | how the streams of a process overlap |
 //! | 1 | [`predict`] | how long a launch will take: a mean by key |
 //! | 1 | [`submission`] | which part of the interval between a launch's events is the launch's own |
 //! | 2 | [`books`] | where the use of a device is written down |
@@ -40,6 +41,7 @@ pub mod in_flight;
 pub mod lease;
 pub mod measurement;
 pub mod measurements;
+mod overlap;
 pub mod predict;
 pub mod scheduler;
 pub mod submission;

@@ -156,9 +156,9 @@ impl Anchors {
     /// stream that still runs, where the host's pace does not matter.
     pub fn probe(&mut self, context: u64, stream: CUstream, per_thread: bool) {
         let known = self.0.iter().find(|anchor| anchor.context == context);
-        if known.is_some_and(|anchor| {
-            anchor.probing || !anchor.gap.wants_probe() || anchor.probes >= MOST_PROBES
-        }) {
+        if known
+            .is_some_and(|anchor| anchor.probing || !anchor.gap.wants_probe() || anchor.probes >= MOST_PROBES)
+        {
             return;
         }
         let _relaxed = Relaxed::enter();

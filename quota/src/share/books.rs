@@ -50,14 +50,14 @@ impl Books<'_> {
     }
 
     /// Undoes the charge of a launch that the driver has just refused.
-    pub(super) fn cancel(&self, now_ns: u64, charged_ns: u64) {
+    pub(super) fn cancel(&self, now_ns: u64, charged_ns: u64, predicted_ns: u64) {
         self.correct(Correction {
             charged_at_ns: now_ns,
             charged_ns,
             actual_ns: 0,
             credit: Credit::default(),
         });
-        words::shift(self.in_flight_until, charged_ns, 0);
+        words::shift(self.in_flight_until, predicted_ns, 0);
     }
 
     /// This process has submitted a measured launch.

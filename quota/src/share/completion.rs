@@ -5,6 +5,7 @@ use super::busy::Busy;
 use super::clock::{Correction, Credit};
 use super::in_flight::InFlight;
 use super::measurement::Measurement;
+use super::overlap::Phase;
 use super::predict::Predictor;
 use super::submission::{Intervals, Parts};
 use super::types::Unmeasured;
@@ -43,8 +44,7 @@ impl<E> Completion<E> {
         let Measurement { work, submission, proven, predicted_ns, .. } = &self.measurement;
         let known_ns = proven.then_some(*predicted_ns);
         let interval = (interval_ns, self.began_ns);
-        let Parts { host_ns, own_ns } =
-            intervals.parts(work.key, submission, interval, between_ns, known_ns);
+        let Parts { host_ns, own_ns } = intervals.parts(work.key, submission, interval, between_ns, known_ns);
         self.began_ns = self.began_ns.map(|began_ns| began_ns.saturating_add(host_ns));
         self.elapsed_ns = Some(own_ns);
     }
@@ -98,14 +98,22 @@ impl<E> Completion<E> {
                 due = due.min(new);
             }
         };
-        if in_flight.streams_overlap(now_ns) {
+        let phase = self.measurement.phase;
+        if phase != Phase::Between && (phase != Phase::Single || in_flight.streams_overlap(now_ns)) {
             occupy(in_flight.busy.busy(), EVENT_CLOCK_ERROR_NS);
         }
         if books.has_peers {
             let alone = elapsed < SHORTER_THAN_A_SLICE_NS;
             occupy(books.busy, if alone { elapsed } else { PROCESS_CLOCK_ERROR_NS });
         }
-        due
+        match phase {
+            Phase::Single => due,
+            Phase::Burst(expected) => {
+                in_flight.overlap.learn(expected, due);
+                due
+            }
+            Phase::First | Phase::Between => self.measurement.charged_ns,
+        }
     }
 
     /// The time by which virtual time was brought up to the clock while the launch ran beyond what it was charged.
@@ -122,6 +130,10 @@ impl<E> Completion<E> {
     /// The charge for the unmeasured launches that it stands for, and the time that they took.
     fn of_unmeasured(&self, now_ns: u64, due_ns: u64) -> (u64, u64) {
         let Unmeasured { count, since_ns } = self.measurement.unmeasured;
+        // Beside others each was charged another part of the prediction: there is no telling how much too much.
+        if self.measurement.phase != Phase::Single {
+            return (0, 0);
+        }
         let charged = count.saturating_mul(self.measurement.predicted_ns);
         let actual = count.saturating_mul(due_ns);
         if actual > charged.saturating_mul(GROSS) {

@@ -72,6 +72,9 @@ struct Sample<E, B> {
 pub struct Gate<'p> {
     work: Work,
     cost: Cost,
+    /// What it is charged, and what it should add to the union of several streams.
+    charge_ns: u64,
+    adds_ns: u64,
     estimate: Option<&'p Estimate>,
     wait: Wait,
 }
@@ -82,10 +85,17 @@ impl<'p> Gate<'p> {
     pub fn new(now_ns: u64, work: Work, predictor: &'p Predictor, in_flight: &InFlight) -> Self {
         let estimate = predictor.find(work.key);
         let cost = estimate.map_or(Cost::UNKNOWN, Estimate::cost);
-        Self { work, cost, estimate, wait: Wait::new(now_ns, cost, in_flight) }
+        Self {
+            work,
+            cost,
+            charge_ns: cost.ns,
+            adds_ns: 0,
+            estimate,
+            wait: Wait::new(now_ns, cost.proven, in_flight),
+        }
     }
 
-    /// What it is charged when it goes.
+    /// What it is expected to take.
     pub fn predicted_ns(&self) -> u64 {
         self.cost.ns
     }
@@ -98,16 +108,26 @@ impl<'p> Gate<'p> {
     /// What to do now; see [`Wait::step`].
     #[inline]
     pub fn step(&mut self, now_ns: u64, in_flight: &InFlight, books: &Books) -> Step {
-        self.wait.step(now_ns, in_flight, books)
+        self.price(now_ns, in_flight);
+        self.wait.step(now_ns, self.charge_ns, in_flight, books)
+    }
+
+    /// What it is charged if it goes now.
+    #[inline]
+    fn price(&mut self, now_ns: u64, in_flight: &InFlight) {
+        if in_flight.streams_overlap(now_ns) {
+            (self.charge_ns, self.adds_ns) = in_flight.price(now_ns, self.cost.ns, self.work.stream);
+        }
     }
 
     /// Goes at once and is charged all the same; returns whether it would have waited for the share.
     pub fn force(&mut self, now_ns: u64, in_flight: &InFlight, books: &Books) -> bool {
         in_flight.admit_over_limit(self.cost.proven);
+        self.price(now_ns, in_flight);
         let Some(rate) = books.rate else { return false };
-        let waits = clock::admit(books.clock, now_ns, self.cost.ns, rate, 0) != Admission::Go;
+        let waits = clock::admit(books.clock, now_ns, self.charge_ns, rate, 0) != Admission::Go;
         if waits {
-            clock::charge(books.clock, now_ns, self.cost.ns, rate);
+            clock::charge(books.clock, now_ns, self.charge_ns, rate);
         }
         waits
     }
@@ -122,7 +142,7 @@ impl<'p> Gate<'p> {
         books: &Books,
         recorder: &mut R,
     ) -> Passage<R::Events, R::Begun> {
-        books.gpu_time_ns.fetch_add(self.cost.ns, Ordering::Relaxed);
+        books.gpu_time_ns.fetch_add(self.charge_ns, Ordering::Relaxed);
         let waited_ns = self.wait.waited.total_ns();
         if waited_ns != 0 {
             in_flight.note_wait(now_ns, waited_ns);
@@ -206,7 +226,7 @@ impl<'p> Gate<'p> {
     #[cold]
     fn cancel(&self, submitted_at_ns: u64, in_flight: &InFlight, books: &Books) {
         in_flight.cancel(self.cost);
-        books.cancel(submitted_at_ns, self.cost.ns);
+        books.cancel(submitted_at_ns, self.charge_ns, self.cost.ns);
     }
 
     fn measurement<E: Default>(
@@ -232,6 +252,8 @@ impl<'p> Gate<'p> {
             early_ns: self.cost.early_ns(),
             unmeasured: self.estimate.map_or_else(Default::default, Estimate::take_unmeasured),
             submission,
+            phase: in_flight.phase(launched_at_ns, self.cost.ns, covered.ns, self.adds_ns),
+            charged_ns: self.charge_ns,
             lease_until_ns: books.agent.lease.map_or(u64::MAX, |lease| lease.until_ns),
             idle_ns: books.clock.idle_ns.load(Ordering::Relaxed),
             ..Measurement::default()

@@ -1,11 +1,12 @@
 //! What one process has in flight on one device: how much that may be, and which launch is measured.
 //!
 //! Measured are: launches of a key that was never measured; launches of a millisecond or more; all launches while several
-//! streams or processes have work in flight, because overlapping time is charged once and must be known; and of the rest
-//! one per millisecond of predicted GPU time, picked at random. Where lengths vary a measurement tells less, so more
+//! processes have work in flight, because overlapping time is charged once and must be known; while several streams have,
+//! bursts of them (`share::overlap`); and of the rest one per millisecond of predicted GPU time, picked at random. Where lengths vary a measurement tells less, so more
 //! launches are measured; very short launches count as longer than they are, so that one of at most 192 is measured.
 
 use super::busy::BusyWords;
+use super::overlap::{Overlap, Phase};
 use super::types::{Cost, Covered, MAX_MEASUREMENTS, SAMPLE_NS};
 use super::words;
 use crate::sync::{AtomicU64, Ordering};
@@ -26,6 +27,17 @@ pub const PATIENCE_NS: u64 = 100_000_000;
 
 /// A kernel that ends within this time after a launch may have spun for it.
 const AT_ONCE_NS: u64 = 1_000_000;
+
+/// Streams that are told apart.
+const LANES: usize = 16;
+
+/// The place of a stream by its number, whose last bits are those of an address.
+fn lane_of(stream: u64) -> usize {
+    words::remainder(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59, LANES)
+}
+
+/// While streams overlap, launches at least this long are all measured: what that takes is a hundredth of them.
+const LONG_NS: u64 = 250_000;
 
 /// By how much two predicted ends may differ and still count as one.
 const SLACK_NS: u64 = 1_000;
@@ -53,17 +65,18 @@ pub struct InFlight {
     /// When a launch was last submitted after a wait, and how long it had waited.
     late_at: AtomicU64,
     late_by: AtomicU64,
-    /// The stream of the last launch, and when its work should be over.
-    stream: AtomicU64,
-    stream_until: AtomicU64,
-    /// When the work of all other streams should be over.
-    other_streams_until: AtomicU64,
+    /// When the work of each stream should be over; several streams may have one place.
+    lanes: [AtomicU64; LANES],
+    /// When the work of all streams should be over, if they run beside each other.
+    lanes_until: AtomicU64,
     /// When all of it should be over, one after the other.
     until: AtomicU64,
     /// Until when work of several streams is taken to overlap.
     streams_overlap_until: AtomicU64,
     /// Until when work is taken to overlap with that of other processes.
     peers_overlap_until: AtomicU64,
+    /// How its own streams overlap, while they do.
+    pub(super) overlap: Overlap,
     /// When streams of this process occupied the device.
     pub(super) busy: BusyWords,
 }
@@ -234,26 +247,50 @@ impl InFlight {
     /// Whether a launch is measured whatever came before it.
     #[inline]
     fn is_certain(&self, now_ns: u64, cost: Cost) -> bool {
-        !cost.proven || cost.sampling_credit_ns() >= SAMPLE_NS || self.overlaps(now_ns)
+        !cost.proven || cost.sampling_credit_ns() >= SAMPLE_NS || self.measures(now_ns, cost.ns)
     }
 
-    /// Appends work to a stream, and returns whether another stream has work that is not over.
+    /// Whether a launch is measured because work overlaps: all are while processes overlap, and of streams those of a burst and
+    /// the long ones.
+    #[inline]
+    fn measures(&self, now_ns: u64, cost_ns: u64) -> bool {
+        if self.peers_overlap(now_ns) {
+            return true;
+        }
+        self.streams_overlap(now_ns) && (cost_ns >= LONG_NS || self.overlap.is_burst())
+    }
+
+    /// Appends work to a stream, and returns whether another stream has work that is over later.
     #[inline]
     fn enter_stream(&self, now_ns: u64, cost_ns: u64, stream: u64) -> bool {
-        let (last, until) = (self.stream.load(Ordering::Relaxed), self.stream_until.load(Ordering::Relaxed));
-        let begins = if last == stream {
-            until.max(now_ns)
-        } else {
-            self.other_streams_until.fetch_max(until, Ordering::Relaxed);
-            self.stream.store(stream, Ordering::Relaxed);
-            now_ns
-        };
-        self.stream_until.store(begins.saturating_add(cost_ns), Ordering::Relaxed);
-        self.other_streams_until.load(Ordering::Relaxed) > now_ns
+        let Some(lane) = self.lanes.get(lane_of(stream)) else { return false };
+        let (own, all) = (lane.load(Ordering::Relaxed), self.lanes_until.load(Ordering::Relaxed));
+        let end = own.max(now_ns).saturating_add(cost_ns);
+        lane.store(end, Ordering::Relaxed);
+        self.lanes_until.store(all.max(end), Ordering::Relaxed);
+        all > own.max(now_ns)
+    }
+
+    /// What a launch is charged while streams overlap, and what it should add to the union.
+    pub(super) fn price(&self, now_ns: u64, cost_ns: u64, stream: u64) -> (u64, u64) {
+        let adds_ns = self.adds_ns(now_ns, cost_ns, stream);
+        // What was learned is right on average: where nothing overlaps it is above 1 as often as below.
+        let charge_ns = self.overlap.scale(adds_ns).min(cost_ns.saturating_mul(2));
+        (if self.peers_overlap(now_ns) { cost_ns } else { charge_ns }, adds_ns)
+    }
+
+    /// What a launch adds to the union if each stream's work runs without pauses.
+    fn adds_ns(&self, now_ns: u64, cost_ns: u64, stream: u64) -> u64 {
+        let own = self.lanes.get(lane_of(stream)).map_or(0, |lane| lane.load(Ordering::Relaxed));
+        let begins = own.max(now_ns);
+        begins.saturating_add(cost_ns).saturating_sub(self.lanes_until.load(Ordering::Relaxed).max(begins))
     }
 
     /// Work of several streams overlaps.
     pub(super) fn note_stream_overlap(&self, now_ns: u64) {
+        if !self.streams_overlap(now_ns) {
+            self.overlap.begin_burst();
+        }
         self.streams_overlap_until.store(now_ns.saturating_add(OVERLAP_NS), Ordering::Relaxed);
     }
 
@@ -263,10 +300,18 @@ impl InFlight {
         self.streams_overlap_until.load(Ordering::Relaxed) > now_ns
     }
 
-    /// Whether work of several streams or processes overlaps now or did so lately.
+    /// Whether work of several processes overlaps now or did so lately.
     #[inline]
-    pub fn overlaps(&self, now_ns: u64) -> bool {
-        self.streams_overlap(now_ns) || self.peers_overlap_until.load(Ordering::Relaxed) > now_ns
+    fn peers_overlap(&self, now_ns: u64) -> bool {
+        self.peers_overlap_until.load(Ordering::Relaxed) > now_ns
+    }
+
+    /// A measured launch was submitted: which part it has in what is learned of the overlap.
+    pub(super) fn phase(&self, now_ns: u64, cost_ns: u64, covered_ns: u64, adds_ns: u64) -> Phase {
+        if self.peers_overlap(now_ns) || cost_ns >= LONG_NS || !self.streams_overlap(now_ns) {
+            return Phase::Single;
+        }
+        self.overlap.next(covered_ns, adds_ns)
     }
 
     /// A measured launch was submitted: it and the launches that it covers are in flight from now on. The next one is due
@@ -278,11 +323,13 @@ impl InFlight {
             self.unsampled.fetch_and((1 << Unsampled::CREDIT_BITS) - 1, Ordering::Relaxed)
         } else {
             let next = (SAMPLE_NS / 2).saturating_add(random % SAMPLE_NS);
+            // Beside each other they take less time, and bursts are measured, too.
+            let next = if self.streams_overlap(now_ns) { 2 * next } else { next };
             self.threshold.store(Unsampled::of(0, 0, next).credit(), Ordering::Relaxed);
             self.unsampled.swap(0, Ordering::Relaxed)
         };
         let before = Unsampled(before).covered();
-        let least = if self.overlaps(now_ns) { LEAST_MEASURED_WEIGHT_NS } else { LEAST_WEIGHT_NS };
+        let least = if self.measures(now_ns, cost.ns) { LEAST_MEASURED_WEIGHT_NS } else { LEAST_WEIGHT_NS };
         let weight = before.weight.saturating_add(cost.ns.max(least));
         let covered = Covered { ns: before.ns.saturating_add(cost.ns), weight };
         self.weight.fetch_add(covered.weight, Ordering::Relaxed);

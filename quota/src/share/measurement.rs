@@ -2,6 +2,7 @@
 
 use super::books::Books;
 use super::in_flight::InFlight;
+use super::overlap::Phase;
 use super::submission::Submission;
 use super::types::{Covered, Unmeasured, Work};
 
@@ -19,7 +20,7 @@ pub struct Measurement<E> {
     pub proven: bool,
     /// When it was launched.
     pub launched_at_ns: u64,
-    /// What it was charged at submission.
+    /// What it was expected to take.
     pub predicted_ns: u64,
     /// The launches that are over when it is.
     pub covered: Covered,
@@ -32,6 +33,8 @@ pub struct Measurement<E> {
     pub submission: Submission,
     /// The end of the lease under which it was launched; u64::MAX without one.
     pub lease_until_ns: u64,
+    /// Which part it has in what is learned of the overlap of streams.
+    pub phase: Phase,
     /// By how much virtual time had been found behind until then.
     pub idle_ns: u64,
     /// Whether it is in flight.
@@ -62,6 +65,7 @@ impl<E: Default> Default for Measurement<E> {
             unmeasured: Unmeasured::default(),
             submission: Submission::default(),
             lease_until_ns: 0,
+            phase: Phase::default(),
             idle_ns: 0,
             in_flight: false,
             next: 0,

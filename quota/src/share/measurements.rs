@@ -11,6 +11,7 @@ use super::clock::{Correction, Credit};
 use super::completion::Completion;
 use super::in_flight::InFlight;
 use super::measurement::{Measurement, Observation};
+use super::overlap::Phase;
 use super::predict::Predictor;
 use super::submission::Intervals;
 use super::types::MAX_MEASUREMENTS;
@@ -65,7 +66,7 @@ impl<E: Copy> Measurements<E> {
         }
         let mut slots = self.slots.iter_mut().zip(1..);
         let Some((slot, number)) = slots.find(|(slot, _)| slot.work.context == 0) else { return false };
-        *slot = Measurement { in_flight: true, next: 0, charged_ns: measurement.predicted_ns, ..measurement };
+        *slot = Measurement { in_flight: true, next: 0, ..measurement };
         self.link(self.last, number);
         self.last = number;
         true
@@ -206,7 +207,10 @@ impl<E: Copy> Measurements<E> {
     fn prepay(&mut self, end_ns: u64, occupied: u64, device: u8, books: &Books) {
         let intervals = &self.intervals;
         let beside = self.slots.iter_mut().filter(|slot| {
-            slot.in_flight && slot.work.device == device && slot.began_ns != 0
+            slot.in_flight
+                && slot.work.device == device
+                && slot.began_ns != 0
+                && matches!(slot.phase, Phase::Single | Phase::Burst(_))
         });
         for measurement in beside {
             let runs_since = intervals.runs_since(&measurement.submission, measurement.began_ns);

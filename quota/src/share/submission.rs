@@ -10,7 +10,8 @@ use super::words::remainder;
 /// In a call as short as this the kernel may well begin before the call ends; on average, in the middle of it.
 const SHORT_CALL_NS: u64 = 1_000;
 
-/// A call that takes longer than this was held up, before or behind the moment at which it handed the launch over.
+/// A call that takes longer than this, and than twice the usual, was held up, before or behind the moment at which it handed the
+/// launch over.
 const LONG_CALL_NS: u64 = 50_000;
 
 /// The least time for which any kernel has the device.
@@ -93,6 +94,8 @@ pub struct Intervals {
     /// By how much queued launches seem longer; only valid once `compared`.
     more_ns: i64,
     compared: bool,
+    /// How long calls take that launch into an idle stream: half of them take longer.
+    usual_ns: u64,
     /// How far two events lay apart by themselves at the last interval.
     between_ns: u64,
     /// Calls in a row behind which nothing ran any more.
@@ -101,7 +104,14 @@ pub struct Intervals {
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { alone: [Alone::default(); KEYS], more_ns: 0, compared: false, between_ns: 0, over: 0 }
+        Self {
+            alone: [Alone::default(); KEYS],
+            more_ns: 0,
+            compared: false,
+            usual_ns: 0,
+            between_ns: 0,
+            over: 0,
+        }
     }
 }
 
@@ -109,16 +119,17 @@ impl Submission {
     /// Whether the host's part of the interval follows only from when the first event was.
     #[must_use]
     pub fn is_unsure(&self) -> bool {
-        self.queue == Queue::Drained || self.queue == Queue::Idle && self.was_held_up()
+        self.queue == Queue::Drained || self.queue == Queue::Idle && self.call_ns() > LONG_CALL_NS
     }
 
-    fn was_held_up(&self) -> bool {
-        self.returned_ns.saturating_sub(self.began_ns) > LONG_CALL_NS
+    /// How long both calls took.
+    fn call_ns(&self) -> u64 {
+        self.returned_ns.saturating_sub(self.began_ns)
     }
 
     /// The least and the most of an interval that the host can have taken. `event_ns` is when the first event was, if that
     /// is known.
-    fn host_ns(&self, event_ns: Option<u64>, blocking: bool) -> (u64, u64) {
+    fn host_ns(&self, event_ns: Option<u64>, blocking: bool, held_up: bool) -> (u64, u64) {
         let since = |at_ns: u64| self.returned_ns.saturating_sub(at_ns);
         let (all, launching) = (since(self.began_ns), since(self.recorded_ns));
         // The clocks of device and host are matched to a microsecond or two.
@@ -127,12 +138,10 @@ impl Submission {
             Queue::Busy => (0, 0),
             _ if self.over && blocking => (0, 0),
             Queue::Idle if self.over => (0, between(launching)),
-            Queue::Idle if self.was_held_up() => (0, between(launching)),
+            Queue::Idle if held_up => (0, between(launching)),
             Queue::Idle if launching < SHORT_CALL_NS => (launching / 2, launching / 2),
             Queue::Idle => (launching, launching),
-            Queue::Drained if event_ns.is_some() && !self.over && !self.was_held_up() => {
-                (between(0), between(0))
-            }
+            Queue::Drained if event_ns.is_some() && !self.over && !held_up => (between(0), between(0)),
             Queue::Drained => (0, between(0)),
         }
     }
@@ -154,7 +163,8 @@ impl Intervals {
         self.over = if ran_through { self.over.saturating_add(1) } else { 0 };
         // Where nobody knows the key, a call that waited for its kernel is not told from one whose thread was stopped.
         let blocking = self.over >= BLOCKING || known_ns.is_none();
-        let (least_host, most_host) = submission.host_ns(event_ns, blocking);
+        let held_up = self.is_held_up(submission);
+        let (least_host, most_host) = submission.host_ns(event_ns, blocking, held_up);
         let front_end = between_ns.saturating_add(hundredths(between_ns, ALONE_PARTS));
         let without = |host_ns: u64| {
             let own_ns = interval_ns.saturating_sub(host_ns).saturating_sub(front_end);
@@ -168,6 +178,20 @@ impl Intervals {
             _ => own_ns,
         };
         Parts { host_ns: interval_ns.saturating_sub(front_end).saturating_sub(own_ns).min(most_host), own_ns }
+    }
+
+    /// Whether a call took much longer than others. It may be the new usual length.
+    fn is_held_up(&mut self, submission: &Submission) -> bool {
+        let (call_ns, usual_ns) = (submission.call_ns(), self.usual_ns);
+        if submission.queue == Queue::Idle && !submission.over {
+            let step = (usual_ns / 8).saturating_add(100);
+            self.usual_ns = if call_ns > usual_ns {
+                usual_ns.saturating_add(step).min(call_ns)
+            } else {
+                usual_ns.saturating_sub(step).max(call_ns)
+            };
+        }
+        call_ns > LONG_CALL_NS.max(usual_ns.saturating_mul(2))
     }
 
     /// Since when a launch runs whose first event was at `event_ns`.

@@ -8,7 +8,6 @@ use super::books::Books;
 use super::clock::{self, Admission};
 use super::in_flight::{InFlight, PATIENCE_NS};
 use super::lease::Lease;
-use super::types::Cost;
 use crate::sync::Ordering;
 
 /// Longest sleep, so that a changed limit is noticed.
@@ -43,7 +42,7 @@ pub enum Step {
 
 /// A launch that asks to go.
 pub struct Wait {
-    cost: Cost,
+    proven: bool,
     asked_ns: u64,
     has_room: bool,
     /// Completions when last asked, and since when their number has not changed.
@@ -75,11 +74,11 @@ impl Waited {
 }
 
 impl Wait {
-    /// A launch of this cost.
+    /// A launch whose key was measured before, or not.
     #[inline]
-    pub fn new(now_ns: u64, cost: Cost, in_flight: &InFlight) -> Self {
+    pub fn new(now_ns: u64, proven: bool, in_flight: &InFlight) -> Self {
         Self {
-            cost,
+            proven,
             asked_ns: now_ns,
             has_room: false,
             completions: in_flight.completions(),
@@ -89,11 +88,11 @@ impl Wait {
         }
     }
 
-    /// What to do now.
+    /// What to do now; if it goes, it is charged so much.
     #[inline]
-    pub fn step(&mut self, now_ns: u64, in_flight: &InFlight, books: &Books) -> Step {
+    pub fn step(&mut self, now_ns: u64, charge_ns: u64, in_flight: &InFlight, books: &Books) -> Step {
         self.add_up(now_ns);
-        if !self.has_room && in_flight.is_full(now_ns, self.cost.proven) {
+        if !self.has_room && in_flight.is_full(now_ns, self.proven) {
             if !self.is_in_vain(now_ns, in_flight) {
                 let unchanged = now_ns.saturating_sub(self.unchanged_since_ns);
                 let pause_ns = (unchanged / 8).clamp(SHORTEST_SLEEP_NS, LONGEST_SLEEP_NS);
@@ -101,7 +100,7 @@ impl Wait {
                 let until_ns = in_flight.has_room_at(now_ns).map_or(until_ns, |at| until_ns.min(at));
                 return self.sleep(Cause::Room, now_ns, until_ns, in_flight);
             }
-            in_flight.admit_over_limit(self.cost.proven);
+            in_flight.admit_over_limit(self.proven);
         }
         self.has_room = true;
         if let Some(lease) = books.agent.lease
@@ -112,11 +111,11 @@ impl Wait {
         }
         let Some(rate) = books.rate else { return Step::Go };
         if books.agent.lease.is_some() && books.agent.enforces_share {
-            clock::charge_bounded(books.clock, now_ns, self.cost.ns, rate);
+            clock::charge_bounded(books.clock, now_ns, charge_ns, rate);
             return Step::Go;
         }
         let waited = now_ns.saturating_sub(self.asked_ns);
-        match clock::admit(books.clock, now_ns, self.cost.ns, rate, waited) {
+        match clock::admit(books.clock, now_ns, charge_ns, rate, waited) {
             Admission::Go => Step::Go,
             Admission::Wait { until_ns } => self.sleep(Cause::Share, now_ns, until_ns, in_flight),
         }
@@ -171,6 +170,7 @@ mod tests {
     use super::*;
     use crate::share::busy::BusyWords;
     use crate::share::lease::AgentWords;
+    use crate::share::types::Cost;
     use crate::share::{Clock, Rate};
     use crate::sync::AtomicU64;
 
@@ -204,9 +204,9 @@ mod tests {
             has_peers: false,
             agent: AgentWords { lease: None, enforces_share: true, asked_at, in_flight_ns, uncertainty_ns },
         };
-        let mut wait = Wait::new(now, cost, in_flight);
+        let mut wait = Wait::new(now, cost.proven, in_flight);
         let mut complete_at = complete_at;
-        while let Step::Sleep { until_ns, .. } = wait.step(now, in_flight, &books) {
+        while let Step::Sleep { until_ns, .. } = wait.step(now, cost.ns, in_flight, &books) {
             assert!(until_ns > now && until_ns <= now + LONGEST_SLEEP_NS);
             now = until_ns;
             if complete_at.is_some_and(|at| at <= now) {

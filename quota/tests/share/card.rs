@@ -59,6 +59,20 @@ impl Card {
     };
     /// A card on a host that stops a container's threads by its limit of processor time.
     pub const STOPPED: Self = Self { one_in: 300, stop: 5 * MS, first_launch: 20 * MS, ..Self::H200 };
+    /// A card on which nothing takes time but kernels.
+    pub const NONE: Self = Self {
+        launch: 0,
+        record: 0,
+        query: 0,
+        dispatch: 0,
+        gap: 0,
+        gap_after_event: 0,
+        event: 0,
+        jitter: 0,
+        first_launch: 0,
+        one_in: 0,
+        stop: 0,
+    };
     /// A card whose launches sleep.
     pub const SLEEPY: Self = Self { launch: 60 * US, ..Self::H200 };
 }
@@ -118,7 +132,8 @@ impl Card {
             at = first + stops[1];
         }
         let recorded = at;
-        let handed_over = at + stops[2] + self.launch + jitters[1] + if is_first { self.first_launch } else { 0 };
+        let handed_over =
+            at + stops[2] + self.launch + jitters[1] + if is_first { self.first_launch } else { 0 };
         let returned = handed_over + stops[3];
         let behind = |tail: Tail| if tail.measured { self.event } else { 0 };
         let before = tail.map(|tail| (tail.kernel, behind(tail)));
@@ -131,7 +146,17 @@ impl Card {
         let not_before = handed_over + self.dispatch + jitters[2];
         let kernel = gpu.launch_late(context, kernel, not_before, gap);
         let second = returned + self.query + self.record;
-        Crossing { before, kernel, began: asked, recorded, returned, first, second, event: self.event, queued }
+        Crossing {
+            before,
+            kernel,
+            began: asked,
+            recorded,
+            returned,
+            first,
+            second,
+            event: self.event,
+            queued,
+        }
     }
 }
 
@@ -159,6 +184,12 @@ impl Crossing {
     /// When the second one was.
     pub fn second_event(&self, records: &[Record]) -> Option<u64> {
         Some((records[self.kernel].end? + self.event).max(self.second))
+    }
+
+    /// From the second event of the launch before it to its own, where that one was measured.
+    pub fn since_end(&self, records: &[Record]) -> Option<u64> {
+        let (kernel, behind) = self.before.filter(|(_, behind)| *behind != 0)?;
+        self.second_event(records)?.checked_sub(records[kernel].end? + behind)
     }
 
     /// What the host knows when the launch call has returned, which is now.

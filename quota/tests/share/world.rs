@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gpuquota_quota::share::busy::GAPS;
 use gpuquota_quota::share::client::{Client, Demand};
+use gpuquota_quota::share::gate::Passage;
 use gpuquota_quota::share::lease::{AgentWords, Lease};
 use gpuquota_quota::share::scheduler::Scheduler;
-use gpuquota_quota::share::gate::Passage;
 use gpuquota_quota::share::wait::Cause;
 use gpuquota_quota::share::{
     Books, Busy, Clock, EventGap, Gate, InFlight, Measurement, Measurements, Observation, Predictor, Rate,
@@ -209,16 +209,13 @@ pub struct World<'p> {
 }
 
 /// A measured launch on a card that is over.
-#[derive(Clone, Copy)]
 pub struct Sample {
-    pub kernel: usize,
+    pub key: u64,
     pub crossing: Crossing,
     pub submission: Submission,
     /// When its first event was, as far as the host knows.
     pub began_ns: Option<u64>,
     pub elapsed_ns: Option<u64>,
-    /// When that was indeed.
-    pub first: Option<u64>,
 }
 
 /// By how much the work in flight takes longer than it was charged, over time.
@@ -543,12 +540,7 @@ impl<'p> World<'p> {
                 let before = (process.tails[kernel.stream], process.known.insert(kernel.key));
                 let crossing = card.launch(gpu, (process.context, kernel), before, measured, random);
                 process.tails[kernel.stream] = Some(Tail { kernel: kernel_id, measured });
-                thread.state = State::Calling(Box::new(Calling {
-                    gate,
-                    passage,
-                    crossing,
-                    measured,
-                }));
+                thread.state = State::Calling(Box::new(Calling { gate, passage, crossing, measured }));
             }
         }
         if accepted {
@@ -611,8 +603,8 @@ impl<'p> World<'p> {
             if let (Observation::Over { began_ns, elapsed_ns, .. }, Some(samples), Some(crossing)) =
                 (observation, samples.as_mut(), &launch.crossing)
             {
-                let (submission, first) = (measurement.submission, crossing.first_event(&gpu.records));
-                samples.push(Sample { kernel, crossing: *crossing, submission, began_ns, elapsed_ns, first });
+                let (key, submission) = (measurement.work.key, measurement.submission);
+                samples.push(Sample { key, crossing: *crossing, submission, began_ns, elapsed_ns });
             }
             if let (Observation::Over { .. }, Some(surprises)) = (observation, surprises.as_mut()) {
                 surprises.completed(index, kernel, measurement.work.key);

@@ -13,7 +13,9 @@ fn measured(cost: Cost, launches: u64, stream: impl Fn(u64) -> u64) -> u64 {
         let measured = in_flight.submit(NOW + number * 10, cost, stream(*number), None, false);
         if measured {
             let random = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 44;
-            in_flight.complete(in_flight.submit_measured(NOW, cost, random), true);
+            let covered = in_flight.submit_measured(NOW, cost, random);
+            in_flight.phase(NOW, cost.ns, covered.ns, cost.ns);
+            in_flight.complete(covered, true);
         }
         measured
     };
@@ -31,8 +33,11 @@ fn about_one_short_launch_per_millisecond_is_measured_and_more_of_shorter_ones()
 }
 
 #[test]
-fn all_are_measured_while_two_streams_have_work() {
-    assert_eq!(measured(steady(50_000), 1_000, |number| number % 2), 1_000);
+fn while_two_streams_have_work_bursts_and_long_launches_are_measured() {
+    assert_eq!(measured(steady(LONG_NS), 1_000, |number| number % 2), 1_000);
+    assert_eq!(measured(steady(5_000), 32, |number| number % 2), 32);
+    let rare = 20_000 / measured(steady(5_000), 20_000, |number| number % 2);
+    assert!((90..200).contains(&rare), "one of {rare}");
 }
 
 #[test]
@@ -41,10 +46,10 @@ fn work_that_is_over_overlaps_with_nothing() {
     in_flight.submit(NOW, steady(50_000), 1, None, false);
     in_flight.submit_measured(NOW, steady(50_000), 0);
     in_flight.submit(NOW + 60_000, steady(50_000), 2, None, false);
-    assert!(!in_flight.overlaps(NOW + 60_000));
+    assert!(!in_flight.streams_overlap(NOW + 60_000));
     in_flight.submit(NOW + 70_000, steady(50_000), 1, None, false);
-    assert!(in_flight.overlaps(NOW + 70_000));
-    assert!(!in_flight.overlaps(NOW + 2 * OVERLAP_NS));
+    assert!(in_flight.streams_overlap(NOW + 70_000));
+    assert!(!in_flight.streams_overlap(NOW + 2 * OVERLAP_NS));
 }
 
 #[test]
@@ -52,11 +57,11 @@ fn work_of_another_process_overlaps_until_it_is_over() {
     let (one, two, container) = (InFlight::default(), InFlight::default(), AtomicU64::new(0));
     one.submit(NOW, steady(50_000), 1, Some(&container), true);
     one.submit(NOW, steady(50_000), 1, Some(&container), true);
-    assert!(!one.overlaps(NOW), "it is alone");
+    assert!(!one.peers_overlap(NOW), "it is alone");
     two.submit(NOW + 200_000, steady(10_000), 1, Some(&container), true);
-    assert!(!two.overlaps(NOW + 200_000), "the other's work is over");
+    assert!(!two.peers_overlap(NOW + 200_000), "the other's work is over");
     one.submit(NOW + 200_000, steady(50_000), 1, Some(&container), true);
-    assert!(one.overlaps(NOW + 200_000));
+    assert!(one.peers_overlap(NOW + 200_000));
 }
 
 #[test]

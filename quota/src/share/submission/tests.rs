@@ -76,9 +76,8 @@ fn calls_that_wait_for_their_kernels_are_charged_them() {
 fn what_events_and_the_front_end_take_is_not_the_kernels() {
     let mut intervals = Intervals::default();
     let behind = Submission { queue: Queue::Busy, ..alone(4_000) };
-    let mut own = |submission, interval_ns| {
-        intervals.parts(7, &submission, (interval_ns, None), 1_300, None).own_ns
-    };
+    let mut own =
+        |submission, interval_ns| intervals.parts(7, &submission, (interval_ns, None), 1_300, None).own_ns;
     // As on three cards: alone less the call 1.7 to 2.1 us, queued 3.3 to 3.7.
     assert!(own(alone(4_000), 15_900).abs_diff(10_000) < 300);
     assert!(own(behind, 13_500).abs_diff(10_000) < 300);
