@@ -63,8 +63,9 @@ impl<E> Completion<E> {
         }
         let end_ns = self.began_ns.map_or(now_ns, |began| began.saturating_add(elapsed));
         let spun = in_flight.spun_ns(measurement.launched_at_ns, end_ns);
-        // It cannot have spun for longer than it ran.
-        let spun = if spun < elapsed { spun } else { 0 };
+        // It cannot have spun for longer than it ran, and has not if it took what its key usually takes.
+        let usual = measurement.proven && elapsed < measurement.predicted_ns.saturating_mul(2);
+        let spun = if spun < elapsed && !usual { spun } else { 0 };
         predictor.learn(key, elapsed.saturating_sub(spun));
         let due = self.due_ns(elapsed, now_ns, in_flight, books);
         let (charged, actual) = self.of_unmeasured(now_ns, due);
@@ -112,8 +113,14 @@ impl<E> Completion<E> {
                 in_flight.overlap.learn(expected, due);
                 due
             }
-            Phase::First | Phase::Between => self.measurement.charged_ns,
+            Phase::First | Phase::Between => self.as_charged(elapsed),
         }
+    }
+
+    /// What a launch that took `elapsed` would have been charged, if one of the predicted length is charged what this one was.
+    fn as_charged(&self, elapsed: u64) -> u64 {
+        let Measurement { charged_ns, predicted_ns, .. } = &self.measurement;
+        charged_ns.saturating_mul(elapsed).checked_div(*predicted_ns).unwrap_or(elapsed)
     }
 
     /// The time by which virtual time was brought up to the clock while the launch ran beyond what it was charged.
@@ -130,11 +137,11 @@ impl<E> Completion<E> {
     /// The charge for the unmeasured launches that it stands for, and the time that they took.
     fn of_unmeasured(&self, now_ns: u64, due_ns: u64) -> (u64, u64) {
         let Unmeasured { count, since_ns } = self.measurement.unmeasured;
-        // Beside others each was charged another part of the prediction: there is no telling how much too much.
-        if self.measurement.phase != Phase::Single {
-            return (0, 0);
-        }
-        let charged = count.saturating_mul(self.measurement.predicted_ns);
+        let charged = match self.measurement.phase {
+            Phase::Single => count.saturating_mul(self.measurement.predicted_ns),
+            // Beside others each was charged a part of the prediction.
+            _ => count.saturating_mul(self.measurement.charged_ns),
+        };
         let actual = count.saturating_mul(due_ns);
         if actual > charged.saturating_mul(GROSS) {
             // The length has changed since: they cannot have taken longer than the time that has passed.

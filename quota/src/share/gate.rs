@@ -211,6 +211,7 @@ impl<'p> Gate<'p> {
         let measurement = self.measurement(events, submission, submitted_at_ns, random, in_flight, books);
         if !recorder.insert(measurement, in_flight) {
             measurement.abandon(in_flight, books);
+            in_flight.lose();
             recorder.destroy(events);
         }
     }
@@ -225,7 +226,7 @@ impl<'p> Gate<'p> {
 
     #[cold]
     fn cancel(&self, submitted_at_ns: u64, in_flight: &InFlight, books: &Books) {
-        in_flight.cancel(self.cost);
+        in_flight.cancel(self.cost, self.work.stream);
         books.cancel(submitted_at_ns, self.charge_ns, self.cost.ns);
     }
 

@@ -39,6 +39,9 @@ fn lane_of(stream: u64) -> usize {
 /// While streams overlap, launches at least this long are all measured: what that takes is a hundredth of them.
 const LONG_NS: u64 = 250_000;
 
+/// So long after a launch that was not measured, others may still run beside such a one.
+const UNMEASURED_NS: u64 = 50_000_000;
+
 /// By how much two predicted ends may differ and still count as one.
 const SLACK_NS: u64 = 1_000;
 
@@ -73,6 +76,8 @@ pub struct InFlight {
     until: AtomicU64,
     /// Until when work of several streams is taken to overlap.
     streams_overlap_until: AtomicU64,
+    /// Until when launches that are not measured may run beside others in other streams.
+    unmeasured_until: AtomicU64,
     /// Until when work is taken to overlap with that of other processes.
     peers_overlap_until: AtomicU64,
     /// How its own streams overlap, while they do.
@@ -241,6 +246,9 @@ impl InFlight {
             return true;
         }
         self.unsampled.store(unsampled.0.wrapping_add(step.0), Ordering::Relaxed);
+        if self.streams_overlap(now_ns) {
+            self.unmeasured_until.store(now_ns.saturating_add(UNMEASURED_NS), Ordering::Relaxed);
+        }
         false
     }
 
@@ -276,7 +284,7 @@ impl InFlight {
         let adds_ns = self.adds_ns(now_ns, cost_ns, stream);
         // What was learned is right on average: where nothing overlaps it is above 1 as often as below.
         let charge_ns = self.overlap.scale(adds_ns).min(cost_ns.saturating_mul(2));
-        (if self.peers_overlap(now_ns) { cost_ns } else { charge_ns }, adds_ns)
+        (if self.measures_all(now_ns, cost_ns) { cost_ns } else { charge_ns }, adds_ns)
     }
 
     /// What a launch adds to the union if each stream's work runs without pauses.
@@ -308,10 +316,16 @@ impl InFlight {
 
     /// A measured launch was submitted: which part it has in what is learned of the overlap.
     pub(super) fn phase(&self, now_ns: u64, cost_ns: u64, covered_ns: u64, adds_ns: u64) -> Phase {
-        if self.peers_overlap(now_ns) || cost_ns >= LONG_NS || !self.streams_overlap(now_ns) {
+        if !self.streams_overlap(now_ns) || self.measures_all(now_ns, cost_ns) {
             return Phase::Single;
         }
         self.overlap.next(covered_ns, adds_ns)
+    }
+
+    /// Whether all launches are measured that a launch may overlap with.
+    fn measures_all(&self, now_ns: u64, cost_ns: u64) -> bool {
+        let only_long = cost_ns >= LONG_NS && self.unmeasured_until.load(Ordering::Relaxed) <= now_ns;
+        only_long || self.peers_overlap(now_ns)
     }
 
     /// A measured launch was submitted: it and the launches that it covers are in flight from now on. The next one is due
@@ -323,8 +337,6 @@ impl InFlight {
             self.unsampled.fetch_and((1 << Unsampled::CREDIT_BITS) - 1, Ordering::Relaxed)
         } else {
             let next = (SAMPLE_NS / 2).saturating_add(random % SAMPLE_NS);
-            // Beside each other they take less time, and bursts are measured, too.
-            let next = if self.streams_overlap(now_ns) { 2 * next } else { next };
             self.threshold.store(Unsampled::of(0, 0, next).credit(), Ordering::Relaxed);
             self.unsampled.swap(0, Ordering::Relaxed)
         };
@@ -347,8 +359,16 @@ impl InFlight {
         self.completions.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A launch that was submitted is not measured although it was to be: what runs beside it adds less than it seems to.
+    pub(super) fn lose(&self) {
+        if self.overlap.is_burst() {
+            self.overlap.begin_burst();
+        }
+    }
+
     /// A launch that was to be measured could not be.
     pub fn unmeasured(&self, proven: bool) {
+        self.lose();
         self.unsampled.store(0, Ordering::Relaxed);
         if !proven {
             words::subtract(&self.unproven, 1);
@@ -356,7 +376,13 @@ impl InFlight {
     }
 
     /// The driver has refused a launch.
-    pub(super) fn cancel(&self, cost: Cost) {
+    #[cold]
+    pub(super) fn cancel(&self, cost: Cost, stream: u64) {
+        if let Some(lane) = self.lanes.get(lane_of(stream)) {
+            words::subtract(lane, cost.ns);
+        }
+        let last = self.lanes.iter().map(|lane| lane.load(Ordering::Relaxed)).max();
+        self.lanes_until.store(last.unwrap_or(0), Ordering::Relaxed);
         if !cost.proven {
             words::subtract(&self.unproven, 1);
         }

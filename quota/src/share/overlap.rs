@@ -12,7 +12,7 @@ const BURST: u64 = 32;
 /// The first of them, beside which launches may run that were not measured.
 const FIRST: u64 = 8;
 /// From one burst to the next, GPU time by predictions.
-const EVERY_NS: u64 = 32_000_000;
+const EVERY_NS: u64 = 24_000_000;
 /// The weight of one launch, as a shift.
 const WEIGHT: u32 = 7;
 
