@@ -14,7 +14,7 @@ const FIRST: u64 = 8;
 /// From one burst to the next, GPU time by predictions.
 const EVERY_NS: u64 = 24_000_000;
 /// The weight of one launch, as a shift.
-const WEIGHT: u32 = 7;
+const WEIGHT: u32 = 9;
 
 /// Which part a measured launch has in what is learned of the overlap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
