@@ -36,6 +36,8 @@ use gpuquota_region::sys::{self, KeepErrno};
 
 /// Pause between two measurements of a device after calls.
 const PAUSE_NS: u64 = 5_000_000;
+/// A pause lasts at least so many times as long as the driver took to answer.
+const PAUSE_TIMES: u64 = 20;
 /// Pause between two measurements for the view.
 const VIEW_PAUSE_NS: u64 = 100_000_000;
 /// Contexts whose cost the library remembers.
@@ -61,6 +63,8 @@ pub struct Overhead {
 struct DeviceOverhead {
     /// When it was last measured, CLOCK_MONOTONIC nanoseconds; 0: never.
     measured_at_ns: AtomicU64,
+    /// How long the driver took to answer then: where it takes long it is asked more rarely.
+    took_ns: AtomicU64,
     /// The cost of its living contexts, bytes.
     floor: AtomicU64,
     /// The part of the floor that is in no figure of a process, bytes.
@@ -224,6 +228,8 @@ impl Overhead {
         let books = charges.books;
         let Some(of_device) = self.of(device.index) else { return false };
         let now = sys::monotonic_ns();
+        let least = of_device.took_ns.load(Relaxed).saturating_mul(PAUSE_TIMES).min(VIEW_PAUSE_NS);
+        let pause_ns = if pause_ns == 0 { 0 } else { pause_ns.max(least) };
         if now.saturating_sub(of_device.measured_at_ns.load(Relaxed)) < pause_ns {
             books.accounts.due.add(device.index, due::CALL);
             return false;
@@ -237,7 +243,9 @@ impl Overhead {
         let small_arrays = of_device.small_arrays.swap(0, AcqRel);
         let floor = of_device.floor.load(Acquire);
         let charge = |kind, bytes| books.accounts.journals.set_charge(books.container(), device, kind, bytes);
-        let Some(measured) = measured_now(charges, device, of_device) else {
+        let measured = measured_now(charges, device, of_device);
+        of_device.took_ns.store(sys::monotonic_ns().saturating_sub(now), Relaxed);
+        let Some(measured) = measured else {
             // Calls were under way, or the driver gives no figure: small arrays wait for the next measurement.
             of_device.small_arrays.fetch_add(small_arrays, AcqRel);
             charge(KIND_CONTEXT, floor);
