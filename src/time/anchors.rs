@@ -222,10 +222,10 @@ impl Anchors {
 impl Anchor {
     /// Of the current context.
     fn create(context: u64) -> Option<Self> {
-        let pairs = Pair::create(context).zip(Pair::create(context));
-        let stream = events::create_stream();
-        let (Some((pair, probe)), Some(stream)) = (pairs, stream) else {
-            pairs.into_iter().for_each(|(one, other)| [one, other].into_iter().for_each(Pair::destroy));
+        let pair = Pair::create(context)?;
+        let probe = Pair::create(context);
+        let (Some(probe), Some(stream)) = (probe, events::create_stream()) else {
+            [Some(pair), probe].into_iter().flatten().for_each(Pair::destroy);
             return None;
         };
         let Pair { start: event, end: spare } = pair;
