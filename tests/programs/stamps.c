@@ -1,5 +1,6 @@
 /* Kernels that take as long as they are told and write down when they ran: WAY COUNT NANOSECONDS.
  * steps: kernels of 1, 2, 3, .. times as long, back to back, with events between; many: kernels without a look between.
+ * turns: kernels that the host waits for, and what lies between one and the next;
  * graph: a graph of COUNT kernels, launched three times; ways: every call that launches one;
  * looks: every way to see what was written; refusals: what is no log or no parameter. */
 #include "common.h"
@@ -80,6 +81,39 @@ static void steps(int count, word unit)
     say_spans();
 }
 
+static int order(const void *a, const void *b)
+{
+    word left = *(const word *)a, right = *(const word *)b;
+    return (left > right) - (left < right);
+}
+
+/* Half of the pauses between kernels are no longer than gap; half of those of more than 100 us no longer than stop. */
+static void say_gaps(void)
+{
+    static word gaps[MOST];
+    int count = (int)seen.next - 1, longer = 0;
+    for (int i = 0; i < count; i++)
+        gaps[i] = seen.entry[i + 1][0] - seen.entry[i][1];
+    qsort(gaps, count, sizeof *gaps, order);
+    while (longer < count && gaps[longer] < 100000)
+        longer++;
+    say("gap_ns", gaps[count / 2]);
+    say("stops", count - longer);
+    say("stop_ns", longer < count ? gaps[longer + (count - longer) / 2] : 0);
+}
+
+static void turns(int count, word unit)
+{
+    say("ready", getpid());
+    wait_for_test();
+    for (int i = 0; i < count; i++) {
+        must(launch(unit, log_));
+        must(cuStreamSynchronize(stream));
+    }
+    look();
+    say_gaps();
+}
+
 static void many(int count, word unit)
 {
     say("ready", getpid());
@@ -88,6 +122,8 @@ static void many(int count, word unit)
         must(launch(unit, log_));
     look();
     say_spans();
+    if (count > 1)
+        say_gaps();
 }
 
 static void graph(int count, word unit)
@@ -223,6 +259,7 @@ int main(int argc, char **argv)
     switch (*way) {
     case 's': steps(count, unit); break;
     case 'm': many(count, unit); break;
+    case 't': turns(count, unit); break;
     case 'g': graph(count, unit); break;
     case 'w': ways(unit); break;
     case 'l': looks(unit); break;

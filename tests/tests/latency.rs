@@ -39,30 +39,42 @@ fn looping(machine: &Machine, arguments: &[&str]) -> Program {
     program
 }
 
-/// How busy the device is with these loops, in percent of its time, and the kernels that it ends in a second.
-fn busy(machine: &Machine, loops: &[&[&str]]) -> (f64, f64) {
+/// How busy the device is with these loops, in percent of its time.
+fn busy(machine: &Machine, loops: &[&[&str]]) -> f64 {
     let running: Vec<_> = loops.iter().map(|arguments| looping(machine, arguments)).collect();
-    let before = machine.truth();
-    std::thread::sleep(Duration::from_secs(1));
-    let after = machine.truth();
+    let busy = machine.busy_percent(0, Duration::from_secs(1));
     for program in running {
         program.kill();
     }
-    let passed = (after.clock_ns() - before.clock_ns()) as f64;
-    let of_it = |key| (after.device(key) - before.device(key)) as f64 / passed;
-    (100.0 * of_it("busy_ns"), 1e9 * of_it("kernels"))
+    busy
 }
 
-const WAITS: &[&str] = &["step_50us", "60", "plain", "1"];
 const AHEAD: &[&str] = &["step_50us", "60", "plain", "400"];
 
+/// What `stamps` says of each of the loops with these arguments, which begin together.
+fn stamped(machine: &Machine, loops: &[&[&str]]) -> Vec<Outcome> {
+    let start = |arguments: &&[&str]| machine.bare().start("stamps", arguments);
+    let mut all: Vec<_> = loops.iter().map(start).collect();
+    for one in &mut all {
+        one.wait_for("ready");
+    }
+    all.iter_mut().for_each(|one| one.tell("go"));
+    all.into_iter().map(|one| one.finish().success()).collect()
+}
+
+/// From the end of a kernel to the begin of the next one of the same process lie two switches and the other's kernel. Where a
+/// busy host holds one of them up, the other has the device alone, and its gaps are short.
 #[test]
 fn two_processes_that_wait_for_each_kernel_pay_a_switch_for_each() {
     let _quiet = quiet();
-    let machine = Machine::of_the_field("H200", &[]);
+    let (machine, _file) = with_stamps();
     comes_out(|| {
-        let seen = busy(&machine, &[WAITS, WAITS]);
-        (seen, near(seen.0, 100.0 * 50.0 / 187.0) && near(seen.1, 1e6 / 187.0))
+        let waits: &[&str] = &["turns", "3000", "50000"];
+        let all = stamped(&machine, &[waits, waits]);
+        let seen: Vec<_> = all.iter().map(|told| (told.value("stop_ns"), told.value("stops"))).collect();
+        let right = |(stop, stops): &(i64, i64)| near(*stop as f64, 2.0 * 137e3 + 50e3) && *stops > 300;
+        let all_right = seen.iter().all(right);
+        (seen, all_right)
     });
 }
 
@@ -72,7 +84,7 @@ fn processes_that_always_have_work_take_turns_and_lose_a_switch_for_each() {
     for count in [2, 3] {
         let machine = Machine::of_the_field("H200", &[]);
         comes_out(|| {
-            let (busy, _) = busy(&machine, &vec![AHEAD; count]);
+            let busy = busy(&machine, &vec![AHEAD; count]);
             // The gap between two kernels is lost as well.
             (busy, near(busy, 100.0 * 2091.0 / (2091.0 + 152.6) * 50.0 / 51.3))
         });
@@ -86,14 +98,10 @@ fn a_long_kernel_is_stopped_for_the_slices_of_the_others_and_the_switches() {
     for count in [1, 2, 3] {
         let (machine, _file) = with_stamps();
         comes_out(|| {
-            let start = |_| machine.bare().start("stamps", &["many", "1", "200000000"]);
-            let mut all: Vec<_> = (0..count).map(start).collect();
-            for one in &mut all {
-                one.wait_for("ready");
-            }
-            all.iter_mut().for_each(|one| one.tell("go"));
-            let all: Vec<_> = all.into_iter().map(|one| one.finish().success().value("sum_ns")).collect();
-            let round = if count == 1 { 2091.0 } else { f64::from(count) * (2091.0 + 152.6) };
+            let kernel: &[&str] = &["many", "1", "200000000"];
+            let told = stamped(&machine, &vec![kernel; count]);
+            let all: Vec<_> = told.iter().map(|told| told.value("sum_ns")).collect();
+            let round = if count == 1 { 2091.0 } else { count as f64 * (2091.0 + 152.6) };
             let right = all.iter().all(|ns| near(*ns as f64, 200e6 * round / 2091.0));
             (all, right)
         });
@@ -103,23 +111,23 @@ fn a_long_kernel_is_stopped_for_the_slices_of_the_others_and_the_switches() {
 #[test]
 fn a_process_keeps_its_slice_while_it_has_work_queued() {
     let _quiet = quiet();
-    let machine = Machine::of_the_field("H200", &[]);
-    let _busy = looping(&machine, AHEAD);
+    let (machine, _file) = with_stamps();
     comes_out(|| {
-        let launches =
-            machine.bare().run("launch_loop", &["step_10us", "1", "plain", "1"]).success().value("launches");
-        (launches, near(launches as f64, 1e6 / (2091.0 + 152.6 + 10.0 + 137.0)))
+        let all = stamped(&machine, &[&["turns", "300", "10000"], &["many", "4000", "200000"]]);
+        let seen = (all[0].value("stop_ns"), all[0].value("stops"));
+        (seen, near(seen.0 as f64, (137.0 + 2091.0 + 152.6) * 1e3) && seen.1 > 100)
     });
 }
 
 #[test]
 fn alone_a_process_pays_for_no_switch() {
     let _quiet = quiet();
-    let machine = Machine::of_the_field("H200", &[]);
+    let (machine, _file) = with_stamps();
     comes_out(|| {
-        let (waiting, ahead) = (busy(&machine, &[WAITS]).0, busy(&machine, &[AHEAD]).0);
-        // 8.6 us from the end of a kernel to the next begin where the host waits, 1.3 us where it is ahead.
-        ((waiting, ahead), near(waiting, 100.0 * 50.0 / 58.6) && near(ahead, 100.0 * 50.0 / 51.3))
+        let gap = |arguments: &[&str]| stamped(&machine, &[arguments])[0].value("gap_ns");
+        let seen = (gap(&["turns", "3000", "50000"]), gap(&["many", "1000", "50000"]));
+        // On the card 8.6 us where the host waits, 1.3 us where it is ahead.
+        (seen, (8300..11_000).contains(&seen.0) && seen.1 == 1312)
     });
 }
 
