@@ -25,6 +25,21 @@ pub enum Verdict {
     Skipped(String),
 }
 
+impl Verdict {
+    /// On a table of so many cells, of which some were missed, and some could not be tested because the host was busy.
+    pub fn of_cells(all: usize, missed: usize, busy: usize) -> Self {
+        match (missed, busy) {
+            (0, 0) => Self::Kept,
+            (0, _) => {
+                Self::Skipped(format!("{busy} of {all} cells, because the host is busy; the others are kept"))
+            }
+            _ => Self::Missed(format!(
+                "{missed} of {all} cells, above; {busy} skipped because the host is busy"
+            )),
+        }
+    }
+}
+
 /// The name of a promise, and its test.
 pub type Trial = (&'static str, fn() -> Verdict);
 

@@ -184,11 +184,7 @@ fn table(host: Host, loads: &[Load], at_once: usize) -> Verdict {
     let beyond: Vec<String> =
         counting.iter().filter(|cell| !cell.is_bounded()).map(|cell| cell.to_string()).collect();
     assert!(beyond.is_empty(), "beyond their bounds:\n{}", beyond.join("\n"));
-    if 3 * counting.len() < cells.len() {
-        return Verdict::Skipped("the host is too slow or too busy for most cells".to_owned());
-    }
-    match counting.iter().filter(|cell| !cell.is_exact()).count() {
-        0 => Verdict::Kept,
-        missed => Verdict::Missed(format!("{missed} of {} cells, above", counting.len())),
-    }
+    let missed = counting.iter().filter(|cell| !cell.is_exact()).count();
+    let busy = cells.iter().filter(|cell| !cell.is_served()).count();
+    Verdict::of_cells(counting.len() + busy, missed, busy)
 }
