@@ -286,6 +286,17 @@ impl Container {
         self.with_file(|file| slot::any_dying(&self.region(), file)).unwrap_or(false)
     }
 
+    /// Whether other processes of the container may be at work.
+    #[inline]
+    pub fn may_have_peers(&self) -> bool {
+        self.peers.may_be()
+    }
+
+    /// How many other processes have a slot, as of a tenth of a second ago.
+    pub fn count_peers(&self, now: u64) -> u32 {
+        self.peers.count(self.ours(), self.claimed_slot(), now)
+    }
+
     /// As [`Self::reap`], but the processes of the container together at most ten times a second, and only where others may
     /// have a slot: the view must not show the bytes of dead processes for long.
     #[inline]

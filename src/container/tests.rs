@@ -9,6 +9,7 @@ use super::start::Startup;
 use gpuquota_quota::limits::Limits;
 use gpuquota_quota::text::Fixed;
 use gpuquota_region::Region;
+use gpuquota_region::layout::{SLOT_FREE, SLOT_TAKEN};
 use std::boxed::Box;
 use std::ffi::CString;
 use std::format;
@@ -36,4 +37,20 @@ impl Container {
         gpuquota_region::names::remove(&path);
         container
     }
+}
+
+#[test]
+fn a_process_that_has_gone_is_a_peer_no_longer() {
+    const SECOND: u64 = 1_000_000_000;
+    let container = Container::of_test(Limits::default());
+    assert!(container.may_have_peers(), "nobody has looked");
+    let look = |at| (container.count_peers(at), container.may_have_peers());
+    assert_eq!(look(SECOND), (0, false));
+    let other = &container.ours().slots[3];
+    other.state.store(SLOT_TAKEN, Relaxed);
+    container.header().slot_high.store(4, Relaxed);
+    assert_eq!(look(SECOND + 1), (0, false), "the last look was a moment ago");
+    assert_eq!(look(2 * SECOND), (1, true));
+    other.state.store(SLOT_FREE, Relaxed);
+    assert_eq!(look(3 * SECOND), (0, false), "slot_high stays");
 }

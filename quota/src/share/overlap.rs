@@ -85,3 +85,31 @@ impl Overlap {
         expected_ns.saturating_mul(added).checked_div(expected).unwrap_or(expected_ns)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_launches_after_the_first_of_a_burst_teach_what_all_add() {
+        let overlap = Overlap::default();
+        assert_eq!(overlap.scale(1_000), 1_000, "nothing is known");
+        overlap.begin_burst();
+        let phases: std::vec::Vec<_> = (0..=BURST).map(|_| overlap.next(10_000, 4_000)).collect();
+        let count = |phase| phases.iter().filter(|one| **one == phase).map(|_| 1).sum::<u64>();
+        assert_eq!(count(Phase::First), FIRST);
+        assert_eq!(count(Phase::Burst(4_000)), BURST - FIRST);
+        assert_eq!(count(Phase::Between), 1);
+        (0..100).for_each(|_| overlap.learn(4_000, 6_000));
+        assert_eq!(overlap.scale(1_000), 1_500);
+    }
+
+    #[test]
+    fn the_next_burst_begins_after_so_much_predicted_time() {
+        let overlap = Overlap::default();
+        assert_eq!(overlap.next(EVERY_NS / 2, 0), Phase::Between);
+        assert!(!overlap.is_burst());
+        assert_eq!(overlap.next(EVERY_NS / 2, 0), Phase::Between);
+        assert!(overlap.is_burst());
+    }
+}
