@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(count(Phase::Burst(4_000)), BURST - FIRST);
         assert_eq!(count(Phase::Between), 1);
         (0..100).for_each(|_| overlap.learn(4_000, 6_000));
-        assert_eq!(overlap.scale(1_000), 1_500);
+        assert!(overlap.scale(1_000).abs_diff(1_500) < 5, "{}", overlap.scale(1_000));
     }
 
     #[test]
