@@ -106,7 +106,7 @@ LATENCY = {
     "gap": lambda seen: seen["gap_timed_20us_p50_ns"],
     "gap_after_event": lambda seen: seen["queued_timed_20us_p50_ns"] - seen["queued_no_work_p50_ns"],
     "synchronize": lambda seen: seen["ctx_synchronize_idle_p50_ns"],
-    "wake": lambda seen: seen["launch_and_wait_p50_ns"] - seen["launch_idle_p50_ns"] - seen["ctx_synchronize_idle_p50_ns"],
+    "wake": lambda seen: seen["timed_20us_and_wait_p50_ns"] - 20_000 - seen["launch_idle_p50_ns"] - seen["ctx_synchronize_idle_p50_ns"],
     "init": lambda seen: seen["init_ns"],
     "context": lambda seen: seen["context_ns"],
     "module": lambda seen: seen["module_load_ns"],
