@@ -52,7 +52,7 @@ fn exact_at(shares: &[u32], lengths: &Lengths) {
                 // Of several streams only bursts of launches are measured, and of very many processes that report late the
                 // busy gaps hold only a part.
                 let (most_off, most) = match pattern {
-                    Pattern::Ahead(2..) => ((f64::from(cores) / 100.0).max(0.6), 1.5 * most),
+                    Pattern::Ahead(2..) => ((f64::from(cores) / 100.0).max(1.0), 2.0 * most),
                     _ if processes > 2 => (0.4, most),
                     _ => (0.2, most),
                 };
