@@ -148,7 +148,8 @@ fn no_window_has_more_than_its_bound() {
                     assert!(used <= most, "seed {seed}: {used} > {most} ns in [{from}, {to}]: {case:?}")
                 });
             }
-            let most_open = 720 * case.threads;
+            // Of several keys in several streams, bursts cover one key more often than another.
+            let most_open = if streams { 900 } else { 720 } * case.threads;
             assert!(surprises.most_open <= most_open, "seed {seed}: {}: {case:?}", surprises.most_open);
         });
     }
