@@ -44,6 +44,7 @@
 #define GPUQUOTA_JOURNALS 32    /* of one slot */
 #define GPUQUOTA_EVENTS 256
 #define GPUQUOTA_LIMIT_ROWS (GPUQUOTA_SLOTS + 8) /* one for each slot, and the operator's; the others are reserved */
+#define GPUQUOTA_END_ROW 1031 /* the last word of this row, and of the file, repeats created_at_ns: a file that was cut has lost it */
 #define GPUQUOTA_OPERATOR_ROW GPUQUOTA_SLOTS
 #define GPUQUOTA_GAPS 14
 #define GPUQUOTA_WAIT_TIMES 8
@@ -63,6 +64,10 @@
 #define GPUQUOTA_POLICY_REQUEST 0xFF    /* these bits: percent that the container requests; 0: core_limit */
 #define GPUQUOTA_POLICY_BURST 0x100     /* it may have what others leave, beyond core_limit */
 #define GPUQUOTA_POLICY_IDLE_ONLY 0x200 /* it has only what others leave */
+
+/* gpuquota_header.shares */
+#define GPUQUOTA_SHARES_SOME 1          /* a device has or had a core limit, or the agent gives leases */
+#define GPUQUOTA_SHARES_NONE 0x80000000 /* this bit: none of these; the others differ between regions */
 
 /* gpuquota_device.state */
 #define GPUQUOTA_DEVICE_FREE 0
@@ -95,6 +100,7 @@
 #define GPUQUOTA_EVENT_NAME_RESTORED 9 /* the path had lost the region, which processes held: 1 if it has no name, pid of a holder */
 #define GPUQUOTA_EVENT_TWO_REGIONS 10  /* living processes hold another region of this path: -, pid of one of them, - */
 #define GPUQUOTA_EVENT_SHARED 11       /* the writer shares the default region: user and mount namespace of its maker */
+#define GPUQUOTA_EVENT_CONTENTS_LOST 12 /* the file was truncated or overwritten while processes held it: 1 if the writer made it anew, bytes that it put back, - */
 #define GPUQUOTA_LIMIT_KIND_MEMORY 0   /* bytes */
 #define GPUQUOTA_LIMIT_KIND_PHYSICAL 1 /* bytes */
 #define GPUQUOTA_LIMIT_KIND_CORES 2    /* percent */
@@ -149,7 +155,7 @@ struct gpuquota_header {
     uint32_t pad0;
     uint64_t event_next;       /* events so far; event n lies at n % GPUQUOTA_EVENTS */
     uint64_t fallbacks;        /* incidents survived by the driver's own answer */
-    uint32_t shares;           /* not 0 once any device has a core limit, or the agent gives leases */
+    uint32_t shares;           /* GPUQUOTA_SHARES_: whether launches may have to wait */
     uint32_t limits_seq;       /* counts changes of gpuquota_ours.limits */
     uint64_t monitor_ns;       /* when HAMi's monitor was last seen at work, CLOCK_MONOTONIC */
     uint32_t maker_user;       /* effective user of the process that initialised the file */

@@ -62,6 +62,7 @@ NUMBERS = {
     "EVENT_NAME_RESTORED": 9,
     "EVENT_TWO_REGIONS": 10,
     "EVENT_SHARED": 11,
+    "EVENT_CONTENTS_LOST": 12,
     "LIMIT_KIND_MEMORY": 0,
     "LIMIT_KIND_PHYSICAL": 1,
     "LIMIT_KIND_CORES": 2,
@@ -481,6 +482,8 @@ def _event(event):
         about.update(event="two_regions", holder=used)
     elif code == EVENT_SHARED:
         about.update(event="shared", user=requested, mount_namespace=used)
+    elif code == EVENT_CONTENTS_LOST:
+        about.update(event="contents_lost", anew=requested == 1, bytes=used)
     else:
         about.update(event="unknown", code=code)
     return about

@@ -3,6 +3,8 @@
 //! - `start`: reads the limits and opens the region;
 //! - `notes`: what is to be told about the region's file;
 //! - [`hami`]: the words through which HAMi's monitor and the library talk to each other;
+//! - `contents`: the region's contents as this process saw them last;
+//! - `lost`: this process's part of the way back where the contents of the region are lost;
 //! - [`holders`]: the living processes and the bytes that they hold.
 //!
 //! # Safety
@@ -10,13 +12,16 @@
 //! it publishes the process's phase. Everything else is atomics. All-zero bytes are a container before its start.
 #![allow(unsafe_code)]
 
+mod contents;
 pub mod hami;
 pub mod holders;
+mod lost;
 mod notes;
 mod peers;
 mod start;
 
 use crate::lock::Lock;
+use contents::Contents;
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -59,6 +64,8 @@ pub struct Container {
     names_seen: AtomicU8,
     /// When this process last found that living processes hold all slots, CLOCK_MONOTONIC nanoseconds.
     full_at_ns: AtomicU64,
+    /// The region's contents as this process saw them last.
+    contents: Contents,
 }
 
 // SAFETY: `startup` is written before the process's phase is published and only read afterwards; the rest is atomics.
@@ -75,12 +82,16 @@ pub struct DeviceRef {
 
 impl Container {
     /// Reads the limits and opens the region. Runs once, in the thread that starts the process.
-    pub fn start(&self) -> Outcome {
+    pub fn start(&'static self) -> Outcome {
         // SAFETY: only the starting thread is here, and no thread reads before the phase is published.
         let startup = unsafe { (*self.startup.get()).write(Startup::default()) };
         let outcome = startup.run();
+        if let Some(region) = startup.region {
+            self.see_contents(&region);
+        }
         if let Some(file) = startup.file.take() {
             let _ = self.file.keep(file);
+            self.watch_file();
         }
         if let Some(Note::Names(names @ (Names::Nameless { .. } | Names::Split { .. }))) = startup.note {
             self.names_seen.store(names.code(), Relaxed);
@@ -152,13 +163,6 @@ impl Container {
     #[inline]
     pub fn has_file_share(&self) -> bool {
         self.startup().has_file_share
-    }
-
-    /// Whether no launch of the container may have to wait: neither the region nor the limits file sets a share, and the
-    /// agent gives no leases.
-    #[inline(always)]
-    pub fn is_unthrottled(&self) -> bool {
-        self.header().shares.load(Relaxed) == 0 && !self.has_file_share()
     }
 
     /// Whether HAMi's monitor blocks the container's launches for a task of higher priority.
@@ -255,6 +259,9 @@ impl Container {
         let Some(_reaping) = self.reaping.lock(|| {}) else { return false };
         let reaped = self.with_file(|file| {
             self.look_after_names(file);
+            if !self.is_whole() {
+                return 0;
+            }
             slot::reap(&self.region(), file, own, &mut Reaper)
         });
         reaped.is_ok_and(|freed| freed > 0)
@@ -268,6 +275,7 @@ impl Container {
             return;
         }
         self.named_at_ns.store(now, Relaxed);
+        self.look_after_contents();
         let names = names::restore(self.path(), file, &is_spare);
         if self.names_seen.swap(names.code(), Relaxed) == names.code() {
             return;

@@ -5,6 +5,7 @@
 
 mod brought;
 mod handles;
+mod lost;
 mod record;
 
 use crate::container::{Container, DeviceRef};
@@ -21,6 +22,7 @@ use gpuquota_quota::text::Line;
 use gpuquota_region::layout::{self, DEVICE_READY};
 use gpuquota_region::sys;
 use handles::Handles;
+use lost::Known;
 use record::register;
 
 /// Devices as CUDA numbers them in one process.
@@ -52,6 +54,8 @@ pub struct Devices {
     share_ceilings: [AtomicU64; layout::DEVICES],
     /// Whether this process has said which of its limits do not hold.
     told: AtomicBool,
+    /// What it knows of them, for the case that the contents of the region are lost.
+    pub known: Known,
 }
 
 /// The container and its devices: bytes and GPU time are counted for these. All-zero bytes: a process before its start.
@@ -232,7 +236,8 @@ impl Devices {
 
     fn register(&self, container: &Container, uuid: &Uuid, index: u32, total: u64) -> Option<u8> {
         let position = register(container, uuid, total)?;
-        bring(container, position, index, uuid);
+        let brought = bring(container, position, index, uuid);
+        self.known.remember(container, position, brought);
         let limits = container.limits();
         for (table, ceilings) in
             [(&limits.memory, &self.memory_ceilings), (&limits.physical, &self.physical_ceilings)]
@@ -243,6 +248,16 @@ impl Devices {
             set_ceiling(&self.share_ceilings, position, &limits.cores, index, uuid);
         }
         Some(position)
+    }
+
+    /// This process cannot be counted on devices whose place in the region is another's now: it gets no more memory there.
+    #[cold]
+    pub fn close(&self, devices: u32) {
+        for (ceiling, index) in self.memory_ceilings.iter().zip(0u32..) {
+            if devices.wrapping_shr(index) & 1 != 0 {
+                ceiling.store(1, Relaxed);
+            }
+        }
     }
 
     /// The cap on a device's memory: the lower of the region's and the limits file's. The container's programs can write

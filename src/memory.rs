@@ -8,6 +8,7 @@
 //! - `journals`: the journals of the region through which it charges a device;
 //! - `due`: why a device's overhead has to be measured again;
 //! - [`books`]: reservations, holdings, and the way back;
+//! - `restore`: what this process puts back where the contents of the region are lost;
 //! - `physical`: physical memory, and what refers to it;
 //! - `arenas`: bytes that the driver keeps for later in pools and graphs;
 //! - `overhead`: bytes that the driver takes unasked for contexts, code and heaps, by measurement;
@@ -34,6 +35,7 @@ mod overhead;
 mod physical;
 mod refusal;
 mod reserve;
+mod restore;
 mod shared_blocks;
 mod taking;
 

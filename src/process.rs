@@ -46,18 +46,30 @@ pub enum Quota {
 
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(core::ptr::null_mut());
 
-/// This process's quota. The first call starts it.
+/// This process's quota. The first call starts it, and one that finds the contents of the region lost restores them.
 #[inline(always)]
 pub fn quota() -> Quota {
-    let process = PROCESS.load(Acquire);
-    if !process.is_null() {
-        // SAFETY: a published pointer is a mapping of Process's size that is never undone.
-        let process = unsafe { &*process };
-        if process.phase.load(Acquire) == READY {
-            return Quota::On(process);
-        }
+    match ready() {
+        Some(process) if process.scope.container.is_whole() => Quota::On(process),
+        _ => quota_slowly(),
     }
-    quota_slowly()
+}
+
+/// The same for a call that finds out about lost contents by itself: a launch by another word, an allocation when it is admitted.
+#[inline(always)]
+pub fn quota_unchecked() -> Quota {
+    ready().map_or_else(quota_slowly, Quota::On)
+}
+
+#[inline(always)]
+fn ready() -> Option<&'static Process> {
+    let process = PROCESS.load(Acquire);
+    if process.is_null() {
+        return None;
+    }
+    // SAFETY: a published pointer is a mapping of Process's size that is never undone.
+    let process = unsafe { &*process };
+    (process.phase.load(Acquire) == READY).then_some(process)
 }
 
 #[cold]
@@ -67,7 +79,10 @@ fn quota_slowly() -> Quota {
     let Some(process) = state() else { return Quota::Off };
     loop {
         match process.phase.load(Acquire) {
-            READY => return Quota::On(process),
+            READY => {
+                process.make_whole();
+                return Quota::On(process);
+            }
             OFF => return Quota::Off,
             CLOSED => return Quota::Closed,
             FRESH => {
@@ -107,7 +122,7 @@ fn state() -> Option<&'static Process> {
 
 impl Process {
     /// Starts the container and its devices. Runs once, in the thread that won `phase`.
-    fn start(&self) {
+    fn start(&'static self) {
         let phase = match self.scope.container.start() {
             Outcome::Ready => READY,
             Outcome::Off => OFF,
@@ -115,6 +130,14 @@ impl Process {
         };
         self.scope.devices.read_visible(environment::get("CUDA_VISIBLE_DEVICES"));
         self.phase.store(phase, Release);
+    }
+
+    /// Restores the contents of the region if they are lost.
+    #[inline]
+    pub fn make_whole(&self) {
+        if !self.scope.container.is_whole() {
+            self.memory().books().make_whole();
+        }
     }
 
     /// This process's bytes.

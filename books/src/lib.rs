@@ -12,7 +12,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Journal, Journals};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, AgentWords, Lease};
 use gpuquota_quota::share::{Books, Busy, Clock, Rate};
-use gpuquota_region::layout::{Device, Header, JOURNALS, JournalRecord, KIND_SPILLED, LeaseRecord, Ours};
+use gpuquota_region::layout::{
+    self, Device, Header, JOURNALS, JournalRecord, KIND_SPILLED, LeaseRecord, Ours,
+};
 use gpuquota_region::sys;
 
 /// One of the region's journals, with its number there.
@@ -30,6 +32,12 @@ impl OwnJournal {
         let words = ours.journals.get(slot)?.get(usize::from(journal))?;
         let number = (slot.wrapping_mul(JOURNALS) as u32).wrapping_add(u32::from(journal));
         Some(Self { number, words })
+    }
+
+    /// The bytes that it holds.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        layout::held_bytes(self.words.held.load(Acquire))
     }
 }
 
@@ -84,6 +92,17 @@ impl JournalBook {
     pub fn word(&self) -> Option<&'static AtomicU64> {
         let record = self.ours.devices.get(usize::from(self.device))?;
         Some(if self.spilled { &record.spilled } else { &record.used })
+    }
+}
+
+/// Makes a total of a device the sum of all journals, after the contents of the region were lost.
+#[cold]
+pub fn balance(ours: &'static Ours, device: u8, spilled: bool) {
+    let Some(own) = OwnJournal::of(ours, 0, 0) else { return };
+    let book = JournalBook::new(ours, device, spilled, own);
+    let slots = (ours.header.slot_high.load(Acquire) as usize).min(layout::SLOTS);
+    if let Some(word) = book.word() {
+        ledger::balance::balance(&book, word, slots.wrapping_mul(JOURNALS) as u32);
     }
 }
 

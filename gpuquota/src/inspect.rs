@@ -148,6 +148,14 @@ fn happened(kind: &EventKind) -> String {
         EventKind::Shared { user, .. } => {
             format!("shares the region with user {user} or another container, which made it")
         }
+        EventKind::ContentsLost { anew, bytes } => {
+            let who = if *anew {
+                "made the file, which was truncated or overwritten, anew"
+            } else {
+                "found the file made anew"
+            };
+            format!("{who}, and put back {} that it holds", size(bytes))
+        }
         EventKind::Unknown { code } => format!("event {code}, which a later version knows"),
     }
 }

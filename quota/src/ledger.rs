@@ -42,6 +42,8 @@
 //! An operation that is refused leaves its sequence number unapplied and unused; the next one takes the same number. If an
 //! owner dies before its operation was applied, the cleaner folds it as zero bytes.
 
+pub mod balance;
+
 use crate::sync::{AtomicU64, Ordering};
 
 /// Bytes that a total can count: 64 TiB.

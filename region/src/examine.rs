@@ -1,7 +1,9 @@
 //! What is a file that is to become a region, and who holds it?
 //!
 //! A file in which no process of ours or of HAMi-core's lives is nobody's: whatever version or boot it is of, it is made
-//! anew. A file that living processes hold is never cleared, whatever this process thinks of its boot or clocks.
+//! anew. A region that living processes hold is never cleared, whatever this process thinks of its boot or clocks. Where its
+//! contents are lost, because somebody has truncated the file or overwritten it, they are made anew, and those processes put
+//! back what they hold (`lost`).
 
 use crate::hami::{self, View};
 use crate::header::{Mismatch, RecordTable, half, word};
@@ -42,11 +44,6 @@ pub enum OpenError {
     /// A living process uses the file with HAMi-core, which keeps other books in it.
     HamiCore {
         /// That process.
-        holder: u32,
-    },
-    /// The file was cut short while living processes hold it: what they hold is not known.
-    Truncated {
-        /// One of them.
         holder: u32,
     },
     /// Living processes hold the region, whose path now names a file that is no region.
@@ -96,7 +93,6 @@ impl OpenError {
                 "it was made by another version, which lays its records out otherwise"
             }
             Self::HamiCore { .. } => "HAMi-core keeps its books in it",
-            Self::Truncated { .. } => "it was cut short, so what its processes hold is not known",
             Self::Replaced { .. } => "another file that is no region has taken its path",
             Self::Removed { .. } => "it was removed and cannot be opened any more",
             Self::Busy => "another process has been initialising it for too long",
@@ -127,7 +123,6 @@ impl OpenError {
             Self::OtherVersion { holder, .. }
             | Self::OtherLayout { holder, .. }
             | Self::HamiCore { holder }
-            | Self::Truncated { holder }
             | Self::Replaced { holder }
             | Self::Removed { holder } => Some(holder),
             _ => None,
@@ -189,7 +184,8 @@ impl Here {
 pub enum Found {
     /// A region with which this version can work.
     Ready,
-    /// Nobody's: empty, or of another boot, version or library, half initialised or cut short.
+    /// Nobody's: empty, or of another boot, version or library, half initialised or cut short. Or a region that processes hold,
+    /// and whose contents are lost.
     Fresh,
 }
 
@@ -226,7 +222,7 @@ pub fn examine(file: &Descriptor, here: Here) -> Result<Examined, OpenError> {
     let holder = living(file).map_err(OpenError::Locks)?;
     let mut buffer = [0u8; HEAD_BYTES];
     let head = file.read_at(&mut buffer, OURS as u64).map_err(OpenError::Open)?;
-    let whole = stat.size >= FILE_BYTES as u64;
+    let whole = stat.size >= FILE_BYTES as u64 && has_end(file, head);
     let found = match (word(head, offset_of!(Header, magic)).unwrap_or(0), holder) {
         (layout::MAGIC, None) => match read_head(head, here) {
             Head::Ready if whole => Found::Ready,
@@ -237,9 +233,10 @@ pub fn examine(file: &Descriptor, here: Here) -> Result<Examined, OpenError> {
             Head::Ready | Head::OtherBoot if whole => Found::Ready,
             Head::OtherVersion(major) => return Err(OpenError::OtherVersion { major, holder }),
             Head::OtherLayout(mismatch) => return Err(OpenError::OtherLayout { mismatch, holder }),
-            _ => return Err(OpenError::Truncated { holder }),
+            _ => Found::Fresh,
         },
-        (0, Some(holder)) => return Err(OpenError::Truncated { holder }),
+        // Who has a slot there has had it in a region.
+        (_, Some(_)) => Found::Fresh,
         (0, None) => {
             let flag = half(file.read_at(&mut [0u8; 4], 0).map_err(OpenError::Open)?, 0).unwrap_or(0);
             if flag.cast_signed() == hami::MAGIC {
@@ -271,6 +268,22 @@ fn read_head(head: &[u8], here: Here) -> Head {
     }
     let boot_id = [0, 8].map(|at| word(head, offset_of!(Header, boot_id).wrapping_add(at)).unwrap_or(0));
     if here.boot_id != [0; 2] && boot_id != here.boot_id { Head::OtherBoot } else { Head::Ready }
+}
+
+/// Whether a file holds the contents of a region of this version, whole.
+pub(crate) fn is_ready(file: &Descriptor, here: Here) -> bool {
+    let mut buffer = [0u8; HEAD_BYTES];
+    let Ok(head) = file.read_at(&mut buffer, OURS as u64) else { return false };
+    word(head, offset_of!(Header, magic)) == Some(layout::MAGIC)
+        && matches!(read_head(head, here), Head::Ready | Head::OtherBoot)
+        && has_end(file, head)
+}
+
+/// Whether the end of the file is that of this header.
+fn has_end(file: &Descriptor, head: &[u8]) -> bool {
+    let mut end = [0u8; 8];
+    let at = (FILE_BYTES as u64).saturating_sub(8);
+    file.read_at(&mut end, at).is_ok_and(|end| word(end, 0) == word(head, offset_of!(Header, created_at_ns)))
 }
 
 /// A living process that has its books in HAMi-core's region.

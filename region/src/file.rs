@@ -8,10 +8,11 @@
 
 pub use crate::examine::OpenError;
 use crate::examine::{Examined, Found, Here, examine, is_spare};
+use crate::fault;
 use crate::hami;
 use crate::header::RecordTable;
 use crate::layout::{self, FILE_BYTES, Ours};
-use crate::lock::INIT_BYTE;
+use crate::lock::{INIT_BYTE, living};
 use crate::names::{self, Names};
 use crate::sys::{self, Descriptor, Errno, LockKind};
 use core::ffi::CStr;
@@ -31,6 +32,29 @@ pub struct Opened {
     pub file: Descriptor,
     /// What became of its names.
     pub names: Names,
+    /// A process that holds the region, whose contents were lost and which has not put its part back: 0 where it cannot be told
+    /// which. `None`: this did not make the contents anew, or nobody held them.
+    pub lost: Option<u32>,
+}
+
+/// How a file is made anew.
+pub(crate) struct Fresh {
+    /// Whether it is known to be all zeroes.
+    pub zeroed: bool,
+    /// When that is, nanoseconds since 1970.
+    pub born_ns: u64,
+    /// How often it was made before, at least.
+    pub generation: u64,
+    /// Whether somebody else writes an event about it.
+    pub told: bool,
+}
+
+/// [`layout::Header::shares`] of a region whose launches are not delayed. Each region has another word, so that who knows it
+/// also sees that the contents are lost.
+#[must_use]
+pub fn calm_word(born_ns: u64) -> u32 {
+    const BITS: u64 = layout::SHARES_NONE as u64 - 1;
+    layout::SHARES_NONE | u32::try_from(born_ns & BITS).unwrap_or(0)
 }
 
 /// Who made a region: another user, or another container, that comes to the same path shares it.
@@ -91,7 +115,7 @@ impl Region {
                     Err(error) => return Err(OpenError::Open(error)),
                 },
             };
-            let region = Self::of_file(&file, here, priority)?;
+            let (region, lost) = Self::of_file(&file, here, priority)?;
             if !matches!(names, Names::Nameless { .. }) {
                 names::secure(path, &file);
                 let known = file.identity().map_err(OpenError::Open)?;
@@ -99,19 +123,20 @@ impl Region {
                     continue;
                 }
             }
-            return Ok(Opened { region, file, names });
+            return Ok(Opened { region, file, names, lost });
         }
         Err(OpenError::Open(Errno(libc::EBUSY)))
     }
 
-    fn of_file(file: &Descriptor, here: Here, priority: i32) -> Result<Self, OpenError> {
+    /// The region, and [`Opened::lost`].
+    fn of_file(file: &Descriptor, here: Here, priority: i32) -> Result<(Self, Option<u32>), OpenError> {
         if let Examined { found: Found::Ready, held, .. } = examine_again(file, here)? {
             let region = Self::map(file)?;
             if region.is_ready() {
                 if !held {
                     region.adopt_clock(here);
                 }
-                return Ok(region);
+                return Ok((region, None));
             }
         }
         let _init = InitLock::take(file)?;
@@ -126,8 +151,11 @@ impl Region {
 
     /// The same of an open file.
     pub fn of_existing(file: &Descriptor) -> Result<Self, OpenError> {
-        match examine_again(file, Here::now())? {
+        let here = Here::now();
+        match examine_again(file, here)? {
             Examined { found: Found::Ready, .. } => Self::map(file),
+            // Its processes put back what they hold, and find there what the caller writes.
+            Examined { held: true, .. } => Self::of_file(file, here, 0).map(|(region, _)| region),
             Examined { size: FULL_LENGTH.., .. } => Err(OpenError::Stale),
             _ => Err(OpenError::NotARegion),
         }
@@ -141,19 +169,25 @@ impl Region {
     }
 
     /// The rest of [`Self::open`], with the initialisation lock held: another process may just have done the work.
-    fn open_locked(file: &Descriptor, here: Here, priority: i32) -> Result<Self, OpenError> {
-        let Examined { found, size, .. } = examine(file, here)?;
+    fn open_locked(file: &Descriptor, here: Here, priority: i32) -> Result<(Self, Option<u32>), OpenError> {
+        let Examined { found, size, held } = examine(file, here)?;
         file.allocate(FULL_LENGTH).map_err(OpenError::Space)?;
         let region = Self::map(file)?;
         if found == Found::Fresh {
             // Blocks just taken read zero; storing zeroes would fault every page in.
-            region.initialise(here, priority, size == 0);
+            let fresh = Fresh { zeroed: size == 0, born_ns: sys::realtime_ns(), generation: 0, told: held };
+            region.initialise(here, priority, &fresh);
+            if held {
+                region.event(layout::EVENT_CONTENTS_LOST, layout::NO_DEVICE, 1, 0, 0);
+                return Ok((region, living(file).map_err(OpenError::Locks)?));
+            }
         }
-        Ok(region)
+        Ok((region, None))
     }
 
     fn map(file: &Descriptor) -> Result<Self, OpenError> {
         let address = file.map_shared(FILE_BYTES, true).map_err(OpenError::Space)?;
+        fault::watch(address.expose_provenance());
         // SAFETY: the mapping is FILE_BYTES long, page-aligned and lives for ever; see the module's Safety.
         Ok(Self { file: unsafe { &*address.cast::<layout::File>() } })
     }
@@ -189,17 +223,17 @@ impl Region {
         }
     }
 
-    /// Writes a fresh region over whatever is there. No other process uses the file: it is new, from another boot, or
-    /// its initialisation was interrupted.
-    fn initialise(&self, here: Here, priority: i32, zeroed: bool) {
+    /// Writes a fresh region over whatever is there: the file is new, from another boot, its initialisation was interrupted, or
+    /// its contents are lost.
+    pub(crate) fn initialise(&self, here: Here, priority: i32, fresh: &Fresh) {
         let ours = self.ours();
         let header = &ours.header;
-        let generation = header.generation.load(Relaxed);
         let anew = header.magic.load(Relaxed) == layout::MAGIC;
+        let generation = if anew { header.generation.load(Relaxed) } else { 0 }.max(fresh.generation);
         header.state.store(layout::STATE_EMPTY, Release);
-        if !zeroed {
-            self.zero_ours();
-            self.file.hami.clear();
+        self.lose();
+        if !fresh.zeroed {
+            self.zero();
         }
         // So much first: if this process dies now, the next one can tell that this was a region.
         header.generation.store(generation.wrapping_add(1), Relaxed);
@@ -218,22 +252,24 @@ impl Region {
         header.boot_id[0].store(here.boot_id[0], Relaxed);
         header.boot_id[1].store(here.boot_id[1], Relaxed);
         header.time_namespace.store(here.time_namespace, Relaxed);
-        header.created_at_ns.store(sys::realtime_ns(), Relaxed);
+        header.created_at_ns.store(fresh.born_ns, Relaxed);
+        header.shares.store(calm_word(fresh.born_ns), Relaxed);
         let Maker { user, mounts, pids } = Maker::here();
         header.maker_user.store(user, Relaxed);
         header.maker_mounts.store(mounts, Relaxed);
         header.maker_pids.store(pids, Relaxed);
-        if anew {
+        if anew && !fresh.told {
             self.event(layout::EVENT_STARTED_ANEW, layout::NO_DEVICE, 0, 0, 0);
         }
+        ours.end().store(fresh.born_ns, Relaxed);
         header.state.store(layout::STATE_READY, Release);
     }
 
-    fn zero_ours(&self) {
-        let words = core::ptr::from_ref(self.ours()).cast::<core::sync::atomic::AtomicU64>();
-        // SAFETY: Ours is a whole number of aligned 64-bit words of shared atomic memory.
-        let words = unsafe { core::slice::from_raw_parts(words, size_of::<Ours>() / 8) };
-        for word in words {
+    fn zero(&self) {
+        let words = core::ptr::from_ref(self.file).cast::<core::sync::atomic::AtomicU64>();
+        // SAFETY: File is a whole number of aligned 64-bit words of shared atomic memory.
+        let words = unsafe { core::slice::from_raw_parts(words, FILE_BYTES / 8) };
+        for word in words.iter().filter(|word| word.load(Relaxed) != 0) {
             word.store(0, Relaxed);
         }
     }
@@ -271,7 +307,7 @@ impl Region {
             limit.store(if percent == 0 { 100 } else { percent.into() }, Relaxed);
         }
         if percent != 0 {
-            self.ours().header.shares.store(1, Release);
+            self.ours().header.shares.store(layout::SHARES_SOME, Release);
         }
     }
 
@@ -317,10 +353,10 @@ fn examine_again(file: &Descriptor, here: Here) -> Result<Examined, OpenError> {
 }
 
 /// Held while a region is initialised; dropped by the kernel with its holder.
-struct InitLock<'f>(&'f Descriptor);
+pub(crate) struct InitLock<'f>(&'f Descriptor);
 
 impl<'f> InitLock<'f> {
-    fn take(file: &'f Descriptor) -> Result<Self, OpenError> {
+    pub(crate) fn take(file: &'f Descriptor) -> Result<Self, OpenError> {
         let deadline = sys::monotonic_ns().wrapping_add(2_000_000_000);
         loop {
             match file.try_lock(LockKind::Ofd, INIT_BYTE) {
@@ -356,6 +392,8 @@ pub(crate) mod tests {
 
     static MEMORIES: Mutex<Vec<&layout::File>> = Mutex::new(Vec::new());
 
+    const FRESH: Fresh = Fresh { zeroed: false, born_ns: 7, generation: 0, told: false };
+
     pub(crate) const BOOT: Here = Here { boot_id: [1, 2], time_namespace: 3 };
 
     impl Region {
@@ -370,7 +408,7 @@ pub(crate) mod tests {
             // Miri takes what nothing refers to for a leak.
             MEMORIES.lock().expect("no panic").push(file);
             let region = Self { file };
-            region.initialise(BOOT, 1, true);
+            region.initialise(BOOT, 1, &Fresh { zeroed: true, ..FRESH });
             region
         }
 
@@ -405,7 +443,7 @@ pub(crate) mod tests {
         assert_eq!((header.generation.load(Relaxed), header.event_next.load(Relaxed)), (1, 0));
         region.ours().devices[0].used.store(77, Relaxed);
         region.event(layout::EVENT_DENIED, 0, 1, 2, 3);
-        region.initialise(Here { boot_id: [9, 9], ..BOOT }, 1, false);
+        region.initialise(Here { boot_id: [9, 9], ..BOOT }, 1, &FRESH);
         assert_eq!((header.generation.load(Relaxed), header.event_next.load(Relaxed)), (2, 1));
         assert_eq!(region.ours().devices[0].used.load(Relaxed), 0);
         let event = &region.ours().events[0];
@@ -434,7 +472,8 @@ pub(crate) mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn a_file_that_living_processes_hold_is_refused_by_name_and_left_as_it_is() {
-        for (kind, change) in changes() {
+        let of_others = |kind: &&str| ["major", "length", "count", "offset"].contains(kind);
+        for (kind, change) in changes().into_iter().filter(|(kind, _)| of_others(kind)) {
             let (path, name) = scratch(kind);
             Region::open(&name, 1).expect("a region");
             let mut bytes = fs::read(&path).expect("the file");
@@ -448,6 +487,42 @@ pub(crate) mod tests {
             assert!(fs::read(&path).expect("the file") == bytes, "a file with another {kind} was written to");
             drop(holder);
             names::remove(&name);
+        }
+    }
+
+    /// Whether the file was made anew is for all to see, and who holds it puts its part back.
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn lost_contents_that_living_processes_hold_are_made_anew_and_an_event_says_so() {
+        for (kind, change) in changes() {
+            if !["state", "short", "empty"].contains(&kind) {
+                continue;
+            }
+            for by_tool in [false, true] {
+                let (path, name) = scratch(&format!("lost-{kind}-{by_tool}"));
+                let region = Region::open(&name, 1).expect("a region");
+                let seen = crate::lost::Seen::now(&region);
+                let mut bytes = fs::read(&path).expect("the file");
+                change(&mut bytes);
+                let holder = holder(&name);
+                fs::write(&path, &bytes).expect("a file to write");
+                let again = match by_tool {
+                    true => Region::existing(&name).expect("the region"),
+                    false => {
+                        let opened = Region::open_kept(&name, 1).expect("the region");
+                        assert!(opened.lost.is_some(), "{kind}");
+                        opened.region
+                    }
+                };
+                assert_eq!(again.ours().events[0].code.load(Relaxed), layout::EVENT_CONTENTS_LOST, "{kind}");
+                assert!(region.born_ns() > seen.whole_at_ns, "{kind}: who holds it sees nothing");
+                assert_eq!(region.make_whole(&holder, seen, 1), Ok(false), "{kind}: made twice");
+                let seen = crate::lost::Seen::now(&region);
+                fs::write(&path, &bytes).expect("a file to write");
+                assert_eq!(region.make_whole(&holder, seen, 1), Ok(true), "{kind}");
+                assert!(region.ours().header.generation.load(Relaxed) > seen.generation, "{kind}");
+                names::remove(&name);
+            }
         }
     }
 

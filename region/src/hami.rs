@@ -124,21 +124,6 @@ impl InertSemaphore {
 }
 
 impl View {
-    /// Empties a view that was used before; the caller holds the initialisation lock.
-    pub(crate) fn clear(&self) {
-        self.initialized_flag.store(0, Release);
-        self.device_num.store(0, Relaxed);
-        self.proc_num.store(0, Relaxed);
-        self.last_kernel_time.store(0, Relaxed);
-        for process in &self.procs {
-            process.clear();
-        }
-        for (uuid, limit) in self.uuids.iter().zip(&self.limit) {
-            uuid.iter().for_each(|word| word.store(0, Relaxed));
-            limit.store(0, Relaxed);
-        }
-    }
-
     /// Fills in an empty view; the caller holds the initialisation lock. The magic goes last.
     pub(crate) fn initialise(&self, priority: i32) {
         self.major.store(MAJOR, Relaxed);

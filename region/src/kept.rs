@@ -59,6 +59,15 @@ impl RegionFile {
         }
     }
 
+    /// Uses the descriptor, or the file at its path if it is this one: in a handler of signals, which may have little stack.
+    pub fn with_at_hand<R>(&self, path: &CStr, then: impl FnOnce(&Descriptor) -> R) -> Option<R> {
+        if let Some(file) = self.kept() {
+            return Some(then(&file));
+        }
+        let file = Descriptor::open(path, libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK, 0).ok()?;
+        (self.identity().is_some() && file.identity().ok() == self.identity()).then(|| then(&file))
+    }
+
     /// Uses the descriptor, opened if need be: for the first time, or because the program has closed it. Of two threads that
     /// find it missing at once each opens one, and both stay open.
     pub fn with<R>(&self, path: &CStr, then: impl FnOnce(&Descriptor) -> R) -> Result<R, Errno> {

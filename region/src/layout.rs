@@ -32,10 +32,12 @@ numbers! { "GPUQUOTA_";
     JOURNALS: usize = 32;
     /// Length of the event ring.
     EVENTS: usize = 256;
-    /// Rows of [`Ours::limits`]: one for each slot, and [`OPERATOR_ROW`]; the others are reserved.
+    /// Rows of [`Ours::limits`]: one for each slot, [`OPERATOR_ROW`] and [`END_ROW`]; the others are reserved.
     LIMIT_ROWS: usize = SLOTS + 8;
     /// The row of [`Ours::limits`] in which the operator's limits stand (`gpuquota limit`, the agent).
     OPERATOR_ROW: usize = SLOTS;
+    /// The row of [`Ours::limits`] whose last word, the last one of the file, repeats [`Header::created_at_ns`].
+    END_ROW: usize = LIMIT_ROWS - 1;
     /// Idle gaps that are remembered of one device.
     GAPS: usize = 14;
     /// Classes of waiting times; the last one has no upper bound, the others end at 100 us and every tenfold of it.
@@ -54,6 +56,11 @@ numbers! { "GPUQUOTA_";
     POLICY_BURST: u32 = 1 << 8;
     /// [`LeaseRecord::policy`]: the container has only what others leave.
     POLICY_IDLE_ONLY: u32 = 1 << 9;
+
+    /// [`Header::shares`]: a device has, or had, a core limit, or the agent gives leases.
+    SHARES_SOME: u32 = 1;
+    /// [`Header::shares`]: the bit of the word of a region without any of these. The other bits differ between regions.
+    SHARES_NONE: u32 = 1 << 31;
 
     /// [`Device::state`]: free.
     DEVICE_FREE: u32 = 0;
@@ -133,6 +140,9 @@ numbers! { "GPUQUOTA_";
     /// [`Event::code`]: the writer shares the default region with another user or container: `requested` is the user that
     /// made it, `used` its mount namespace.
     EVENT_SHARED: u32 = 11;
+    /// [`Event::code`]: the file was truncated or overwritten while processes held the region, and the writer has put back what it
+    /// holds: `requested` is 1 if it made the contents anew, `used` the bytes that it put back, of all devices.
+    EVENT_CONTENTS_LOST: u32 = 12;
 
     /// In events on limits: the cap on memory.
     LIMIT_KIND_MEMORY: u64 = 0;
@@ -190,8 +200,8 @@ pub struct Header {
     pub event_next: AtomicU64,
     /// Incidents that the library survived by falling back to the driver's own answer.
     pub fallbacks: AtomicU64,
-    /// Not 0 once any device has a core limit or the node's agent gives leases: launches look at this word first. A
-    /// writer that sets a core limit sets it too.
+    /// Launches look at this word first: [`SHARES_NONE`] with other bits, [`SHARES_SOME`] once any device has a core limit or the
+    /// node's agent gives leases. A writer that sets a core limit sets it too.
     pub shares: AtomicU32,
     /// Counts changes of [`Ours::limits`]: a process that computes the limits in force begins again if it has changed.
     pub limits_seq: AtomicU32,
@@ -422,6 +432,17 @@ pub struct Ours {
     pub events: [Event; EVENTS],
     /// Limits by row and device: row i is what the process in slot i brought.
     pub limits: [[LimitRecord; DEVICES]; LIMIT_ROWS],
+}
+
+impl Ours {
+    /// The last word of the file: once more when the contents were made. A file that was cut has lost it.
+    #[inline(always)]
+    #[must_use]
+    pub fn end(&self) -> &AtomicU64 {
+        let [.., row] = &self.limits;
+        let [.., last] = row;
+        &last.physical
+    }
 }
 
 /// The whole file.

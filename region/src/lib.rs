@@ -13,9 +13,11 @@
 //! - [`lock`]: locks that tell which processes are alive; the kernel drops them when a process dies, whichever way it dies.
 //! - `removed`: a region without a name that living processes hold; [`names`]: the two names of a region's file.
 //! - [`kept`]: the descriptor of that file that a process keeps.
+//! - [`fault`]: SIGBUS while the region's file is too short.
 //! - [`header`]: the head of a region as bytes: which version made it, and where its records lie.
 //! - [`examine`]: what is a file that is to become a region, and who holds it?
 //! - [`file`](mod@file): how a file becomes a region: opened or created in place, verified first, published last.
+//! - [`lost`]: the contents of a region that processes hold are lost, and are made anew.
 //! - [`limits`]: the limits that processes brought and the operator set, and those in force.
 //! - [`slot`]: a process's own record: claimed, held while it lives, cleared by another process once it is dead.
 //! - [`snapshot`]: a bounded, distrustful reader for programs outside the container.
@@ -39,6 +41,7 @@ pub mod abi;
 pub mod check;
 mod clock;
 pub mod examine;
+pub mod fault;
 pub mod file;
 pub mod hami;
 pub mod header;
@@ -47,6 +50,7 @@ pub mod layout;
 pub mod limits;
 pub mod links;
 pub mod lock;
+pub mod lost;
 pub mod names;
 pub mod paths;
 mod removed;

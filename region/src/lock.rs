@@ -43,7 +43,7 @@ pub fn pid_byte(slot: usize) -> u64 {
 /// A living process that holds a slot of the region in this file: its pid as seen from here, else as the slot has it, else 0.
 /// `None` where nobody lives.
 pub fn living(file: &Descriptor) -> Result<Option<u32>, Errno> {
-    let Some(byte) = file.first_locked(SLOT_BYTE, SLOTS as u64)? else { return Ok(None) };
+    let Some(byte) = file.any_locked(SLOT_BYTE, SLOTS as u64)? else { return Ok(None) };
     let slot = byte.saturating_sub(SLOT_BYTE);
     let seen = file.classic_holder(PID_BYTE.saturating_add(slot)).ok().flatten().filter(|pid| *pid != 0);
     let recorded = || {

@@ -47,13 +47,60 @@ pub fn claim(
     let Some(slot) = region.ours().slots.get(index) else { return Err(ClaimError::Full) };
     // Also for a free slot: the process that freed it may have died before its last word was written.
     settle.settle_slot(region, index, false);
+    write_process(region, index, slot);
+    slot.state.store(SLOT_TAKEN, Release);
+    lock::keep_for_life(file).map_err(ClaimError::File)?;
+    // Behind the last close. A process without it lives on; the node then knows its pid only from the region.
+    let _ = region_file.with(path, |file| lock::announce_pid(file, index));
+    Ok(index)
+}
+
+/// Writes this process into its slot, whose lock it has held all the time, after the contents of the region were lost. Others see
+/// it there after [`come_back`].
+pub fn put_back(region: &Region, index: usize) {
+    if let Some(slot) = region.ours().slots.get(index) {
+        write_process(region, index, slot);
+    }
+}
+
+/// This process has put back all that it knows.
+pub fn come_back(region: &Region, index: usize) {
+    if let Some(slot) = region.ours().slots.get(index) {
+        slot.state.store(SLOT_TAKEN, Release);
+    }
+}
+
+/// Whether a living process has not put itself back into its slot after the contents of the region were lost.
+#[must_use]
+pub fn any_is_missing(region: &Region, file: &Descriptor) -> bool {
+    let slots = &region.ours().slots;
+    let mut high = (region.ours().header.slot_high.load(Acquire) as usize).min(layout::SLOTS);
+    let is_missing =
+        |at: usize, slot: &Slot| slot.state.load(Acquire) == SLOT_FREE && is_held(file, at) == Ok(true);
+    loop {
+        if slots.iter().enumerate().take(high).any(|(at, slot)| is_missing(at, slot)) {
+            return true;
+        }
+        // The kernel answers any lock in the range, so all slots before that one are looked at, too.
+        let left = layout::SLOTS.saturating_sub(high) as u64;
+        match file.any_locked(slot_byte(high), left) {
+            Ok(Some(byte)) if left != 0 => {
+                let slot = usize::try_from(byte.saturating_sub(slot_byte(0))).unwrap_or(layout::SLOTS);
+                high = slot.saturating_add(1).min(layout::SLOTS);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// Writes this process into an empty slot, but for the slot's state.
+fn write_process(region: &Region, index: usize, slot: &Slot) {
     clear(region, index, slot);
     let start_time = lock::process_stat(sys::pid()).map_or(0, |stat| stat.start_time);
     slot.pid.store(sys::pid(), Relaxed);
     slot.start_time.store(start_time, Relaxed);
     slot.pid_namespace.store(sys::inode_of(c"/proc/self/ns/pid"), Relaxed);
     slot.last_launch_ns.store(sys::monotonic_ns(), Relaxed);
-    slot.state.store(SLOT_TAKEN, Release);
     let high = u32::try_from(index).map_or(u32::MAX, |index| index.wrapping_add(1));
     let view = region.hami();
     region.ours().header.slot_high.fetch_max(high, AcqRel);
@@ -61,10 +108,6 @@ pub fn claim(
     if let Some(process) = view.procs.get(index) {
         process.show(sys::pid());
     }
-    lock::keep_for_life(file).map_err(ClaimError::File)?;
-    // Behind the last close. A process without it lives on; the node then knows its pid only from the region.
-    let _ = region_file.with(path, |file| lock::announce_pid(file, index));
-    Ok(index)
 }
 
 /// The first slot in this state that is wanted and whose lock can be taken; it is then held by `file`. The lock is asked

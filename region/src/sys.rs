@@ -302,8 +302,8 @@ impl Descriptor {
         unsafe { libc::flock(self.0, libc::LOCK_SH | libc::LOCK_NB) };
     }
 
-    /// The first byte from `byte` on, of so many, on which another open file description holds a lock.
-    pub fn first_locked(&self, byte: u64, bytes: u64) -> Result<Option<u64>, Errno> {
+    /// A byte from `byte` on, of so many, on which another open file description holds a lock, not always the first one.
+    pub fn any_locked(&self, byte: u64, bytes: u64) -> Result<Option<u64>, Errno> {
         let length = i64::try_from(bytes).map_err(|_| Errno(libc::EINVAL))?;
         let lock = self.lock_bytes(libc::F_OFD_GETLK, WRITE_LOCK, byte, length)?;
         let first = u64::try_from(lock.l_start).unwrap_or(byte).max(byte);
@@ -315,6 +315,34 @@ impl Descriptor {
         let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         map(bytes, protection, libc::MAP_SHARED, self.0)
     }
+
+    /// Maps the first `bytes` bytes, shared and writable, over a mapping at `address`.
+    ///
+    /// # Safety
+    /// The mapping there is the caller's, and its users can live with the file's bytes.
+    pub unsafe fn map_over(&self, address: usize, bytes: usize) -> Result<(), Errno> {
+        // SAFETY: by the caller.
+        unsafe { map_fixed(address, bytes, libc::MAP_SHARED, self.0) }
+    }
+}
+
+/// Maps zeroes of this process alone over a mapping at `address`.
+///
+/// # Safety
+/// The mapping there is the caller's, and its users can live with zeroes.
+pub unsafe fn map_zeroes_over(address: usize, bytes: usize) -> Result<(), Errno> {
+    // SAFETY: by the caller.
+    unsafe { map_fixed(address, bytes, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1) }
+}
+
+/// # Safety
+/// As [`map_zeroes_over`].
+unsafe fn map_fixed(address: usize, bytes: usize, flags: i32, fd: i32) -> Result<(), Errno> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let place = core::ptr::with_exposed_provenance_mut(address);
+    // SAFETY: by the caller.
+    let mapped = unsafe { libc::mmap(place, bytes, protection, flags | libc::MAP_FIXED, fd, 0) };
+    if mapped == libc::MAP_FAILED { Err(errno()) } else { Ok(()) }
 }
 
 /// The largest file that this process may make, bytes.

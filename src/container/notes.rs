@@ -15,6 +15,17 @@ pub enum Note {
     Names(Names),
     /// Another user or container made the region, and this process shares it.
     Shared(Maker),
+    /// The contents of the region were lost, and this process has made them anew; a living one, 0 where it cannot be told which,
+    /// has not yet put back what it holds.
+    Uncounted {
+        /// That process.
+        holder: u32,
+    },
+    /// The contents of the region were lost, and this process has put back what it holds.
+    Contents {
+        /// The file is out of reach, so nobody else sees it.
+        alone: bool,
+    },
 }
 
 /// Writes an event about the names of a region.
@@ -75,6 +86,20 @@ impl Note {
                     " holds another region of this path, with a cap of its own, because that one was ",
                 );
                 line.push_str("removed. End the processes of one of them.");
+            }
+            Self::Uncounted { holder } => {
+                line.push_str(" was truncated or overwritten while ");
+                push_holder(line, holder);
+                line.push_str(" holds it, and what that one holds is not counted before its next call.");
+            }
+            Self::Contents { alone } => {
+                line.push_str(" was truncated or overwritten while processes hold it. ");
+                line.push_str(match alone {
+                    true => "It cannot be restored, so this process is counted by itself.",
+                    false => {
+                        "What they hold counts again once each has made a call; what gpuquota limit had set is lost."
+                    }
+                });
             }
             Self::Shared(maker) => {
                 line.push_str(" was made by user ").push_u64(maker.user.into());

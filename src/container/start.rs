@@ -9,7 +9,7 @@ use gpuquota_quota::limits::{
 use gpuquota_quota::text::{Fixed, Line};
 use gpuquota_region::file::Opened;
 use gpuquota_region::sys::{self, Errno};
-use gpuquota_region::{OpenError, Region};
+use gpuquota_region::{OpenError, Region, fault};
 
 /// A limits file must be shorter than this.
 const LIMITS_FILE_BYTES: usize = 8192;
@@ -120,13 +120,15 @@ impl Startup {
             None => limits::region_path(&|name| environment.get(name)).map_err(StartError::Path)?,
         };
         self.path = found.path;
+        fault::set_handler();
         let mut opened = Region::open_kept(self.path.as_c_str(), priority);
         if opened.is_err() && found.may_fall_back {
             self.path = Fixed::copy_of(DEFAULT_REGION.as_bytes()).unwrap_or_default();
             opened = Region::open_kept(self.path.as_c_str(), priority);
         }
-        let Opened { region, file, names } = opened.map_err(StartError::Region)?;
-        self.note = Note::of(&region, names, self.path.as_bytes());
+        let Opened { region, file, names, lost } = opened.map_err(StartError::Region)?;
+        let lost = lost.map(|holder| Note::Uncounted { holder });
+        self.note = lost.or_else(|| Note::of(&region, names, self.path.as_bytes()));
         self.file = Some(file);
         Ok(region)
     }

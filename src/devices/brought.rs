@@ -43,19 +43,22 @@ fn asked(limits: &Limits, index: u32, uuid: &Uuid) -> AskedLimits {
 }
 
 /// Brings this process's limits for a device into the container. They count as long as the process lives, so it claims a
-/// slot. Where another limit holds, writes an event.
+/// slot. Where another limit holds, writes an event. Answers the limits, if there are any.
 #[cold]
-pub fn bring(container: &Container, position: u8, index: u32, uuid: &Uuid) {
+pub fn bring(container: &Container, position: u8, index: u32, uuid: &Uuid) -> Option<AskedLimits> {
     let limits = asked(container.limits(), index, uuid);
     if !limits.any() && limits.policy == POLICY_BURST {
-        return;
+        return None;
     }
     let _errno = sys::KeepErrno::new();
-    let Some(slot) = container.slot_index() else { return container.count_fallback() };
+    let Some(slot) = container.slot_index() else {
+        container.count_fallback();
+        return None;
+    };
     let (region, device) = (container.region(), usize::from(position));
     // CUDA and NVML each meet the device.
     if region.asked_limits(slot, device) == Some(limits) {
-        return;
+        return Some(limits);
     }
     let in_force = region.change_limits(slot, device, Some(limits));
     for Difference { kind, asked, in_force } in differences(&limits, &in_force) {
@@ -64,6 +67,7 @@ pub fn bring(container: &Container, position: u8, index: u32, uuid: &Uuid) {
             device.record.limit_conflicts.fetch_add(1, Relaxed);
         }
     }
+    Some(limits)
 }
 
 /// A limit that this process asked for and does not get.

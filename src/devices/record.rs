@@ -20,8 +20,7 @@ pub fn register(container: &Container, uuid: &Uuid, total: u64) -> Option<u8> {
             device.state.compare_exchange(DEVICE_FREE, DEVICE_CLAIMED, AcqRel, Relaxed).is_ok()
         })?;
         let device = devices.get(own)?;
-        device.claimed_by.store(sys::pid(), Relaxed);
-        device.uuid.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
+        write_uuid(device, uuid);
         // If two processes register the same device at once, the lower record wins.
         let mut lost = false;
         for earlier in devices.iter().take(own) {
@@ -32,11 +31,33 @@ pub fn register(container: &Container, uuid: &Uuid, total: u64) -> Option<u8> {
             device.state.store(DEVICE_FREE, Release);
             continue;
         }
-        device.memory_total.store(total, Relaxed);
-        region.settle_limits(own);
-        device.state.store(DEVICE_READY, Release);
-        write_hami_view(&region, own, uuid);
+        publish(&region, own, device, uuid, total);
     }
+}
+
+fn write_uuid(device: &Device, uuid: &Uuid) {
+    device.claimed_by.store(sys::pid(), Relaxed);
+    device.uuid.iter().zip(uuid.words()).for_each(|(stored, own)| stored.store(own, Relaxed));
+}
+
+fn publish(region: &Region, at: usize, device: &Device, uuid: &Uuid, total: u64) {
+    device.memory_total.store(total, Relaxed);
+    region.settle_limits(at);
+    device.state.store(DEVICE_READY, Release);
+    write_hami_view(region, at, uuid);
+}
+
+/// Puts a device back at its place. False where that is another device's.
+#[cold]
+pub fn put_back_record(region: &Region, index: u8, uuid: &Uuid, total: u64) -> bool {
+    let Some(device) = region.ours().devices.get(usize::from(index)) else { return false };
+    wait_while_claimed(device);
+    if device.state.compare_exchange(DEVICE_FREE, DEVICE_CLAIMED, AcqRel, Acquire).is_ok() {
+        write_uuid(device, uuid);
+        publish(region, usize::from(index), device, uuid, total);
+    }
+    wait_while_claimed(device);
+    device.state.load(Acquire) != DEVICE_READY || uuid.matches(device)
 }
 
 fn position(region: &Region, uuid: &Uuid) -> Option<u8> {

@@ -9,7 +9,7 @@ use super::holdings::{Holding, Holdings, Key, Kind};
 use super::journals::ProcessJournals;
 use crate::container::{Container, DeviceRef};
 use crate::devices::Scope;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use gpuquota_quota::ledger::{self, Refused};
 use gpuquota_region::layout::Device;
 
@@ -52,6 +52,8 @@ pub struct Accounts {
     pub blocks: Blocks,
     /// Why the overhead of each device has to be measured again.
     pub due: Due,
+    /// Bytes that other processes may have opened, at most, of those that this one has made.
+    pub exported: AtomicU64,
 }
 
 /// The accounts of this process, with the container and the devices that they belong to.
@@ -108,6 +110,50 @@ impl<'p> Books<'p> {
     /// The same. Answers the journal alone, because one byte stays in a register.
     #[inline(always)]
     pub fn try_take(self, device: DeviceRef, bytes: u64, placement: Placement) -> Result<u8, Refused> {
+        // What was admitted beside contents that are lost was admitted beside nothing. They may have been restored meanwhile.
+        let known = self.scope.container.known_contents();
+        let taken = self.try_take_now(device, bytes, placement);
+        match self.scope.container.has_contents(known) {
+            true => taken,
+            false => self.take_again(device, bytes, placement, taken),
+        }
+    }
+
+    /// Restores the contents of the region, and takes the bytes anew.
+    #[cold]
+    #[inline(never)]
+    fn take_again(
+        self,
+        device: DeviceRef,
+        bytes: u64,
+        placement: Placement,
+        taken: Result<u8, Refused>,
+    ) -> Result<u8, Refused> {
+        /// Contents that are lost all the time.
+        const TRIES: usize = 16;
+        let mut taken = taken;
+        for _ in 0..TRIES {
+            if let Ok(journal) = taken {
+                self.give_back(device.index, journal, bytes);
+            }
+            self.make_whole();
+            let known = self.scope.container.known_contents();
+            taken = self.try_take_now(device, bytes, placement);
+            if self.scope.container.has_contents(known) {
+                return taken;
+            }
+        }
+        // Nobody can count now. A process that has brought a limit stays below it.
+        let limit = self.scope.devices.known.brought(device.index).and_then(|limits| limits.memory);
+        if let (Ok(journal), Some(_)) = (taken, limit) {
+            self.give_back(device.index, journal, bytes);
+            return Err(Refused::Broken);
+        }
+        taken
+    }
+
+    #[inline(always)]
+    fn try_take_now(self, device: DeviceRef, bytes: u64, placement: Placement) -> Result<u8, Refused> {
         let container = &self.scope.container;
         let locked = self.accounts.journals.lock_free(container, device.index).ok_or(Refused::Broken)?;
         let used = if container.spills() {

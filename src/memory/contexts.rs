@@ -96,6 +96,7 @@ impl Memory<'_> {
             cost = measured.or(Some(reserved).filter(|reserved| known && *reserved != 0));
             if let Some(measured) = measured {
                 learn(device, sort, measured);
+                self.scope.devices.known.remember_context_bytes(device.index, measured);
             } else if cost.is_some() {
                 device.record.estimated_contexts.fetch_add(1, Relaxed);
             }

@@ -24,6 +24,11 @@ impl Due {
         self.0.get(usize::from(device)).map_or(0, |reasons| reasons.load(Relaxed))
     }
 
+    /// Whether a reason holds for any device.
+    pub fn any(&self, reason: u8) -> bool {
+        self.0.iter().any(|reasons| reasons.load(Relaxed) & reason != 0)
+    }
+
     /// Adds a reason for a device.
     pub fn add(&self, device: u8, reason: u8) {
         if let Some(reasons) = self.0.get(usize::from(device)) {

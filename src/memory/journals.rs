@@ -4,6 +4,8 @@
 //! need not wait for each other; each measured kind has one. A process with very many devices has one journal for each of
 //! them, in which all kinds count as requested bytes.
 
+mod lost;
+
 use crate::container::{Container, DeviceRef};
 use crate::driver::cuda;
 use crate::lock::{Ask, Lock, LockGuard};
@@ -33,6 +35,10 @@ pub struct ProcessJournals {
     sharing: [AtomicU8; DEVICES],
     /// The last charge of each other kind, bytes.
     others: [[AtomicU64; KINDS]; DEVICES],
+    /// What each journal holds, bytes, and what is reserved through it for calls under way: the region may be lost (`lost`).
+    /// Changed with the journal's lock held.
+    held: [AtomicU64; JOURNALS],
+    reserving: [AtomicU64; JOURNALS],
 }
 
 /// A journal whose lock this thread holds.
@@ -41,6 +47,8 @@ pub struct LockedJournal<'j> {
     pub journal: u8,
     slot: usize,
     own: OwnJournal,
+    /// What it holds, as this process knows it.
+    held: &'j AtomicU64,
     _guard: LockGuard<'j>,
 }
 
@@ -67,7 +75,7 @@ impl ProcessJournals {
             && let Some(guard) = self.lock(journal)?.try_lock()
         {
             let own = OwnJournal::of(container.ours(), slot, journal)?;
-            return Some(LockedJournal { journal, slot, own, _guard: guard });
+            return Some(LockedJournal { journal, slot, own, held: self.held_by(journal)?, _guard: guard });
         }
         self.lock_next_free(container, device, preferred)
     }
@@ -86,7 +94,8 @@ impl ProcessJournals {
             journal.or_else(|| self.open(container, device, KIND_DATA, serving))
         };
         let locked = |journal, guard| {
-            Some(LockedJournal { journal, slot, own: OwnJournal::of(ours, slot, journal)?, _guard: guard })
+            let (own, held) = (OwnJournal::of(ours, slot, journal)?, self.held_by(journal)?);
+            Some(LockedJournal { journal, slot, own, held, _guard: guard })
         };
         // Each device has its first journal. The others open as long as enough stay for the first ones of all devices.
         let first = opened(uses.first()?)?;
@@ -108,12 +117,19 @@ impl ProcessJournals {
             if let Some(word) = book.word() {
                 book.recover(word);
             }
+            self.learn_held(&own, journal);
         }
     }
 
     #[inline(always)]
     fn lock(&self, journal: u8) -> Option<&Lock> {
         self.locks.get(usize::from(journal))
+    }
+
+    /// What a journal holds, as this process knows it. The caller has its lock.
+    #[inline(always)]
+    fn held_by(&self, journal: u8) -> Option<&AtomicU64> {
+        self.held.get(usize::from(journal))
     }
 
     /// The journal of another kind than requested bytes; `None` where none is left for it.
@@ -155,8 +171,10 @@ impl ProcessJournals {
             return None;
         }
         let journals = &slot.journal_device;
-        let free = |journal: &AtomicU8| journal.compare_exchange(0, mine, AcqRel, Relaxed).is_ok();
-        let journal = journals.iter().position(free)?;
+        let journal = (0..).zip(journals).position(|(number, journal): (u8, &AtomicU8)| {
+            // Where the region was lost a moment ago, only this process knows which of its journals are in use.
+            !self.is_open(number) && journal.compare_exchange(0, mine, AcqRel, Relaxed).is_ok()
+        })?;
         slot.journal_kind.get(journal)?.store(kind, Release);
         match serving.compare_exchange(0, (journal as u8).wrapping_add(1), AcqRel, Acquire) {
             Ok(_) => Some(journal as u8),
@@ -168,22 +186,43 @@ impl ProcessJournals {
         }
     }
 
-    /// Changes a total of a device through a journal of this process, and holds the journal's lock meanwhile. `None` where
-    /// the process has no such journal, or the journal is corrupt.
+    fn is_open(&self, journal: u8) -> bool {
+        self.opened.as_flattened().iter().any(|open| open.load(Acquire) == journal.wrapping_add(1))
+    }
+
+    /// A thread was lost amid an operation of a journal, which is now finished.
+    #[cold]
+    fn learn_held(&self, own: &OwnJournal, journal: u8) {
+        if let Some(held) = self.held_by(journal) {
+            held.store(own.held_bytes(), Relaxed);
+        }
+    }
+
+    /// Changes a total of a device through a journal of this process, and holds the journal's lock meanwhile. `change` answers the
+    /// new total, and by how much the journal's bytes have changed. `None` where the process has no such journal, or the
+    /// journal is corrupt.
     fn change_total(
         &self,
         container: &Container,
         device: u8,
         journal: u8,
         spilled: bool,
-        change: impl FnOnce(&JournalBook, &AtomicU64, u32) -> Result<u64, Refused>,
+        change: impl FnOnce(&JournalBook, &AtomicU64, u32) -> (Result<u64, Refused>, u64),
     ) -> Option<u64> {
         let (ours, slot) = (container.ours(), container.slot_index()?);
         let own = OwnJournal::of(ours, slot, journal)?;
         let book = JournalBook::new(ours, device, spilled, own);
         let word = book.word()?;
-        let _guard = self.lock(journal)?.lock(|| book.recover(word))?;
-        change(&book, word, own.number).ok()
+        let held = self.held_by(journal)?;
+        let _guard = self.lock(journal)?.lock(|| {
+            book.recover(word);
+            self.learn_held(&own, journal);
+        })?;
+        let (after, more) = change(&book, word, own.number);
+        if after.is_ok() {
+            held.store(held.load(Relaxed).wrapping_add(more), Relaxed);
+        }
+        after.ok()
     }
 
     /// Gives back `bytes` that were taken through a journal. `None` where the journal is corrupt.
@@ -192,10 +231,11 @@ impl ProcessJournals {
         let (ours, slot) = (container.ours(), container.slot_index()?);
         let own = OwnJournal::of(ours, slot, journal)?;
         let word = &ours.devices.get(usize::from(device))?.used;
-        let after = {
-            let _guard = self.lock(journal)?.lock(|| self.repair(ours, slot, device, journal))?;
-            ledger::give(&JournalBook::new(ours, device, false, own), word, own.number, bytes).ok()?
-        };
+        let held = self.held_by(journal)?;
+        let _guard = self.lock(journal)?.lock(|| self.repair(ours, slot, device, journal))?;
+        let after =
+            ledger::give(&JournalBook::new(ours, device, false, own), word, own.number, bytes).ok()?;
+        held.store(held.load(Relaxed).wrapping_sub(bytes), Relaxed);
         write_data_view(container, slot, device, bytes.wrapping_neg());
         Some(after)
     }
@@ -205,8 +245,8 @@ impl ProcessJournals {
     pub fn change_spilled(&self, container: &Container, device: u8, bytes: u64, more: bool) -> bool {
         let Some(journal) = self.of_kind(container, device, KIND_SPILLED) else { return false };
         let after = self.change_total(container, device, journal, true, |book, word, number| match more {
-            true => ledger::take(book, word, number, bytes, None),
-            false => ledger::give(book, word, number, bytes),
+            true => (ledger::take(book, word, number, bytes, None), bytes),
+            false => (ledger::give(book, word, number, bytes), bytes.wrapping_neg()),
         });
         after.is_some()
     }
@@ -216,8 +256,9 @@ impl ProcessJournals {
     pub fn add_reserving(&self, container: &Container, journal: u8, bytes: i64) {
         let slot = container.slot_index();
         let words = slot.and_then(|slot| container.ours().journals.get(slot)?.get(usize::from(journal)));
-        if let Some(words) = words {
-            words.reserving.fetch_add(bytes as u64, Relaxed);
+        if let Some((words, known)) = words.zip(self.reserving.get(usize::from(journal))) {
+            known.fetch_add(bytes as u64, AcqRel);
+            publish(known, &words.reserving);
         }
     }
 
@@ -282,7 +323,7 @@ impl ProcessJournals {
                 device.record.peak.fetch_max(after, Relaxed);
             }
             write_kind_view(container, device.index, kind, bytes.wrapping_sub(before));
-            after
+            (after, bytes.wrapping_sub(before))
         });
         after.is_some()
     }
@@ -300,8 +341,20 @@ impl LockedJournal<'_> {
     ) -> Result<u64, Refused> {
         let book = JournalBook::new(container.ours(), device.index, false, self.own);
         let used = ledger::take_below(&book, &device.record.used, self.own.number, bytes, cap)?;
+        self.held.store(self.held.load(Relaxed).wrapping_add(bytes), Relaxed);
         write_data_view(container, self.slot, device.index, bytes);
         Ok(used)
+    }
+}
+
+/// Writes a word of this process's for others to see. The last thread that has changed it writes last.
+fn publish(known: &AtomicU64, seen: &AtomicU64) {
+    loop {
+        let now = known.load(Acquire);
+        seen.store(now, Release);
+        if known.load(Acquire) == now {
+            return;
+        }
     }
 }
 

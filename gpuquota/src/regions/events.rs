@@ -2,9 +2,9 @@
 
 use super::kinds::KIND_NAMES;
 use gpuquota_region::layout::{
-    EVENT_BAD_LIMITS, EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, EVENT_LIMIT_CHANGED, EVENT_LIMIT_DIFFERS,
-    EVENT_NAME_RESTORED, EVENT_REAPED, EVENT_SHARED, EVENT_STARTED_ANEW, EVENT_TWO_REGIONS, EVENTS,
-    NO_DEVICE,
+    EVENT_BAD_LIMITS, EVENT_CONTENTS_LOST, EVENT_DENIED, EVENT_HOLDER, EVENT_KILLED, EVENT_LIMIT_CHANGED,
+    EVENT_LIMIT_DIFFERS, EVENT_NAME_RESTORED, EVENT_REAPED, EVENT_SHARED, EVENT_STARTED_ANEW,
+    EVENT_TWO_REGIONS, EVENTS, NO_DEVICE,
 };
 use gpuquota_region::{EventView, Snapshot};
 use serde::Serialize;
@@ -106,6 +106,13 @@ pub enum EventKind {
         /// Its mount namespace.
         mount_namespace: u64,
     },
+    /// The file was truncated or overwritten while processes held the region; the process has put back what it holds.
+    ContentsLost {
+        /// Whether it made the contents anew. Those after it found them made.
+        anew: bool,
+        /// Bytes that it put back, of all devices.
+        bytes: u64,
+    },
     /// Something that a later version writes.
     Unknown {
         /// Its code.
@@ -143,6 +150,7 @@ impl From<EventView> for Event {
             EVENT_NAME_RESTORED => EventKind::NameRestored { nameless: requested == 1, holder: used },
             EVENT_TWO_REGIONS => EventKind::TwoRegions { holder: used },
             EVENT_SHARED => EventKind::Shared { user: requested, mount_namespace: used },
+            EVENT_CONTENTS_LOST => EventKind::ContentsLost { anew: requested == 1, bytes: used },
             code => EventKind::Unknown { code },
         };
         let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(time_ns);

@@ -45,6 +45,8 @@ pub enum Unreadable {
     Refused(Refusal),
     /// Living processes hold the region, and it cannot be opened.
     Held(OpenError),
+    /// The file was truncated or overwritten, and this process, 0 where it cannot be told which, holds the region.
+    Lost(u32),
 }
 
 impl Unreadable {
@@ -58,6 +60,7 @@ impl Unreadable {
             Self::Refused(Refusal::OtherVersion(_)) => "other_version",
             Self::Refused(Refusal::NotReady) => "not_ready",
             Self::Held(_) => "held",
+            Self::Lost(_) => "contents_lost",
         }
     }
 }
@@ -69,6 +72,13 @@ impl fmt::Display for Unreadable {
             Self::NotAFile => f.write_str("it is no regular file"),
             Self::Refused(refusal) => f.write_str(refusal.reason()),
             Self::Held(error) => error.fmt(f),
+            Self::Lost(holder) => {
+                f.write_str("it was truncated or overwritten, and is whole again after the next call of ")?;
+                match holder {
+                    0 => f.write_str("the processes that hold it"),
+                    pid => write!(f, "process {pid}, which holds it"),
+                }
+            }
         }
     }
 }
@@ -110,8 +120,11 @@ pub fn read(file: OwnedFd) -> Result<Region, Unreadable> {
 
 fn read_once(file: &File) -> Result<Region, Unreadable> {
     let bytes = beginning(file)?;
-    let snapshot = Snapshot::parse(&bytes).map_err(Unreadable::Refused)?;
     let locks = ManuallyDrop::new(Descriptor::from_raw(file.as_raw_fd()));
+    let snapshot = Snapshot::parse(&bytes).map_err(|refusal| match lock::living(&locks) {
+        Ok(Some(holder)) if !matches!(refusal, Refusal::OtherVersion(_)) => Unreadable::Lost(holder),
+        _ => Unreadable::Refused(refusal),
+    })?;
     Ok(report(&snapshot, &locks))
 }
 

@@ -1,5 +1,6 @@
 //! The ledger under races and under death at every step.
 
+use super::balance::{balance, put_back};
 use super::*;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -56,6 +57,41 @@ mod real {
         assert_eq!(take(&words, &words.total, 0, 40, Some(100)), Ok(100));
         assert_eq!(give(&words, &words.total, 0, 100), Ok(0));
         assert_eq!((used(&words.total), words.held()), (0, 0));
+    }
+
+    /// At every step of an operation: its journal is put back beside a total that knows nothing, and the owner goes on or not.
+    #[test]
+    fn a_total_that_was_lost_is_the_sum_of_the_journals_whatever_operation_was_under_way() {
+        for amount in [70i64, -30] {
+            for step in 0..4 {
+                let words = JournalWords::new(2);
+                take(&words, &words.total, 1, 1000, None).expect("room");
+                take(&words, &words.total, 0, 50, None).expect("room");
+                let died = apply(&words, &words.total, 0, amount, || None, &DiesAt(Cell::new(step)));
+                let applied = used(&words.total) != 1050;
+                assert!(died.is_err() == (step < 4) || applied);
+                let total = words.total.load(Ordering::Relaxed);
+                words.total.store(total & !mask(BYTES_BITS) | 7, Ordering::Relaxed);
+                assert!(balance(&words, &words.total, 2));
+                let after = if applied { 1050i64 + amount } else { 1050 };
+                assert_eq!(used(&words.total).cast_signed(), after, "{amount}, step {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_put_back_is_held_and_can_be_given_back() {
+        let words = JournalWords::new(2);
+        put_back(&words, 0, 300).expect("a journal");
+        put_back(&words, 1, 20).expect("a journal");
+        assert!(balance(&words, &words.total, 2));
+        assert_eq!((used(&words.total), words.held()), (320, 320));
+        assert!(balance(&words, &words.total, 1), "of some of them");
+        assert_eq!(used(&words.total), 300);
+        assert!(balance(&words, &words.total, 2));
+        assert_eq!(give(&words, &words.total, 0, 300), Ok(20));
+        assert_eq!(give(&words, &words.total, 1, 20), Ok(0));
+        assert_eq!(put_back(&words, 2, 1), Err(Refused::Broken));
     }
 
     /// The journals of [`JournalWords`] where journal 0 has gone on to another device.

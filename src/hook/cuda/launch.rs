@@ -10,7 +10,7 @@ use crate::container::hami;
 use crate::driver::cuda::{CUresult, CUstream, context_of};
 use crate::driver::sys::cuda as sys;
 use crate::hook::hooks;
-use crate::process::{Process, Quota, quota};
+use crate::process::{Process, Quota, quota_unchecked};
 use crate::time::LaunchCall;
 use core::ffi::{c_int, c_uint, c_void};
 use gpuquota_quota::share;
@@ -20,7 +20,7 @@ use gpuquota_quota::share;
 /// and counts the call.
 #[inline(always)]
 fn throttled() -> Option<&'static Process> {
-    let Quota::On(process) = quota() else { return None };
+    let Quota::On(process) = quota_unchecked() else { return None };
     let container = &process.scope.container;
     let throttled = hami::report_launch(container.hami(), container.header()) || !container.is_unthrottled();
     if throttled {
@@ -46,6 +46,7 @@ fn launch(
 
 #[inline(never)]
 fn launch_metered(process: &Process, launch: &LaunchCall, call: &dyn Fn() -> CUresult) -> CUresult {
+    process.make_whole();
     let (meter, scope) = process.meter();
     match process.scope.place() {
         Some(place) => meter.launch(scope, place, launch, call),
@@ -62,6 +63,7 @@ fn launch_on_all(
     let Some(process) = throttled().filter(|_| !list.is_null() && count <= MAX_DEVICES) else {
         return call();
     };
+    process.make_whole();
     // SAFETY: not null, and the caller passes as many to the driver, which reads them too.
     let all = unsafe { core::slice::from_raw_parts(list, count as usize) };
     launch_each(process, all, &call)

@@ -11,7 +11,7 @@ use crate::hook::hooks;
 use crate::memory::Memory;
 use crate::memory::holdings::{Key, Kind};
 use crate::memory::ops::Decision;
-use crate::process::{Quota, quota};
+use crate::process::{Quota, quota, quota_unchecked};
 use core::ffi::c_uint;
 
 /// The charge of an allocation, by the calling thread's context.
@@ -28,7 +28,7 @@ impl Site {
     /// The site of the calling thread.
     #[inline(always)]
     pub fn here() -> Self {
-        match quota() {
+        match quota_unchecked() {
             Quota::On(process) => match process.scope.place() {
                 Some(place) => Self::Charged(process.memory(), place),
                 None => Self::Free,

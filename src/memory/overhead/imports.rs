@@ -39,6 +39,7 @@ impl Books<'_> {
     /// Other processes may open `bytes` of this one from now on.
     pub fn was_exported(self, bytes: u64) {
         if let Some(slot) = self.container().slot() {
+            self.accounts.exported.fetch_add(bytes, Relaxed);
             slot.exported.fetch_add(bytes, Relaxed);
         }
     }

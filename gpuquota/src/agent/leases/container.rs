@@ -9,7 +9,9 @@ use gpuquota_quota::share::client::{Client, Demand};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, Lease};
 use gpuquota_quota::share::{Rate, clock};
 use gpuquota_region::header::{half, word};
-use gpuquota_region::layout::{self, Device, Header, LeaseRecord, OURS, POLICY_BURST, POLICY_IDLE_ONLY};
+use gpuquota_region::layout::{
+    self, Device, Header, LeaseRecord, OURS, POLICY_BURST, POLICY_IDLE_ONLY, SHARES_SOME,
+};
 use gpuquota_region::lock::AGENT_BYTE;
 use gpuquota_region::snapshot::lease_offset;
 use gpuquota_region::sys::{Descriptor, LockKind, WakePage};
@@ -146,10 +148,10 @@ impl ContainerDevice {
 
     /// Lets every launch of the container look for its lease.
     pub fn announce(&self) {
-        let mut shares = [0; 4];
+        let (mut shares, some) = ([0; 4], SHARES_SOME.to_le_bytes());
         let at = OURS + offset_of!(Header, shares);
-        if self.region.file.read_exact_at(&mut shares, at as u64).is_ok() && shares == [0; 4] {
-            self.region.write(at, &1u32.to_le_bytes());
+        if self.region.file.read_exact_at(&mut shares, at as u64).is_ok() && shares != some {
+            self.region.write(at, &some);
         }
     }
 }
