@@ -54,7 +54,7 @@ fn gpu_time_is_that_of_all_processes() {
     both.into_iter().for_each(|one| _ = one.finish().success());
     quota.run("launch_loop", &arguments).success();
     let (used, known) = (machine.truth().device("busy_ns"), gpu_time(&quota).expect("it is known"));
-    assert!((known - used).abs() * 20 < used, "{known} of {used} ns");
+    assert!((known - used).abs() <= (used / 20).max(3 * SAMPLE_NS), "{known} of {used} ns");
 }
 
 #[test]
