@@ -6,8 +6,8 @@ fn gpu_time(quota: &Setting<'_>) -> Option<i64> {
     quota.inspect()["devices"][0]["gpu_time_ns"].as_i64()
 }
 
-/// No sample of the simulated driver is longer.
-const SAMPLE_NS: i64 = 170_000_000;
+/// What a process does last is not seen: a sample of the simulated driver is 167 ms long, and the library asks every 100 ms.
+const LAST_NS: i64 = 270_000_000;
 
 /// Loads, and what the machine is like besides.
 #[rustfmt::skip]
@@ -36,8 +36,8 @@ fn gpu_time_is_known_without_a_share() {
                 let known = gpu_time(&quota).expect("it is known");
                 let off = (known - used) as f64 / used as f64;
                 println!("{what}: {known} of {used} ns, off by {:.1}%", off * 100.0);
-                // The sample in which the program ends is not closed before its last call.
-                let allowed = (used / 20).max(SAMPLE_NS);
+                // What the program does last is not seen.
+                let allowed = (used / 20).max(LAST_NS);
                 assert!((known - used).abs() <= allowed, "{what}: {known} of {used} ns");
             });
         }
@@ -54,7 +54,7 @@ fn gpu_time_is_that_of_all_processes() {
     both.into_iter().for_each(|one| _ = one.finish().success());
     quota.run("launch_loop", &arguments).success();
     let (used, known) = (machine.truth().device("busy_ns"), gpu_time(&quota).expect("it is known"));
-    assert!((known - used).abs() <= (used / 20).max(3 * SAMPLE_NS), "{known} of {used} ns");
+    assert!((known - used).abs() <= (used / 20).max(3 * LAST_NS), "{known} of {used} ns");
 }
 
 #[test]
