@@ -86,6 +86,37 @@ fn kernels_of_any_length_are_held_to_the_share() {
     });
 }
 
+/// A program on the simulated card with a real one's latencies is within so many points of 30%.
+#[track_caller]
+fn is_thirty_within(host: Host, kernel: &str, ahead: &str, points: f64) {
+    let attempt = || {
+        let machine = Judge::Simulator.machine(host);
+        let quota = machine.quota().cores(30);
+        let seen = watch(&machine, 0, vec![quota.start("launch_loop", &[kernel, "4.5", "plain", ahead])], 3);
+        let kept = (seen.busy - 30.0).abs() <= points;
+        (seen, kept)
+    };
+    twice(attempt).unwrap_or_else(|seen| panic!("{kernel}, {ahead} ahead: {seen}"));
+}
+
+/// By the device's own count kernels alone are busy, not the gaps between them. So the time that launches, events and the
+/// front end of a real card take must not count as theirs. It does a little, because events are not exact, and more for
+/// shorter kernels. The program waits for each kernel, or launches ahead.
+#[test]
+fn time_that_a_card_takes_beside_its_kernels_is_not_charged() {
+    for (kernel, points) in [("work_200us", 1.0), ("work_50us", 1.0), ("work_20us", 2.0), ("work_10us", 3.0)]
+    {
+        for ahead in ["1", "50"] {
+            is_thirty_within(Host::Usual, kernel, ahead, points);
+        }
+    }
+}
+
+#[test]
+fn time_that_the_host_takes_to_launch_is_not_charged() {
+    is_thirty_within(Host::SlowToLaunch, "work_200us", "1", 1.5);
+}
+
 #[test]
 fn processes_and_streams_share_one_share() {
     are_thirty(
