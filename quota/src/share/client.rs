@@ -35,6 +35,10 @@ const OBSERVED_NS: u64 = 100_000_000;
 const LEASES: u64 = 4;
 /// An interactive client that uses this percentage of the time that its share leaves it becomes a batch client.
 const BATCH_PERCENT: u64 = 85;
+/// Slices of others may keep an interactive client from using so much, however much it wants. So it gets leases again after
+/// the first of these, and is judged anew; each time that it returns them early, after twice as long, at most the second.
+const RETRY_NS: u64 = 1_000_000_000;
+const LONGEST_RETRY_NS: u64 = 16_000_000_000;
 
 /// What the agent sees of a container at a device.
 #[derive(Clone, Copy, Default, Debug)]
@@ -72,6 +76,10 @@ struct Usage {
     /// Whether it returns its leases early and uses less than its weight. It may launch at any time: it would wait for
     /// leases longer than it works.
     is_interactive: bool,
+    /// When that was judged last, how much it used then, and after how long it gets leases again.
+    judged_at_ns: u64,
+    judged_percent: u64,
+    retry_ns: u64,
 }
 
 impl Usage {
@@ -85,13 +93,26 @@ impl Usage {
         self.percent = self.percent.saturating_mul(3).saturating_add(percent(passed).unwrap_or(0)) / 4;
         if self.is_interactive {
             let is_batch = percent(self.open_ns).is_some_and(|density| density >= BATCH_PERCENT);
-            self.is_interactive = !is_batch && self.percent < weight;
+            self.is_interactive = !is_batch && self.percent < weight && !self.is_due(now_ns);
         } else if self.leases >= LEASES {
             self.is_interactive =
                 self.returned_early.saturating_mul(2) > self.leases && self.percent < weight;
+            if self.is_interactive {
+                self.retry_ns = self.retry_ns.saturating_mul(2).clamp(RETRY_NS, LONGEST_RETRY_NS);
+            } else {
+                self.retry_ns = 0;
+            }
+            (self.judged_at_ns, self.judged_percent) = (now_ns, self.percent);
             (self.leases, self.returned_early) = (0, 0);
         }
         (self.since_ns, self.charged_ns, self.open_ns) = (now_ns, 0, 0);
+    }
+
+    /// Whether an interactive client is to be judged anew: sooner if it uses much more than it did.
+    fn is_due(&self, now_ns: u64) -> bool {
+        let has_grown = self.percent > self.judged_percent.saturating_mul(2).saturating_add(5);
+        let after_ns = if has_grown { RETRY_NS } else { self.retry_ns };
+        now_ns.saturating_sub(self.judged_at_ns) >= after_ns
     }
 }
 

@@ -3,7 +3,7 @@
 use gpuquota_quota::share::scheduler::LONG_QUANTUM_NS;
 
 use crate::case::{BURST, Outcome, percent};
-use crate::program::{Lengths, Program, ahead, bursts, collective, sync};
+use crate::program::{Lengths, Program, ahead, bursts, collective, sync, then};
 use crate::random::Random;
 use crate::world::{Host, MS, SECOND, START, US, World, world};
 
@@ -177,6 +177,34 @@ fn use_of_an_idle_device_is_not_counted() {
             let own = percent(world.gpu.used(early, comes, comes + SECOND), SECOND);
             assert!((28.0..=33.0).contains(&own), "{own:.2}");
         });
+    }
+}
+
+/// A container that mostly left the device idle may launch beside others at any time. Once it wants the device, it has its
+/// part of it again, and so has its neighbour: also where the device's slices give neither of them what it wants.
+#[test]
+fn a_container_that_begins_to_want_the_device_gets_leases_again() {
+    for shares in [[30, 70], [70, 30], [50, 50], [10, 90]] {
+        for (length, waits) in [(50 * US, false), (50 * US, true), (200 * US, true), (MS, false), (MS, true)]
+        {
+            world(Host::CALM, 11, |world| {
+                for cores in shares {
+                    let container = world.container(cores);
+                    world.containers[container].may_burst = true;
+                    let fixed = || Lengths::Fixed(length);
+                    let eager = if waits { sync(fixed(), 8 * US) } else { saturating(fixed()) };
+                    // Three seconds of a launch in five milliseconds.
+                    world.process(container, [then(sync(fixed(), 5 * MS), 600, eager)]);
+                }
+                world.agent();
+                let (from, to) = (START + 8 * SECOND, START + 18 * SECOND);
+                world.run(to);
+                let seen = [0, 1].map(|at| percent(world.gpu.used(at, from, to), to - from));
+                let all = seen[0] + seen[1];
+                let off = seen[0] - all * f64::from(shares[0]) / 100.0;
+                assert!(off.abs() <= 2.0, "{length} ns at {shares:?}, waits {waits}: {seen:.2?}");
+            });
+        }
     }
 }
 

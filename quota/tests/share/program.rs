@@ -118,6 +118,16 @@ pub fn finite(mut program: Program, launches: usize) -> Program {
     })
 }
 
+/// Does as one program for so many launches, and then as another.
+pub fn then(mut first: Program, launches: usize, mut second: Program) -> Program {
+    let mut left = launches;
+    Box::new(move |random| {
+        let call = if left == 0 { second(random) } else { first(random) };
+        left -= usize::from(left != 0 && matches!(call, Call::Launch(_)));
+        call
+    })
+}
+
 /// Two kernels that wait for each other on the device, in two streams, of one thread.
 pub fn collective(length: u64) -> Program {
     let mut round = 0usize;
