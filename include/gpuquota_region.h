@@ -125,7 +125,8 @@
 
 /* What a container and the node's agent tell each other about a device that other containers share. */
 struct gpuquota_lease {
-    uint64_t lease;          /* agent: from (us, 48 bits) | length (16384 ns, 16 bits, all ones: no end); 0: no leases */
+    uint64_t lease;          /* agent: from (us, 48 bits) | length (16384 ns, 16 bits, all ones: no end; from 2 us on without
+                                an end: beside other containers); 0: no leases */
     uint64_t renewed_at_ns;  /* agent: when it last wrote or repeated it, CLOCK_MONOTONIC; older than 50 ms: void */
     uint32_t wake_seq;       /* agent: counts changes of lease; a futex */
     uint32_t policy;         /* container: GPUQUOTA_POLICY_ bits */

@@ -19,11 +19,13 @@
 //! | 1 | [`busy`] | overlapping work occupies the device once |
 //! | 1 | [`lease`] | when a container may launch beside others, as the node's agent decides |
 //! | 1 | `overlap` | how the streams of a process overlap |
+//! | 1 | `pace` | how fast containers get on beside each other |
 //! | 1 | [`predict`] | how long a launch will take: a mean by key |
 //! | 1 | [`submission`] | which part of the interval between a launch's events is the launch's own |
 //! | 2 | [`books`] | where the use of a device is written down |
 //! | 2 | [`in_flight`] | what a process has in flight on a device; which launch is measured |
 //! | 2 | [`client`] | a container as the agent's scheduler sees it |
+//! | 3 | `beside` | containers that launch beside each other, and whether that loses less than turns |
 //! | 3 | [`measurement`] | one measured launch |
 //! | 3 | [`wait`](mod@wait) | one launch's wait, step by step |
 //! | 3 | [`scheduler`] | which container gets the lease; the agent's side |
@@ -31,6 +33,7 @@
 //! | 4 | [`gate`] | the launch loop: one launch from the question whether it may go to its measurement |
 //! | 5 | [`measurements`] | the measured launches in flight of a process |
 
+mod beside;
 pub mod books;
 pub mod busy;
 pub mod client;
@@ -42,6 +45,7 @@ pub mod lease;
 pub mod measurement;
 pub mod measurements;
 mod overlap;
+mod pace;
 pub mod predict;
 pub mod scheduler;
 pub mod submission;

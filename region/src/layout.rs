@@ -225,7 +225,7 @@ pub struct Header {
 #[repr(C, align(64))]
 pub struct LeaseRecord {
     /// Written by the agent: from when until when launches may go (start in us, 48 bits | length in 16,384 ns, 16 bits, all
-    /// ones: no end); 0 where no agent gives leases.
+    /// ones: no end; from 2 us on without an end: beside other containers); 0 where no agent gives leases.
     pub lease: AtomicU64,
     /// Written by the agent: when it last wrote `lease` or repeated it, CLOCK_MONOTONIC nanoseconds.
     pub renewed_at_ns: AtomicU64,

@@ -2,6 +2,7 @@
 
 use super::clock::BURST_NS;
 use super::lease::{Lease, drains_at};
+use super::pace::Pace;
 
 /// The quantum: the longest lease while others wait, unless a single launch takes longer. Long enough that handing over
 /// costs little, short enough that of four containers none waits longer than a blink.
@@ -142,6 +143,8 @@ pub struct Client {
     backlog_ns: i64,
     /// For how long it has held the device while others waited.
     pub held_ns: u64,
+    /// What it does beside others, and while they wait.
+    pub(super) pace: Pace,
 }
 
 impl Client {
@@ -187,6 +190,33 @@ impl Client {
         }
     }
 
+    /// Accounts for what it was charged since, beside others; returns that time.
+    pub(super) fn pass_beside(&mut self) -> i64 {
+        let charged = core::mem::take(&mut self.backlog_ns);
+        self.budget_ns = self.budget_ns.saturating_sub(charged);
+        let vruntime = self.vruntime_of(charged.unsigned_abs());
+        self.vruntime = match charged {
+            0.. => self.vruntime.saturating_add(vruntime),
+            _ => self.vruntime.saturating_sub(vruntime),
+        };
+        charged
+    }
+
+    /// Whether it has work in flight.
+    pub(super) fn is_at_work(&self, now_ns: u64) -> bool {
+        self.seen.in_flight_ns != 0 || self.seen.until_ns > now_ns
+    }
+
+    /// Predicted time of its measured launches in flight.
+    pub(super) fn in_flight_ns(&self) -> u64 {
+        self.seen.in_flight_ns
+    }
+
+    /// GPU time charged of all time.
+    pub(super) fn total_ns(&self) -> u64 {
+        self.seen.total_ns
+    }
+
     /// Drops the part of its share that it has not used, except the part that accrues while it waits for others' leases.
     pub(super) fn cap_budget(&mut self) {
         let percent = self.seen.percent.unwrap_or(0).into();
@@ -210,6 +240,12 @@ impl Client {
         self.lease = if self.seen.percent.is_some() { None } else { Some(Lease::ENDLESS) };
     }
 
+    /// Lets it launch beside others, as long as its share allows more.
+    pub(super) fn launch_beside(&mut self) {
+        let may_launch = self.seen.percent.is_none() || self.budget_ns > 0;
+        self.lease = Some(if may_launch { Lease::BESIDE } else { Lease::NONE });
+    }
+
     /// Whether it may launch beside others at any time.
     pub(super) fn is_interactive(&self) -> bool {
         self.usage.is_interactive
@@ -220,14 +256,15 @@ impl Client {
         self.seen.in_flight_ns != 0 && self.is_unpredictable
     }
 
-    /// Whether it wants leases, or has lately.
+    /// Whether it wants the device, or has lately.
     pub(super) fn wants(&self, now_ns: u64) -> bool {
-        self.is_scheduled(now_ns) && now_ns.saturating_sub(self.wanted_at_ns) < LAPSE_NS
+        !self.is_away(now_ns) && now_ns.saturating_sub(self.wanted_at_ns) < LAPSE_NS
     }
 
     /// Notes what it does now.
     pub(super) fn note(&mut self, now_ns: u64, holds: bool) {
-        if holds || self.asks(now_ns) {
+        let works_beside = self.works && self.lease == Some(Lease::BESIDE);
+        if holds || works_beside || self.asks(now_ns) {
             self.wanted_at_ns = now_ns;
         }
         if self.works {

@@ -256,6 +256,7 @@ impl<'p> Gate<'p> {
             phase: in_flight.phase(launched_at_ns, self.cost.ns, covered.ns, self.adds_ns),
             charged_ns: self.charge_ns,
             lease_until_ns: books.agent.lease.map_or(u64::MAX, |lease| lease.until_ns),
+            beside: books.agent.is_beside(),
             idle_ns: books.clock.idle_ns.load(Ordering::Relaxed),
             ..Measurement::default()
         }

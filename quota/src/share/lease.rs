@@ -33,6 +33,9 @@ impl Lease {
     pub const NONE: Self = Self { from_ns: GRAIN_NS, until_ns: GRAIN_NS };
     /// A lease without an end.
     pub const ENDLESS: Self = Self { from_ns: GRAIN_NS, until_ns: u64::MAX };
+    /// The same beside other containers, whose kernels lie between the events of a launch: launches of known length are
+    /// charged what they take alone.
+    pub const BESIDE: Self = Self { from_ns: 2 * GRAIN_NS, until_ns: u64::MAX };
 
     /// The lease as a word of the region; never 0, which means that no agent grants leases.
     #[must_use]
@@ -88,6 +91,12 @@ pub fn drains_at(now_ns: u64, until_ns: u64, in_flight_ns: u64) -> u64 {
 }
 
 impl AgentWords<'_> {
+    /// Whether others may be at work on the device.
+    #[inline]
+    pub(super) fn is_beside(&self) -> bool {
+        self.lease == Some(Lease::BESIDE)
+    }
+
     /// Whether a launch may be submitted now under this lease; if not, notes that a launch waits.
     #[inline]
     pub fn admits(&self, lease: Lease, now_ns: u64, in_flight_until_ns: u64) -> bool {
@@ -110,7 +119,7 @@ mod tests {
     fn a_word_holds_the_lease() {
         let from_ns = 400 * 24 * 3_600 * 1_000 * MS;
         let lease = Lease { from_ns, until_ns: from_ns + (500 << LENGTH_GRAIN) };
-        for lease in [lease, Lease::NONE, Lease::ENDLESS] {
+        for lease in [lease, Lease::NONE, Lease::ENDLESS, Lease::BESIDE] {
             assert_eq!(Lease::read(lease.word()), Some(lease));
         }
         assert_eq!(Lease::read(0), None);

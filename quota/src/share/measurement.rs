@@ -33,6 +33,8 @@ pub struct Measurement<E> {
     pub submission: Submission,
     /// The end of the lease under which it was launched; u64::MAX without one.
     pub lease_until_ns: u64,
+    /// Whether others might be at work on the device when it was launched.
+    pub beside: bool,
     /// Which part it has in what is learned of the overlap of streams.
     pub phase: Phase,
     /// By how much virtual time had been found behind until then.
@@ -65,6 +67,7 @@ impl<E: Default> Default for Measurement<E> {
             unmeasured: Unmeasured::default(),
             submission: Submission::default(),
             lease_until_ns: 0,
+            beside: false,
             phase: Phase::default(),
             idle_ns: 0,
             in_flight: false,

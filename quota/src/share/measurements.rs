@@ -19,6 +19,9 @@ use super::types::MAX_MEASUREMENTS;
 /// How long to wait before a late launch is checked again: at first, and at most.
 const CHECK_NS: (u64, u64) = (100_000, 1_000_000);
 
+/// Beside others, a launch has to be over so much earlier than usual to tell that its key takes less.
+const NOISE_NS: u64 = 10_000;
+
 /// The measured launches of a process. All-zero bytes: none.
 pub struct Measurements<E> {
     slots: [Measurement<E>; MAX_MEASUREMENTS],
@@ -163,14 +166,35 @@ impl<E: Copy> Measurements<E> {
             }
             let shared = books.has_peers || in_flight.streams_overlap(now_ns);
             let begun = measurement.began_ns != 0;
+            // What the events say contains others' kernels.
+            let stays = measurement.proven && (measurement.beside || books.agent.is_beside());
             // Within a stream, launches complete in the order of their launch.
             let seen = match blocked.contains(measurement.work.stream) {
                 true => Observation::Waiting,
                 false => {
                     let unsure = measurement.submission.is_unsure();
-                    observe(measurement, !begun && (shared || unsure || measurement.is_overdue(now_ns)))
+                    let asks = shared || unsure || measurement.is_overdue(now_ns);
+                    observe(measurement, !begun && !stays && asks)
                 }
             };
+            if let (true, Observation::Over { elapsed_ns, .. }) = (stays, seen) {
+                let measurement = *measurement;
+                let key = measurement.work.key;
+                // Whatever lies between its events, it does not take longer than they say.
+                let usual_ns =
+                    measurement.predicted_ns.saturating_sub(measurement.uncertainty_ns.saturating_mul(2));
+                if let Some(most_ns) =
+                    elapsed_ns.filter(|most_ns| most_ns.saturating_add(NOISE_NS) < usual_ns)
+                {
+                    predictor.learn(key, most_ns);
+                }
+                if measurement.has_floor {
+                    predictor.clear_floor(key, Some(measurement.predicted_ns));
+                }
+                self.unlink(before, this);
+                measurement.abandon(in_flight, &books);
+                continue;
+            }
             if let Observation::Over { began_ns, elapsed_ns, between_ns } = seen {
                 let began_ns = if begun { Some(measurement.began_ns) } else { began_ns };
                 let mut completion = Completion { measurement: *measurement, began_ns, elapsed_ns, shared };
@@ -190,7 +214,7 @@ impl<E: Copy> Measurements<E> {
             if let Observation::Running { began_ns } = seen {
                 measurement.began_ns = began_ns;
             }
-            if measurement.began_ns != 0 && measurement.is_overdue(now_ns) {
+            if !stays && measurement.began_ns != 0 && measurement.is_overdue(now_ns) {
                 let so_far_ns = now_ns.saturating_sub(measurement.began_ns);
                 predictor.set_floor(measurement.work.key, so_far_ns);
                 measurement.has_floor = true;

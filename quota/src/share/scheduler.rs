@@ -10,6 +10,7 @@
 //!
 //! Pure: what containers want and have in flight are arguments; when to look again is the answer.
 
+use super::beside::{Catching, Comparison, Way};
 pub use super::client::LONG_QUANTUM_NS;
 use super::client::{Client, QUANTUM_NS};
 use super::lease::Lease;
@@ -20,6 +21,8 @@ const LEAD_NS: u64 = 40_000;
 const AHEAD_NS: u64 = 2_000_000;
 /// The scheduler waits no longer for any client, whatever that client says to have in flight.
 const LONGEST_WAIT_NS: u64 = 10_000_000_000;
+/// After a change of the way to share the scheduler waits at most so long for what is in flight.
+const LONGEST_DRAIN_NS: u64 = 100_000_000;
 /// How often to look in general; and how often where something is about to end at an unknown time.
 const LOOK_NS: u64 = 1_000_000;
 const CLOSE_LOOK_NS: u64 = 150_000;
@@ -35,6 +38,15 @@ pub struct Scheduler {
     is_early: bool,
     /// Until when the clients' time is accounted for.
     accounted_ns: u64,
+    /// Which way of sharing loses less; and when it was looked at last while several wanted the device, and what all had been
+    /// charged by then.
+    comparison: Comparison,
+    catching: Catching,
+    contended_ns: u64,
+    charged_ns: u64,
+    /// Whether it is shared by turns, and before when none begins.
+    turns: bool,
+    drains_ns: u64,
 }
 
 impl Scheduler {
@@ -42,15 +54,51 @@ impl Scheduler {
     /// then holds what to tell each of them.
     pub fn look(&mut self, all: &mut [Client], now_ns: u64) -> u64 {
         self.account(all, now_ns);
-        catch_up(all, self.holder, now_ns);
+        let count = |all: &[Client], is: fn(&Client, u64) -> bool| {
+            all.iter().filter(|client| is(client, now_ns)).count()
+        };
+        if count(all, |client, now_ns| !client.is_away(now_ns)) < 2 {
+            self.contended_ns = 0;
+            catch_up(all, self.holder, now_ns, false);
+            all.iter_mut().for_each(|client| client.drain(now_ns));
+            self.release(all, now_ns);
+            return now_ns.saturating_add(LOOK_NS);
+        }
+        let passed_ns = self.compare(all, now_ns);
+        let turns = self.comparison.way() == Way::Turns && count(all, Client::is_scheduled) > 1;
+        if turns != self.turns {
+            self.change(all, turns, now_ns);
+        }
+        catch_up(all, self.holder, now_ns, !turns);
         all.iter_mut().for_each(|client| client.drain(now_ns));
-        let mut scheduled = all.iter().enumerate().filter(|(_, client)| client.is_scheduled(now_ns));
-        let only = scheduled.next().map(|(at, _)| at);
-        if scheduled.next().is_some() {
+        if turns {
             return self.schedule(all, now_ns);
         }
-        self.release(all, only, now_ns);
-        now_ns.saturating_add(LOOK_NS)
+        let waits = self.catching.grant(all, passed_ns, now_ns);
+        now_ns.saturating_add(if waits { CLOSE_LOOK_NS } else { LOOK_NS / 2 })
+    }
+
+    /// Several clients want the device: notes how much it does. Returns how long ago that was noted last.
+    fn compare(&mut self, all: &[Client], now_ns: u64) -> u64 {
+        let charged_ns = all.iter().fold(0, |sum: u64, client| sum.wrapping_add(client.total_ns()));
+        let before_ns = core::mem::replace(&mut self.charged_ns, charged_ns);
+        let since_ns = core::mem::replace(&mut self.contended_ns, now_ns);
+        if since_ns == 0 {
+            return 0;
+        }
+        let passed_ns = now_ns.saturating_sub(since_ns);
+        self.comparison.pass(passed_ns, charged_ns.wrapping_sub(before_ns).cast_signed());
+        passed_ns
+    }
+
+    /// Begins or ends to share by turns. The first turn begins when the work in flight should be over.
+    fn change(&mut self, all: &mut [Client], turns: bool, now_ns: u64) {
+        (self.turns, self.holder, self.next) = (turns, None, None);
+        self.drains_ns = all.iter().map(|client| client.drains_at(now_ns)).max().unwrap_or(now_ns);
+        self.drains_ns = self.drains_ns.min(now_ns.saturating_add(LONGEST_DRAIN_NS));
+        for client in all.iter_mut().filter(|client| !client.is_interactive()) {
+            client.lease = Some(Lease::NONE);
+        }
     }
 
     /// Accounts for the time until now, and hands over if the announced lease has begun.
@@ -85,7 +133,9 @@ impl Scheduler {
     }
 
     /// Leaves the device to the only client that is scheduled, if there is one, and to those that are not.
-    fn release(&mut self, all: &mut [Client], only: Option<usize>, now_ns: u64) {
+    fn release(&mut self, all: &mut [Client], now_ns: u64) {
+        let mut scheduled = all.iter().enumerate().filter(|(_, client)| client.is_scheduled(now_ns));
+        let only = scheduled.next().map(|(at, _)| at);
         for (at, client) in all.iter_mut().enumerate() {
             // Use of an otherwise idle device is not counted.
             client.vruntime = 0;
@@ -107,8 +157,9 @@ impl Scheduler {
         let soon = now_ns.saturating_add(CLOSE_LOOK_NS);
         let Some((holder, client)) = self.holder.and_then(|at| Some((at, all.get_mut(at)?))) else {
             if let Some(first) = least_served(all, now_ns, None) {
-                grant(all, first, now_ns);
-                (self.holder, self.since_ns) = (Some(first), now_ns);
+                let from_ns = self.drains_ns.max(now_ns);
+                grant(all, first, from_ns);
+                (self.holder, self.since_ns) = (Some(first), from_ns);
             }
             return now_ns.saturating_add(LOOK_NS / 2);
         };
@@ -170,7 +221,8 @@ impl Scheduler {
     fn set_waiting(&mut self, all: &mut [Client]) {
         for (at, client) in all.iter_mut().enumerate() {
             if client.is_interactive() {
-                client.unschedule();
+                client.pass_beside();
+                client.launch_beside();
                 self.holder = self.holder.filter(|holder| *holder != at);
                 self.next = self.next.filter(|next| *next != at);
             } else if Some(at) != self.holder && Some(at) != self.next {
@@ -186,13 +238,14 @@ impl Scheduler {
 }
 
 /// A client that returns after wanting no leases starts at the least virtual runtime: it has saved up nothing.
-fn catch_up(all: &mut [Client], holder: Option<usize>, now_ns: u64) {
+fn catch_up(all: &mut [Client], holder: Option<usize>, now_ns: u64, beside: bool) {
     let least = |is: fn(&Client, u64) -> bool| {
-        all.iter().filter(|client| is(client, now_ns)).map(|client| client.vruntime).min()
+        let counted = all.iter().filter(|client| beside || !client.is_interactive());
+        counted.filter(|client| is(client, now_ns)).map(|client| client.vruntime).min()
     };
     let least = least(Client::wants).or_else(|| least(Client::is_scheduled)).unwrap_or(0);
     for (at, client) in all.iter_mut().enumerate() {
-        if !client.wants(now_ns) {
+        if !client.wants(now_ns) || (client.is_interactive() && !beside) {
             client.vruntime = client.vruntime.max(least);
         }
         client.note(now_ns, Some(at) == holder);

@@ -52,6 +52,10 @@ impl Context {
 pub struct Gpu {
     pub now: u64,
     slice: u64,
+    /// How long nobody runs when another context comes.
+    pub switch: u64,
+    /// Until when nobody runs.
+    switching: u64,
     contexts: Vec<Context>,
     active: usize,
     slice_end: u64,
@@ -68,6 +72,8 @@ impl Gpu {
         Self {
             now,
             slice: 2_000_000,
+            switch: 0,
+            switching: 0,
             contexts: Vec::new(),
             active: 0,
             slice_end: 0,
@@ -121,6 +127,9 @@ impl Gpu {
 
     /// When the device should next be looked at; `None` while nothing ends by itself.
     pub fn next_change(&self) -> Option<u64> {
+        if self.now < self.switching {
+            return Some(self.switching);
+        }
         let (ready, next_begin) = (self.ready(), self.next_begin());
         let active = self.contexts.get(self.active).filter(|context| context.is_ready(self.now));
         let Some(active) = active.filter(|_| ready == 1 || self.now < self.slice_end) else {
@@ -150,8 +159,16 @@ impl Gpu {
             let is_ready = |at: usize| self.contexts[at].is_ready(self.now);
             if !is_ready(self.active) || (ready > 1 && self.now >= self.slice_end) {
                 let next = (1..=count).map(|step| (self.active + step) % count).find(|at| is_ready(*at));
-                self.active = next.expect("one is ready");
-                self.slice_end = self.now + self.slice;
+                let next = next.expect("one is ready");
+                if next != self.active {
+                    self.switching = self.now + self.switch;
+                }
+                self.active = next;
+                self.slice_end = self.now + self.switch + self.slice;
+            }
+            if self.now < self.switching {
+                self.now = to.min(self.switching);
+                continue;
             }
             let until = self.next_change().unwrap_or(to).min(to).max(self.now + 1);
             self.run(until);

@@ -367,6 +367,8 @@ impl<'p> World<'p> {
                 && self.threads[thread].due_at == host
                 && self.processes[self.threads[thread].process].alive
             {
+                // An earlier plan for the same moment is none any more.
+                self.threads[thread].due_at = u64::MAX;
                 self.act(thread);
             }
         }

@@ -1,0 +1,52 @@
+//! How fast containers get on beside each other.
+
+/// The one that is behind must get on faster by this part while others wait for it; how long it has to be seen so, and for
+/// how long that is remembered.
+const FASTER: u64 = 8;
+const KNOWN_NS: u64 = 20_000_000;
+const REMEMBERED_NS: u64 = 500_000_000;
+
+/// Work done within a time.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Work {
+    pub passed_ns: u64,
+    pub charged_ns: i64,
+}
+
+impl Work {
+    pub fn add(&mut self, passed_ns: u64, charged_ns: i64) {
+        self.passed_ns = self.passed_ns.saturating_add(passed_ns);
+        self.charged_ns = self.charged_ns.saturating_add(charged_ns);
+    }
+
+    /// In millionths of the time.
+    pub fn rate(self) -> u64 {
+        let charged = self.charged_ns.max(0).unsigned_abs();
+        charged.saturating_mul(1_000).checked_div(self.passed_ns / 1_000).unwrap_or(0)
+    }
+}
+
+/// Whether a client gets on faster if others wait for it whenever they are ahead.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Pace {
+    /// What it does if they wait, and if they do not.
+    helped: Work,
+    alone: Work,
+}
+
+impl Pace {
+    pub fn pass(&mut self, passed_ns: u64, charged_ns: i64, others_wait: bool) {
+        let work = if others_wait { &mut self.helped } else { &mut self.alone };
+        work.add(passed_ns, charged_ns);
+        if work.passed_ns > REMEMBERED_NS {
+            *work = Work { passed_ns: work.passed_ns / 2, charged_ns: work.charged_ns / 2 };
+        }
+    }
+
+    /// Whether it gets on faster, as far as is known.
+    pub fn is_helped(&self) -> bool {
+        let (helped, alone) = (self.helped, self.alone);
+        let is_known = helped.passed_ns >= KNOWN_NS && alone.passed_ns >= KNOWN_NS;
+        !is_known || helped.rate() > alone.rate().saturating_add(alone.rate() / FASTER)
+    }
+}
