@@ -92,8 +92,8 @@ counts-keep: prerequisites artifacts programs ## the same, and keeps them as ben
 	@$(CARGO) run --quiet -p gpuquota-bench --bin gpuquota-counts -- --keep
 
 .PHONY: bench-accuracy
-bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, FULL=1: hours, PEER=library [PEER_ENV="A=B"])
-	@GPUQUOTA_FETCH=no $(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(RUN),--json bench/runs/$(RUN)) \
+bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, IDEAL=1: calls take no time, FULL=1: hours, PEER=library [PEER_ENV="A=B"])
+	@GPUQUOTA_FETCH=no $(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(IDEAL),--ideal) $(if $(RUN),--json bench/runs/$(RUN)) \
 	    $(if $(PEER),--peer $(PEER)) $(if $(PEER_ENV),--peer-env "$(PEER_ENV)")
 
 .PHONY: release

@@ -76,6 +76,10 @@ pub struct Cell {
     pub shares: Vec<u32>,
     /// Whether shares are caps; otherwise idle time is lent.
     pub fixed: bool,
+    /// Whether the device's calls and switches take no time.
+    pub ideal: bool,
+    /// Whether the streams of a process share one hardware queue, so that they wait for each other.
+    pub aliased: bool,
     /// The processes of each container.
     pub processes: usize,
     pub event: Event,
@@ -90,6 +94,8 @@ impl Cell {
             way,
             shares: vec![share],
             fixed: true,
+            ideal: false,
+            aliased: false,
             processes: 1,
             event: Event::Nothing,
             seconds: 8,
@@ -103,6 +109,11 @@ impl Cell {
 
     pub fn containers(self, shares: &[u32]) -> Self {
         Self { shares: shares.to_vec(), ..self }
+    }
+
+    /// Lets all streams of a process share one hardware queue.
+    pub fn aliased(self) -> Self {
+        Self { aliased: true, ..self }
     }
 
     /// Lets the containers use idle time.
@@ -172,16 +183,24 @@ impl Cell {
         if self.shares.len() > 1 && self.due() > 99.5 { 98.0 } else { 0.0 }
     }
 
-    /// The largest error of the mean, in points: 0.2, or 1.5 beside other containers, and one kernel of the observed time.
+    /// The largest error of the mean, in points: 0.5, 0.2 where calls take no time, or 1.5 beside other containers, and one
+    /// kernel of the observed time.
     pub fn mean_goal(&self) -> f64 {
         // Between containers that each could use up the device: 1.5 points.
-        let least = if self.shares.len() > 1 { 1.5 } else { 0.2 };
+        let least = match (self.shares.len(), self.ideal) {
+            (2.., _) => 1.5,
+            (_, true) => 0.2,
+            (_, false) => 0.5,
+        };
         least + 100.0 * self.longest() as f64 / (self.seconds as f64 * 1e9)
     }
 
     pub fn name(&self) -> String {
         let shares: Vec<_> = self.shares.iter().map(|share| format!("{share}%")).collect();
         let mut name = format!("{}, {}, {}", self.kernels.describe(), self.way, shares.join(" : "));
+        if self.aliased {
+            name += ", one queue";
+        }
         if !self.fixed {
             name += ", lent";
         }

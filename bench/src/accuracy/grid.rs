@@ -47,6 +47,13 @@ fn by_way() -> Vec<Cell> {
         }
         cells.push(Cell::new(Kernels::Each(5 * MS), way, 75));
     }
+    for length in [10, 20, 100, 200].map(|length| length * US) {
+        cells.extend(["sync", "async"].map(|way| Cell::new(Kernels::Each(length), way, 30)));
+    }
+    for length in [10 * US, 50 * US, MS] {
+        cells.extend([30, 75].map(|share| Cell::new(Kernels::Each(length), "streams", share).aliased()));
+    }
+    cells.push(Cell::new(Kernels::Each(50 * US), "streams", 75));
     cells.extend([30, 75].map(|share| Cell::new(Kernels::Each(200 * US), PYTORCH, share)));
     cells
 }

@@ -1,6 +1,7 @@
 //! Is the share a share of time? Programs of many kinds under many shares on the simulated GPU, judged by the device's
 //! own timeline, which shares nothing with the library's books. `make bench-accuracy` runs it.
 //!
+//! The device's calls and switches take what they take on a card; with `--ideal` they take no time.
 //! `--quick` runs a few short cells once, `--full` the whole grid. `--peer LIBRARY` also measures another library in the cells
 //! that it can run, under HAMi's variables or those of `--peer-env "NAME=VALUE ..."`, in which the bench replaces `{cores}`
 //! and `{region}`. `--json FOLDER` writes table, plot and raw figures there. `--only WORD` runs the cells with that word in
@@ -28,6 +29,7 @@ use run::{Figures, Library};
 struct Options {
     quick: bool,
     full: bool,
+    ideal: bool,
     folder: Option<PathBuf>,
     peer: Option<PathBuf>,
     peer_variables: Option<String>,
@@ -41,6 +43,7 @@ fn options() -> Option<Options> {
         match flag.as_str() {
             "--quick" => options.quick = true,
             "--full" => options.full = true,
+            "--ideal" => options.ideal = true,
             "--json" => options.folder = Some(arguments.next()?.into()),
             "--peer" => options.peer = Some(arguments.next()?.into()),
             "--peer-env" => options.peer_variables = Some(arguments.next()?),
@@ -54,17 +57,18 @@ fn options() -> Option<Options> {
 fn main() -> ExitCode {
     let Some(options) = options() else {
         eprintln!(
-            "usage: gpuquota-accuracy [--quick | --full] [--only WORD] [--json FOLDER] [--peer LIBRARY [--peer-env \
+            "usage: gpuquota-accuracy [--quick | --full] [--ideal] [--only WORD] [--json FOLDER] [--peer LIBRARY [--peer-env \
              \"NAME=VALUE ...\"]]"
         );
         return ExitCode::from(2);
     };
     let mut cells = if options.quick { grid::quick() } else { grid::cells(options.full) };
     cells.retain(|cell| cell.name().contains(&options.only));
+    cells.iter_mut().for_each(|cell| cell.ideal = options.ideal);
     let rounds = if options.quick { 1 } else { 3 };
     let peer = options.peer.map(|path| Library::peer(path, options.peer_variables.as_deref()));
     let rows = measure(&cells, rounds, peer.as_ref());
-    let losses = if options.quick { Vec::new() } else { run::losses() };
+    let losses = if options.quick { Vec::new() } else { run::losses(options.ideal) };
     let text = table::table(&rows, peer.is_some()) + &table::losses(&losses);
     print!("{text}");
     if let Some(folder) = options.folder
@@ -90,10 +94,13 @@ pub struct Row<'c> {
     pub peer: Vec<Figures>,
 }
 
-/// All cells, as many at a time as there are processors.
+/// All cells, some at a time.
 fn measure<'c>(cells: &'c [Cell], rounds: usize, peer: Option<&Library>) -> Vec<Row<'c>> {
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let at_once = thread::available_parallelism().map_or(1, usize::from).min(4);
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    // What calls take is the processor's time: a program needs one of its own, and so does the device.
+    let at_once =
+        if cells.iter().all(|cell| cell.ideal) { processors.min(4) } else { (processors / 2).max(1) };
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
@@ -120,7 +127,8 @@ fn row<'c>(cell: &'c Cell, rounds: usize, peer: Option<&Library>) -> Row<'c> {
     let uncapped = if cannot { 0.0 } else { run::uncapped(cell) };
     let ours = Library::ours();
     // A program cannot get more than it uses without a limit. Several containers have to fill the device.
-    let enough = if cell.shares.len() > 1 { 98.0 } else { 1.1 * cell.due() };
+    let filled = if cell.ideal { 98.0 } else { 90.0 };
+    let enough = if cell.shares.len() > 1 { filled } else { 1.1 * cell.due() };
     let rounds = if uncapped >= enough { rounds } else { 0 };
     let theirs = peer.filter(|_| cell.suits_peers());
     let mut row = Row { cell, uncapped, cannot, ours: Vec::new(), peer: Vec::new() };

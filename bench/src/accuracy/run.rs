@@ -67,9 +67,14 @@ pub struct Figures {
 /// A reading: the device's clock, and the busy time of each container, nanoseconds.
 type Sample = (f64, Vec<f64>);
 
+/// An H100 whose calls and switches take what they take on a card, or no time.
+fn machine(ideal: bool) -> Machine {
+    if ideal { Machine::new("H100") } else { Machine::of_the_field("H100", &[]) }
+}
+
 /// Runs a cell once under a library.
 pub fn run(cell: &Cell, library: &Library) -> Figures {
-    let machine = Machine::new("H100");
+    let machine = machine(cell.ideal);
     let homes: Vec<_> = cell.shares.iter().map(|_| Scratch::new()).collect();
     let containers: Vec<_> = cell
         .shares
@@ -83,7 +88,7 @@ pub fn run(cell: &Cell, library: &Library) -> Figures {
 /// How busy the same programs keep the device without any limit, in percent.
 pub fn uncapped(cell: &Cell) -> f64 {
     let short = Cell { seconds: 1, event: Event::Nothing, ..cell.clone() };
-    let machine = Machine::new("H100");
+    let machine = machine(cell.ideal);
     let containers: Vec<_> = cell.shares.iter().map(|_| machine.bare()).collect();
     watch(&machine, &short, &containers).busy
 }
@@ -93,12 +98,15 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     let seconds = format!("{:.1}", lasts.as_secs_f64());
     let ahead = cell.ahead().to_string();
     let arguments = [&cell.kernels.names(), seconds.as_str(), cell.way, &ahead];
+    let path = program("accuracy").display().to_string();
+    let aliased: Vec<&str> = ["CUDA_DEVICE_MAX_CONNECTIONS=1", &path].into_iter().chain(arguments).collect();
     // Only our own regions have folders of their own, and only several containers need an agent.
     let homes: Vec<_> = containers.iter().filter_map(Setting::folder).collect();
     let agent = (homes.len() > 1 || cell.event == Event::AgentStopped).then(|| Agent::of(&homes));
     let start = |container: &Setting<'_>| -> Vec<Program> {
         let command = || match (cell.way == PYTORCH).then(python).flatten() {
             Some(python) => torch(container, &python, cell, &seconds),
+            None if cell.aliased => container.command("env", &aliased),
             None => container.command(program("accuracy"), &arguments),
         };
         let one = || Program::start(command()).timeout(lasts * 3 + Duration::from_secs(60));
@@ -172,14 +180,14 @@ pub struct Loss {
 }
 
 /// The library's cost in throughput for programs without a share.
-pub fn losses() -> Vec<Loss> {
+pub fn losses(ideal: bool) -> Vec<Loss> {
     let loads = [("5 us, async", "busy_5us", "64"), ("1 ms, async", "busy_1ms", "40")];
     loads
         .map(|(name, kernel, ahead)| {
             let mut loss = Loss { name, without: Vec::new(), with: Vec::new() };
             // Many short rounds, because the machine's load changes.
             for _ in 0..15 {
-                let machine = Machine::new("H100");
+                let machine = machine(ideal);
                 let launches = |setting: Setting<'_>| {
                     let outcome = setting.run("accuracy", &[kernel, "1", "async", ahead]).success();
                     outcome.value("launches") as f64
