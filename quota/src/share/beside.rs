@@ -164,8 +164,9 @@ impl Catching {
     }
 
     /// Begins or ends to let those wait that are ahead.
-    fn turn_over(&mut self, helps: bool, all: &[Client], now_ns: u64) {
+    fn turn_over(&mut self, helps: bool, all: &mut [Client], now_ns: u64) {
         self.is_on = !self.is_on;
+        all.iter_mut().for_each(|client| client.pace.forget(self.is_on));
         self.since_ns = now_ns;
         let longest = all.iter().map(Client::in_flight_ns).max().unwrap_or(0);
         let tried_ns = TRIED_NS.saturating_add(longest.saturating_mul(8)).min(LONGEST_TRIED_NS);

@@ -1,10 +1,8 @@
 //! How fast containers get on beside each other.
 
-/// The one that is behind must get on faster by this part while others wait for it; how long it has to be seen so, and for
-/// how long that is remembered.
+/// The one that is behind must get on faster by this part while others wait for it; and how long it has to be seen for that.
 const FASTER: u64 = 8;
 const KNOWN_NS: u64 = 20_000_000;
-const REMEMBERED_NS: u64 = 500_000_000;
 
 /// Work done within a time.
 #[derive(Clone, Copy, Default, Debug)]
@@ -36,11 +34,16 @@ pub(super) struct Pace {
 
 impl Pace {
     pub fn pass(&mut self, passed_ns: u64, charged_ns: i64, others_wait: bool) {
-        let work = if others_wait { &mut self.helped } else { &mut self.alone };
-        work.add(passed_ns, charged_ns);
-        if work.passed_ns > REMEMBERED_NS {
-            *work = Work { passed_ns: work.passed_ns / 2, charged_ns: work.charged_ns / 2 };
-        }
+        self.of(others_wait).add(passed_ns, charged_ns);
+    }
+
+    /// Forgets what it did, because it is seen anew.
+    pub fn forget(&mut self, others_wait: bool) {
+        *self.of(others_wait) = Work::default();
+    }
+
+    fn of(&mut self, others_wait: bool) -> &mut Work {
+        if others_wait { &mut self.helped } else { &mut self.alone }
     }
 
     /// Whether it gets on faster, as far as is known.
