@@ -21,6 +21,7 @@
 //! | 1 | `overlap` | how the streams of a process overlap |
 //! | 1 | `pace` | how fast containers get on beside each other |
 //! | 1 | [`predict`] | how long a launch will take: a mean by key |
+//! | 1 | [`trust`] | what the agent believes of a container, by its own clock and by what that was charged |
 //! | 1 | [`submission`] | which part of the interval between a launch's events is the launch's own |
 //! | 2 | [`books`] | where the use of a device is written down |
 //! | 2 | [`in_flight`] | what a process has in flight on a device; which launch is measured |
@@ -49,6 +50,7 @@ mod pace;
 pub mod predict;
 pub mod scheduler;
 pub mod submission;
+pub mod trust;
 pub mod types;
 pub mod wait;
 mod words;

@@ -3,6 +3,7 @@
 use super::clock::BURST_NS;
 use super::lease::{Lease, drains_at};
 use super::pace::Pace;
+use super::trust::Trust;
 
 /// The quantum: the longest lease while others wait, unless a single launch takes longer. Long enough that handing over
 /// costs little, short enough that of four containers none waits longer than a blink.
@@ -26,8 +27,6 @@ const WAKE_NS: u64 = 2_000_000;
 const AWAY_NS: u64 = 50_000_000;
 /// A client that has wanted no lease for so long has saved up nothing.
 const LAPSE_NS: u64 = 20_000_000;
-/// How long work in flight may take longer than predicted before nobody waits for it: half of the lease, within this.
-const PATIENCE_NS: (u64, u64) = (1_000_000, 100_000_000);
 /// If the uncertainty is at most this, the scheduler waits for the predicted end of the work.
 const UNCERTAINTY_NS: u64 = 500_000;
 /// How long the use of a client is observed before it is judged.
@@ -133,6 +132,7 @@ pub struct Client {
     /// Whether the lengths of its launches vary so much that the end of its work cannot be predicted.
     is_unpredictable: bool,
     usage: Usage,
+    trust: Trust,
     /// Virtual runtime: for how long it has held the device, divided by its weight.
     pub(super) vruntime: u64,
     /// For how long it has waited since its last lease.
@@ -160,9 +160,13 @@ impl Client {
 
     /// Takes in what the agent sees of it now.
     pub fn see(&mut self, seen: Demand, now_ns: u64) {
-        let charged = seen.total_ns.wrapping_sub(self.seen.total_ns).cast_signed();
+        let charged = Trust::plausible(seen.total_ns.wrapping_sub(self.seen.total_ns).cast_signed());
         self.had_work = self.seen.in_flight_ns != 0;
-        self.seen = seen;
+        // Written since `now_ns` was read, or a lie.
+        let may_ask = seen.asked_at_ns <= now_ns.saturating_add(FRESH_NS);
+        let asked_at_ns = if may_ask { seen.asked_at_ns.min(now_ns) } else { 0 };
+        self.seen = Demand { asked_at_ns, ..seen };
+        self.trust.charge(charged);
         if seen.in_flight_ns != 0 {
             self.is_unpredictable = seen.uncertainty_ns > UNCERTAINTY_NS;
         }
@@ -251,14 +255,30 @@ impl Client {
         self.usage.is_interactive
     }
 
-    /// Whether the end of its work in flight cannot be predicted.
-    pub(super) fn ends_unpredictably(&self) -> bool {
-        self.seen.in_flight_ns != 0 && self.is_unpredictable
+    /// Whether the end of its work in flight cannot be predicted, and is still waited for.
+    pub(super) fn ends_unpredictably(&self, now_ns: u64) -> bool {
+        let waited_for = self.waits_until().is_none_or(|(_, overdue_ns)| now_ns < overdue_ns);
+        self.seen.in_flight_ns != 0 && self.is_unpredictable && waited_for
+    }
+
+    /// Until when its work is waited for after its lease has ended: as predicted, and if it takes longer.
+    fn waits_until(&self) -> Option<(u64, u64)> {
+        self.trust.waits_until(self.lease?.until_ns)
+    }
+
+    /// Looks at its lease, which it has had since `since_ns`: once that has ended, what is in flight then is waited for.
+    pub(super) fn fix_wait(&mut self, lease: Lease, now_ns: u64, since_ns: u64) {
+        if lease.until_ns <= now_ns {
+            let drains_ns = self.drains_at(now_ns);
+            self.trust.fix_wait(now_ns, (since_ns, lease.until_ns), drains_ns, self.backlog_ns);
+        }
     }
 
     /// Whether it wants the device, or has lately.
     pub(super) fn wants(&self, now_ns: u64) -> bool {
-        !self.is_away(now_ns) && now_ns.saturating_sub(self.wanted_at_ns) < LAPSE_NS
+        // Who is on trial may wait for long, and must not save up anything meanwhile.
+        let wanted = now_ns.saturating_sub(self.wanted_at_ns) < LAPSE_NS && !self.trust.is_on_trial();
+        !self.is_away(now_ns) && wanted
     }
 
     /// Notes what it does now.
@@ -274,12 +294,27 @@ impl Client {
 
     /// Whether it takes part in the schedule.
     pub(super) fn is_scheduled(&self, now_ns: u64) -> bool {
-        !self.is_away(now_ns) && !self.is_interactive()
+        !self.is_away(now_ns) && !self.is_interactive() && !self.trust.is_excluded(now_ns)
     }
 
-    /// Ends its lease.
-    pub(super) fn end_lease(&mut self, early: bool) {
+    /// Whether it has to show that it uses leases.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.trust.is_on_trial()
+    }
+
+    /// It will hold the device next: what it is charged from now on is of that lease.
+    pub(super) fn begin_lease(&mut self) {
+        self.trust.begin_lease();
+    }
+
+    /// Ends its lease, which it has had since `since_ns`. True if that was a trial in vain.
+    pub(super) fn end_lease(&mut self, now_ns: u64, since_ns: u64) -> bool {
         self.lease = Some(Lease::NONE);
+        self.trust.end_lease(now_ns.saturating_sub(since_ns), now_ns)
+    }
+
+    /// Another one has the device after it.
+    pub(super) fn hand_over(&mut self, early: bool) {
         self.queued_ns = 0;
         self.usage.leases = self.usage.leases.saturating_add(1);
         self.usage.returned_early = self.usage.returned_early.saturating_add(early.into());
@@ -303,9 +338,10 @@ impl Client {
         vruntime.saturating_mul(self.weight()) / 100
     }
 
-    /// When its work in flight should be over.
+    /// When its work in flight should be over, as far as it is waited for.
     pub(super) fn drains_at(&self, now_ns: u64) -> u64 {
-        drains_at(now_ns, self.seen.until_ns, self.seen.in_flight_ns)
+        let claimed_ns = drains_at(now_ns, self.seen.until_ns, self.seen.in_flight_ns);
+        self.waits_until().map_or(claimed_ns, |(until_ns, _)| claimed_ns.min(until_ns))
     }
 
     /// Whether a launch waits for a lease.
@@ -315,7 +351,7 @@ impl Client {
 
     /// Whether it can make use of a lease now.
     pub(super) fn is_ready(&self, now_ns: u64) -> bool {
-        !self.is_interactive() && self.asks(now_ns) && self.has_budget()
+        !self.is_interactive() && !self.trust.is_excluded(now_ns) && self.asks(now_ns) && self.has_budget()
     }
 
     /// Whether its share allows more than the work in flight.
@@ -334,9 +370,12 @@ impl Client {
 
     /// Whether its work in flight takes longer than predicted, and the scheduler still waits for it.
     pub(super) fn is_overdue(&self, now_ns: u64, since_ns: u64) -> bool {
-        let Demand { until_ns, in_flight_ns, .. } = self.seen;
-        let patience = (until_ns.saturating_sub(since_ns) / 2).clamp(PATIENCE_NS.0, PATIENCE_NS.1);
-        in_flight_ns != 0 && until_ns <= now_ns && now_ns.saturating_sub(until_ns) < patience
+        let overdue_ns = match self.waits_until() {
+            Some((_, overdue_ns)) => overdue_ns,
+            None => self.seen.until_ns.saturating_add(Trust::patience_ns(since_ns, self.seen.until_ns)),
+        };
+        let is_late = self.seen.in_flight_ns != 0 && self.drains_at(now_ns) <= now_ns;
+        is_late && now_ns < overdue_ns && !self.trust.fails(now_ns, since_ns)
     }
 
     /// Clears the backlog once its queue has drained. If the charge exceeds the time for which it held the device, at most
@@ -354,6 +393,7 @@ impl Client {
         // At the beginning of a lease its launch has to wake up first.
         let patience_ns = if over_ns <= since_ns { WAKE_NS } else { IDLE_NS };
         let over_ns = over_ns.max(since_ns);
-        over_ns.saturating_add(patience_ns) < now_ns && self.seen.asked_at_ns < over_ns
+        let is_idle = over_ns.saturating_add(patience_ns) < now_ns && self.seen.asked_at_ns < over_ns;
+        is_idle || self.trust.fails(now_ns, since_ns)
     }
 }

@@ -14,13 +14,12 @@ use super::beside::{Catching, Comparison, Way};
 pub use super::client::LONG_QUANTUM_NS;
 use super::client::{Client, QUANTUM_NS};
 use super::lease::Lease;
+use super::trust::Trials;
 
 /// The next lease may begin so long before the work of the one before should be over: a launch takes so long to wake up.
 const LEAD_NS: u64 = 40_000;
 /// The agent announces the next lease so long before.
 const AHEAD_NS: u64 = 2_000_000;
-/// The scheduler waits no longer for any client, whatever that client says to have in flight.
-const LONGEST_WAIT_NS: u64 = 10_000_000_000;
 /// After a change of the way to share the scheduler waits at most so long for what is in flight.
 const LONGEST_DRAIN_NS: u64 = 100_000_000;
 /// How often to look in general; and how often where something is about to end at an unknown time.
@@ -47,6 +46,7 @@ pub struct Scheduler {
     /// Whether it is shared by turns, and before when none begins.
     turns: bool,
     drains_ns: u64,
+    trials: Trials,
 }
 
 impl Scheduler {
@@ -93,12 +93,19 @@ impl Scheduler {
 
     /// Begins or ends to share by turns. The first turn begins when the work in flight should be over.
     fn change(&mut self, all: &mut [Client], turns: bool, now_ns: u64) {
-        (self.turns, self.holder, self.next) = (turns, None, None);
+        self.end_lease(all, now_ns);
+        (self.turns, self.next) = (turns, None);
         self.drains_ns = all.iter().map(|client| client.drains_at(now_ns)).max().unwrap_or(now_ns);
         self.drains_ns = self.drains_ns.min(now_ns.saturating_add(LONGEST_DRAIN_NS));
         for client in all.iter_mut().filter(|client| !client.is_interactive()) {
             client.lease = Some(Lease::NONE);
         }
+    }
+
+    /// The clients lie elsewhere now: `new` tells where each does; `None`: it is gone.
+    pub fn keep(&mut self, new: impl Fn(usize) -> Option<usize>) {
+        self.holder = self.holder.and_then(&new);
+        self.next = self.next.and_then(&new);
     }
 
     /// Accounts for the time until now, and hands over if the announced lease has begun.
@@ -107,11 +114,21 @@ impl Scheduler {
         if let Some((next, from_ns)) = begun.filter(|(_, from_ns)| *from_ns <= now_ns) {
             self.charge_time(all, from_ns);
             if let Some(client) = self.holder.and_then(|holder| all.get_mut(holder)) {
-                client.end_lease(self.is_early);
+                client.hand_over(self.is_early);
             }
+            self.end_lease(all, from_ns);
             (self.holder, self.since_ns, self.next) = (Some(next), from_ns, None);
         }
         self.charge_time(all, now_ns);
+    }
+
+    /// Ends the holder's lease.
+    fn end_lease(&mut self, all: &mut [Client], now_ns: u64) {
+        if let Some(client) = self.holder.take().and_then(|holder| all.get_mut(holder))
+            && client.end_lease(now_ns, self.since_ns)
+        {
+            self.trials.failed(now_ns);
+        }
     }
 
     fn charge_time(&mut self, all: &mut [Client], until_ns: u64) {
@@ -145,10 +162,11 @@ impl Scheduler {
                 client.lease = Some(Lease::NONE);
             }
         }
+        self.next = None;
         if self.holder != only {
-            self.since_ns = now_ns;
+            begin_lease(all, only);
+            (self.holder, self.since_ns) = (only, now_ns);
         }
-        (self.holder, self.next) = (only, None);
     }
 
     /// Grants, extends or announces a lease: several clients want the device.
@@ -156,9 +174,10 @@ impl Scheduler {
         self.set_waiting(all);
         let soon = now_ns.saturating_add(CLOSE_LOOK_NS);
         let Some((holder, client)) = self.holder.and_then(|at| Some((at, all.get_mut(at)?))) else {
-            if let Some(first) = least_served(all, now_ns, None) {
+            if let Some(first) = self.least_served(all, now_ns, None) {
                 let from_ns = self.drains_ns.max(now_ns);
                 grant(all, first, from_ns);
+                begin_lease(all, Some(first));
                 (self.holder, self.since_ns) = (Some(first), from_ns);
             }
             return now_ns.saturating_add(LOOK_NS / 2);
@@ -167,13 +186,14 @@ impl Scheduler {
         let over = Lease { from_ns: self.since_ns, until_ns: now_ns };
         let granted = client.lease.filter(|lease| *lease != Lease::ENDLESS).unwrap_or(over);
         let lease = *client.lease.insert(granted);
+        client.fix_wait(lease, now_ns, self.since_ns);
         let client = *client;
-        let longest_ns = lease.until_ns.saturating_add(LONGEST_WAIT_NS);
-        let drains_ns = client.drains_at(now_ns).min(longest_ns);
+        let drains_ns = client.drains_at(now_ns);
         let idle = client.is_idle(now_ns, self.since_ns);
         let ends_ns = if idle { now_ns } else { lease.until_ns.max(drains_ns).max(now_ns) };
         let goes_on = !idle && client.may_go_on();
-        let rival = least_served(all, now_ns, Some(holder)).and_then(|at| Some((at, all.get(at)?.vruntime)));
+        let rival =
+            self.least_served(all, now_ns, Some(holder)).and_then(|at| Some((at, all.get(at)?.vruntime)));
         let late = now_ns.saturating_add(AHEAD_NS);
         let overdue = client.is_overdue(now_ns, self.since_ns);
         if overdue || ends_ns > late {
@@ -181,7 +201,7 @@ impl Scheduler {
             let look_ns = match lease.until_ns > now_ns {
                 true => LOOK_NS,
                 false if overdue => CLOSE_LOOK_NS,
-                false if client.ends_unpredictably() => 2 * CLOSE_LOOK_NS,
+                false if client.ends_unpredictably(now_ns) => 2 * CLOSE_LOOK_NS,
                 false => LOOK_NS,
             };
             return now_ns.saturating_add(look_ns).min(ends_ns.saturating_sub(AHEAD_NS).max(soon));
@@ -193,7 +213,7 @@ impl Scheduler {
                 return now_ns.saturating_add(LOOK_NS);
             }
             if ends_ns <= now_ns {
-                revoke(all, self.holder.take());
+                self.end_lease(all, now_ns);
             }
             return soon;
         };
@@ -204,12 +224,14 @@ impl Scheduler {
             extend(all, holder, now_ns, ends_ns.saturating_add(behind.clamp(LOOK_NS, QUANTUM_NS)));
             return now_ns.saturating_add(LOOK_NS);
         }
-        if !idle && client.ends_unpredictably() {
+        if !idle && client.ends_unpredictably(now_ns) {
             self.cancel_next(all);
             return drains_ns.saturating_sub(AHEAD_NS / 2).clamp(soon, soon.saturating_add(CLOSE_LOOK_NS));
         }
         if self.next != Some(rival) {
             self.cancel_next(all);
+            // It may launch, and be charged, before the next look.
+            begin_lease(all, Some(rival));
         }
         (self.next, self.is_early) = (Some(rival), idle && now_ns < lease.until_ns);
         grant(all, rival, ends_ns.saturating_sub(LEAD_NS).max(now_ns));
@@ -235,6 +257,14 @@ impl Scheduler {
     fn cancel_next(&mut self, all: &mut [Client]) {
         revoke(all, self.next.take());
     }
+
+    /// The client with the least virtual runtime of those that can make use of a lease.
+    fn least_served(&self, all: &[Client], now_ns: u64, but: Option<usize>) -> Option<usize> {
+        let may_be_tried = self.trials.may_begin(now_ns);
+        let ready = |client: &Client| client.is_ready(now_ns) && (may_be_tried || !client.is_on_trial());
+        let ready = all.iter().enumerate().filter(|(at, client)| Some(*at) != but && ready(client));
+        ready.min_by_key(|(_, client)| client.vruntime).map(|(at, _)| at)
+    }
 }
 
 /// A client that returns after wanting no leases starts at the least virtual runtime: it has saved up nothing.
@@ -252,11 +282,10 @@ fn catch_up(all: &mut [Client], holder: Option<usize>, now_ns: u64, beside: bool
     }
 }
 
-/// The client with the least virtual runtime of those that can make use of a lease.
-fn least_served(all: &[Client], now_ns: u64, but: Option<usize>) -> Option<usize> {
-    let all = all.iter().enumerate();
-    let ready = all.filter(|(at, client)| Some(*at) != but && client.is_ready(now_ns));
-    ready.min_by_key(|(_, client)| client.vruntime).map(|(at, _)| at)
+fn begin_lease(all: &mut [Client], at: Option<usize>) {
+    if let Some(client) = at.and_then(|at| all.get_mut(at)) {
+        client.begin_lease();
+    }
 }
 
 fn grant(all: &mut [Client], at: usize, from_ns: u64) {
@@ -276,30 +305,5 @@ fn extend(all: &mut [Client], at: usize, now_ns: u64, until_ns: u64) {
 fn revoke(all: &mut [Client], at: Option<usize>) {
     if let Some(client) = at.and_then(|at| all.get_mut(at)) {
         client.lease = Some(Lease::NONE);
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::super::client::Demand;
-    use super::*;
-
-    /// The tenant writes the region: it may claim that its work never ends.
-    #[test]
-    fn a_client_that_claims_endless_work_does_not_keep_the_device() {
-        let mut all = [Client::new(0), Client::new(0)];
-        let mut scheduler = Scheduler::default();
-        let (start, mut now) = (1_000_000_000_000, 1_000_000_000_000);
-        let mut had = 0;
-        while now < start + 3 * LONGEST_WAIT_NS {
-            let liar = Demand { until_ns: u64::MAX, in_flight_ns: u64::MAX, ..Demand::default() };
-            let other = Demand { asked_at_ns: now, ..Demand::default() };
-            for (client, demand) in all.iter_mut().zip([liar, other]) {
-                client.see(Demand { weight: 50, asked_at_ns: now, ..demand }, now);
-            }
-            now = scheduler.look(&mut all, now);
-            had += u32::from(all[1].lease.is_some_and(|lease| lease.admits(now, now)));
-        }
-        assert!(had > 0);
     }
 }

@@ -10,6 +10,7 @@ mod program;
 #[path = "../../../tests/src/promise.rs"]
 mod promise;
 mod random;
+mod tenants;
 mod world;
 
 use case::{BURST, Case, Pattern};

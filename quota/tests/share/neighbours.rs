@@ -3,18 +3,12 @@
 use gpuquota_quota::share::scheduler::LONG_QUANTUM_NS;
 
 use crate::case::{BURST, Outcome, percent};
-use crate::program::{Lengths, Program, ahead, bursts, collective, sync, then};
+use crate::program::{Lengths, Program, ahead, bursts, collective, saturating, sync, then};
 use crate::random::Random;
 use crate::world::{Host, MS, SECOND, START, US, World, world};
 
 /// Shares of containers that could each use up the device.
 const SHARES: [&[u32]; 5] = [&[50, 50], &[10, 90], &[30, 70], &[20, 30, 50], &[25, 25, 25, 25]];
-
-/// A program that keeps the device at work all by itself.
-fn saturating(lengths: Lengths) -> Program {
-    let launches = (40 * MS / lengths.longest()).clamp(1, 1_024) as usize;
-    ahead(lengths, 1, launches)
-}
 
 /// How long to watch: so that one kernel more or less is a fifth of what a share may be off.
 fn watched(lengths: &Lengths) -> (u64, u64) {

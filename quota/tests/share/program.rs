@@ -1,6 +1,7 @@
 //! Programs: the calls that they make, one after the other.
 
 use crate::random::Random;
+use crate::world::MS;
 
 /// What is launched.
 #[derive(Clone, Copy, Debug)]
@@ -157,4 +158,10 @@ pub fn bursts(lengths: Lengths, launches: usize, pause_ns: u64) -> Program {
 
 fn launch(stream: usize, (key, length): (u64, u64)) -> Call {
     Call::Launch(Kernel { stream, key, length, spins_for: 0 })
+}
+
+/// A program that keeps the device at work all by itself.
+pub fn saturating(lengths: Lengths) -> Program {
+    let launches = (40 * MS / lengths.longest()).clamp(1, 1_024) as usize;
+    ahead(lengths, 1, launches)
 }

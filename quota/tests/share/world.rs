@@ -83,6 +83,11 @@ impl Container {
         }
     }
 
+    /// A launch waits for a lease, and is never made.
+    pub fn asks_in_vain(&self, now: u64) {
+        self.asked_at.store(now, Relaxed);
+    }
+
     /// What the agent sees of the container.
     fn demand(&self, now: u64) -> Demand {
         let rate = Rate::new(self.cores);
@@ -206,7 +211,12 @@ pub struct World<'p> {
     pub samples: Option<Vec<Sample>>,
     /// The node's agent, if there is one.
     agent: Option<Agent>,
+    /// What tenants without a device write into their regions, whenever the agent looks.
+    lies: Vec<Lie>,
 }
+
+/// What a tenant without a device writes when the clock says so much.
+pub type Lie = fn(u64) -> Demand;
 
 /// A measured launch on a card that is over.
 pub struct Sample {
@@ -280,6 +290,7 @@ pub fn world<T>(host: Host, seed: u64, body: impl FnOnce(&mut World<'_>) -> T) -
         surprises: None,
         samples: None,
         agent: None,
+        lies: Vec::new(),
     })
 }
 
@@ -382,8 +393,14 @@ impl<'p> World<'p> {
     /// Starts the agent.
     pub fn agent(&mut self) {
         let clients = self.containers.iter().map(|one| Client::new(one.gpu_time_ns.load(Relaxed)));
-        let (clients, looks_at) = (clients.collect(), self.gpu.now);
+        let (mut clients, looks_at): (Vec<Client>, u64) = (clients.collect(), self.gpu.now);
+        clients.extend(self.lies.iter().map(|_| Client::new(0)));
         self.agent = Some(Agent { scheduler: Scheduler::default(), clients, looks_at });
+    }
+
+    /// So many tenants without a device, each with a region that says this; the agent comes after them.
+    pub fn lie(&mut self, tenants: usize, lie: Lie) {
+        self.lies.extend(std::iter::repeat_n(lie, tenants));
     }
 
     /// Stops the agent, and lets its leases time out.
@@ -403,6 +420,9 @@ impl<'p> World<'p> {
         let Some(Agent { scheduler, clients, looks_at }) = &mut self.agent else { return };
         for (client, container) in clients.iter_mut().zip(&self.containers) {
             client.see(container.demand(now), now);
+        }
+        for (client, lie) in clients.iter_mut().skip(self.containers.len()).zip(&self.lies) {
+            client.see(lie(now), now);
         }
         *looks_at = scheduler.look(clients, now).max(now + 1) + self.random.below(self.host.late_ns);
         let mut changed = Vec::new();
