@@ -3,11 +3,13 @@
 //! One thread serves, another one gives leases; a search of the node runs beside it, at most one at a time and at most once
 //! a second however many ask. Requests have no body, small heads and little time.
 
+mod alone;
 mod leases;
 mod metrics;
+mod service;
 
 use crate::error::Error;
-use crate::regions::Places;
+use crate::regions::{Index, Places};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
@@ -59,19 +61,21 @@ struct State {
 
 /// What every connection shares.
 struct Node {
-    places: Places,
+    index: Arc<Index>,
     state: Mutex<State>,
 }
 
 impl Agent {
     /// Serves until SIGTERM or SIGINT.
     pub fn run(self) -> Result<ExitCode, Error> {
+        let _alone = alone::Alone::at(&self.root)?;
+        service::raise_descriptors();
         let places = if self.root.is_empty() { Places::of_node() } else { Places::only(&self.root) };
         let state = State { metrics: Metrics::default(), answer: None };
-        let node = Arc::new(Node { places, state: Mutex::new(state) });
-        let watched = Arc::clone(&node);
-        let thread = std::thread::Builder::new().name("leases".to_owned());
-        thread.spawn(move || leases::watch(&watched.places)).map_err(Error::system("start a thread"))?;
+        let index = Arc::new(Index::new(places));
+        let node = Arc::new(Node { index: Arc::clone(&index), state: Mutex::new(state) });
+        let thread = std::thread::Builder::new().name("guard".to_owned());
+        thread.spawn(move || leases::watch(index)).map_err(Error::system("start a thread"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::system("start"))?;
         runtime.block_on(self.serve(node))
@@ -86,12 +90,15 @@ impl Agent {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::system(doing()))?;
         let address = listener.local_addr().map_err(Error::system("tell the address"))?;
         eprintln!("gpuquota: serving http://{address}/metrics");
+        let index = Arc::clone(&node.index);
+        service::ready(move || index.answers());
         let seats = Arc::new(Semaphore::new(CONNECTIONS));
         tokio::select! {
             never = accept(&listener, &node, &seats) => match never {},
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        service::stopping();
         drop(listener);
         // All seats free: every answer is given.
         let _ = timeout(FAREWELL, seats.acquire_many(CONNECTIONS as u32)).await;
@@ -145,7 +152,10 @@ async fn answer(request: &Request<Incoming>, node: &Arc<Node>) -> Response<Full<
         "/healthz" => plain(StatusCode::OK, Bytes::from_static(b"ok\n")),
         // Ready is who can search the node.
         "/readyz" => match Node::metrics(node).await {
-            Ok(_) => plain(StatusCode::OK, Bytes::from_static(b"ready\n")),
+            Ok(_) => match node.index.missing() {
+                None => plain(StatusCode::OK, Bytes::from_static(b"ready\n")),
+                Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::from(format!("{why}\n"))),
+            },
             Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, Bytes::from(format!("{error}\n"))),
         },
         _ => plain(StatusCode::NOT_FOUND, Bytes::from_static(b"/metrics, /healthz or /readyz\n")),
@@ -172,7 +182,7 @@ impl Node {
                 return text.clone();
             }
             let begun = Instant::now();
-            let (found, mishaps) = node.places.search();
+            let (found, mishaps) = node.index.search();
             state.metrics.count(&mishaps, begun.elapsed());
             let text = Bytes::from(state.metrics.text(&found));
             state.answer = Some((Instant::now(), text.clone()));

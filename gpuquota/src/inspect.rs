@@ -2,7 +2,7 @@
 
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::regions::{self, Device, EventKind, Kinds, Places, Process, ProcessDevice, Region};
+use crate::regions::{self, Device, EventKind, Index, Kinds, Places, Process, ProcessDevice, Region, shown};
 use crate::words;
 use gpuquota_region::layout::POLICY_IDLE_ONLY;
 use serde::Serialize;
@@ -42,7 +42,7 @@ impl Inspect {
         let regions = match named {
             Some(path) => {
                 let region = regions::read_path(&path)
-                    .map_err(|why| Error::Asked(format!("region {}: {why}", path.display())))?;
+                    .map_err(|why| Error::Asked(format!("region {}: {why}", shown(&path))))?;
                 vec![(path, region)]
             }
             None => all_of_node(),
@@ -66,9 +66,9 @@ impl Inspect {
 }
 
 fn all_of_node() -> Vec<(PathBuf, Region)> {
-    let (found, mishaps) = Places::of_node().search();
+    let (found, mishaps) = Index::once(Places::of_node());
     for mishap in mishaps {
-        eprintln!("gpuquota: {} is skipped: {}", mishap.path.display(), mishap.word);
+        eprintln!("gpuquota: {} is skipped: {}", shown(&mishap.path), mishap.word);
     }
     found.into_iter().map(|found| (found.path, found.region)).collect()
 }
@@ -79,7 +79,7 @@ fn json(path: &Path, content: &Region) -> String {
 }
 
 fn people(path: &Path, region: &Region) -> String {
-    let mut rows = vec![vec![format!("region {}", path.display())]];
+    let mut rows = vec![vec![format!("region {}", shown(path))]];
     for device in &region.devices {
         rows.push(vec![format!("device {} {}", device.index, device.uuid)]);
         rows.push(memory(device));
@@ -99,7 +99,7 @@ fn people(path: &Path, region: &Region) -> String {
 }
 
 fn history(path: &Path, region: &Region) -> String {
-    let mut rows = vec![vec![format!("region {}", path.display())]];
+    let mut rows = vec![vec![format!("region {}", shown(path))]];
     rows.extend(region.events.iter().map(|event| {
         let device = event.device.map_or_else(String::new, |device| format!("device {device}"));
         vec![format!("  {}", event.time), format!("process {}", event.pid), device, happened(&event.kind)]

@@ -57,7 +57,7 @@ impl Limit {
                 )
             })?,
         };
-        let refused = |why: String| Error::Asked(format!("region {}: {why}", path.display()));
+        let refused = |why: String| Error::Asked(format!("region {}: {why}", regions::shown(&path)));
         let devices = regions::read_path(&path).map_err(|why| refused(why.to_string()))?.devices;
         check(&limits, &devices).map_err(refused)?;
         change(&path, &limits, &devices, self.reset).map_err(refused)?;

@@ -56,7 +56,8 @@ fn main() -> ExitCode {
         Command::Man(man) => man.run(),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("gpuquota: {error}");
+        // Names in it may be a tenant's.
+        eprintln!("gpuquota: {}", regions::harmless(&error.to_string()));
         error.exit_code()
     })
 }

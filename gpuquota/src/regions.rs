@@ -1,16 +1,24 @@
 //! Regions as the node reads them: files that tenants can write, and therefore not believed.
 
 mod asked;
+mod directory;
 mod events;
-mod find;
+mod index;
 mod kinds;
+mod look;
+mod names;
+mod place;
 mod read;
 mod reap;
 mod report;
+mod watch;
 
+pub use directory::Owner;
 pub use events::EventKind;
-pub use find::{Found, Mishap, Places};
+pub use index::{Found, Index, Living, Mishap};
 pub use kinds::Kinds;
+pub use names::{harmless, shown};
+pub use place::Places;
 pub use read::read_path;
 pub use reap::{SETTLE, settle};
 #[cfg(test)]

@@ -2,83 +2,186 @@
 //!
 //! A thread of its own looks about every millisecond at what each container of a shared device wants, and writes into its
 //! region when it may launch. If the agent stops, what it wrote last is old in a moment, and every container keeps its own
-//! share as without one.
+//! share as without one. What a tenant's file can do to that thread is in `desk`.
 
 mod container;
+mod desk;
 mod device;
 
-use crate::regions::{Found, Places};
-use container::{ContainerDevice, RegionWriter};
+use crate::regions::{Index, Living, Owner};
+use container::{ContainerDevice, Place, RegionWriter};
+use desk::{Desk, Seat, Unseated};
 use device::{IDLE_LOOK_NS, SharedDevice};
 use gpuquota_quota::share::client::Client;
 use gpuquota_region::sys::{inode_of, monotonic_ns};
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How often new regions are looked for.
-const SEARCH: Duration = Duration::from_secs(2);
+/// How often new regions are looked for, and dead processes: nobody may be left in their container who would.
+const SEARCH: Duration = Duration::from_millis(500);
+/// How often it is looked whether a file holds up the thread that gives leases; and where there are none to give.
+const GUARD: Duration = Duration::from_millis(3);
+const IDLE_GUARD: Duration = Duration::from_millis(100);
+/// Devices that are shared out; of one owner at most so many, and so many of its containers' devices.
+const DEVICES: usize = 256;
+const DEVICES_OF_OWNER: usize = 16;
+const CLIENTS_OF_OWNER: usize = 128;
 
-/// How often dead processes are looked for: nobody may be left in their container who would.
-const REAP: Duration = Duration::from_millis(500);
-
-/// Watches for ever.
-pub fn watch(places: &Places) {
-    // Sleeps that end up to 50 us too late, the default, would leave devices idle.
-    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-    let (finds, found) = mpsc::sync_channel(1);
-    thread::scope(|scope| {
-        // To read all regions of a node takes longer than a lease.
-        scope.spawn(move || {
-            while finds.send(places.search().0).is_ok() {
-                let until = Instant::now() + SEARCH;
-                while Instant::now() < until {
-                    thread::sleep(REAP);
-                    places.settle();
-                }
-            }
-        });
-        let mut devices: Vec<SharedDevice> = Vec::new();
-        loop {
-            if let Ok(found) = found.try_recv() {
-                devices = arrange(found, devices);
-            }
-            let now = monotonic_ns();
-            let looks = devices.iter_mut().map(|device| device.look(now));
-            let next = looks.min().unwrap_or(now + IDLE_LOOK_NS);
-            thread::sleep(Duration::from_nanos(next.saturating_sub(monotonic_ns())));
-        }
-    });
+/// What the threads that give leases know, one after the other.
+#[derive(Default)]
+struct Table {
+    devices: Vec<SharedDevice>,
+    /// What the last search found, if nobody has taken it in.
+    found: Option<Vec<Candidate>>,
 }
 
-/// Every device that takes leases, with what is known of those that were there before.
-fn arrange(found: Vec<Found>, before: Vec<SharedDevice>) -> Vec<SharedDevice> {
-    let here = inode_of(c"/proc/self/ns/time");
-    let mut known = before;
-    let mut devices: Vec<SharedDevice> = Vec::new();
-    for found in found {
-        // Of another clock nothing can be told, and dead processes want nothing.
-        if found.region.time_namespace != here || found.region.alive().next().is_none() {
-            continue;
+/// A container that may get leases.
+struct Candidate {
+    owner: Owner,
+    devices: Vec<(String, ContainerDevice, Client)>,
+}
+
+#[derive(Default)]
+struct Leases {
+    table: Mutex<Table>,
+    desk: Desk,
+}
+
+/// Watches for ever.
+pub fn watch(index: Arc<Index>) {
+    let leases = Arc::new(Leases::default());
+    let begin = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let thread = thread::Builder::new().name(name.to_owned());
+        // Without it nobody gives leases, and each container is on its own; the next round tries again.
+        thread.spawn(work).is_ok()
+    };
+    let searching = Arc::clone(&leases);
+    begin("search", Box::new(move || searching.search(&index)));
+    let mut needs_leader = true;
+    loop {
+        if needs_leader {
+            let giving = Arc::clone(&leases);
+            needs_leader = !begin("leases", Box::new(move || _ = giving.give()));
         }
-        let open = known.iter().flat_map(SharedDevice::regions);
-        let Some(region) = RegionWriter::of(&found.file, open) else { continue };
-        for device in found.region.devices {
-            let client = Client::new(device.gpu_time_ns.unwrap_or(0));
-            let Some(container) = ContainerDevice::new(Arc::clone(&region), &device) else { continue };
-            match devices.iter_mut().find(|shared| shared.uuid == device.uuid) {
-                Some(shared) => shared.add(container, client),
-                None => devices.push(SharedDevice::new(device.uuid, container, client)),
+        thread::sleep(if leases.table().devices.is_empty() { IDLE_GUARD } else { GUARD });
+        needs_leader |= leases.desk.is_held_up(monotonic_ns());
+    }
+}
+
+impl Leases {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks for containers that may get leases, and settles their dead.
+    fn search(&self, index: &Index) {
+        let here = inode_of(c"/proc/self/ns/time");
+        let mut open: HashMap<(u64, u64), Weak<RegionWriter>> = HashMap::new();
+        loop {
+            index.settle();
+            let living = index.living();
+            open.retain(|_, writer| writer.strong_count() != 0);
+            // Of another clock nothing can be told.
+            let same_clock = living.into_iter().filter(|one| one.region.time_namespace == here);
+            let found = same_clock.filter_map(|living| candidate(living, &mut open)).collect();
+            self.table().found = Some(found);
+            thread::sleep(SEARCH);
+        }
+    }
+
+    /// Gives leases until a file holds this thread up.
+    fn give(&self) -> Result<(), Unseated> {
+        // Sleeps that end up to 50 us too late, the default, would leave devices idle.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        let seat = self.desk.sit_down();
+        loop {
+            let now = monotonic_ns();
+            match self.due(now) {
+                Ok((at, places)) => self.look(&seat, at, &places, now)?,
+                Err(next_ns) => thread::sleep(Duration::from_nanos(next_ns.saturating_sub(monotonic_ns()))),
+            }
+            if !seat.is_ours() {
+                return Err(Unseated);
             }
         }
     }
-    devices.retain(SharedDevice::needs_leases);
-    for shared in &mut devices {
-        if let Some(at) = known.iter().position(|known| known.uuid == shared.uuid) {
-            shared.inherit(known.swap_remove(at));
+
+    /// A device that is to be looked at now, and its places; else, when one is.
+    fn due(&self, now: u64) -> Result<(usize, Vec<Place>), u64> {
+        let mut table = self.table();
+        if let Some(found) = table.found.take() {
+            table.devices = arrange(found, std::mem::take(&mut table.devices));
         }
-        shared.announce();
+        let first = table.devices.iter_mut().enumerate().min_by_key(|(_, device)| device.next_look_ns);
+        let Some((at, device)) = first else { return Err(now + IDLE_LOOK_NS) };
+        if device.next_look_ns > now {
+            return Err(device.next_look_ns.min(now + IDLE_LOOK_NS));
+        }
+        if device.places().iter().any(|place| place.region.lateness.is_late(now)) {
+            device.retain(|_, container| !container.place.region.lateness.is_late(now));
+        }
+        Ok((at, device.places()))
+    }
+
+    /// Looks at one device. Nothing is held meanwhile that another thread would need.
+    fn look(&self, seat: &Seat<'_>, at: usize, places: &[Place], now: u64) -> Result<(), Unseated> {
+        let said = places.iter().map(|place| place.read(seat, now)).collect::<Result<Vec<_>, _>>()?;
+        let words = self.table().devices.get_mut(at).map(|device| device.look(said, now));
+        words.into_iter().flatten().try_for_each(|words| words.write(seat))
+    }
+}
+
+/// Opens a container's region to write leases into it, where nobody has.
+fn candidate(living: Living, open: &mut HashMap<(u64, u64), Weak<RegionWriter>>) -> Option<Candidate> {
+    let writer = match open.get(&living.inode).and_then(Weak::upgrade) {
+        Some(writer) => writer,
+        None => {
+            let writer = Arc::new(RegionWriter::of(&living.file)?);
+            open.insert(writer.inode, Arc::downgrade(&writer));
+            writer
+        }
+    };
+    let mut uuids = HashSet::new();
+    let devices = living.region.devices.into_iter().filter(|device| uuids.insert(device.uuid.clone()));
+    let devices = devices.filter_map(|device| {
+        let container = ContainerDevice::new(Place::new(Arc::clone(&writer), &device)?, &device);
+        Some((device.uuid, container, Client::new(device.gpu_time_ns.unwrap_or(0))))
+    });
+    Some(Candidate { owner: living.owner, devices: devices.collect() })
+}
+
+/// Every device that takes leases, with what is known of those that were there before.
+fn arrange(found: Vec<Candidate>, mut before: Vec<SharedDevice>) -> Vec<SharedDevice> {
+    let now = monotonic_ns();
+    let mut devices: Vec<SharedDevice> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut owners: HashMap<Owner, (HashSet<String>, usize)> = HashMap::new();
+    for Candidate { owner, devices: its } in found {
+        let (uuids, clients) = owners.entry(owner).or_default();
+        for (uuid, container, client) in its {
+            let is_new = !uuids.contains(&uuid);
+            let full = is_new && uuids.len() >= DEVICES_OF_OWNER || *clients >= CLIENTS_OF_OWNER;
+            if full || container.place.region.lateness.is_late(now) {
+                continue;
+            }
+            let at = *known.entry(uuid.clone()).or_insert(devices.len());
+            if at == devices.len() {
+                devices.push(SharedDevice::new(uuid.clone()));
+            }
+            devices[at].add(container, client);
+            uuids.insert(uuid);
+            *clients += 1;
+        }
+    }
+    devices.retain(SharedDevice::needs_leases);
+    devices.truncate(DEVICES);
+    for shared in &mut devices {
+        if let Some(at) = before.iter().position(|known| known.uuid == shared.uuid) {
+            shared.inherit(before.swap_remove(at));
+        }
     }
     devices
 }

@@ -1,28 +1,30 @@
 //! How a region is read from its file.
 //!
 //! Regular files only, never mapped (a tenant that truncates the file would make that a SIGBUS), never more than a fixed
-//! number of bytes, devices and processes.
+//! number of bytes, devices and processes; and only the records that are in use.
 //!
 //! # Safety
 //! This file may use `unsafe` because a descriptor of the region's crate becomes one of the standard library.
 #![allow(unsafe_code)]
 
+use super::look::Seen;
 use super::reap::reap;
 use super::report::{Device, LeaseReport, Process, ProcessDevice, Region};
 use super::{asked, events};
 use gpuquota_region::examine::{OpenError, is_spare};
-use gpuquota_region::layout::{DEVICES, FILE_BYTES, SLOTS};
+use gpuquota_region::header::{Array, RecordTable, half, word};
+use gpuquota_region::layout::{DEVICES, FILE_BYTES, Header, LimitRecord, OPERATOR_ROW, OURS, Ours, SLOTS};
 use gpuquota_region::names::{self, Lost};
 use gpuquota_region::slot::Described;
 use gpuquota_region::snapshot::{DeviceView, LeaseView};
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, offset_of, size_of};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -30,9 +32,6 @@ use std::path::Path;
 
 /// Room for regions of later minor versions; what lies behind it is not read.
 const LONGEST: usize = 2 * FILE_BYTES;
-
-/// How a file of unknown kind is opened: a FIFO must not block, a terminal not become ours.
-pub const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// Why a file gave no region.
 #[derive(Debug)]
@@ -92,12 +91,16 @@ impl<E: Into<io::Error>> From<E> for Unreadable {
 /// Reads the region at a path that a person named. If living processes hold a region whose path was removed or replaced, it
 /// is that one, and its path names it again.
 pub fn read_path(path: &Path) -> Result<Region, Unreadable> {
+    // What is there and is no file is not opened: a device's driver would act.
+    if Seen::path(path).is_ok_and(|seen| !seen.is_file()) {
+        return Err(Unreadable::NotAFile);
+    }
     let name = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)?;
     match names::find(&name, &is_spare) {
         Ok(Some((file, _))) => read(owned(file)),
         Err(lost @ (Lost::Removed { .. } | Lost::Replaced { .. })) => Err(Unreadable::Held(lost.into())),
         // This user may perhaps only read it.
-        Ok(None) | Err(_) => read(open(path, OPEN, Mode::empty())?),
+        Ok(None) | Err(_) => read(Seen::path(path)?.open()?),
     }
 }
 
@@ -109,40 +112,105 @@ fn owned(file: Descriptor) -> OwnedFd {
 
 /// Reads the region in an open file. Dead processes are settled first, where this user may.
 pub fn read(file: OwnedFd) -> Result<Region, Unreadable> {
-    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Err(Unreadable::NotAFile);
-    }
     let file = File::from(file);
-    let region = read_once(&file)?;
+    let mut sparse = Sparse::default();
+    let region = sparse.region(&file)?;
     let dead = region.processes.iter().any(|process| !process.alive);
-    if dead && reap(&file) { read_once(&file) } else { Ok(region) }
+    if dead && reap(&file) { sparse.region(&file) } else { Ok(region) }
 }
 
-fn read_once(file: &File) -> Result<Region, Unreadable> {
-    let bytes = beginning(file)?;
-    let locks = ManuallyDrop::new(Descriptor::from_raw(file.as_raw_fd()));
-    let snapshot = Snapshot::parse(&bytes).map_err(|refusal| match lock::living(&locks) {
-        Ok(Some(holder)) if !matches!(refusal, Refusal::OtherVersion(_)) => Unreadable::Lost(holder),
-        _ => Unreadable::Refused(refusal),
-    })?;
-    Ok(report(&snapshot, &locks))
+/// Room for a region of which only the used parts are read. It is used again for the next one.
+#[derive(Default)]
+pub struct Sparse {
+    /// Zero but for `filled`.
+    bytes: Vec<u8>,
+    filled: Vec<Range<usize>>,
 }
 
-/// The file's first bytes, at most [`LONGEST`], whatever its size says.
-fn beginning(file: &File) -> io::Result<Vec<u8>> {
-    let size = usize::try_from(file.metadata()?.len()).unwrap_or(LONGEST).min(LONGEST);
-    let mut bytes = vec![0; size];
-    let mut filled = 0;
-    while filled < size {
-        match file.read_at(&mut bytes[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+impl Sparse {
+    /// All that a region says.
+    pub fn region(&mut self, file: &File) -> Result<Region, Unreadable> {
+        self.parsed(file, true, report)
     }
-    bytes.truncate(filled);
-    Ok(bytes)
+
+    /// What a region says of its devices alone.
+    pub fn devices(&mut self, file: &File) -> Result<Region, Unreadable> {
+        self.parsed(file, false, |snapshot, _| head(snapshot, devices(snapshot)))
+    }
+
+    /// Whether there is a region.
+    pub fn check(&mut self, file: &File) -> Result<(), Unreadable> {
+        self.parsed(file, false, |_, _| ())
+    }
+
+    fn parsed<T>(
+        &mut self,
+        file: &File,
+        whole: bool,
+        look: impl FnOnce(&Snapshot<'_>, &Descriptor) -> T,
+    ) -> Result<T, Unreadable> {
+        let locks = ManuallyDrop::new(Descriptor::from_raw(file.as_raw_fd()));
+        let size = usize::try_from(file.metadata()?.len()).unwrap_or(LONGEST).min(LONGEST);
+        let filled = self.fill(file, size, whole);
+        let seen = filled.map_err(Unreadable::from).and_then(|()| {
+            let bytes = self.bytes.get(..size).unwrap_or(&[]);
+            let snapshot = Snapshot::parse(bytes).map_err(|refusal| match lock::living(&locks) {
+                Ok(Some(holder)) if !matches!(refusal, Refusal::OtherVersion(_)) => Unreadable::Lost(holder),
+                _ => Unreadable::Refused(refusal),
+            })?;
+            Ok(look(&snapshot, &locks))
+        });
+        for range in self.filled.drain(..) {
+            if let Some(bytes) = self.bytes.get_mut(range) {
+                bytes.fill(0);
+            }
+        }
+        seen
+    }
+
+    /// Reads what is used: the header says where it lies.
+    fn fill(&mut self, file: &File, size: usize, whole: bool) -> io::Result<()> {
+        self.bytes.resize(LONGEST, 0);
+        self.load(file, size, OURS, size_of::<Header>())?;
+        let header = self.bytes.get(OURS..OURS + size_of::<Header>()).unwrap_or(&[]);
+        let Some(RecordTable { arrays: [devices, slots, journals, events], .. }) = RecordTable::read(header)
+        else {
+            return Ok(());
+        };
+        let high = half(header, offset_of!(Header, slot_high)).unwrap_or(0).min(SLOTS as u32);
+        let has_events = word(header, offset_of!(Header, event_next)) != Some(0);
+        let mut records = |array: Array, count: u32| {
+            let bytes = (array.bytes as usize).saturating_mul(count as usize);
+            self.load(file, size, usize::try_from(array.offset).unwrap_or(usize::MAX), bytes)
+        };
+        records(devices, devices.count)?;
+        if !whole {
+            return Ok(());
+        }
+        records(slots, high.min(slots.count))?;
+        records(journals, high.saturating_mul(journals.count))?;
+        records(events, if has_events { events.count } else { 0 })?;
+        let limits = OURS + offset_of!(Ours, limits);
+        let row = DEVICES * size_of::<LimitRecord>();
+        self.load(file, size, limits, row * high as usize)?;
+        self.load(file, size, limits + row * OPERATOR_ROW, row)
+    }
+
+    /// Reads so many bytes from there on, as far as there are any.
+    fn load(&mut self, file: &File, size: usize, at: usize, bytes: usize) -> io::Result<()> {
+        let range = at.min(size)..at.saturating_add(bytes).min(size);
+        let mut filled = range.start;
+        self.filled.push(range.clone());
+        while let Some(rest) = self.bytes.get_mut(filled..range.end).filter(|rest| !rest.is_empty()) {
+            match file.read_at(rest, filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn lease(view: &LeaseView) -> LeaseReport {
@@ -161,39 +229,53 @@ fn gpu_time(device: &DeviceView<'_>) -> Option<u64> {
     is_measured.then_some(device.gpu_time_ns)
 }
 
+/// What the region says of itself, with these devices.
+fn head(snapshot: &Snapshot<'_>, devices: Vec<Device>) -> Region {
+    Region {
+        abi: snapshot.abi(),
+        generation: snapshot.generation(),
+        time_namespace: snapshot.time_namespace(),
+        fallbacks: snapshot.fallbacks(),
+        devices,
+        processes: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
+fn devices(snapshot: &Snapshot<'_>) -> Vec<Device> {
+    let devices = snapshot.devices().take(DEVICES).map(|device| Device {
+        index: device.index,
+        offset: snapshot.device_offset(device.index),
+        uuid: device.uuid.escape_ascii().to_string(),
+        memory_limit: device.memory_limit,
+        memory_total: device.memory_total,
+        used: device.used,
+        peak: device.peak,
+        denied: device.denied,
+        would_deny: device.would_deny,
+        spilled: device.spilled,
+        spills: device.spills,
+        physical_limit: device.physical_limit,
+        core_limit: device.core_limit,
+        gpu_time_ns: gpu_time(&device),
+        waited_ns: device.waited_ns,
+        waited_in_flight_ns: device.waited_in_flight_ns,
+        launches: device.launches,
+        waits: device.waits,
+        wait_times: device.wait_times,
+        would_wait: device.would_wait,
+        clamped: device.clamped,
+        limit_conflicts: device.limit_conflicts,
+        context_bytes: device.context_bytes,
+        estimated_contexts: device.estimated_contexts,
+        lease: lease(&device.lease),
+        asked: Vec::new(),
+    });
+    devices.collect()
+}
+
 fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
-    let mut devices: Vec<Device> = snapshot
-        .devices()
-        .take(DEVICES)
-        .map(|device| Device {
-            index: device.index,
-            offset: snapshot.device_offset(device.index),
-            uuid: device.uuid.escape_ascii().to_string(),
-            memory_limit: device.memory_limit,
-            memory_total: device.memory_total,
-            used: device.used,
-            peak: device.peak,
-            denied: device.denied,
-            would_deny: device.would_deny,
-            spilled: device.spilled,
-            spills: device.spills,
-            physical_limit: device.physical_limit,
-            core_limit: device.core_limit,
-            gpu_time_ns: gpu_time(&device),
-            waited_ns: device.waited_ns,
-            waited_in_flight_ns: device.waited_in_flight_ns,
-            launches: device.launches,
-            waits: device.waits,
-            wait_times: device.wait_times,
-            would_wait: device.would_wait,
-            clamped: device.clamped,
-            limit_conflicts: device.limit_conflicts,
-            context_bytes: device.context_bytes,
-            estimated_contexts: device.estimated_contexts,
-            lease: lease(&device.lease),
-            asked: Vec::new(),
-        })
-        .collect();
+    let mut devices = devices(snapshot);
     let here = inode_of(c"/proc/self/ns/pid");
     let processes = snapshot.processes().take(SLOTS).map(|process| {
         let same_namespace = process.pid_namespace == here;
@@ -209,7 +291,11 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
         Process {
             slot: process.slot,
             pid: process.pid,
-            host_pid: holder.filter(|pid| *pid != 0).or(same_namespace.then_some(process.pid)),
+            host_pid: holder.filter(|pid| *pid != 0).or_else(|| {
+                // The region's word alone is a tenant's.
+                let is_it = |stat: lock::ProcessStat| stat.start_time == process.start_time;
+                (same_namespace && lock::process_stat(process.pid).is_some_and(is_it)).then_some(process.pid)
+            }),
             priority: process.priority,
             alive,
             devices: devices
@@ -218,7 +304,7 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
                     let held = snapshot.held(process.slot, device.index);
                     ProcessDevice {
                         device: device.index,
-                        bytes: held.iter().fold(0, |sum, bytes| sum.wrapping_add(*bytes)),
+                        bytes: held.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes)),
                         kinds: held.into(),
                         pending_ns: snapshot.pending_ns(process.slot, device.index),
                     }
@@ -235,14 +321,5 @@ fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
         let slots = processes.iter().map(|process| (process.slot, process.pid));
         device.asked = asked::read(snapshot, device.index, slots);
     }
-    let events = events::read(snapshot);
-    Region {
-        abi: snapshot.abi(),
-        generation: snapshot.generation(),
-        time_namespace: snapshot.time_namespace(),
-        fallbacks: snapshot.fallbacks(),
-        devices,
-        processes,
-        events,
-    }
+    Region { processes, events: events::read(snapshot), ..head(snapshot, devices) }
 }

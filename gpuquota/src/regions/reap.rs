@@ -15,9 +15,14 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The name (its first argument) under which this program settles the region that is its standard input.
 pub const SETTLE: &str = "gpuquota-settle";
+
+/// How long settling one region may take; it takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A descriptor that somebody else closes.
 fn borrowed(fd: RawFd) -> ManuallyDrop<Descriptor> {
@@ -53,7 +58,20 @@ pub fn reap(file: &impl AsRawFd) -> bool {
     let Some(writable) = writable.ok().filter(is_region) else { return false };
     let mut command = Command::new("/proc/self/exe");
     command.arg0(SETTLE).env_clear().stdin(writable).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    let Ok(mut child) = command.spawn() else { return false };
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+            // A file can hold it up, and not the one who asked for it. It ends when the file lets it.
+            _ => {
+                _ = child.kill();
+                _ = thread::Builder::new().stack_size(64 << 10).spawn(move || child.wait());
+                return false;
+            }
+        }
+    }
 }
 
 /// The other side: settles the dead processes of the region that is the standard input. True if there was any.

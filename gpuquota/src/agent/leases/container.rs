@@ -4,7 +4,8 @@
 //! it: a tenant that truncates its file must not be able to kill the agent. What the agent writes lies in the header alone,
 //! which is the same in every minor version.
 
-use crate::regions;
+use super::desk::{Lateness, Seat, Unseated};
+use crate::regions::Device as Reported;
 use gpuquota_quota::share::client::{Client, Demand};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, Lease};
 use gpuquota_quota::share::{Rate, clock};
@@ -18,7 +19,7 @@ use gpuquota_region::sys::{Descriptor, LockKind, WakePage};
 use std::fs::File;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
 
 /// A lease is written again after this time, so that it does not count as old, whatever the next look comes to.
@@ -28,25 +29,24 @@ pub const RENEWAL_NS: u64 = AGENT_TIMEOUT_NS / 5;
 pub struct RegionWriter {
     file: File,
     /// Which file: its file system and its number there.
-    inode: (u64, u64),
+    pub inode: (u64, u64),
+    /// Whether it held up the agent.
+    pub lateness: Lateness,
     wake_page: WakePage,
 }
 
 impl RegionWriter {
-    /// The file of a region to write in, taken from `open` where it is there; `None` where another agent is at it. It is
-    /// opened anew by its descriptor, so no name leads anywhere else.
-    pub fn of<'o>(file: &OwnedFd, mut open: impl Iterator<Item = &'o Arc<Self>>) -> Option<Arc<Self>> {
+    /// The file of a region to write in, opened anew by its descriptor, so no name leads anywhere else; `None` where another
+    /// agent is at it, or a lease on the file would make the opening wait.
+    pub fn of(file: &OwnedFd) -> Option<Self> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let file = File::options().read(true).write(true).open(path).ok()?;
+        let file = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
         let metadata = file.metadata().ok()?;
         let inode = (metadata.dev(), metadata.ino());
-        if let Some(same) = open.find(|other| other.inode == inode) {
-            return Some(Arc::clone(same));
-        }
         let descriptor = Descriptor::from_raw(file.try_clone().ok()?.into_raw_fd());
         descriptor.try_lock(LockKind::Ofd, AGENT_BYTE).ok()?;
         let wake_page = WakePage::of(&descriptor, OURS as u64).ok()?;
-        Some(Arc::new(Self { file, inode, wake_page }))
+        Some(Self { file, inode, lateness: Lateness::default(), wake_page })
     }
 
     fn write(&self, at: usize, bytes: &[u8]) {
@@ -55,17 +55,13 @@ impl RegionWriter {
     }
 }
 
-/// A device of one region.
-pub struct ContainerDevice {
-    region: Arc<RegionWriter>,
+/// Where a device of a container stands in its region.
+#[derive(Clone)]
+pub struct Place {
+    pub region: Arc<RegionWriter>,
     /// Where its record and its lease lie in the file.
     record: u64,
     lease: usize,
-    /// What was written last, and when.
-    word: u64,
-    renewed_at_ns: u64,
-    wake_seq: u32,
-    held_ns: u64,
 }
 
 /// What the container says of itself.
@@ -74,21 +70,20 @@ pub struct Statement {
     pub demand: Demand,
     /// Its percentage of the device, if anything says so.
     pub request: Option<u32>,
-    /// Whether it has a share, and may have more.
-    pub borrows: bool,
 }
 
-impl ContainerDevice {
-    /// `None` for a device that has no lease.
-    pub fn new(region: Arc<RegionWriter>, device: &regions::Device) -> Option<Self> {
-        let lease = lease_offset(device.index)?;
-        let held_ns = device.lease.held_ns;
-        Some(Self { region, record: device.offset, lease, word: 0, renewed_at_ns: 0, wake_seq: 0, held_ns })
-    }
+/// A container's percentage of a device, and whether it may have more, by its limit and policy.
+fn shares(limit: u32, request: Option<u32>, burst: bool, idle_only: bool) -> (Option<u32>, bool) {
+    let share = Some(limit).filter(|limit| (1..100).contains(limit) && !idle_only);
+    // Who has only what is idle gets next to nothing, so that it is what no other container wants.
+    let request = if idle_only { Some(1) } else { request.or(share) };
+    (request, share.is_some() && burst)
+}
 
-    /// Its region.
-    pub fn region(&self) -> &Arc<RegionWriter> {
-        &self.region
+impl Place {
+    /// `None` for a device that has no lease.
+    pub fn new(region: Arc<RegionWriter>, device: &Reported) -> Option<Self> {
+        Some(Self { region, record: device.offset, lease: lease_offset(device.index)? })
     }
 
     /// Whether both are the same device of the same region.
@@ -97,14 +92,19 @@ impl ContainerDevice {
     }
 
     /// Reads what the container says.
-    pub fn read(&self, now: u64) -> Option<Statement> {
+    pub fn read(&self, seat: &Seat<'_>, now: u64) -> Result<Option<Statement>, Unseated> {
+        seat.at(&self.region, || self.statement(now))
+    }
+
+    fn statement(&self, now: u64) -> Option<Statement> {
         let mut record = [0; size_of::<Device>()];
         let mut lease = [0; size_of::<LeaseRecord>()];
         self.region.file.read_exact_at(&mut record, self.record).ok()?;
         self.region.file.read_exact_at(&mut lease, self.lease as u64).ok()?;
         let limit = half(&record, offset_of!(Device, core_limit))?;
         let policy = half(&lease, offset_of!(LeaseRecord, policy))?;
-        let share = Some(limit).filter(|limit| (1..100).contains(limit) && policy & POLICY_IDLE_ONLY == 0);
+        let [burst, idle_only] = [POLICY_BURST, POLICY_IDLE_ONLY].map(|bit| policy & bit != 0);
+        let share = Some(limit).filter(|limit| (1..100).contains(limit) && !idle_only);
         let virtual_time_ns = word(&record, offset_of!(Device, virtual_time_ns))?;
         let demand = Demand {
             weight: 0,
@@ -113,45 +113,104 @@ impl ContainerDevice {
             until_ns: word(&record, offset_of!(Device, in_flight_until_ns))?,
             in_flight_ns: word(&lease, offset_of!(LeaseRecord, in_flight_ns))?,
             uncertainty_ns: word(&lease, offset_of!(LeaseRecord, uncertainty_ns))?,
-            percent: share.filter(|_| policy & POLICY_BURST == 0),
+            percent: share.filter(|_| !burst),
             budget_ns: share
                 .and_then(Rate::new)
                 .map_or(0, |rate| clock::budget_ns(virtual_time_ns, now, rate)),
         };
-        let request = match policy & POLICY_IDLE_ONLY {
-            0 => layout::request_percent(policy, limit).or(share),
-            // Next to nothing, so that it gets what no other container wants.
-            _ => Some(1),
-        };
-        Some(Statement { demand, request, borrows: share.is_some() && policy & POLICY_BURST != 0 })
+        let request = layout::request_percent(policy, limit);
+        let (request, _) = shares(limit, request, burst, idle_only);
+        Some(Statement { demand, request })
+    }
+}
+
+/// A device of one region, and what was written there last.
+pub struct ContainerDevice {
+    pub place: Place,
+    /// Whether its launches look for their lease.
+    is_announced: bool,
+    /// What was written last, and when.
+    word: u64,
+    renewed_at_ns: u64,
+    wake_seq: u32,
+    held_ns: u64,
+    /// Its percentage of the device, and whether it may have more, when it was found.
+    pub request: Option<u32>,
+    pub borrows: bool,
+}
+
+/// What is to be written into a region.
+pub struct Words {
+    place: Place,
+    announce: bool,
+    word: u64,
+    renewed_at_ns: u64,
+    held_ns: u64,
+    /// For a lease that is new.
+    wake_seq: Option<u32>,
+}
+
+impl ContainerDevice {
+    pub fn new(place: Place, device: &Reported) -> Self {
+        let lease = &device.lease;
+        let limit = device.core_limit.unwrap_or(0);
+        let (request, borrows) = shares(limit, lease.request_percent, lease.burst, lease.idle_only);
+        Self {
+            place,
+            is_announced: false,
+            word: 0,
+            renewed_at_ns: 0,
+            wake_seq: 0,
+            held_ns: lease.held_ns,
+            request,
+            borrows,
+        }
     }
 
-    /// Writes the lease if it is new or has to be renewed, and wakes the launches that wait for a new one.
-    pub fn renew(&mut self, client: &Client, now: u64) {
+    /// The lease, if it is new or has to be renewed.
+    pub fn renew(&mut self, client: &Client, now: u64) -> Option<Words> {
         let word = client.lease.map_or(0, Lease::word);
         let changed = word != self.word;
         if !changed && now.saturating_sub(self.renewed_at_ns) < RENEWAL_NS {
-            return;
+            return None;
         }
         (self.word, self.renewed_at_ns) = (word, now);
-        let held_ns = self.held_ns.wrapping_add(client.held_ns);
-        let write = |field: usize, bytes: &[u8]| self.region.write(self.lease + field, bytes);
-        write(offset_of!(LeaseRecord, lease), &word.to_le_bytes());
-        write(offset_of!(LeaseRecord, renewed_at_ns), &now.to_le_bytes());
-        write(offset_of!(LeaseRecord, held_ns), &held_ns.to_le_bytes());
         if changed {
             self.wake_seq = self.wake_seq.wrapping_add(1);
-            write(offset_of!(LeaseRecord, wake_seq), &self.wake_seq.to_le_bytes());
-            self.region.wake_page.wake(self.lease + offset_of!(LeaseRecord, wake_seq) - OURS);
         }
+        Some(Words {
+            place: self.place.clone(),
+            announce: !std::mem::replace(&mut self.is_announced, true),
+            word,
+            renewed_at_ns: now,
+            held_ns: self.held_ns.wrapping_add(client.held_ns),
+            wake_seq: changed.then_some(self.wake_seq),
+        })
+    }
+}
+
+impl Words {
+    /// Writes them, and wakes the launches that wait for a new lease.
+    pub fn write(&self, seat: &Seat<'_>) -> Result<(), Unseated> {
+        seat.at(&self.place.region, || self.write_now())
     }
 
-    /// Lets every launch of the container look for its lease.
-    pub fn announce(&self) {
-        let (mut shares, some) = ([0; 4], SHARES_SOME.to_le_bytes());
-        let at = OURS + offset_of!(Header, shares);
-        if self.region.file.read_exact_at(&mut shares, at as u64).is_ok() && shares != some {
-            self.region.write(at, &some);
+    fn write_now(&self) {
+        let Place { region, lease, .. } = &self.place;
+        let write = |field: usize, bytes: &[u8]| region.write(lease + field, bytes);
+        write(offset_of!(LeaseRecord, lease), &self.word.to_le_bytes());
+        write(offset_of!(LeaseRecord, renewed_at_ns), &self.renewed_at_ns.to_le_bytes());
+        write(offset_of!(LeaseRecord, held_ns), &self.held_ns.to_le_bytes());
+        if let Some(wake_seq) = self.wake_seq {
+            write(offset_of!(LeaseRecord, wake_seq), &wake_seq.to_le_bytes());
+            region.wake_page.wake(lease + offset_of!(LeaseRecord, wake_seq) - OURS);
+        }
+        if self.announce {
+            let (mut shares, some) = ([0; 4], SHARES_SOME.to_le_bytes());
+            let at = OURS + offset_of!(Header, shares);
+            if region.file.read_exact_at(&mut shares, at as u64).is_ok() && shares != some {
+                region.write(at, &some);
+            }
         }
     }
 }
