@@ -81,6 +81,10 @@ bench: prerequisites artifacts programs ## what the library costs (RUN=name keep
 	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN)) $(if $(PEER),--peer $(PEER))
 	@$(MAKE) --no-print-directory counts
 
+.PHONY: bench-agent
+bench-agent: prerequisites artifacts ## what the agent costs beside 1,000 containers, and after 10,000 have come and gone
+	@$(CARGO) run --quiet -p gpuquota-bench --bin gpuquota-load
+
 .PHONY: counts
 counts: prerequisites artifacts programs ## instructions that the library adds to each call; fails where one grew by more than 3%
 	@scripts/prerequisites counts

@@ -41,6 +41,11 @@ impl Agent {
         self.address
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends SIGSTOP: the agent exists and does nothing any more.
     pub fn stop(&self) {
         let pid = self.child.id().to_string();

@@ -1,0 +1,97 @@
+//! Tenants that attack their neighbours through their own regions (`attacks/tenant.py`): two containers at 30 : 70 of a device
+//! keep their shares within two points, and the agent its time.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use gpuquota_promises::{Agent, Host, Judge, Machine, Program, Readings, Scratch, Setting, on_each};
+
+/// Until the agent has found new regions.
+const FOUND: Duration = Duration::from_secs(3);
+/// How long the neighbours are watched.
+const WATCHED: Duration = Duration::from_secs(5);
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/tenant.py")
+}
+
+fn running(container: &Setting<'_>, seconds: &str) -> (Program, i64) {
+    let mut program = container.start("launch_loop", &["work_1ms", seconds, "plain", "4", "132"]);
+    let pid = program.wait_for("ready");
+    (program, pid)
+}
+
+fn attack(machine: &Machine, what: &str, victim: &Path, root: &Path, number: u32) -> Program {
+    let [script, victim, root] =
+        [&script(), victim, root].map(|path| path.to_str().expect("plain").to_owned());
+    let number = number.to_string();
+    let command = machine.bare().command("python3", &["-B", &script, what, &victim, &root, &number]);
+    let mut program = Program::start(command);
+    program.wait_for("ready");
+    program
+}
+
+/// What neighbours at 30 : 70 have, in percent, beside an attack that begins once they have leases.
+fn beside(judge: Judge, what: &str, number: u32) -> Vec<f64> {
+    let machine = judge.machine(Host::Usual);
+    let mut readings = Readings::of(&machine);
+    let containers = [30, 70].map(|cores| machine.quota().cores(cores));
+    let hostile = Scratch::new();
+    let agent = Agent::of(&[containers[0].home(), containers[1].home(), hostile.path()]);
+    let programs = containers.each_ref().map(|one| running(one, "13"));
+    thread::sleep(FOUND);
+    let attacker = attack(&machine, what, &containers[0].region(), hostile.path(), number);
+    thread::sleep(FOUND);
+    let pids = programs.each_ref().map(|(_, pid)| *pid);
+    let seen = readings.have(&pids, WATCHED);
+    drop(attacker);
+    drop(agent);
+    programs.into_iter().for_each(|(one, pid)| readings.agree(one, pid));
+    seen
+}
+
+#[track_caller]
+fn keeps_its_neighbours_shares(what: &str, number: u32) {
+    let attempt = |judge: Judge| {
+        let seen = beside(judge, what, number);
+        let kept = (seen[0] - 30.0).abs() <= 2.0 && (seen[1] - 70.0).abs() <= 2.0;
+        (seen, kept)
+    };
+    on_each(&[Judge::ALL[0]], attempt).expect("30 : 70, within two points");
+}
+
+#[test]
+fn a_request_from_the_future_takes_nothing_of_the_neighbours_shares() {
+    keeps_its_neighbours_shares("future", 32);
+}
+
+#[test]
+fn work_without_end_takes_nothing_of_the_neighbours_shares() {
+    keeps_its_neighbours_shares("endless", 32);
+}
+
+#[test]
+fn regions_that_always_ask_take_nothing_of_the_neighbours_shares() {
+    keeps_its_neighbours_shares("asks", 30);
+}
+
+#[test]
+fn a_file_lease_stops_nobodys_leases() {
+    keeps_its_neighbours_shares("lease", 3);
+}
+
+#[test]
+fn a_busy_file_stops_nobodys_leases() {
+    keeps_its_neighbours_shares("busy", 1);
+}
+
+#[test]
+fn regions_that_come_and_go_take_nothing_of_the_neighbours_shares() {
+    keeps_its_neighbours_shares("comes_and_goes", 3);
+}
+
+#[test]
+fn a_region_without_its_page_takes_nothing_of_the_neighbours_shares() {
+    keeps_its_neighbours_shares("page", 2);
+}
