@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import shutil
+import signal
 import struct
 import sys
 import time
@@ -25,12 +26,9 @@ F_OFD_SETLK, F_SETLEASE = 37, 1024
 ENDLESS = 2**64 - 1
 
 
-def hold(path, flags=os.O_RDWR):
-    """A file with the lock that says that a process of the region lives."""
-    file = os.open(path, flags)
-    kind = fcntl.F_RDLCK if flags == os.O_RDONLY else fcntl.F_WRLCK
+def lives(file, kind=fcntl.F_WRLCK):
+    """Takes the lock that says that a process of the region lives."""
     fcntl.fcntl(file, F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, SLOT_BYTE, 1, 0))
-    return file
 
 
 def copies(victim, root, number):
@@ -41,7 +39,9 @@ def copies(victim, root, number):
         os.makedirs(directory)
         path = os.path.join(directory, "tenant.cache")
         shutil.copyfile(victim, path)
-        files.append(hold(path))
+        file = os.open(path, os.O_RDWR)
+        lives(file)
+        files.append(file)
     return files
 
 
@@ -60,7 +60,7 @@ def lies(victim, root, number, says, devices=1, every=0.001, uuid=None):
                 record[0:96] = uuid(at, index).ljust(96, b"\0")
             os.pwrite(file, record, RECORDS + index * RECORD_BYTES)
             os.pwrite(file, struct.pack("<I", 0xFF | 0x100), LEASES + index * LEASE_BYTES + 20)
-    print("ready 1", flush=True)
+    print("ready=1", flush=True)
     while True:
         for file in files:
             for index in range(devices):
@@ -70,6 +70,14 @@ def lies(victim, root, number, says, devices=1, every=0.001, uuid=None):
                     os.pwrite(file, struct.pack("<Q", total), RECORDS + index * RECORD_BYTES + TOTAL)
                 os.pwrite(file, struct.pack("<3Q", *lease), LEASES + index * LEASE_BYTES + 24)
         time.sleep(every)
+
+
+def nothing(victim, root, number):
+    """A container that is there and does nothing."""
+    files = copies(victim, root, number)
+    print("ready=1", flush=True)
+    while files:
+        time.sleep(1)
 
 
 def future(victim, root, number):
@@ -92,25 +100,26 @@ def uuids(victim, root, number):
 
 def lease(victim, root, number):
     """A lease of the kernel's: whoever opens the file to write waits until it is broken."""
-    files = []
-    for file in copies(victim, root, number):
-        path = os.readlink(f"/proc/self/fd/{file}")
-        os.close(file)
-        again = hold(path, os.O_RDONLY)
-        fcntl.fcntl(again, F_SETLEASE, fcntl.F_RDLCK)
-        files.append(again)
-    import signal
-
     signal.signal(signal.SIGIO, signal.SIG_IGN)
-    print("ready 1", flush=True)
-    while True:
+    files = []
+    for index in range(number):
+        directory = os.path.join(root, f"tenant_{index}")
+        os.makedirs(directory)
+        path = os.path.join(directory, "tenant.cache")
+        shutil.copyfile(victim, path)
+        file = os.open(path, os.O_RDONLY)
+        fcntl.fcntl(file, F_SETLEASE, fcntl.F_RDLCK)
+        lives(file, fcntl.F_RDLCK)
+        files.append(file)
+    print("ready=1", flush=True)
+    while files:
         time.sleep(1)
 
 
 def busy(victim, root, number):
     """The kernel's lock on the file is held nearly all the time, by one large write after the other."""
     files = copies(victim, root, number)
-    print("ready 1", flush=True)
+    print("ready=1", flush=True)
     block = bytes(256 << 20)
     for file in files[1:]:
         if os.fork() == 0:
@@ -122,7 +131,7 @@ def busy(victim, root, number):
 
 def comes_and_goes(victim, root, number):
     """A file that lives, dies, is cut off and comes again."""
-    print("ready 1", flush=True)
+    print("ready=1", flush=True)
     while True:
         for file in copies(victim, root, number):
             path = os.readlink(f"/proc/self/fd/{file}")
@@ -137,11 +146,12 @@ def page(victim, root, number):
     files = copies(victim, root, number)
     contents = os.pread(files[0], 4096, OURS)
     libc = ctypes.CDLL(None, use_errno=True)
-    print("ready 1", flush=True)
+    print("ready=1", flush=True)
     while True:
         for file in files:
             libc.fallocate(file, 3, ctypes.c_long(OURS), ctypes.c_long(4096))
             os.pwrite(file, contents, OURS)
+        time.sleep(0.002)
 
 
 if __name__ == "__main__":
