@@ -1,0 +1,99 @@
+//! The agent may die, stand still and come back; and it tells the service manager how it is.
+
+mod common;
+
+use common::{Agent, Scratch, gpuquota, join, sample};
+use gpuquota_region::sys::monotonic_ns;
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What counts for a container as an agent that is gone.
+const GONE_NS: u64 = 50_000_000;
+
+/// Two containers that share a device, one of which says how old the agent's last word is.
+fn shared_device(root: &Scratch) -> impl Fn() -> u64 {
+    let regions = ["a.cache", "b.cache"].map(|name| {
+        let region = sample(&root.join(name));
+        join(&region, &root.join(name));
+        region
+    });
+    move || monotonic_ns().saturating_sub(regions[0].ours().header.leases[0].renewed_at_ns.load(Relaxed))
+}
+
+/// How long it takes until the agent speaks; at most three seconds.
+fn until_it_speaks(age_ns: &impl Fn() -> u64) -> Duration {
+    let begun = Instant::now();
+    while age_ns() >= GONE_NS && begun.elapsed() < Duration::from_secs(3) {
+        thread::sleep(Duration::from_millis(2));
+    }
+    begun.elapsed()
+}
+
+#[test]
+fn after_its_death_or_standstill_the_agent_is_back_within_a_second() {
+    let root = Scratch::new();
+    let age_ns = shared_device(&root);
+    let mut agent = Agent::of(root.path());
+    let mut worst = until_it_speaks(&age_ns);
+    for _ in 0..3 {
+        agent.process.kill().expect("SIGKILL");
+        agent.process.wait().expect("its end");
+        thread::sleep(Duration::from_millis(60));
+        assert!(age_ns() >= GONE_NS, "nobody speaks for a dead agent");
+        agent = Agent::of(root.path());
+        worst = worst.max(until_it_speaks(&age_ns));
+        kill_process(Pid::from_child(&agent.process), Signal::STOP).expect("SIGSTOP");
+        thread::sleep(Duration::from_millis(80));
+        assert!(age_ns() >= GONE_NS, "nobody speaks for an agent that stands still");
+        kill_process(Pid::from_child(&agent.process), Signal::CONT).expect("SIGCONT");
+        worst = worst.max(until_it_speaks(&age_ns));
+    }
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+}
+
+#[test]
+fn while_it_lives_its_word_does_not_grow_old() {
+    let root = Scratch::new();
+    let age_ns = shared_device(&root);
+    let _agent = Agent::of(root.path());
+    until_it_speaks(&age_ns);
+    let ages: Vec<u64> = (0..200)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(5));
+            age_ns()
+        })
+        .collect();
+    let old = ages.iter().filter(|age| **age >= GONE_NS).count();
+    assert!(old <= ages.len() / 20, "{old} of {} words were old: {:?}", ages.len(), ages.iter().max());
+}
+
+#[test]
+fn the_service_manager_is_told_of_its_start_life_and_end() {
+    let root = Scratch::new();
+    let path = root.join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let next = || {
+        let mut room = [0; 256];
+        let length = socket.recv(&mut room).expect("the agent tells");
+        String::from_utf8_lossy(&room[..length]).trim().to_owned()
+    };
+    let mut agent = gpuquota()
+        .args(["agent", "--listen", "127.0.0.1:0", "--root"])
+        .arg(root.path())
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "300000")
+        .env_remove("WATCHDOG_PID")
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the agent starts");
+    assert_eq!([next(), next(), next()], ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    kill_process(Pid::from_child(&agent), Signal::TERM).expect("SIGTERM");
+    let last = std::iter::repeat_with(next).find(|said| said != "WATCHDOG=1");
+    assert_eq!(last.as_deref(), Some("STOPPING=1"));
+    assert_eq!(agent.wait().expect("its end").code(), Some(0));
+}
