@@ -399,8 +399,8 @@ pub fn unmap_private(address: *mut u8, bytes: usize) {
     unsafe { libc::munmap(address.cast(), bytes) };
 }
 
-/// A page of a file on whose words other processes sleep ([`sleep_on`]). This process never reads it, so a tenant that
-/// truncates the file cannot harm it.
+/// A page of a file on whose words other processes sleep ([`sleep_on`]). This process itself neither reads nor writes it, so a
+/// tenant that truncates the file cannot harm it.
 pub struct WakePage {
     page: *mut u8,
 }
@@ -413,10 +413,24 @@ unsafe impl Sync for WakePage {}
 impl WakePage {
     const BYTES: usize = 4096;
 
-    /// The page at `offset`, a multiple of 4,096, of a file that is open for reading.
+    /// The page at `offset`, a multiple of 4,096, of a file that is open for reading and writing.
     pub fn of(file: &Descriptor, offset: u64) -> Result<Self, Errno> {
         let offset = i64::try_from(offset).map_err(|_| Errno(libc::EINVAL))?;
-        map_at(Self::BYTES, libc::PROT_READ, libc::MAP_SHARED, file.0, offset).map(|page| Self { page })
+        let may = libc::PROT_READ | libc::PROT_WRITE;
+        map_at(Self::BYTES, may, libc::MAP_SHARED, file.0, offset).map(|page| Self { page })
+    }
+
+    /// Has the kernel write into the page. Unlike a write to the file that waits for nobody who writes to it, and changes no
+    /// times that the file system would have to record. `EFAULT`: the page is gone.
+    pub fn store(&self, at: usize, bytes: &[u8]) -> Result<(), Errno> {
+        if at.checked_add(bytes.len()).is_none_or(|end| end > Self::BYTES) {
+            return Err(Errno(libc::EINVAL));
+        }
+        let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let remote = libc::iovec { iov_base: self.page.wrapping_add(at).cast(), iov_len: bytes.len() };
+        // SAFETY: the kernel reads `bytes` and writes within the page, which is ours; it answers an error where that is gone.
+        let written = unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
+        if usize::try_from(written) == Ok(bytes.len()) { Ok(()) } else { Err(errno()) }
     }
 
     /// Wakes all that sleep on the word at `at`, a multiple of 4, in the page.

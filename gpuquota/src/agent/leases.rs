@@ -20,8 +20,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-/// How often new regions are looked for, and dead processes: nobody may be left in their container who would.
-const SEARCH: Duration = Duration::from_millis(500);
+/// How often dead processes are looked for: nobody may be left in their container who would. And how many of these rounds
+/// until new regions are looked for.
+const ROUND: Duration = Duration::from_millis(500);
+const SEARCH: u32 = 2;
+/// A container with a share that has used nothing for so many searches sleeps where more than so many do: it is on its own,
+/// and gets leases again once it is seen to work.
+const IDLE_SEARCHES: u32 = 5;
+const AWAKE: usize = 32;
 /// How often it is looked whether a file holds up the thread that gives leases; and where there are none to give.
 const GUARD: Duration = Duration::from_millis(3);
 const IDLE_GUARD: Duration = Duration::from_millis(100);
@@ -80,15 +86,19 @@ impl Leases {
     fn search(&self, index: &Index) {
         let here = inode_of(c"/proc/self/ns/time");
         let mut open: HashMap<(u64, u64), Weak<RegionWriter>> = HashMap::new();
+        let mut idle = HashMap::new();
         loop {
-            index.settle();
-            let living = index.living();
             open.retain(|_, writer| writer.strong_count() != 0);
+            let living = index.living(|inode| open.contains_key(&inode));
             // Of another clock nothing can be told.
             let same_clock = living.into_iter().filter(|one| one.region.time_namespace == here);
-            let found = same_clock.filter_map(|living| candidate(living, &mut open)).collect();
+            let awake = wake(same_clock.collect(), &mut idle);
+            let found = awake.into_iter().filter_map(|living| candidate(living, &mut open)).collect();
             self.table().found = Some(found);
-            thread::sleep(SEARCH);
+            for _ in 0..SEARCH {
+                index.settle();
+                thread::sleep(ROUND);
+            }
         }
     }
 
@@ -134,12 +144,36 @@ impl Leases {
     }
 }
 
+/// What a container had used, and for how many searches that has stayed so.
+type Idle = HashMap<(u64, u64), (u64, u32)>;
+
+/// Leaves out the containers that sleep.
+fn wake(living: Vec<Living>, idle: &mut Idle) -> Vec<Living> {
+    let before = std::mem::take(idle);
+    let mut sleepy = 0;
+    let stays = |one: &Living| {
+        let devices = &one.region.devices;
+        let words =
+            devices.iter().map(|device| [device.gpu_time_ns.unwrap_or(0), device.launches, device.waits]);
+        let used = words.flatten().fold(0, u64::wrapping_add);
+        let searches = before.get(&one.inode).map_or(0, |(known, searches)| match *known == used {
+            true => searches.saturating_add(1),
+            false => 0,
+        });
+        idle.insert(one.inode, (used, searches));
+        let may_sleep = devices.iter().all(|device| device.core_limit.is_some_and(|limit| limit < 100));
+        sleepy += usize::from(may_sleep && searches >= IDLE_SEARCHES);
+        !may_sleep || searches < IDLE_SEARCHES || sleepy <= AWAKE
+    };
+    living.into_iter().filter(stays).collect()
+}
+
 /// Opens a container's region to write leases into it, where nobody has.
 fn candidate(living: Living, open: &mut HashMap<(u64, u64), Weak<RegionWriter>>) -> Option<Candidate> {
     let writer = match open.get(&living.inode).and_then(Weak::upgrade) {
         Some(writer) => writer,
         None => {
-            let writer = Arc::new(RegionWriter::of(&living.file)?);
+            let writer = Arc::new(RegionWriter::of(living.file.as_ref()?)?);
             open.insert(writer.inode, Arc::downgrade(&writer));
             writer
         }

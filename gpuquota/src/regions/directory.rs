@@ -22,6 +22,8 @@ const RESCAN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_secs(2);
 /// Reading it takes at most so small a part of the time.
 const COST: u32 = 100;
+/// How long a region is taken for one without another look.
+const GOOD: Duration = Duration::from_secs(5);
 /// Files of one container's directory that may be regions, and directories of one user.
 const FILES: usize = 16;
 const CONTAINERS_OF_USER: usize = 256;
@@ -42,6 +44,8 @@ pub struct Entry {
     pub owner: Owner,
     /// It itself, where it is a regular file that could be opened.
     pub file: Result<File, &'static str>,
+    /// It was a region, and is not looked at again before this.
+    pub good_until: Option<Instant>,
     /// When its dead may be settled again, and how often that was in vain.
     pub settle_at: Option<Instant>,
     pub vain: u32,
@@ -200,6 +204,7 @@ impl Directory {
             identity: seen.identity(),
             owner,
             file: seen.open().map(File::from).map_err(|why| why.word()),
+            good_until: None,
             settle_at: None,
             vain: 0,
         };
@@ -226,12 +231,17 @@ impl Directory {
 }
 
 impl Entry {
-    /// Why it is no region; `None`: it is one.
-    pub fn fault(&self, room: &mut Sparse) -> Option<&'static str> {
-        match &self.file {
-            Ok(file) => room.check(file).err().map(|why| why.word()),
-            Err(word) => Some(word),
+    /// Why it is no region; `None`: it is one, or was a moment ago.
+    pub fn fault(&mut self, room: &mut Sparse, now: Instant) -> Option<&'static str> {
+        if self.good_until.is_some_and(|until| now < until) {
+            return None;
         }
+        let fault = match &self.file {
+            Ok(file) => room.check(file).err().map(|why| why.word()),
+            Err(word) => Some(*word),
+        };
+        self.good_until = fault.is_none().then(|| now + GOOD);
+        fault
     }
 }
 

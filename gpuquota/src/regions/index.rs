@@ -12,7 +12,6 @@ use super::reap::{has_dead, reap};
 use super::report::Region;
 use super::watch::Watcher;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,8 +45,8 @@ pub struct Living {
     pub owner: Owner,
     /// Which file: its file system and its number there.
     pub inode: (u64, u64),
-    /// It itself, open for reading.
-    pub file: OwnedFd,
+    /// It itself, open for reading, where that was asked for.
+    pub file: Option<OwnedFd>,
     /// What it says of its devices.
     pub region: Region,
 }
@@ -121,7 +120,10 @@ impl Index {
             };
             match read {
                 Ok(region) => found.push(Found { container, path: entry.path.clone(), region }),
-                Err(why) => failed.push((entry.path.clone(), why.word())),
+                Err(why) => {
+                    entry.good_until = None;
+                    failed.push((entry.path.clone(), why.word()));
+                }
             }
         });
         let mishaps = failed.into_iter().map(|(path, word)| Mishap { path, word });
@@ -129,16 +131,18 @@ impl Index {
         (found, std::mem::take(&mut state.untold))
     }
 
-    /// The regions that living processes hold, with their devices.
-    pub fn living(&self) -> Vec<Living> {
+    /// The regions that living processes hold, with their devices; without their files where `is_open` knows them.
+    pub fn living(&self, is_open: impl Fn((u64, u64)) -> bool) -> Vec<Living> {
         let mut living = Vec::new();
         self.state().each(|_, entry, room| {
             let Ok(file) = &entry.file else { return };
-            if let Ok(again) = file.try_clone().map(OwnedFd::from)
-                && is_held(&again)
+            let again = || if is_open(entry.identity) { Ok(None) } else { file.try_clone().map(Some) };
+            if is_held(file)
                 && let Ok(region) = room.devices(file)
+                && let Ok(file) = again()
             {
-                living.push(Living { owner: entry.owner, inode: entry.identity, file: again, region });
+                let file = file.map(OwnedFd::from);
+                living.push(Living { owner: entry.owner, inode: entry.identity, file, region });
             }
         });
         living
@@ -243,10 +247,11 @@ fn choose<'d>(
     if let Some(word) = directory.trouble {
         tell(directory.path.clone(), word);
     }
+    let now = Instant::now();
     let names: Vec<String> = directory.files.keys().map(|name| directory.container(name)).collect();
     let mut regions = Vec::new();
     for (container, entry) in names.into_iter().zip(directory.files.values_mut()) {
-        match entry.fault(room) {
+        match entry.fault(room, now) {
             Some(word) => tell(entry.path.clone(), word),
             None => regions.push((container, entry)),
         }
@@ -256,7 +261,7 @@ fn choose<'d>(
         let living: Vec<usize> = if regions.len() < 2 {
             (0..regions.len()).collect()
         } else {
-            (0..regions.len()).filter(|at| regions[*at].1.file.as_ref().is_ok_and(has_holder)).collect()
+            (0..regions.len()).filter(|at| regions[*at].1.file.as_ref().is_ok_and(is_held)).collect()
         };
         // Of several that live, the one that was there first; of several that do not, the one that did.
         let at = match living.as_slice() {
@@ -276,8 +281,4 @@ fn choose<'d>(
     for inner in directory.directories.values_mut() {
         choose(inner, room, chosen, troubles);
     }
-}
-
-fn has_holder(file: &File) -> bool {
-    file.try_clone().is_ok_and(|file| is_held(&OwnedFd::from(file)))
 }

@@ -157,7 +157,7 @@ fn is_held_there(seen: &Seen) -> bool {
 }
 
 /// Whether living processes hold the region in a file.
-pub fn is_held(file: &OwnedFd) -> bool {
+pub fn is_held(file: &impl AsRawFd) -> bool {
     let file = ManuallyDrop::new(Descriptor::from_raw(file.as_raw_fd()));
     living(&file).is_ok_and(|holder| holder.is_some())
 }

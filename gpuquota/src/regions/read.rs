@@ -127,31 +127,39 @@ pub struct Sparse {
     filled: Vec<Range<usize>>,
 }
 
+/// What of a region is read.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Part {
+    Header,
+    Devices,
+    All,
+}
+
 impl Sparse {
     /// All that a region says.
     pub fn region(&mut self, file: &File) -> Result<Region, Unreadable> {
-        self.parsed(file, true, report)
+        self.parsed(file, Part::All, report)
     }
 
     /// What a region says of its devices alone.
     pub fn devices(&mut self, file: &File) -> Result<Region, Unreadable> {
-        self.parsed(file, false, |snapshot, _| head(snapshot, devices(snapshot)))
+        self.parsed(file, Part::Devices, |snapshot, _| head(snapshot, devices(snapshot)))
     }
 
     /// Whether there is a region.
     pub fn check(&mut self, file: &File) -> Result<(), Unreadable> {
-        self.parsed(file, false, |_, _| ())
+        self.parsed(file, Part::Header, |_, _| ())
     }
 
     fn parsed<T>(
         &mut self,
         file: &File,
-        whole: bool,
+        part: Part,
         look: impl FnOnce(&Snapshot<'_>, &Descriptor) -> T,
     ) -> Result<T, Unreadable> {
         let locks = ManuallyDrop::new(Descriptor::from_raw(file.as_raw_fd()));
         let size = usize::try_from(file.metadata()?.len()).unwrap_or(LONGEST).min(LONGEST);
-        let filled = self.fill(file, size, whole);
+        let filled = self.fill(file, size, part);
         let seen = filled.map_err(Unreadable::from).and_then(|()| {
             let bytes = self.bytes.get(..size).unwrap_or(&[]);
             let snapshot = Snapshot::parse(bytes).map_err(|refusal| match lock::living(&locks) {
@@ -169,7 +177,7 @@ impl Sparse {
     }
 
     /// Reads what is used: the header says where it lies.
-    fn fill(&mut self, file: &File, size: usize, whole: bool) -> io::Result<()> {
+    fn fill(&mut self, file: &File, size: usize, part: Part) -> io::Result<()> {
         self.bytes.resize(LONGEST, 0);
         self.load(file, size, OURS, size_of::<Header>())?;
         let header = self.bytes.get(OURS..OURS + size_of::<Header>()).unwrap_or(&[]);
@@ -183,8 +191,10 @@ impl Sparse {
             let bytes = (array.bytes as usize).saturating_mul(count as usize);
             self.load(file, size, usize::try_from(array.offset).unwrap_or(usize::MAX), bytes)
         };
-        records(devices, devices.count)?;
-        if !whole {
+        if part >= Part::Devices {
+            records(devices, devices.count)?;
+        }
+        if part < Part::All {
             return Ok(());
         }
         records(slots, high.min(slots.count))?;

@@ -1,8 +1,8 @@
 //! One container's region, and what it says and is told of one device.
 //!
-//! Regions are read and written with `pread` and `pwrite`, and their page is mapped only to wake the launches that sleep on
-//! it: a tenant that truncates its file must not be able to kill the agent. What the agent writes lies in the header alone,
-//! which is the same in every minor version.
+//! Regions are read with `pread`. Their first page is mapped, and only the kernel writes there and wakes the launches that sleep
+//! on it: a tenant that truncates its file must not be able to kill the agent, and one that writes much to it not to hold up
+//! the agent's words. What the agent writes lies in the header alone, which is the same in every minor version.
 
 use super::desk::{Lateness, Seat, Unseated};
 use crate::regions::Device as Reported;
@@ -15,7 +15,7 @@ use gpuquota_region::layout::{
 };
 use gpuquota_region::lock::AGENT_BYTE;
 use gpuquota_region::snapshot::lease_offset;
-use gpuquota_region::sys::{Descriptor, LockKind, WakePage};
+use gpuquota_region::sys::{Descriptor, Errno, LockKind, WakePage};
 use std::fs::File;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
@@ -51,9 +51,15 @@ impl RegionWriter {
 
     fn write(&self, at: usize, bytes: &[u8]) {
         // A file that cannot be written will not be there at the next search.
-        let _ = self.file.write_all_at(bytes, at as u64);
+        let _ = match self.wake_page.store(at - OURS, bytes) {
+            // A sandbox may forbid that call.
+            Err(Errno(libc::EPERM | libc::ENOSYS)) => self.file.write_all_at(bytes, at as u64).ok(),
+            _ => None,
+        };
     }
 }
+
+const _: () = assert!(offset_of!(LeaseRecord, renewed_at_ns) == offset_of!(LeaseRecord, lease) + 8);
 
 /// Where a device of a container stands in its region.
 #[derive(Clone)]
@@ -133,7 +139,9 @@ pub struct ContainerDevice {
     word: u64,
     renewed_at_ns: u64,
     wake_seq: u32,
+    /// For how long it had the device before this agent; and what was added to that last.
     held_ns: u64,
+    told_held_ns: u64,
     /// Its percentage of the device, and whether it may have more, when it was found.
     pub request: Option<u32>,
     pub borrows: bool,
@@ -145,7 +153,8 @@ pub struct Words {
     announce: bool,
     word: u64,
     renewed_at_ns: u64,
-    held_ns: u64,
+    /// Where it has changed.
+    held_ns: Option<u64>,
     /// For a lease that is new.
     wake_seq: Option<u32>,
 }
@@ -162,6 +171,7 @@ impl ContainerDevice {
             renewed_at_ns: 0,
             wake_seq: 0,
             held_ns: lease.held_ns,
+            told_held_ns: 0,
             request,
             borrows,
         }
@@ -178,12 +188,14 @@ impl ContainerDevice {
         if changed {
             self.wake_seq = self.wake_seq.wrapping_add(1);
         }
+        let held_ns = (client.held_ns != self.told_held_ns).then_some(client.held_ns);
+        self.told_held_ns = client.held_ns;
         Some(Words {
             place: self.place.clone(),
             announce: !std::mem::replace(&mut self.is_announced, true),
             word,
             renewed_at_ns: now,
-            held_ns: self.held_ns.wrapping_add(client.held_ns),
+            held_ns: held_ns.map(|held_ns| self.held_ns.wrapping_add(held_ns)),
             wake_seq: changed.then_some(self.wake_seq),
         })
     }
@@ -198,9 +210,11 @@ impl Words {
     fn write_now(&self) {
         let Place { region, lease, .. } = &self.place;
         let write = |field: usize, bytes: &[u8]| region.write(lease + field, bytes);
-        write(offset_of!(LeaseRecord, lease), &self.word.to_le_bytes());
-        write(offset_of!(LeaseRecord, renewed_at_ns), &self.renewed_at_ns.to_le_bytes());
-        write(offset_of!(LeaseRecord, held_ns), &self.held_ns.to_le_bytes());
+        let words = [self.word.to_le_bytes(), self.renewed_at_ns.to_le_bytes()];
+        write(offset_of!(LeaseRecord, lease), words.as_flattened());
+        if let Some(held_ns) = self.held_ns {
+            write(offset_of!(LeaseRecord, held_ns), &held_ns.to_le_bytes());
+        }
         if let Some(wake_seq) = self.wake_seq {
             write(offset_of!(LeaseRecord, wake_seq), &wake_seq.to_le_bytes());
             region.wake_page.wake(lease + offset_of!(LeaseRecord, wake_seq) - OURS);

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A call on a file that takes longer holds up others.
 const LATE_NS: u64 = 4_000_000;
-/// For how long a file that was late is left alone, at first and at most; it doubles each time.
-const LEFT_ALONE_NS: (u64, u64) = (200_000_000, 60_000_000_000);
+/// A file that is late once is left alone until its call has come back: a busy disk does that too. One that is late again and
+/// again is left alone for longer, at first and at most so long; it doubles each time.
+const FREE: u32 = 3;
+const LEFT_ALONE_NS: (u64, u64) = (100_000_000, 60_000_000_000);
 /// A file that was in time for so long begins anew.
-const FORGIVEN_NS: u64 = 120_000_000_000;
+const FORGIVEN_NS: u64 = 2_000_000_000;
 /// Threads whose calls have not come back. With more of them nobody gives leases, and each container is on its own.
 const STUCK: u32 = 64;
 
@@ -40,9 +42,10 @@ impl Lateness {
         if now_ns.saturating_sub(self.until_ns.load(SeqCst)) > FORGIVEN_NS {
             self.times.store(0, SeqCst);
         }
-        let times = self.times.fetch_add(1, SeqCst).min(16);
+        let times = self.times.fetch_add(1, SeqCst);
         let (least, most) = LEFT_ALONE_NS;
-        self.until_ns.store(now_ns.saturating_add((least << times).min(most)), SeqCst);
+        let alone_ns = times.checked_sub(FREE).map_or(0, |times| (least << times.min(16)).min(most));
+        self.until_ns.store(now_ns.saturating_add(alone_ns), SeqCst);
     }
 }
 
