@@ -4,9 +4,12 @@ mod common;
 
 use common::{Agent, Scratch, gpuquota, join, sample};
 use gpuquota_region::sys::monotonic_ns;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,20 +58,55 @@ fn after_its_death_or_standstill_the_agent_is_back_within_a_second() {
     assert!(worst < Duration::from_secs(1), "{worst:?}");
 }
 
+/// How many of two hundred looks, 5 ms apart, find a word of the agent's that is old.
+fn old_words(age_ns: &impl Fn() -> u64) -> usize {
+    let look = |_: &u32| {
+        thread::sleep(Duration::from_millis(5));
+        age_ns() >= GONE_NS
+    };
+    (0..200).filter(look).count()
+}
+
 #[test]
 fn while_it_lives_its_word_does_not_grow_old() {
     let root = Scratch::new();
     let age_ns = shared_device(&root);
     let _agent = Agent::of(root.path());
     until_it_speaks(&age_ns);
-    let ages: Vec<u64> = (0..200)
-        .map(|_| {
-            thread::sleep(Duration::from_millis(5));
-            age_ns()
-        })
-        .collect();
-    let old = ages.iter().filter(|age| **age >= GONE_NS).count();
-    assert!(old <= ages.len() / 20, "{old} of {} words were old: {:?}", ages.len(), ages.iter().max());
+    let old = old_words(&age_ns);
+    assert!(old <= 10, "{old} of 200 words were old");
+}
+
+/// `tests/attacks/tenant.py` beside containers that share a device.
+#[test]
+fn no_file_of_a_tenant_makes_the_agents_words_to_others_old() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/attacks/tenant.py");
+    for (attack, number) in [("lease", 5), ("busy", 2), ("page", 3), ("comes_and_goes", 3), ("uuids", 30)] {
+        let (root, hostile) = (Scratch::new(), Scratch::new());
+        let age_ns = shared_device(&root);
+        let mut agent = gpuquota();
+        agent
+            .args(["agent", "--listen", "127.0.0.1:0", "--root"])
+            .arg(root.path())
+            .arg("--root")
+            .arg(hostile.path());
+        let mut agent = agent.stderr(Stdio::null()).spawn().expect("the agent starts");
+        until_it_speaks(&age_ns);
+        let mut tenant = Command::new("python3");
+        tenant.args(["-B"]).arg(&script).arg(attack).arg(root.join("a.cache")).arg(hostile.path());
+        tenant.arg(number.to_string()).stdout(Stdio::piped()).process_group(0);
+        let mut tenant = tenant.spawn().expect("python3");
+        let mut line = String::new();
+        BufReader::new(tenant.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        assert_eq!(line, "ready=1\n", "{attack}");
+        thread::sleep(Duration::from_millis(2500));
+        let old = old_words(&age_ns);
+        kill_process_group(Pid::from_child(&tenant), Signal::KILL).expect("its end");
+        tenant.wait().expect("its end");
+        agent.kill().expect("its end");
+        agent.wait().expect("its end");
+        assert!(old <= 10, "{attack}: {old} of 200 words were old");
+    }
 }
 
 #[test]

@@ -130,9 +130,7 @@ impl Leases {
         if device.next_look_ns > now {
             return Err(device.next_look_ns.min(now + IDLE_LOOK_NS));
         }
-        if device.places().iter().any(|place| place.region.lateness.is_late(now)) {
-            device.retain(|_, container| !container.place.region.lateness.is_late(now));
-        }
+        device.leave_out_late(now);
         Ok((at, device.places()))
     }
 
@@ -189,7 +187,6 @@ fn candidate(living: Living, open: &mut HashMap<(u64, u64), Weak<RegionWriter>>)
 
 /// Every device that takes leases, with what is known of those that were there before.
 fn arrange(found: Vec<Candidate>, mut before: Vec<SharedDevice>) -> Vec<SharedDevice> {
-    let now = monotonic_ns();
     let mut devices: Vec<SharedDevice> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut owners: HashMap<Owner, (HashSet<String>, usize)> = HashMap::new();
@@ -198,7 +195,7 @@ fn arrange(found: Vec<Candidate>, mut before: Vec<SharedDevice>) -> Vec<SharedDe
         for (uuid, container, client) in its {
             let is_new = !uuids.contains(&uuid);
             let full = is_new && uuids.len() >= DEVICES_OF_OWNER || *clients >= CLIENTS_OF_OWNER;
-            if full || container.place.region.lateness.is_late(now) {
+            if full {
                 continue;
             }
             let at = *known.entry(uuid.clone()).or_insert(devices.len());

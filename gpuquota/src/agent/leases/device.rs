@@ -16,6 +16,8 @@ pub struct SharedDevice {
     pub uuid: String,
     containers: Vec<ContainerDevice>,
     clients: Vec<Client>,
+    /// Those whose files are late now.
+    late: Vec<(ContainerDevice, Client)>,
     scheduler: Scheduler,
     pub next_look_ns: u64,
 }
@@ -26,6 +28,7 @@ impl SharedDevice {
             uuid,
             containers: Vec::new(),
             clients: Vec::new(),
+            late: Vec::new(),
             scheduler: Scheduler::default(),
             next_look_ns: 0,
         }
@@ -56,34 +59,48 @@ impl SharedDevice {
 
     /// Goes on with what was known before: leases of those that were there go on.
     pub fn inherit(&mut self, mut before: Self) {
-        let found = std::mem::take(&mut self.containers).into_iter().zip(std::mem::take(&mut self.clients));
-        let (mut stays, mut comes) = (vec![false; before.containers.len()], Vec::new());
+        let found: Vec<_> = self.containers.drain(..).zip(self.clients.drain(..)).collect();
+        let stays = |old: &ContainerDevice| found.iter().any(|(new, _)| new.place.is(&old.place));
+        before.take_out(|_, old| !stays(old));
+        before.late.retain(|(old, _)| stays(old));
         for (container, client) in found {
-            match before.containers.iter().position(|old| old.place.is(&container.place)) {
-                Some(at) => stays[at] = true,
-                None => comes.push((container, client)),
+            if before.late.iter().all(|(late, _)| !late.place.is(&container.place)) {
+                before.add(container, client);
             }
-        }
-        before.retain(|at, _| stays[at]);
-        for (container, client) in comes {
-            before.add(container, client);
         }
         *self = before;
     }
 
-    /// Forgets containers.
-    pub fn retain(&mut self, stays: impl Fn(usize, &ContainerDevice) -> bool) {
+    /// Leaves out the containers whose files are late, and takes in again those whose files no longer are.
+    pub fn leave_out_late(&mut self, now: u64) {
+        let is_late = |container: &ContainerDevice| container.place.region.lateness.is_late(now);
+        if self.late.is_empty() && !self.containers.iter().any(is_late) {
+            return;
+        }
+        let (late, back): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.late).into_iter().partition(|(container, _)| is_late(container));
+        self.late = late;
+        let out = self.take_out(|_, container| is_late(container));
+        self.late.extend(out);
+        back.into_iter().for_each(|(container, client)| self.add(container, client));
+    }
+
+    /// Takes containers out of the schedule.
+    fn take_out(&mut self, goes: impl Fn(usize, &ContainerDevice) -> bool) -> Vec<(ContainerDevice, Client)> {
         let all = self.containers.drain(..).zip(self.clients.drain(..)).enumerate();
-        let (kept, rest): (Vec<usize>, Vec<_>) =
-            all.filter(|(at, (container, _))| stays(*at, container)).unzip();
-        (self.containers, self.clients) = rest.into_iter().unzip();
-        self.scheduler.keep(|old| kept.iter().position(|at| *at == old));
+        let (out, kept): (Vec<_>, Vec<_>) = all.partition(|(at, (container, _))| goes(*at, container));
+        let (old, kept): (Vec<usize>, Vec<_>) = kept.into_iter().unzip();
+        (self.containers, self.clients) = kept.into_iter().unzip();
+        self.scheduler.keep(|at| old.iter().position(|old| *old == at));
+        out.into_iter().map(|(_, one)| one).collect()
     }
 
     /// Takes in what the containers said; `None` of those whose files cannot be read, which it forgets. Answers what to write,
     /// and knows when to look again.
     pub fn look(&mut self, statements: Vec<Option<Statement>>, now: u64) -> Vec<Words> {
-        self.retain(|at, _| statements.get(at).is_some_and(Option::is_some));
+        if !statements.iter().all(Option::is_some) {
+            self.take_out(|at, _| statements.get(at).is_none_or(Option::is_none));
+        }
         let statements: Vec<Statement> = statements.into_iter().flatten().collect();
         let requests: u32 = statements.iter().filter_map(|statement| statement.request).sum();
         let others = statements.iter().filter(|statement| statement.request.is_none()).count().max(1) as u32;
