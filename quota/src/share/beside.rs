@@ -62,8 +62,9 @@ pub(super) struct Comparison {
     work: Work,
     used_ns: u64,
     kept_ns: u64,
-    /// The work of the last whole time of the way that is kept.
+    /// The work of the last whole time of the way that is kept, and of the other way when it was compared.
     rate: u64,
+    other_rate: u64,
 }
 
 impl Comparison {
@@ -92,6 +93,7 @@ impl Comparison {
             return;
         }
         let is_better = rate > self.rate.saturating_add(self.rate / BETTER);
+        self.other_rate = if is_better { self.rate } else { rate };
         self.kept_ns = if is_better { KEPT_NS.0 } else { self.kept_ns.saturating_mul(2).min(KEPT_NS.1) };
         self.begin(if is_better { self.way } else { self.way.other() }, false);
     }
@@ -101,7 +103,10 @@ impl Comparison {
             self.rate = self.work.rate();
             self.work = Work::default();
         }
-        if self.used_ns >= self.kept_ns.max(KEPT_NS.0) {
+        // Less than the other way did: programs have changed, or a container tells less than it does.
+        let has_fallen = self.rate.saturating_add(self.other_rate / WORSE) < self.other_rate;
+        let kept_ns = if has_fallen { KEPT_NS.0 } else { self.kept_ns.max(KEPT_NS.0) };
+        if self.used_ns >= kept_ns {
             self.begin(self.way.other(), true);
         }
     }

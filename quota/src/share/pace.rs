@@ -17,10 +17,11 @@ impl Work {
         self.charged_ns = self.charged_ns.saturating_add(charged_ns);
     }
 
-    /// In millionths of the time.
+    /// In millionths of the time; no device does more than there is.
     pub fn rate(self) -> u64 {
         let charged = self.charged_ns.max(0).unsigned_abs();
-        charged.saturating_mul(1_000).checked_div(self.passed_ns / 1_000).unwrap_or(0)
+        let rate = charged.saturating_mul(1_000).checked_div(self.passed_ns / 1_000);
+        rate.map_or(0, |rate| rate.min(1_000_000))
     }
 }
 

@@ -37,8 +37,9 @@ pub struct Scheduler {
     is_early: bool,
     /// Until when the clients' time is accounted for.
     accounted_ns: u64,
-    /// Which way of sharing loses less; and when it was looked at last while several wanted the device, and what all had been
+    /// Whether containers may launch beside each other; which way of sharing loses less; and when it was looked at last while several wanted the device, and what all had been
     /// charged by then.
+    may_be_beside: bool,
     comparison: Comparison,
     catching: Catching,
     contended_ns: u64,
@@ -50,10 +51,19 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    /// A schedule that also tries whether more is done if the containers launch beside each other.
+    #[must_use]
+    pub fn that_may_let_all_launch() -> Self {
+        Self { may_be_beside: true, ..Self::default() }
+    }
+
     /// Looks at all clients of a device, in an order that stays the same, and returns when to look again. [`Client::lease`]
     /// then holds what to tell each of them.
     pub fn look(&mut self, all: &mut [Client], now_ns: u64) -> u64 {
         self.account(all, now_ns);
+        if !self.may_be_beside {
+            return self.look_for_turns(all, now_ns);
+        }
         let count = |all: &[Client], is: fn(&Client, u64) -> bool| {
             all.iter().filter(|client| is(client, now_ns)).count()
         };
@@ -76,6 +86,17 @@ impl Scheduler {
         }
         let waits = self.catching.grant(all, passed_ns, now_ns);
         now_ns.saturating_add(if waits { CLOSE_LOOK_NS } else { LOOK_NS / 2 })
+    }
+
+    /// Gives turns to those that are scheduled; all others launch at any time.
+    fn look_for_turns(&mut self, all: &mut [Client], now_ns: u64) -> u64 {
+        catch_up(all, self.holder, now_ns, false);
+        all.iter_mut().for_each(|client| client.drain(now_ns));
+        if all.iter().filter(|client| client.is_scheduled(now_ns)).count() > 1 {
+            return self.schedule(all, now_ns);
+        }
+        self.release(all, now_ns);
+        now_ns.saturating_add(LOOK_NS)
     }
 
     /// Several clients want the device: notes how much it does. Returns how long ago that was noted last.
@@ -243,8 +264,12 @@ impl Scheduler {
     fn set_waiting(&mut self, all: &mut [Client]) {
         for (at, client) in all.iter_mut().enumerate() {
             if client.is_interactive() {
-                client.pass_beside();
-                client.launch_beside();
+                if self.may_be_beside {
+                    client.pass_beside();
+                    client.launch_beside();
+                } else {
+                    client.unschedule();
+                }
                 self.holder = self.holder.filter(|holder| *holder != at);
                 self.next = self.next.filter(|next| *next != at);
             } else if Some(at) != self.holder && Some(at) != self.next {

@@ -178,7 +178,9 @@ fn use_of_an_idle_device_is_not_counted() {
 /// part of it again, and so has its neighbour: also where the device's slices give neither of them what it wants.
 #[test]
 fn a_container_that_begins_to_want_the_device_gets_leases_again() {
-    for shares in [[30, 70], [70, 30], [50, 50], [10, 90]] {
+    for (shares, beside) in
+        [([30, 70], false), ([70, 30], true), ([50, 50], false), ([10, 90], false), ([10, 90], true)]
+    {
         for (length, waits) in [(50 * US, false), (50 * US, true), (200 * US, true), (MS, false), (MS, true)]
         {
             world(Host::CALM, 11, |world| {
@@ -190,7 +192,11 @@ fn a_container_that_begins_to_want_the_device_gets_leases_again() {
                     // Three seconds of a launch in five milliseconds.
                     world.process(container, [then(sync(fixed(), 5 * MS), 600, eager)]);
                 }
-                world.agent();
+                if beside {
+                    world.agent_that_may_let_all_launch();
+                } else {
+                    world.agent();
+                }
                 let (from, to) = (START + 8 * SECOND, START + 18 * SECOND);
                 world.run(to);
                 let seen = [0, 1].map(|at| percent(world.gpu.used(at, from, to), to - from));
@@ -233,7 +239,7 @@ impl Group {
                 world.process(container, [program]);
             }
             if leases {
-                world.agent();
+                world.agent_that_may_let_all_launch();
             }
             let (from, to) = (START + 8 * SECOND, START + 20 * SECOND);
             world.run(to);

@@ -390,12 +390,21 @@ impl<'p> World<'p> {
         self.due.push(Reverse((at, thread)));
     }
 
-    /// Starts the agent.
+    /// Starts the agent, which gives turns.
     pub fn agent(&mut self) {
+        self.agent_with(Scheduler::default());
+    }
+
+    /// Starts an agent that also tries to let all containers launch.
+    pub fn agent_that_may_let_all_launch(&mut self) {
+        self.agent_with(Scheduler::that_may_let_all_launch());
+    }
+
+    fn agent_with(&mut self, scheduler: Scheduler) {
         let clients = self.containers.iter().map(|one| Client::new(one.gpu_time_ns.load(Relaxed)));
         let (mut clients, looks_at): (Vec<Client>, u64) = (clients.collect(), self.gpu.now);
         clients.extend(self.lies.iter().map(|_| Client::new(0)));
-        self.agent = Some(Agent { scheduler: Scheduler::default(), clients, looks_at });
+        self.agent = Some(Agent { scheduler, clients, looks_at });
     }
 
     /// So many tenants without a device, each with a region that says this; the agent comes after them.
