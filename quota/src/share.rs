@@ -18,6 +18,7 @@
 //! | 1 | [`clock`] | one word per device, the *virtual time*, admits by one compare-and-swap (GCRA) |
 //! | 1 | [`busy`] | overlapping work occupies the device once |
 //! | 1 | [`lease`] | when a container may launch beside others, as the node's agent decides |
+//! | 1 | `lanes` | when the work of each stream should be over |
 //! | 1 | `overlap` | how the streams of a process overlap |
 //! | 1 | `pace` | how fast containers get on beside each other |
 //! | 1 | [`predict`] | how long a launch will take: a mean by key |
@@ -42,6 +43,7 @@ pub mod clock;
 mod completion;
 pub mod gate;
 pub mod in_flight;
+mod lanes;
 pub mod lease;
 pub mod measurement;
 pub mod measurements;

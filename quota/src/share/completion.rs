@@ -110,7 +110,8 @@ impl<E> Completion<E> {
         match phase {
             Phase::Single => due,
             Phase::Burst(expected) => {
-                in_flight.overlap.learn(expected, due);
+                let predicted_ns = self.measurement.predicted_ns;
+                in_flight.overlap.learn(predicted_ns, expected, elapsed.saturating_sub(due));
                 due
             }
             Phase::First | Phase::Between => self.as_charged(elapsed),

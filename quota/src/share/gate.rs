@@ -72,9 +72,9 @@ struct Sample<E, B> {
 pub struct Gate<'p> {
     work: Work,
     cost: Cost,
-    /// What it is charged, and what it should add to the union of several streams.
+    /// What it is charged, and how much it should overlap with other streams.
     charge_ns: u64,
-    adds_ns: u64,
+    overlaps_ns: u64,
     estimate: Option<&'p Estimate>,
     wait: Wait,
 }
@@ -89,7 +89,7 @@ impl<'p> Gate<'p> {
             work,
             cost,
             charge_ns: cost.ns,
-            adds_ns: 0,
+            overlaps_ns: 0,
             estimate,
             wait: Wait::new(now_ns, cost.proven, in_flight),
         }
@@ -116,7 +116,7 @@ impl<'p> Gate<'p> {
     #[inline]
     fn price(&mut self, now_ns: u64, in_flight: &InFlight) {
         if in_flight.streams_overlap(now_ns) {
-            (self.charge_ns, self.adds_ns) = in_flight.price(now_ns, self.cost.ns, self.work.stream);
+            (self.charge_ns, self.overlaps_ns) = in_flight.price(now_ns, self.cost.ns, self.work.stream);
         }
     }
 
@@ -207,6 +207,7 @@ impl<'p> Gate<'p> {
             }
             return;
         };
+        in_flight.note_measuring(submission.recorded_ns.saturating_sub(submission.began_ns));
         let random = recorder.random(submitted_at_ns);
         let measurement = self.measurement(events, submission, submitted_at_ns, random, in_flight, books);
         if !recorder.insert(measurement, in_flight) {
@@ -239,7 +240,7 @@ impl<'p> Gate<'p> {
         in_flight: &InFlight,
         books: &Books,
     ) -> Measurement<E> {
-        let covered = in_flight.submit_measured(launched_at_ns, self.cost, random);
+        let covered = in_flight.submit_measured(launched_at_ns, self.cost, self.work.stream, random);
         let uncertainty_ns = self.cost.uncertainty_ns();
         books.submit_measured(covered, uncertainty_ns);
         Measurement {
@@ -253,7 +254,7 @@ impl<'p> Gate<'p> {
             early_ns: self.cost.early_ns(),
             unmeasured: self.estimate.map_or_else(Default::default, Estimate::take_unmeasured),
             submission,
-            phase: in_flight.phase(launched_at_ns, self.cost.ns, covered.ns, self.adds_ns),
+            phase: in_flight.phase(launched_at_ns, self.cost.ns, covered.ns, self.overlaps_ns),
             charged_ns: self.charge_ns,
             lease_until_ns: books.agent.lease.map_or(u64::MAX, |lease| lease.until_ns),
             beside: books.agent.is_beside(),

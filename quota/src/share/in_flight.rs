@@ -6,6 +6,7 @@
 //! launches are measured; very short launches count as longer than they are, so that one of at most 192 is measured.
 
 use super::busy::BusyWords;
+use super::lanes::Lanes;
 use super::overlap::{Overlap, Phase};
 use super::types::{Cost, Covered, MAX_MEASUREMENTS, SAMPLE_NS};
 use super::words;
@@ -28,16 +29,15 @@ pub const PATIENCE_NS: u64 = 100_000_000;
 /// A kernel that ends within this time after a launch may have spun for it.
 const AT_ONCE_NS: u64 = 1_000_000;
 
-/// Streams that are told apart.
-const LANES: usize = 16;
-
-/// The place of a stream by its number, whose last bits are those of an address.
-fn lane_of(stream: u64) -> usize {
-    words::remainder(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59, LANES)
-}
-
-/// While streams overlap, launches at least this long are all measured: what that takes is a hundredth of them.
+/// While streams overlap, launches at least this long are all measured: what that takes is a hundredth of them on a card.
 const LONG_NS: u64 = 250_000;
+
+/// Shorter ones are measured, too, where they are this many times as long as the calls before a measured launch take. The
+/// calls before it are a third of what measuring it takes.
+const MEASURING_TIMES: u64 = 300;
+
+/// The weight of one measured launch in what is known of these calls, as a shift.
+const MEASURING_WEIGHT: u32 = 3;
 
 /// So long after a launch that was not measured, others may still run beside such a one.
 const UNMEASURED_NS: u64 = 50_000_000;
@@ -68,10 +68,8 @@ pub struct InFlight {
     /// When a launch was last submitted after a wait, and how long it had waited.
     late_at: AtomicU64,
     late_by: AtomicU64,
-    /// When the work of each stream should be over; several streams may have one place.
-    lanes: [AtomicU64; LANES],
-    /// When the work of all streams should be over, if they run beside each other.
-    lanes_until: AtomicU64,
+    /// When the work of each stream should be over.
+    pub(super) lanes: Lanes,
     /// When all of it should be over, one after the other.
     until: AtomicU64,
     /// Until when work of several streams is taken to overlap.
@@ -80,6 +78,8 @@ pub struct InFlight {
     unmeasured_until: AtomicU64,
     /// Until when work is taken to overlap with that of other processes.
     peers_overlap_until: AtomicU64,
+    /// How long the calls before a measured launch take.
+    measuring_ns: AtomicU64,
     /// How its own streams overlap, while they do.
     pub(super) overlap: Overlap,
     /// When streams of this process occupied the device.
@@ -234,7 +234,7 @@ impl InFlight {
         if has_peers && ends.is_some_and(|ends| ends > own.saturating_add(SLACK_NS)) {
             self.peers_overlap_until.store(now_ns.saturating_add(OVERLAP_NS), Ordering::Relaxed);
         }
-        if self.enter_stream(now_ns, cost.ns, stream) {
+        if self.lanes.append(now_ns, cost.ns, stream) {
             self.note_stream_overlap(now_ns);
         }
         if self.is_certain(now_ns, cost) {
@@ -265,33 +265,30 @@ impl InFlight {
         if self.peers_overlap(now_ns) {
             return true;
         }
-        self.streams_overlap(now_ns) && (cost_ns >= LONG_NS || self.overlap.is_burst())
+        self.streams_overlap(now_ns) && (self.is_long(cost_ns) || self.overlap.is_burst())
     }
 
-    /// Appends work to a stream, and returns whether another stream has work that is over later.
+    /// Whether measuring a launch takes next to nothing beside it.
     #[inline]
-    fn enter_stream(&self, now_ns: u64, cost_ns: u64, stream: u64) -> bool {
-        let Some(lane) = self.lanes.get(lane_of(stream)) else { return false };
-        let (own, all) = (lane.load(Ordering::Relaxed), self.lanes_until.load(Ordering::Relaxed));
-        let end = own.max(now_ns).saturating_add(cost_ns);
-        lane.store(end, Ordering::Relaxed);
-        self.lanes_until.store(all.max(end), Ordering::Relaxed);
-        all > own.max(now_ns)
+    fn is_long(&self, cost_ns: u64) -> bool {
+        let measuring_ns = self.measuring_ns.load(Ordering::Relaxed);
+        cost_ns >= LONG_NS.min(measuring_ns.saturating_mul(MEASURING_TIMES))
     }
 
-    /// What a launch is charged while streams overlap, and what it should add to the union.
+    /// The calls before a measured launch took so long. One in a thousand threads is stopped within them.
+    pub(super) fn note_measuring(&self, took_ns: u64) {
+        let before = self.measuring_ns.load(Ordering::Relaxed);
+        let most = before.saturating_mul(2).max(1_000);
+        let step = took_ns.min(most).cast_signed().saturating_sub(before.cast_signed()) >> MEASURING_WEIGHT;
+        self.measuring_ns.store(before.saturating_add_signed(step), Ordering::Relaxed);
+    }
+
+    /// What a launch is charged while streams overlap, and how much it should overlap.
+    #[inline]
     pub(super) fn price(&self, now_ns: u64, cost_ns: u64, stream: u64) -> (u64, u64) {
-        let adds_ns = self.adds_ns(now_ns, cost_ns, stream);
-        // What was learned is right on average: where nothing overlaps it is above 1 as often as below.
-        let charge_ns = self.overlap.scale(adds_ns).min(cost_ns.saturating_mul(2));
-        (if self.measures_all(now_ns, cost_ns) { cost_ns } else { charge_ns }, adds_ns)
-    }
-
-    /// What a launch adds to the union if each stream's work runs without pauses.
-    fn adds_ns(&self, now_ns: u64, cost_ns: u64, stream: u64) -> u64 {
-        let own = self.lanes.get(lane_of(stream)).map_or(0, |lane| lane.load(Ordering::Relaxed));
-        let begins = own.max(now_ns);
-        begins.saturating_add(cost_ns).saturating_sub(self.lanes_until.load(Ordering::Relaxed).max(begins))
+        let overlaps_ns = self.lanes.overlaps_ns(now_ns, cost_ns, stream);
+        let charge_ns = cost_ns.saturating_sub(self.overlap.scale(overlaps_ns));
+        (if self.measures_all(now_ns, cost_ns) { cost_ns } else { charge_ns }, overlaps_ns)
     }
 
     /// Work of several streams overlaps.
@@ -315,23 +312,24 @@ impl InFlight {
     }
 
     /// A measured launch was submitted: which part it has in what is learned of the overlap.
-    pub(super) fn phase(&self, now_ns: u64, cost_ns: u64, covered_ns: u64, adds_ns: u64) -> Phase {
+    pub(super) fn phase(&self, now_ns: u64, cost_ns: u64, covered_ns: u64, overlaps_ns: u64) -> Phase {
         if !self.streams_overlap(now_ns) || self.measures_all(now_ns, cost_ns) {
             return Phase::Single;
         }
-        self.overlap.next(covered_ns, adds_ns)
+        self.overlap.next(covered_ns, overlaps_ns)
     }
 
     /// Whether all launches are measured that a launch may overlap with.
     fn measures_all(&self, now_ns: u64, cost_ns: u64) -> bool {
-        let only_long = cost_ns >= LONG_NS && self.unmeasured_until.load(Ordering::Relaxed) <= now_ns;
+        let only_long = self.is_long(cost_ns) && self.unmeasured_until.load(Ordering::Relaxed) <= now_ns;
         only_long || self.peers_overlap(now_ns)
     }
 
     /// A measured launch was submitted: it and the launches that it covers are in flight from now on. The next one is due
     /// between half and one and a half samples later, by `random`, so that the rhythm of a program does not decide which
     /// of its launches are measured.
-    pub fn submit_measured(&self, now_ns: u64, cost: Cost, random: u64) -> Covered {
+    pub fn submit_measured(&self, now_ns: u64, cost: Cost, stream: u64, random: u64) -> Covered {
+        self.lanes.append_events(stream);
         // A launch that is certain to be measured leaves the sampling credit alone.
         let before = if self.is_certain(now_ns, cost) {
             self.unsampled.fetch_and((1 << Unsampled::CREDIT_BITS) - 1, Ordering::Relaxed)
@@ -378,11 +376,7 @@ impl InFlight {
     /// The driver has refused a launch.
     #[cold]
     pub(super) fn cancel(&self, cost: Cost, stream: u64) {
-        if let Some(lane) = self.lanes.get(lane_of(stream)) {
-            words::subtract(lane, cost.ns);
-        }
-        let last = self.lanes.iter().map(|lane| lane.load(Ordering::Relaxed)).max();
-        self.lanes_until.store(last.unwrap_or(0), Ordering::Relaxed);
+        self.lanes.take_back(cost.ns, stream);
         if !cost.proven {
             words::subtract(&self.unproven, 1);
         }

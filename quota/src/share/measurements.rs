@@ -199,6 +199,7 @@ impl<E: Copy> Measurements<E> {
                 let began_ns = if begun { Some(measurement.began_ns) } else { began_ns };
                 let mut completion = Completion { measurement: *measurement, began_ns, elapsed_ns, shared };
                 completion.keep_own(&mut self.intervals, between_ns);
+                in_flight.lanes.note_gap(between_ns);
                 self.unlink(before, this);
                 let occupied = completion.charge(now_ns, predictor, in_flight, &books);
                 if let (true, Some(began), Some(elapsed)) =

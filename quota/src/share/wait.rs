@@ -210,7 +210,7 @@ mod tests {
             assert!(until_ns > now && until_ns <= now + LONGEST_SLEEP_NS);
             now = until_ns;
             if complete_at.is_some_and(|at| at <= now) {
-                in_flight.complete(in_flight.submit_measured(now, cost, 0), false);
+                in_flight.complete(in_flight.submit_measured(now, cost, 1, 0), false);
                 complete_at = None;
             }
         }
@@ -230,13 +230,13 @@ mod tests {
     fn when_nothing_completes_one_launch_loses_its_patience_for_all() {
         let in_flight = InFlight::default();
         goes_at(NOW, Cost::UNKNOWN, &in_flight, None);
-        let covered = in_flight.submit_measured(NOW, Cost::UNKNOWN, 0);
+        let covered = in_flight.submit_measured(NOW, Cost::UNKNOWN, 1, 0);
         let went = goes_at(NOW, Cost::UNKNOWN, &in_flight, None);
         assert!((PATIENCE_NS..2 * PATIENCE_NS).contains(&(went - NOW)));
         assert_eq!(goes_at(went, Cost::UNKNOWN, &in_flight, None), went, "known to be stalled");
         let late = went + PATIENCE_NS;
         in_flight.complete(covered, false);
-        in_flight.submit_measured(late, Cost::UNKNOWN, 0);
+        in_flight.submit_measured(late, Cost::UNKNOWN, 1, 0);
         let again = goes_at(late, Cost::UNKNOWN, &in_flight, None);
         assert!(again - late >= PATIENCE_NS, "after a completion another one may follow");
     }
@@ -248,7 +248,7 @@ mod tests {
         let mut now = goes_at(NOW, Cost::UNKNOWN, &in_flight, None);
         assert!(now - NOW >= 10 * PATIENCE_NS);
         for _ in 0..3 {
-            let covered = in_flight.submit_measured(now, Cost::UNKNOWN, 0);
+            let covered = in_flight.submit_measured(now, Cost::UNKNOWN, 1, 0);
             in_flight.complete(covered, false);
             let went = goes_at(now, Cost::UNKNOWN, &in_flight, None);
             assert_eq!(went, now, "nothing is in flight, and nobody waits to launch");

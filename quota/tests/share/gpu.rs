@@ -43,6 +43,17 @@ struct Context {
 }
 
 impl Context {
+    /// When the last stream could begin its first kernel whose first kernel runs.
+    fn last_that_runs(&self, now: u64, width: usize) -> u64 {
+        if self.streams.len() <= width {
+            return u64::MAX;
+        }
+        let begins = self.streams.iter().filter_map(Stream::begins).filter(|at| *at <= now);
+        let mut begins: Vec<u64> = begins.collect();
+        begins.sort_unstable();
+        begins.get(width - 1).copied().unwrap_or(u64::MAX)
+    }
+
     fn is_ready(&self, now: u64) -> bool {
         self.streams.iter().filter_map(Stream::begins).any(|begins| begins <= now)
     }
@@ -51,6 +62,8 @@ impl Context {
 /// The device.
 pub struct Gpu {
     pub now: u64,
+    /// So many kernels run beside each other; others wait, in the order in which they could begin.
+    pub width: usize,
     slice: u64,
     /// How long nobody runs when another context comes.
     pub switch: u64,
@@ -71,6 +84,7 @@ impl Gpu {
     pub fn new(now: u64) -> Self {
         Self {
             now,
+            width: usize::MAX,
             slice: 2_000_000,
             switch: 0,
             switching: 0,
@@ -136,7 +150,8 @@ impl Gpu {
             let at = if ready > 0 { self.now + 1 } else { next_begin };
             return (at != u64::MAX).then_some(at);
         };
-        let streams = active.streams.iter().filter(|stream| stream.begins().is_some_and(|at| at <= self.now));
+        let last = active.last_that_runs(self.now, self.width).min(self.now);
+        let streams = active.streams.iter().filter(|stream| stream.begins().is_some_and(|at| at <= last));
         let fronts = streams.filter_map(|stream| stream.kernels.front());
         let ends = fronts.filter(|kernel| !self.spins(kernel)).map(|kernel| self.now + kernel.remaining);
         let ends = ends.min().unwrap_or(u64::MAX).min(next_begin);
@@ -180,8 +195,9 @@ impl Gpu {
         let (now, step) = (self.now, until - self.now);
         let launched = self.records.len();
         let context = &mut self.contexts[self.active];
+        let last = context.last_that_runs(now, self.width).min(now);
         for stream in &mut context.streams {
-            if stream.begins().is_none_or(|begins| begins > now) {
+            if stream.begins().is_none_or(|begins| begins > last) {
                 continue;
             }
             let Some(kernel) = stream.kernels.front_mut() else { continue };

@@ -202,9 +202,12 @@ pub struct World<'p> {
     /// Kernels that threads wait for.
     awaited: Vec<(usize, usize)>,
     random: Random,
+    seed: u64,
     host: Host,
     /// One in so many operations fails: launches, events, and attempts at the lock around the measurements; 0 for none.
     pub faults: u64,
+    /// Nothing is measured, as where nothing limits.
+    pub is_free: bool,
     /// Recorded if a test asks for it.
     pub surprises: Option<Surprises>,
     /// Recorded if a test asks for it: what the driver said of launches on a card.
@@ -285,8 +288,10 @@ pub fn world<T>(host: Host, seed: u64, body: impl FnOnce(&mut World<'_>) -> T) -
         due: BinaryHeap::new(),
         awaited: Vec::new(),
         random: Random::new(seed),
+        seed,
         host,
         faults: 0,
+        is_free: false,
         surprises: None,
         samples: None,
         agent: None,
@@ -345,6 +350,19 @@ impl<'p> World<'p> {
         self.gpu.kill(*context);
         *alive = false;
         self.containers[*container].books(pending_ns).reap_pending(now, *last_launch);
+    }
+
+    /// The threads of a process run another program from the next call on.
+    pub fn replace(&mut self, process: usize, program: impl Fn() -> Program) {
+        self.threads.iter_mut().filter(|thread| thread.process == process).for_each(|thread| {
+            thread.program = program();
+        });
+    }
+
+    /// A stream's handle is an address, and another one in each run.
+    fn handle(&self, process: usize, stream: usize) -> u64 {
+        let number = self.seed.wrapping_mul(1_000_003) + (process * 1_000 + stream) as u64;
+        Random::new(number).below(1 << 40) * 16
     }
 
     /// Launches of a process so far.
@@ -496,7 +514,7 @@ impl<'p> World<'p> {
                         self.complete(index);
                     }
                     let process = &self.processes[index];
-                    let (stream, context) = (kernel.stream as u64 + 1, context_of(index));
+                    let (stream, context) = (self.handle(index, kernel.stream), context_of(index));
                     let work = Work { key: kernel.key, stream, context, device: 0 };
                     let gate = Box::new(Gate::new(now, work, process.predictor, &process.in_flight));
                     self.step(number, gate, kernel);
@@ -538,7 +556,7 @@ impl<'p> World<'p> {
     }
 
     fn launch(&mut self, number: usize, gate: Box<Gate<'p>>, kernel: Kernel) {
-        let Self { gpu, containers, processes, threads, random, faults, host, .. } = self;
+        let Self { gpu, containers, processes, threads, random, faults, host, is_free, .. } = self;
         let (now, thread) = (gpu.now, &mut threads[number]);
         let index = thread.process;
         let process = &mut processes[index];
@@ -553,6 +571,7 @@ impl<'p> World<'p> {
             recorded: &mut process.recorded,
             random,
             faults: *faults,
+            is_free: *is_free,
             measured: false,
         };
         process.last_launch = now;
@@ -592,7 +611,7 @@ impl<'p> World<'p> {
 
     /// A launch call has returned on a card.
     fn returned(&mut self, number: usize, calling: Calling<'p>) {
-        let Self { gpu, containers, processes, threads, random, faults, host, .. } = self;
+        let Self { gpu, containers, processes, threads, random, faults, host, is_free, .. } = self;
         let index = threads[number].process;
         let process = &mut processes[index];
         let Calling { gate, passage, crossing, measured } = calling;
@@ -611,10 +630,12 @@ impl<'p> World<'p> {
             recorded: &mut process.recorded,
             random,
             faults: *faults,
+            is_free: *is_free,
             measured,
         };
         gate.end(passage, true, &process.in_flight, &books, &mut events);
-        let measuring = if measured { card.query + card.record } else { 0 };
+        // A query and the second event; later, a query that finds it over, and how far both lie apart.
+        let measuring = if measured { 3 * card.query + card.record } else { 0 };
         self.plan(self.gpu.now + measuring, number);
     }
 
@@ -673,6 +694,7 @@ struct Events<'w> {
     recorded: &'w mut Vec<Recorded>,
     random: &'w mut Random,
     faults: u64,
+    is_free: bool,
 }
 
 impl Events<'_> {
@@ -694,7 +716,7 @@ impl Recorder for Events<'_> {
     }
 
     fn acquire(&mut self) -> Option<usize> {
-        if self.fails() {
+        if self.is_free || self.fails() {
             return None;
         }
         let recorded = &mut *self.recorded;
