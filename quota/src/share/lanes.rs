@@ -4,7 +4,7 @@
 //! come one after the other that runs beside each other. Only of more streams with work in flight than there are places do
 //! several have one.
 
-use super::words::remainder;
+use super::words::{self, remainder};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Streams with work in flight that are told apart.
@@ -41,17 +41,27 @@ impl Lane {
 }
 
 impl Lanes {
-    /// The places that a stream may have. Its last bits are those of an address.
+    /// The first place of a stream. The last bits of its number are those of an address.
     #[inline]
+    fn first(stream: u64) -> usize {
+        remainder(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59, LANES)
+    }
+
+    /// The places that a stream may have.
     fn places(&self, stream: u64) -> impl Iterator<Item = &Lane> {
-        let start = remainder(stream.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 59, LANES);
-        let (before, from) = self.lanes.split_at_checked(start).unwrap_or((&[], &self.lanes));
+        let (before, from) = self.lanes.split_at_checked(Self::first(stream)).unwrap_or((&[], &self.lanes));
         from.iter().chain(before).take(PROBES)
     }
 
     /// The place of a stream: its own, or a free one, or one that others have, too.
     #[inline]
     fn find(&self, now_ns: u64, stream: u64) -> Option<&Lane> {
+        let first = self.lanes.get(Self::first(stream)).filter(|lane| lane.is_of(stream));
+        first.or_else(|| self.search(now_ns, stream))
+    }
+
+    #[inline(never)]
+    fn search(&self, now_ns: u64, stream: u64) -> Option<&Lane> {
         let own = self.places(stream).find(|lane| lane.is_of(stream));
         let is_free = |lane: &&Lane| lane.until.load(Ordering::Relaxed) <= now_ns;
         own.or_else(|| self.places(stream).find(is_free)).or_else(|| self.places(stream).next())
@@ -106,7 +116,7 @@ impl Lanes {
     #[cold]
     pub(super) fn take_back(&self, cost_ns: u64, stream: u64) {
         if let Some(lane) = self.places(stream).find(|lane| lane.is_of(stream)) {
-            super::words::subtract(&lane.until, cost_ns);
+            words::subtract(&lane.until, cost_ns);
         }
         let last = self.lanes.iter().map(|lane| lane.until.load(Ordering::Relaxed)).max();
         self.until.store(last.unwrap_or(0), Ordering::Relaxed);
