@@ -5,10 +5,16 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use gpuquota_promises::{
-    GIB, Machine, Outcome, Program, Promise, Setting, Verdict, artifact, program, trials,
+    GIB, Machine, OUT_OF_MEMORY, Outcome, Program, Promise, Setting, Verdict, artifact, program, trials,
 };
 
 const CAP: i64 = 2 * GIB;
+
+/// pidfd_open came with Linux 5.3.
+const ASK_FOR_A_PIDFD: &str = "import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall(434, 1, 0)
+print(f'errno={ctypes.get_errno()}')";
 
 const EPERM: i32 = 1;
 const EINVAL: i32 = 22;
@@ -22,6 +28,7 @@ fn main() -> ExitCode {
         ("run_needs_no_handles_of_processes", no_pidfd),
         ("without_locks_of_file_descriptions_there_is_no_gpu_and_a_line_says_why", no_locks),
         ("a_share_holds_where_a_sandbox_refuses_timed_waits", no_timed_waits),
+        ("on_linux_4_14_the_quota_works", old_kernel),
         ("more_processes_than_slots_are_refused_quickly_and_with_the_reason", too_many_processes),
     ])
 }
@@ -156,6 +163,60 @@ fn no_timed_waits() -> Verdict {
     outcome.success();
     let busy = machine.truth().device("busy_ns") as f64 / 2e9;
     assert!(busy < 0.4, "{busy}");
+    Verdict::Kept
+}
+
+/// Of the calls and options that came after Linux 4.14 none is there: the cap and the share hold, the dead are reaped, a file that
+/// is cut is restored, and the tools work.
+fn old_kernel() -> Verdict {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP).cores(30);
+    let old = |inner: &Command| {
+        let mut command = Command::new(program("denied"));
+        command.args(["kernel-4.14", &ENOSYS.to_string()]).arg(inner.get_program()).args(inner.get_args());
+        Program::start(command)
+    };
+    let hold = || old(&quota.command(program("hold"), &[]));
+    let sandboxed = old(Command::new("python3").args(["-c", ASK_FOR_A_PIDFD])).finish();
+    if sandboxed.status.code() == Some(77) {
+        return sandbox_missing();
+    }
+    assert_eq!(sandboxed.success().value("errno"), i64::from(ENOSYS), "the sandbox does not do what it says");
+
+    let (mut first, mut second) = (hold(), hold());
+    assert_eq!(first.ask("info", "total"), CAP);
+    assert_eq!(first.ask(&format!("alloc {}", CAP / 2), "rc"), 0);
+    let more = format!("alloc {}", CAP / 2);
+    assert_eq!(second.ask(&more, "rc"), OUT_OF_MEMORY);
+    first.kill();
+    assert_eq!(second.ask(&more, "rc"), 0, "what the dead one held is not given back");
+    let file = std::fs::OpenOptions::new().write(true).open(quota.region()).expect("the region");
+    file.set_len(0).expect("the region");
+    assert_eq!(second.ask(&more, "rc"), OUT_OF_MEMORY);
+    assert_eq!(second.ask("info", "total"), CAP);
+
+    let tool = |arguments: &[&str]| {
+        let mut command = Command::new(artifact("gpuquota"));
+        command.args(arguments);
+        old(&command).finish().success()
+    };
+    let region = quota.region();
+    let region = region.to_str().expect("text");
+    tool(&["limit", region, "--memory", "1GiB"]);
+    assert_eq!(second.ask("info", "total"), GIB);
+    let seen: serde_json::Value =
+        serde_json::from_str(&tool(&["inspect", region, "--json"]).out).expect("JSON");
+    assert_eq!(seen["devices"][0]["memory_limit"], GIB, "{seen:#}");
+    second.finish().success();
+
+    let linked = program("door_linked");
+    let inner = ["run", "--memory", "1GiB", "--", linked.to_str().expect("text")];
+    let outcome = old(&machine.bare().command(artifact("gpuquota"), &inner)).finish().success();
+    assert_eq!(outcome.value("total"), GIB, "{outcome}");
+
+    old(&quota.command(program("launch_loop"), &["busy_5ms", "2"])).finish().success();
+    let busy = machine.truth().device("busy_ns") as f64 / 2e9;
+    assert!((0.1..0.4).contains(&busy), "{busy}");
     Verdict::Kept
 }
 
