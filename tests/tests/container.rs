@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         ("a_full_disk_is_a_failed_quota_and_no_signal", full_disk),
         ("a_read_only_file_system_is_a_failed_quota_that_says_so", read_only),
         ("a_container_with_ld_so_preload_sees_its_slice", ld_so_preload),
+        ("a_32_bit_program_starts_silently_where_ld_so_preload_names_lib", class32),
         ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
         ("a_limits_file_is_the_ceiling_whatever_the_region_says", limits_file_ceiling),
         ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
@@ -113,6 +114,35 @@ fn ld_so_preload() -> Verdict {
     let region = scratch.path().join("quota.cache");
     let container = machine.bare().memory(CAP).with("GPUQUOTA_REGION", region);
     sees_the_slice(after(options, &script, container.command(program("views"), &[])));
+    Verdict::Kept
+}
+
+/// With the tree of the release. glibc's loader writes a line about a preloaded file of the other class.
+fn class32() -> Verdict {
+    let promise = &Promise::to(&["proxychains#386"]);
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    if !Path::new("/lib/ld-linux.so.2").exists() {
+        return Verdict::Skipped("this machine has no loader of 32-bit programs (Debian: libc6-i386)".into());
+    }
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let tree = scratch.path().join("gpuquota");
+    let mut make = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/preload-tree"));
+    let status = make.arg(artifact("libgpuquota.so")).arg("x86_64").arg(&tree).status();
+    assert!(status.is_ok_and(|status| status.success()), "the tree is not made");
+    let preload =
+        |path: &str| format!("{}; echo '{}/{path}' > /etc/ld.so.preload", own_etc(&scratch), tree.display());
+    let narrow = |path: &str| {
+        after(options, &preload(path), machine.bare().command(program("class32"), &[])).success()
+    };
+    let told = narrow("libgpuquota.so").stderr;
+    assert!(told.contains("wrong ELF class"), "the loader did not look: {told:?}");
+    promise.asserts(|| assert_eq!(narrow("$LIB/libgpuquota.so").stderr, ""));
+
+    let region = scratch.path().join("quota.cache");
+    let container = machine.bare().memory(CAP).with("GPUQUOTA_REGION", region);
+    let wide = container.command(program("views"), &[]);
+    sees_the_slice(after(options, &preload("$LIB/libgpuquota.so"), wide));
     Verdict::Kept
 }
 
