@@ -5,6 +5,7 @@
 
 use crate::check::Record;
 use crate::layout::{self, ARRAYS, Device, Event, FILE_BYTES, Header, JournalRecord, OURS, Ours, Slot};
+use crate::sys::{Descriptor, Errno};
 use core::fmt;
 use core::mem::offset_of;
 
@@ -20,6 +21,11 @@ pub fn word(bytes: &[u8], at: usize) -> Option<u64> {
 pub fn half(bytes: &[u8], at: usize) -> Option<u32> {
     let field = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_le_bytes(field.try_into().ok()?))
+}
+
+/// The same of a file: `None` where it ends before.
+pub fn half_at(file: &Descriptor, at: u64) -> Result<Option<u32>, Errno> {
+    Ok(half(file.read_at(&mut [0u8; 4], at)?, 0))
 }
 
 /// Where one kind of record lies.

@@ -12,8 +12,9 @@
 //! about others' locks, too, where it would otherwise open and close the file.
 
 use crate::check::numbers;
+use crate::header::half_at;
 use crate::layout::{OURS, Ours, SLOTS, Slot};
-use crate::paths::proc_path;
+use crate::paths::{number, proc_path};
 use crate::sys::{self, Descriptor, Errno, InChild, LockKind};
 use core::mem::offset_of;
 
@@ -49,9 +50,7 @@ pub fn living(file: &Descriptor) -> Result<Option<u32>, Errno> {
     let recorded = || {
         let slots = (OURS as u64).saturating_add(offset_of!(Ours, slots) as u64);
         let at = slots.saturating_add(slot.saturating_mul(size_of::<Slot>() as u64));
-        let mut pid = [0; 4];
-        let read = file.read_at(&mut pid, at.saturating_add(offset_of!(Slot, pid) as u64));
-        read.ok().and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)))
+        half_at(file, at.saturating_add(offset_of!(Slot, pid) as u64)).ok().flatten()
     };
     Ok(Some(seen.or_else(recorded).unwrap_or(0)))
 }
@@ -111,13 +110,6 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
 
 /// The kernel's flag of a process that is in exit.
 const PF_EXITING: u64 = 4;
-
-fn number(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0u64, |value, byte| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        value.checked_mul(10)?.checked_add(u64::from(digit))
-    })
-}
 
 /// Whether a process whose slot's lock is free has been replaced by exec: the new program has its arguments, and before
 /// it had them the kernel closed the files of the old one, the driver's among them.

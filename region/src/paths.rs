@@ -80,13 +80,13 @@ pub fn split(path: &CStr) -> (&[u8], &[u8]) {
 
 /// A number in decimal digits.
 #[must_use]
-pub fn number(text: &[u8]) -> Option<u32> {
+pub fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0u32, |number, byte| {
+    text.iter().try_fold(0u64, |number, byte| {
         let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        number.checked_mul(10)?.checked_add(u32::from(digit))
+        number.checked_mul(10)?.checked_add(u64::from(digit))
     })
 }
 
@@ -106,6 +106,9 @@ mod tests {
 
     #[test]
     fn only_digits_are_a_number() {
-        assert_eq!([&b"17"[..], b"", b"self", b"99999999999"].map(number), [Some(17), None, None, None]);
+        assert_eq!(
+            [&b"17"[..], b"", b"self", b"99999999999999999999"].map(number),
+            [Some(17), None, None, None]
+        );
     }
 }

@@ -8,7 +8,7 @@
 //! This needs `/proc`, the same mount namespace (a path means the same there) and the right to look at the process.
 
 use crate::links::{any_number, open_existing, read_link};
-use crate::paths::{PATH_BYTES, PathBuffer, proc_path, split};
+use crate::paths::{PATH_BYTES, PathBuffer, number, proc_path, split};
 use crate::sys::{self, Descriptor};
 use core::ffi::CStr;
 
@@ -92,7 +92,7 @@ pub fn maps_inode(pid: u32, inode: u64) -> bool {
     any_line(path.as_c_str(), &mut |line| {
         // Addresses, rights, offset, device, inode, path.
         let field = line.split(|byte| *byte == b' ').nth(4);
-        field.and_then(|digits| core::str::from_utf8(digits).ok()?.parse().ok()) == Some(inode)
+        field.and_then(number) == Some(inode)
     })
 }
 

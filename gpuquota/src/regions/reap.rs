@@ -6,6 +6,7 @@
 use gpuquota_books::Reaper;
 use gpuquota_region::Region;
 use gpuquota_region::examine::{Examined, Found, Here, examine};
+use gpuquota_region::header::half_at;
 use gpuquota_region::layout::{Header, OURS, Ours, SLOT_TAKEN, SLOTS, Slot};
 use gpuquota_region::slot;
 use gpuquota_region::sys::Descriptor;
@@ -41,11 +42,7 @@ pub fn has_dead(file: &impl AsRawFd) -> bool {
     const HIGH: usize = OURS + offset_of!(Ours, header) + offset_of!(Header, slot_high);
     const STATES: usize = OURS + offset_of!(Ours, slots) + offset_of!(Slot, state);
     let file = borrowed(file.as_raw_fd());
-    let word = |at: usize| {
-        let mut bytes = [0u8; 4];
-        let read = file.read_at(&mut bytes, at as u64).ok()?;
-        Some(u32::from_le_bytes(read.try_into().ok()?))
-    };
+    let word = |at: usize| half_at(&file, at as u64).ok().flatten();
     let high = word(HIGH).unwrap_or(0) as usize;
     let taken = |at: &usize| word(STATES + at * size_of::<Slot>()) == Some(SLOT_TAKEN);
     (0..high.min(SLOTS)).filter(taken).any(|at| slot::is_held(&file, at) == Ok(false))
