@@ -4,8 +4,23 @@ use crate::error::Error;
 use gpuquota_quota::limits::{self, DEFAULT_REGION, LIMITS_FILE};
 use gpuquota_quota::text::Line;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// The longest limits file that is read.
+const MOST_BYTES: u64 = 8192;
+
+/// The limits file. Whatever lies there, nothing waits for it.
+fn limits_file() -> io::Result<Vec<u8>> {
+    let path = OsStr::from_bytes(LIMITS_FILE.to_bytes());
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let mut text = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut text)?;
+    Ok(text)
+}
 
 /// Names and values.
 pub struct Environment(Vec<(OsString, OsString)>);
@@ -28,7 +43,7 @@ impl Environment {
 
     /// The region of the container that we are in, if the limits file or the environment says that we are in one.
     pub fn region(&self) -> Result<Option<PathBuf>, Error> {
-        let file = std::fs::read(OsStr::from_bytes(LIMITS_FILE.to_bytes())).unwrap_or_default();
+        let file = limits_file().unwrap_or_default();
         if let Some(path) = limits::read(&|_| None, Some(&file)).region {
             return Ok(Some(OsStr::from_bytes(path.as_bytes()).into()));
         }

@@ -6,7 +6,7 @@
 //! back what they hold (`lost`).
 
 use crate::hami::{self, View};
-use crate::header::{Mismatch, RecordTable, half, word};
+use crate::header::{Mismatch, RecordTable, half, half_at, word};
 use crate::layout::{self, FILE_BYTES, Header, OURS};
 use crate::lock::{living, process_stat};
 use crate::names::Lost;
@@ -72,6 +72,7 @@ impl OpenError {
             Self::Open(Errno(libc::EROFS)) => "its file system is read-only",
             Self::Open(Errno(libc::EISDIR)) => "it is a directory",
             Self::Open(Errno(libc::ELOOP)) => "it is a symbolic link of another user's",
+            Self::Open(Errno(libc::ENOLINK)) => "it is a symbolic link that leads nowhere",
             Self::Open(Errno(libc::EMFILE)) => "this process may open no more files (RLIMIT_NOFILE)",
             Self::Open(Errno(libc::ENFILE)) => "the machine may open no more files",
             Self::Open(Errno(libc::EBUSY)) => "other processes keep changing its names",
@@ -238,7 +239,7 @@ pub fn examine(file: &Descriptor, here: Here) -> Result<Examined, OpenError> {
         // Who has a slot there has had it in a region.
         (_, Some(_)) => Found::Fresh,
         (0, None) => {
-            let flag = half(file.read_at(&mut [0u8; 4], 0).map_err(OpenError::Open)?, 0).unwrap_or(0);
+            let flag = half_at(file, 0).map_err(OpenError::Open)?.unwrap_or(0);
             if flag.cast_signed() == hami::MAGIC {
                 if let Some(holder) = hami_core(file, stat.identity.inode) {
                     return Err(OpenError::HamiCore { holder });
@@ -288,10 +289,7 @@ fn has_end(file: &Descriptor, head: &[u8]) -> bool {
 
 /// A living process that has its books in HAMi-core's region.
 fn hami_core(file: &Descriptor, inode: u64) -> Option<u32> {
-    let read = |at: usize| {
-        let mut bytes = [0u8; 4];
-        half(file.read_at(&mut bytes, at as u64).ok()?, 0)
-    };
+    let read = |at: usize| half_at(file, at as u64).ok().flatten();
     let count = (read(offset_of!(View, proc_num))? as usize).min(hami::SLOTS);
     let pid = |at: usize| {
         let record = at.checked_mul(size_of::<hami::Process>())?;

@@ -36,7 +36,7 @@ pub fn look(path: &CStr) -> Result<Named, Errno> {
 }
 
 /// Opens the file at `path` to read and write it. A symbolic link is followed only if root or this user made it: in a
-/// directory that is open to all anybody may have put one there.
+/// directory that is open to all anybody may have put one there. ENOLINK: it leads nowhere.
 pub fn open_existing(path: &CStr) -> Result<Descriptor, Errno> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK;
     match Descriptor::open(path, flags | libc::O_NOFOLLOW, 0) {
@@ -45,7 +45,10 @@ pub fn open_existing(path: &CStr) -> Result<Descriptor, Errno> {
             if !link.symbolic || link.owner != 0 && link.owner != user() {
                 return Err(Errno(libc::ELOOP));
             }
-            Descriptor::open(path, flags, 0)
+            Descriptor::open(path, flags, 0).map_err(|error| match error {
+                Errno(libc::ENOENT | libc::ELOOP) => Errno(libc::ENOLINK),
+                other => other,
+            })
         }
         opened => opened,
     }
@@ -94,7 +97,7 @@ pub fn any_number(directory: &CStr, visit: &mut dyn FnMut(u32) -> bool) -> bool 
         while let Some([low, high]) = rest.get(16..18) {
             let length = usize::from(u16::from_le_bytes([*low, *high]));
             let name = rest.get(19..length).and_then(|name| name.split(|byte| *byte == 0).next());
-            if name.and_then(number).is_some_and(&mut *visit) {
+            if name.and_then(number).and_then(|number| u32::try_from(number).ok()).is_some_and(&mut *visit) {
                 return true;
             }
             match rest.get(length..) {

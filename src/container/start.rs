@@ -9,7 +9,7 @@ use gpuquota_quota::limits::{
 use gpuquota_quota::text::{Fixed, Line};
 use gpuquota_region::file::Opened;
 use gpuquota_region::sys::{self, Errno};
-use gpuquota_region::{OpenError, Region, fault};
+use gpuquota_region::{OpenError, Region, fault, links};
 
 /// A limits file must be shorter than this.
 const LIMITS_FILE_BYTES: usize = 8192;
@@ -87,9 +87,13 @@ impl Startup {
 
     fn read_limits(&mut self, environment: &Environment) -> Result<(), StartError> {
         let variable = |name: &str| environment.get(name);
-        match sys::Descriptor::open(LIMITS_FILE, libc::O_RDONLY | libc::O_NOCTTY, 0) {
+        // Whatever lies there, nothing waits for it.
+        let flags = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK;
+        // A link that leads nowhere stands for a file that sets something.
+        let is_named = || links::look(LIMITS_FILE).is_ok();
+        match sys::Descriptor::open(LIMITS_FILE, flags, 0) {
             Ok(file) => self.read_file(&file, &variable),
-            Err(Errno(libc::ENOENT | libc::ENOTDIR)) => {
+            Err(Errno(libc::ENOENT | libc::ENOTDIR)) if !is_named() => {
                 limits::read_into(&mut self.reading, &variable, None);
                 Ok(())
             }

@@ -1,5 +1,6 @@
 //! The library reports a value that it cannot parse, with its variable, and the policy holds: by default no GPU.
 
+use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
 
 use gpuquota_promises::{GIB, Machine, Outcome, Program, Promise, Scratch, artifact};
@@ -79,6 +80,41 @@ fn a_bad_limit_is_reported_once_per_container_and_not_by_every_process() {
         said += quota.run("door_linked", &[]).success().stderr.lines().count();
     }
     promise.asserts(|| assert_eq!(said, 1));
+}
+
+/// The line says what is so.
+#[test]
+fn a_region_whose_path_is_odd_is_a_region_or_refused_with_the_reason() {
+    let machine = Machine::new("H100");
+    let scratch = Scratch::new();
+    let here = |name: &str| scratch.path().join(name);
+    std::os::unix::fs::symlink(here("nowhere"), here("dangling")).expect("a link");
+    std::os::unix::fs::symlink(here("loop"), here("loop")).expect("a link");
+    std::fs::create_dir(here("folder")).expect("a folder");
+    assert!(Command::new("mkfifo").arg(here("pipe")).status().is_ok_and(|status| status.success()));
+    for (path, reason) in [
+        (here("dangling"), "leads nowhere"),
+        (here("loop"), "leads nowhere"),
+        (here("folder"), "is a directory"),
+        (here("pipe"), "is no region"),
+        (here("none/a"), "does not exist"),
+        ("/dev/null".into(), "is no region"),
+        ("/proc/self/mem".into(), "cannot be opened"),
+        ("a.cache".into(), "a relative path"),
+        (format!("/{}", "./".repeat(600)).into(), "longer than 1023 bytes"),
+    ] {
+        let outcome = machine.quota().memory("2GiB").with("GPUQUOTA_REGION", &path).run("door_linked", &[]);
+        assert!(!outcome.status.success() && outcome.stderr.lines().count() == 1, "{path:?}: {outcome}");
+        assert!(outcome.stderr.contains(reason), "{path:?}: {outcome}");
+    }
+    let bytes = std::ffi::OsString::from_vec(b"\xff\n\x1b[31m.cache".to_vec());
+    for path in
+        [here("a b.cache"), here("folder/../up.cache"), here(&"n".repeat(255)), scratch.path().join(bytes)]
+    {
+        let quota = machine.quota().memory("2GiB").with("GPUQUOTA_REGION", &path);
+        assert_eq!(quota.run("door_linked", &[]).success().value("total"), 2 * GIB, "{path:?}");
+        assert!(path.exists(), "{path:?}");
+    }
 }
 
 #[test]

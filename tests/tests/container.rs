@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         ("a_limits_file_outranks_the_environment_and_holds_without_it", limits_file),
         ("a_limits_file_is_the_ceiling_whatever_the_region_says", limits_file_ceiling),
         ("a_limits_file_that_cannot_be_read_means_no_gpu", limits_file_unreadable),
+        ("a_limits_file_of_an_odd_kind_or_with_odd_bytes_is_read_or_refused_at_once", limits_file_odd),
         ("a_region_that_the_limits_file_names_outranks_every_variable", limits_file_region),
         ("a_program_with_more_rights_than_its_caller_believes_no_variable", setuid_program),
         ("processes_of_sibling_pid_namespaces_share_one_cap", pid_namespaces),
@@ -193,6 +194,63 @@ fn limits_file_ceiling() -> Verdict {
 }
 
 /// The library does not know the file's limits, so no limit of the environment replaces them.
+/// None of these is a file without limits, and nothing waits for any of them.
+fn limits_file_odd() -> Verdict {
+    let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
+    let machine = Machine::new("H100");
+    // A container is told once.
+    let refused = |script: &str| {
+        let quota = machine.quota().memory(CAP);
+        let outcome = after(options, script, quota.command(program("door_linked"), &[]));
+        assert_eq!(
+            (outcome.status.code(), outcome.stderr.lines().count()),
+            (Some(1), 1),
+            "{script}: {outcome}"
+        );
+        outcome
+    };
+    for make in
+        ["mkfifo", "mkdir", "ln -s /nowhere", "ln -s limits", "ln -s /dev/zero", "ln -s /proc/self/mem"]
+    {
+        let scratch = Scratch::new();
+        let script = format!("{}; mkdir -p /etc/gpuquota; {make} /etc/gpuquota/limits", own_etc(&scratch));
+        let outcome = after(options, &script, quota.command(program("door_linked"), &[]));
+        assert_eq!(
+            (outcome.status.code(), outcome.stderr.lines().count()),
+            (Some(1), 1),
+            "{make}: {outcome}"
+        );
+        assert!(outcome.stderr.contains("/etc/gpuquota/limits"), "{make}: {outcome}");
+    }
+    for text in [r"memory = 2GiB\r\n", r"\tmemory\t=2GiB # two", r"\n\n# \377\nmemory = 2GiB"] {
+        let scratch = Scratch::new();
+        let write = format!("mkdir -p /etc/gpuquota; printf '{text}' > /etc/gpuquota/limits");
+        let script = format!("{}; {write}", own_etc(&scratch));
+        sees_the_slice(after(options, &script, machine.quota().command(program("views"), &[])));
+    }
+    for text in [
+        r"memory = 2GiB\rcores = 30\r",
+        r"\357\273\277memory = 2GiB\n",
+        r"memory = 2GiB\n\000",
+        r"memory\000 = 2GiB\n",
+        r"memory = 2GiB\n\377\376\n",
+        r"memory = 2GiB\nmemory = 2GiB\n",
+        r"memory\302\240= 2GiB\n",
+    ] {
+        let scratch = Scratch::new();
+        let write = format!("mkdir -p /etc/gpuquota; printf '{text}' > /etc/gpuquota/limits");
+        let script = format!("{}; {write}", own_etc(&scratch));
+        let outcome = after(options, &script, quota.command(program("door_linked"), &[]));
+        assert_eq!(
+            (outcome.status.code(), outcome.stderr.lines().count()),
+            (Some(1), 1),
+            "{text}: {outcome}"
+        );
+        assert!(outcome.stderr.contains("limits file, line "), "{text}: {outcome}");
+    }
+    Verdict::Kept
+}
+
 fn limits_file_unreadable() -> Verdict {
     let Some(options) = mount_namespace() else { return Verdict::Skipped(NO_NAMESPACE.into()) };
     let machine = Machine::new("H100");
