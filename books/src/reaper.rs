@@ -18,13 +18,20 @@ impl SettleSlot for Reaper {
         // The most that the others may keep, and what they do not leave of it.
         let exported = if keep { slot.exported.load(Acquire) } else { 0 };
         let mut may_keep = exported;
-        // Bytes on the host leave their own total first, as in every free.
-        for spilled in [true, false] {
+        // Bytes on the host leave their own total first, as in every free. Of what others may keep pools come first: for them alone it
+        // matters which journal has it.
+        let turn_of = |kind| match kind {
+            KIND_SPILLED => 0,
+            KIND_POOL => 1,
+            _ => 2,
+        };
+        for turn in 0..3 {
+            let spilled = turn == 0;
             let journals = slot.journal_device.iter().zip(&slot.journal_kind).enumerate();
             for (journal, (serves, kind)) in journals {
                 let Some(at) = serves.load(Acquire).checked_sub(1) else { continue };
                 let Some(device) = ours.devices.get(usize::from(at)) else { continue };
-                if (kind.load(Acquire) == KIND_SPILLED) != spilled {
+                if turn_of(kind.load(Acquire)) != turn {
                     continue;
                 }
                 let Some(own) = OwnJournal::of(ours, index, journal as u8) else { continue };

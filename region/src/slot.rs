@@ -310,8 +310,9 @@ fn leave(region: &Region, index: usize, slot: &Slot) {
     }
 }
 
-/// A living process is charged `bytes` of what dead ones have left. The next call of [`reap`] gives them back.
-pub fn take_over_left(ours: &Ours, bytes: u64) {
+/// A living process is charged `bytes` of what dead ones have left, or as many as there are. The next call of [`reap`] gives
+/// them back. Returns how many these are.
+pub fn take_over_left(ours: &Ours, bytes: u64) -> u64 {
     let mut rest = bytes;
     for slot in ours.slots.iter().filter(|slot| slot.state.load(Acquire) == SLOT_LEFT) {
         let less = |left: u64| Some(left.saturating_sub(rest));
@@ -319,6 +320,20 @@ pub fn take_over_left(ours: &Ours, bytes: u64) {
             rest = rest.saturating_sub(left);
         }
     }
+    bytes.wrapping_sub(rest)
+}
+
+/// The bytes of one kind that dead processes have left on a device.
+pub fn left_of_kind(ours: &Ours, device: u8, kind: u8) -> u64 {
+    let left =
+        ours.slots.iter().zip(&ours.journals).filter(|(slot, _)| slot.state.load(Acquire) == SLOT_LEFT);
+    let held = left.flat_map(|(slot, journals)| {
+        let of_kind = slot.journal_device.iter().zip(&slot.journal_kind).zip(journals);
+        of_kind.filter(move |((serves, is), _)| {
+            serves.load(Acquire) == device.wrapping_add(1) && is.load(Acquire) == kind
+        })
+    });
+    held.fold(0, |sum, (_, journal)| sum.saturating_add(layout::held_bytes(journal.held.load(Acquire))))
 }
 
 /// Whether another process than the caller's holds slot `index`'s lock.

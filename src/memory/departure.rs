@@ -2,7 +2,7 @@
 //! the old object has returned. So what belongs to the object gets another owner before the call, which no later object has:
 //! a tag. After the call it is given back, or gets its owner again if the object lives on.
 
-use super::holdings::{Holding, Kind};
+use super::holdings::{Holding, Key, Kind};
 use super::reserve::Memory;
 use crate::container::DeviceRef;
 use crate::driver::cuda::arenas::Arena;
@@ -31,7 +31,12 @@ pub struct PoolDeparture {
     tag: u64,
     /// Its device, and the charge that it keeps meanwhile.
     aside: Option<(DeviceRef, u64)>,
+    /// What was opened of it, if it is another process's.
+    borrowed: Option<Holding>,
 }
+
+/// The kinds that a pool owns.
+const OF_POOL: [Kind; 2] = [Kind::Pooled, Kind::Kept];
 
 impl Memory<'_> {
     fn new_tag(self) -> u64 {
@@ -93,14 +98,19 @@ impl Memory<'_> {
     pub fn pool_departs(self, pool: u64) -> PoolDeparture {
         let tag = self.new_tag();
         let aside = self.state.arenas.set_aside(self.books(), Arena::Pool(pool));
-        self.books().accounts.holdings.change_owner(&[Kind::Pooled], pool, tag);
-        PoolDeparture { pool, tag, aside }
+        let holdings = &self.books().accounts.holdings;
+        let borrowed = Key::new(Kind::Borrowed, pool).and_then(|key| holdings.remove(key));
+        holdings.change_owner(&OF_POOL, pool, tag);
+        PoolDeparture { pool, tag, aside, borrowed }
     }
 
     /// The pool lives on.
     pub fn pool_stays(self, departure: &PoolDeparture) {
-        let PoolDeparture { pool, tag, aside } = departure;
-        self.books().accounts.holdings.change_owner(&[Kind::Pooled], *tag, *pool);
+        let PoolDeparture { pool, tag, aside, borrowed } = departure;
+        self.books().accounts.holdings.change_owner(&OF_POOL, *tag, *pool);
+        if let Some(borrowed) = borrowed {
+            self.books().record_holding(Key::new(Kind::Borrowed, *pool), *borrowed);
+        }
         if let Some((device, charge)) = aside {
             // Where its place in the table is taken by now the charge stays.
             if self.state.arenas.register(Arena::Pool(*pool), device.index) {
@@ -112,6 +122,9 @@ impl Memory<'_> {
 
     /// The pool was destroyed: its living allocations get charges of their own.
     pub fn pool_was_destroyed(self, departure: &PoolDeparture) {
+        let holdings = &self.books().accounts.holdings;
+        holdings
+            .remove_owned(&[Kind::Kept], departure.tag, |key, holding| self.books().release(key, holding));
         let Some((device, charge)) = departure.aside else { return };
         self.books().accounts.holdings.remove_owned(&[Kind::Pooled], departure.tag, |key, holding| {
             self.adopt(device, key.value(), holding.bytes);

@@ -47,6 +47,10 @@ pub enum Kind {
     OnHost = 12,
     /// A block of the device that allocations fill in part, by number.
     Block = 13,
+    /// What was opened of another process's pool and is its maker's to pay, by the pool's handle.
+    Borrowed = 14,
+    /// What this process keeps of a dead process's pool, by a number. No figure of the driver's contains it.
+    Kept = 15,
 }
 
 /// A key. User-space addresses and handles are below 2^57; the kind takes the bits above.
@@ -55,7 +59,7 @@ pub struct Key(u64);
 
 impl Key {
     /// The kinds with a charge of their own.
-    const CHARGED: [Kind; 7] = [
+    const CHARGED: [Kind; 8] = [
         Kind::Memory,
         Kind::Array,
         Kind::SmallArray,
@@ -63,7 +67,10 @@ impl Key {
         Kind::External,
         Kind::Spilled,
         Kind::Block,
+        Kind::Kept,
     ];
+    /// Those of them that are in no figure of the driver's for this process.
+    const ELSEWHERE: [Kind; 2] = [Kind::Spilled, Kind::Kept];
 
     /// The key of `value`; `None` for zero and for values that reach into the kind's bits.
     #[inline]
@@ -109,7 +116,7 @@ pub struct Holding {
     pub journal: u8,
     /// The meaning depends on the kind. Memory, arrays, memory of other APIs: their context. Physical memory: the number of
     /// references that keep it. Handles: the memory's number (and `bytes` is the number of the handle's uses). Mappings: the
-    /// memory's number. Bindings: the multicast object's number (and `bytes` is the memory's). Memory from a pool: the pool.
+    /// memory's number. Bindings: the multicast object's number (and `bytes` is the memory's). Memory from a pool, and what is kept of one: the pool.
     /// Graphs: the device's ordinal. Blocks: the number of allocations in it.
     pub owner: u64,
 }
@@ -119,7 +126,7 @@ pub struct Holding {
 pub struct Sums {
     /// All of them.
     pub charged: u64,
-    /// Those of them that lie on the device.
+    /// Those of them that the driver's figure for this process contains.
     pub on_device: u64,
 }
 
@@ -326,7 +333,7 @@ impl Holdings {
                     false => bytes,
                 };
                 sums.charged = sums.charged.saturating_add(charge);
-                if !key.is(Kind::Spilled) {
+                if !Key::ELSEWHERE.iter().any(|kind| key.is(*kind)) {
                     sums.on_device = sums.on_device.saturating_add(charge);
                 }
             }
@@ -345,6 +352,24 @@ impl Holdings {
             wanted.fold(0u64, |sum, entry| sum.saturating_add(entry.holding().bytes))
         };
         self.shards.iter().map(of_shard).fold(0, u64::saturating_add)
+    }
+
+    /// The holding of a kind and device that has `before` others before it, in no order that lasts.
+    pub fn nth_of(&self, kind: Kind, device: u8, before: usize) -> Option<(Key, Holding)> {
+        let mut left = before;
+        for shard in &self.shards {
+            let Some(_locked) = shard.lock() else { continue };
+            // SAFETY: the lock is held.
+            let table = unsafe { &*shard.table.get() };
+            let wanted = |entry: &Entry| Key(entry.key).is(kind) && entry.holding().device == device;
+            for entry in (0..table.capacity).map(|at| table.read(at)).filter(wanted) {
+                match left.checked_sub(1) {
+                    Some(fewer) => left = fewer,
+                    None => return Some((Key(entry.key), entry.holding())),
+                }
+            }
+        }
+        None
     }
 
     /// Takes the charge of each holding of a kind and device, and passes the holding as it was to `taken`.

@@ -1,6 +1,6 @@
 /* Imports memory of a process of its own, which makes BYTES and as much again that it does not share: by "handle" (legacy IPC),
  * "descriptor" (the virtual memory API) or "pool". Then line by line: "kill" the other process, "take BYTES", "give" the import
- * back, "info". */
+ * back, "destroy" the pool, "info". */
 #include "common.h"
 #include "descriptors.h"
 
@@ -42,6 +42,7 @@ static void exports(const char *way, size_t bytes, int socket)
 }
 
 static CUdeviceptr imported;
+static CUmemoryPool imported_pool;
 static CUmemGenericAllocationHandle imported_handle;
 
 static void imports(const char *way, int socket)
@@ -56,12 +57,11 @@ static void imports(const char *way, int socket)
     if (!strcmp(way, "descriptor")) {
         must(cuMemImportFromShareableHandle(&imported_handle, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
     } else {
-        CUmemoryPool pool;
         CUmemPoolPtrExportData shared;
-        must(cuMemPoolImportFromShareableHandle(&pool, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
-        must(cuMemPoolSetAccess(pool, &everything, 1));
+        must(cuMemPoolImportFromShareableHandle(&imported_pool, (void *)(intptr_t)descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+        must(cuMemPoolSetAccess(imported_pool, &everything, 1));
         must(recv(socket, &shared, sizeof shared, MSG_WAITALL) != sizeof shared);
-        must(cuMemPoolImportPointer(&imported, pool, &shared));
+        must(cuMemPoolImportPointer(&imported, imported_pool, &shared));
     }
     close(descriptor);
 }
@@ -99,6 +99,8 @@ int main(int argc, char **argv)
             rc = cuMemAlloc(&memory, more);
         } else if (!strncmp(line, "give", 4)) {
             rc = give(way);
+        } else if (!strncmp(line, "destroy", 7)) {
+            rc = cuMemPoolDestroy(imported_pool);
         } else {
             say_memory();
         }

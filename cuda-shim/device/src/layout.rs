@@ -228,16 +228,20 @@ pub struct SeatCells {
     pub stalls: [StallCells; STALLS],
 }
 
+/// No process pays for a row that has holders.
+pub const NOBODY: u64 = u64::MAX;
+
 /// Memory that several processes hold. Under the device's memory lock.
 #[repr(C)]
 pub struct SharedCells {
-    /// Slot + 1 of the process that pays; 0 if the row is empty.
+    /// Slot + 1 of the process that pays; 0 if the row is empty, [`NOBODY`] if no process pays.
     pub payer: Word,
     pub inode: Word,
     pub offset: Word,
     pub requested: Word,
     pub physical: Word,
-    _spare: Word,
+    /// 1: memory of a pool, which its maker pays as part of the pool, and after that nobody.
+    pub pooled: Word,
     /// A bit for each slot.
     pub holders: [Word; SLOTS / 64],
 }

@@ -7,6 +7,7 @@
 use crate::layout::{Device, Share, slot_state};
 use crate::lock::{self, Held};
 use crate::state::State;
+use crate::sums::unpaid;
 
 /// The device has no room for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +80,8 @@ impl MemoryGuard<'_> {
         if held > device.physical_peak.get() {
             // Where the memory of the dead stays taken for a while, it counts meanwhile.
             let at_once = self.state.machine().teardown_ns == 0;
-            let peak = if at_once { self.of_living(held, Share::all_physical) } else { held };
+            let living = || self.of_living(held - unpaid(device), Share::all_physical) + unpaid(device);
+            let peak = if at_once { living() } else { held };
             device.physical_peak.raise(peak);
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! A row is the truth about one piece; what each process pays is added up from the rows, so that a holder that
 //! dies half-way leaves nothing to guess. All of it under the device's memory lock.
 
-use crate::layout::{SLOTS, SharedCells};
+use crate::layout::{NOBODY, SLOTS, SharedCells};
 use crate::memory::MemoryGuard;
 use crate::state::State;
 use crate::sums::rows;
@@ -33,10 +33,12 @@ impl SharedCells {
         (0..SLOTS).find(|slot| self.holders[slot / 64].get() & (1 << (slot % 64)) != 0)
     }
 
-    /// Has another holder pay if `slot` does not hold it any more; empties the row if there is none.
+    /// Has another holder pay if `slot` does not hold it any more, or nobody for memory of a pool; empties the row if there is
+    /// no holder.
     fn pass_on(&self, slot: usize) {
-        if self.payer.get() == slot as u64 + 1 {
-            self.payer.set(self.holder().map_or(0, |slot| slot as u64 + 1));
+        let heir = |heir| if self.pooled.get() == 1 { NOBODY } else { heir as u64 + 1 };
+        if self.payer.get() == slot as u64 + 1 || self.payer.get() == NOBODY {
+            self.payer.set(self.holder().map_or(0, heir));
         }
     }
 }
@@ -45,6 +47,22 @@ impl MemoryGuard<'_> {
     /// Makes memory that this process holds and pays one that others may hold as well. False if the device has
     /// no row left for it.
     pub fn offer(&mut self, key: SharedKey, requested: u64, physical: u64) -> bool {
+        if !self.list(key, requested, physical, false) {
+            return false;
+        }
+        self.share.requested.sub(requested);
+        self.share.physical.sub(physical);
+        self.recount();
+        true
+    }
+
+    /// Lets others hold memory of a pool of this process, which goes on to pay for it with the pool. When this process has let
+    /// go of it, it stays as long as the others hold it, and nobody pays.
+    pub fn offer_pooled(&mut self, key: SharedKey, physical: u64) -> bool {
+        self.list(key, 0, physical, true)
+    }
+
+    fn list(&mut self, key: SharedKey, requested: u64, physical: u64, pooled: bool) -> bool {
         let Some(place) = self.device.shared.iter().position(|row| row.payer.get() == 0) else {
             return false;
         };
@@ -56,12 +74,10 @@ impl MemoryGuard<'_> {
         row.offset.set(key.offset);
         row.requested.set(requested);
         row.physical.set(physical);
+        row.pooled.set(u64::from(pooled));
         row.hold(self.slot, true);
         self.device.shared_used.raise(place as u64 + 1);
-        self.share.requested.sub(requested);
-        self.share.physical.sub(physical);
         row.payer.set(self.slot as u64 + 1);
-        self.recount();
         true
     }
 

@@ -1,4 +1,8 @@
 //! Memory that processes share: the maker's calls that let others open it, and the calls that open it.
+//!
+//! # Safety
+//! This file may use `unsafe` because it reads what the driver has written for the caller.
+#![allow(unsafe_code)]
 
 use crate::driver::cuda::{CUdeviceptr, CUresult, managed};
 use crate::driver::sys::cuda as sys;
@@ -33,6 +37,24 @@ fn import(call: impl FnOnce() -> CUresult) -> CUresult {
     }
 }
 
+/// A call that opens memory of another process's pool.
+fn import_from_pool(
+    memory: *mut CUdeviceptr,
+    pool: sys::CUmemoryPool,
+    call: impl FnOnce() -> CUresult,
+) -> CUresult {
+    match quota() {
+        Quota::On(process) => match process.scope.place() {
+            // SAFETY: after its success the driver has written to it.
+            Some(place) => {
+                process.memory().import_from_pool(place.device, pool as u64, call, || unsafe { *memory })
+            }
+            None => call(),
+        },
+        Quota::Off | Quota::Closed => call(),
+    }
+}
+
 hooks! { sys;
     cuIpcGetMemHandle: fn(handle: *mut sys::CUipcMemHandle, memory: CUdeviceptr) -> CUresult
         = |real| export(real, |_| managed::bytes_of(memory));
@@ -50,5 +72,5 @@ hooks! { sys;
         = |real| export(real, |_| managed::bytes_of(memory));
     cuMemPoolImportPointer: fn(
         memory: *mut CUdeviceptr, pool: sys::CUmemoryPool, shared: *mut sys::CUmemPoolPtrExportData
-    ) -> CUresult = |real| import(real);
+    ) -> CUresult = |real| import_from_pool(memory, pool, real);
 }

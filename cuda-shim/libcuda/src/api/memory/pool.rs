@@ -131,8 +131,11 @@ export! {
         if device.current_pool == handle {
             device.current_pool = device.default_pool;
         }
+        let index = device.index;
         // What is still allocated is given back when it is freed.
-        world.pools.remove(handle).map(|_| ())
+        let pool = world.pools.remove(handle)?;
+        pool.borrowed.iter().for_each(|key| world.state.memory(index).part(*key));
+        Ok(())
     }
 
     fn cuMemPoolTrimTo(handle: PoolHandle, keep: u64) {

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 
+use cuda_shim_device::SharedKey;
+
 use crate::model::objects::handle::PoolKind;
 use crate::model::objects::table::Item;
 
@@ -29,6 +31,8 @@ pub struct Pool {
     pub handle_types: u32,
     /// The memory of the process whose pool it is, if that is another one: nothing is allocated from it here.
     pub lender: Option<File>,
+    /// What this process holds of that one's memory until the pool is destroyed.
+    pub borrowed: Vec<SharedKey>,
 }
 
 impl Item for Pool {
@@ -52,6 +56,7 @@ impl Pool {
             access: Vec::new(),
             handle_types: 0,
             lender: None,
+            borrowed: Vec::new(),
         }
     }
 

@@ -73,6 +73,9 @@ pub fn free_at(world: &mut World, &Found { ordinal, spot, purpose, .. }: &Found)
         Use::Pool(pool) => {
             let kept = world.pools.get_mut(pool).map(|pool| pool.give(allocation.size, physical));
             world.release(ordinal, allocation.size, if kept.is_ok() { 0 } else { physical });
+            if allocation.shared {
+                sharing::part(world, ordinal, spot.begin);
+            }
             return Ok(());
         }
         Use::Managed => {

@@ -156,7 +156,10 @@ pub fn close(world: &mut World, address: u64) -> Outcome {
     let whole = (address - base + region.length).next_multiple_of(BLOCK);
     bytes::unback(base, whole);
     world.space.give(base, whole);
-    world.state.memory(world.devices[ordinal].index).part(SharedKey { inode, offset });
+    // Memory of a pool stays with whoever has opened the pool.
+    if !lent {
+        world.state.memory(world.devices[ordinal].index).part(SharedKey { inode, offset });
+    }
     Ok(())
 }
 
