@@ -8,6 +8,7 @@
 pub mod arenas;
 pub mod contexts;
 pub mod events;
+pub mod heaps;
 pub mod managed;
 
 use super::sys::cuda as sys;

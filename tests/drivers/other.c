@@ -150,6 +150,27 @@ CUresult cuModuleUnload(CUmodule loaded)
     return loaded ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* A launch that waits takes a MiB as soon as it may; the other limits take nothing. */
+static size_t limits[CU_LIMIT_MAX];
+
+CUresult cuCtxSetLimit(CUlimit limit, size_t value)
+{
+    if (limit >= CU_LIMIT_MAX)
+        return CUDA_ERROR_UNSUPPORTED_LIMIT;
+    if (limit == CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT)
+        code_held += (value << 20) - (limits[limit] << 20);
+    limits[limit] = value;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetLimit(size_t *value, CUlimit limit)
+{
+    if (limit >= CU_LIMIT_MAX)
+        return CUDA_ERROR_UNSUPPORTED_LIMIT;
+    *value = limits[limit];
+    return CUDA_SUCCESS;
+}
+
 CUresult cuCtxSetCurrent(CUcontext to)
 {
 #ifdef IMPLICIT

@@ -1,6 +1,6 @@
 //! Overhead: the library charges the driver's own figure for it, and nothing where the driver gives none.
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Promise};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Program, Promise};
 
 const CAP: i64 = 2 * GIB;
 
@@ -53,6 +53,58 @@ fn code_that_does_not_fit_is_refused() {
             "{outcome}"
         );
     }
+}
+
+const STACK: i64 = 0;
+const PRINTF: i64 = 1;
+const HEAP: i64 = 2;
+const PENDING: i64 = 4;
+
+fn set(program: &mut Program, limit: i64, value: i64) -> (i64, i64) {
+    let rc = program.ask(&format!("set {limit} {value}"), "rc");
+    (rc, program.wait_for("value"))
+}
+
+/// A limit says how much the driver may take; what it takes later is counted then.
+#[test]
+fn stacks_and_heaps_that_cannot_fit_are_refused_and_the_limit_stays() {
+    let machine = Machine::new("H100");
+    let quota = machine.quota().memory(CAP);
+    let mut program = quota.start("heaps", &[]);
+    // 270,336 threads can be on the device.
+    assert_eq!(set(&mut program, STACK, 4096), (0, 4096));
+    assert_eq!(set(&mut program, STACK, 65_536), (OUT_OF_MEMORY, 4096));
+    assert_eq!(set(&mut program, STACK, 1024), (0, 1024));
+    for limit in [HEAP, PRINTF] {
+        assert_eq!(set(&mut program, limit, GIB), (0, GIB), "{limit}");
+        assert_eq!(set(&mut program, limit, 4 * GIB), (OUT_OF_MEMORY, GIB), "{limit}");
+        assert_eq!(set(&mut program, limit, MIB), (0, MIB), "{limit}");
+    }
+    let free = program.ask("info", "free");
+    assert_eq!(program.ask(&format!("alloc {}", free - 16 * MIB), "rc"), 0);
+    assert_eq!(set(&mut program, HEAP, 64 * MIB), (OUT_OF_MEMORY, MIB), "no room is left");
+    assert_eq!(set(&mut program, HEAP, 8 * MIB), (0, 8 * MIB));
+    assert_eq!(program.ask("info", "free"), 16 * MIB, "what is only allowed is not charged");
+    program.finish().success();
+
+    let mut free = machine.quota().start("heaps", &[]);
+    assert_eq!(set(&mut free, STACK, 65_536), (0, 65_536), "without a cap");
+    free.finish().success();
+}
+
+/// Of other limits only the driver knows what they take: it is measured, and undone where it is more than fits.
+#[test]
+fn a_limit_that_turns_out_to_take_more_than_fits_is_set_back() {
+    let machine = Machine::with_driver("bound");
+    let quota = machine.quota().memory(CAP).with("OTHER_CONTEXT_MIB", "300");
+    let mut program = quota.start("heaps", &[]);
+    assert_eq!(set(&mut program, PENDING, 1024), (0, 1024));
+    assert_eq!(program.ask("info", "free"), CAP - 300 * MIB - GIB);
+    assert_eq!(set(&mut program, PENDING, 2048), (OUT_OF_MEMORY, 1024));
+    assert_eq!(program.ask("info", "free"), CAP - 300 * MIB - GIB);
+    assert_eq!(set(&mut program, PENDING, 0), (0, 0));
+    assert_eq!(program.ask("info", "free"), CAP - 300 * MIB);
+    program.finish().success();
 }
 
 /// Drivers of some branches do not give a container the figures of its processes.

@@ -1087,6 +1087,7 @@ crate::driver::library::functions! { crate::driver::sys::LIBCUDA;
     cuCtxGetCurrent: fn(pctx: *mut CUcontext) -> CUresult;
     cuCtxGetDevice: fn(device: *mut CUdevice) -> CUresult;
     cuCtxGetId: fn(ctx: CUcontext, ctxId: *mut core::ffi::c_ulonglong) -> CUresult;
+    cuCtxGetLimit: fn(pvalue: *mut usize, limit: CUlimit) -> CUresult;
     cuCtxPopCurrent_v2: fn(pctx: *mut CUcontext) -> CUresult;
     cuCtxPushCurrent_v2: fn(ctx: CUcontext) -> CUresult;
     cuCtxSetLimit: fn(limit: CUlimit, value: usize) -> CUresult;

@@ -49,6 +49,17 @@ fn load_library(library: *mut sys::CUlibrary, call: impl FnOnce() -> CUresult) -
     load(library, sys::cuLibraryUnload::REAL.get(), call)
 }
 
+/// Sets a limit of the current context.
+fn set_limit(limit: sys::CUlimit, value: u64, call: impl FnOnce() -> CUresult) -> CUresult {
+    match quota() {
+        Quota::On(process) => match process.scope.place() {
+            Some(place) => process.memory().set_limit(place.device, limit, value, call),
+            None => call(),
+        },
+        Quota::Off | Quota::Closed => call(),
+    }
+}
+
 hooks! { sys;
     cuModuleLoad: fn(module: *mut sys::CUmodule, path: *const c_char) -> CUresult = |real| load_module(module, real);
     cuModuleLoadData: fn(module: *mut sys::CUmodule, image: *const c_void) -> CUresult
@@ -76,5 +87,5 @@ hooks! { sys;
     cuKernelGetFunction: fn(function: *mut sys::CUfunction, kernel: sys::CUkernel) -> CUresult
         = |real| measured(real());
     cuFuncLoad: fn(function: sys::CUfunction) -> CUresult = |real| measured(real());
-    cuCtxSetLimit: fn(limit: sys::CUlimit, value: usize) -> CUresult = |real| measured(real());
+    cuCtxSetLimit: fn(limit: sys::CUlimit, value: usize) -> CUresult = |real| set_limit(limit, value as u64, real);
 }
