@@ -242,6 +242,12 @@ impl<R> Call<R> {
         Some(call)
     }
 
+    /// The call is not made.
+    pub fn abandon<A: Arena<Reservation = R>>(self, arena: &A) {
+        arena.locked(|book| book.release(self.stake));
+        self.give_back(arena);
+    }
+
     /// The bytes that the call has reserved.
     pub fn reserved(&self) -> u64 {
         self.stake.reserved

@@ -90,7 +90,7 @@ impl Memory<'_> {
             let grown = |after: u64| before.and_then(|before| after.checked_sub(before.beyond));
             let listed = overhead.look(self.charges(), device).and_then(|after| grown(after.beyond));
             let hidden = listed.map_or(0, |listed| {
-                unlisted_part(device, listed, unlisted_before.zip(unlisted_before.and_then(|_| unlisted())))
+                unlisted_part(device, listed, unlisted_before.and_then(|before| Some((before, unlisted()?))))
             });
             let measured = listed.map(|listed| listed.saturating_add(hidden));
             cost = measured.or(Some(reserved).filter(|reserved| known && *reserved != 0));

@@ -95,12 +95,16 @@ impl Memory<'_> {
         let mut admitted = Call::begin(&source, bytes, expected);
         let mut is_last = false;
         while let Some(begun) = admitted {
-            // At most one block or request of the process lies above the cap.
-            let _attempt = if undo.is_some() && begun.reserved() < expected {
-                books.accounts.blocks.attempt.lock(|| {})
-            } else {
-                None
-            };
+            // At most one block or request of the process lies above the cap: one thread at a time makes a call that may be above
+            // it, and who has waited too long for its turn reserves all.
+            let may_exceed = undo.is_some() && begun.reserved() < expected;
+            let attempt = if may_exceed { books.accounts.blocks.next_attempt() } else { None };
+            if may_exceed && attempt.is_none() && !is_last {
+                begun.abandon(&source);
+                is_last = true;
+                admitted = Call::begin_whole(&source, expected);
+                continue;
+            }
             let answer = call_with_retries(books, device.record, &call);
             let is_success = answer.is_success();
             let allowed = allowed_excess(arena);
