@@ -4,10 +4,11 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{GIB, Machine, OUT_OF_MEMORY, Program, Setting, twice};
+use gpuquota_promises::{GIB, Machine, OUT_OF_MEMORY, Program, Setting, program, twice};
 
 const CAP: i64 = 4 * GIB;
 const MOST: i64 = 2 * GIB;
@@ -22,6 +23,13 @@ fn overwrite(path: &Path, bytes: &[u8]) {
         .open(path)
         .and_then(|file| file.write_all_at(bytes, 0))
         .expect("the region");
+}
+
+/// The same command with one more variable.
+fn after_setting(command: Command, variable: &str) -> Command {
+    let mut all = Command::new("env");
+    all.arg(variable).arg(command.get_program()).args(command.get_args());
+    all
 }
 
 fn cut(path: &Path, bytes: u64) {
@@ -200,6 +208,75 @@ fn tools_say_of_a_truncated_region_who_will_restore_it() {
     quota.limit(&["--memory", "1GiB"]).success();
     assert_eq!(holder.ask("info", "total"), GIB);
     holder.finish().success();
+}
+
+/// A restored backup: the same contents as before, without what was done since. Each process looks once a second.
+#[test]
+fn an_older_copy_of_the_same_contents_is_noticed_and_counts_for_nothing() {
+    for truncates in [false, true] {
+        let machine = Machine::new("H100");
+        let quota = machine.quota().memory(CAP);
+        let mut holder = quota.start("hold", &[]);
+        holder.wait_for("pid");
+        assert_eq!(holder.ask(&format!("alloc {}", MOST / 2), "rc"), 0);
+        let mut witness = quota.start("hold", &[]);
+        witness.wait_for("pid");
+        assert_eq!(witness.ask(&format!("alloc {BLOCK}"), "rc"), 0);
+        let copy = fs::read(quota.region()).expect("the region");
+        assert_eq!(holder.ask(&format!("alloc {}", MOST / 2), "rc"), 0);
+        // Each has seen its own part of the newer contents.
+        thread::sleep(Duration::from_millis(1100));
+        [&mut holder, &mut witness].map(|one| one.ask("info", "free"));
+        let before = used(&quota);
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).truncate(truncates).open(quota.region()).expect("the region");
+        file.write_all_at(&copy, 0).expect("written");
+        let until = Instant::now() + Duration::from_secs(3);
+        while used(&quota) != before {
+            assert!(Instant::now() < until, "{truncates}: {} of {before} bytes are counted", used(&quota));
+            holder.ask("info", "free");
+            witness.ask("info", "free");
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(witness.ask(&format!("alloc {MOST}"), "rc"), OUT_OF_MEMORY, "{truncates}");
+        assert!(events(&quota, "contents_lost") > 0, "{truncates}: nobody is told");
+        holder.finish().success();
+        witness.finish().success();
+        assert_eq!(used(&quota), 0, "{truncates}");
+        assert!(machine.truth().device("physical_peak_bytes") <= CAP + BLOCK, "{truncates}");
+    }
+}
+
+/// The region numbers devices in the order in which processes come to them. A process whose device has another number afterwards
+/// cannot be counted there: it gets nothing more, and loses nothing.
+#[test]
+fn a_process_whose_device_has_another_place_afterwards_gets_no_more_memory_there() {
+    let machine = Machine::new("2xH100");
+    let quota = machine.quota().memory(CAP);
+    let on = |device: &str| {
+        let mut command = quota.command(program("hold"), &[]);
+        command = after_setting(command, &format!("CUDA_VISIBLE_DEVICES={device}"));
+        Program::start(command)
+    };
+    let mut holder = on("1,0");
+    holder.wait_for("pid");
+    assert_eq!(holder.ask(&format!("alloc {MOST}"), "rc"), 0);
+    cut(&quota.region(), 0);
+    let mut newcomer = on("0,1");
+    newcomer.wait_for("pid");
+    assert_eq!(holder.ask(&format!("alloc {BLOCK}"), "rc"), OUT_OF_MEMORY);
+    assert_eq!(newcomer.ask("info", "total"), CAP);
+    assert_eq!(newcomer.ask(&format!("alloc {}", MOST / 2), "rc"), 0, "its device is another one");
+    assert_eq!(holder.ask("free", "rc"), 0);
+    holder.finish().success();
+    newcomer.finish().success();
+    let seen = quota.inspect();
+    let devices = seen["devices"].as_array().expect("a list");
+    assert!(devices.len() == 2 && devices.iter().all(|device| device["used"] == 0), "{seen:#}");
+    let mut again = on("1,0");
+    again.wait_for("pid");
+    assert_eq!(again.ask(&format!("alloc {MOST}"), "rc"), 0, "who starts again is counted");
+    again.finish().success();
 }
 
 /// One process works and the other one is idle: the limits of the idle one come back with its next call.
