@@ -49,7 +49,7 @@ def clock():
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
-def lies(victim, root, number, says, devices=1, every=0.001, uuid=None):
+def lies(victim, root, number, says, devices=1, every=0.003, uuid=None):
     """`says(index, now)` gives total, until, asked at, in flight, uncertainty."""
     files = copies(victim, root, number)
     for at, file in enumerate(files):

@@ -84,7 +84,7 @@ fn work_without_end_takes_nothing_of_the_neighbours_shares() {
 
 #[test]
 fn regions_that_always_ask_take_nothing_of_the_neighbours_shares() {
-    keeps_its_neighbours_shares("asks", 30);
+    keeps_its_neighbours_shares("asks", 16);
 }
 
 #[test]

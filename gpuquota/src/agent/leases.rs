@@ -11,19 +11,21 @@ mod device;
 use crate::regions::{Index, Living, Owner};
 use container::{ContainerDevice, Place, RegionWriter};
 use desk::{Desk, Seat, Unseated};
-use device::{IDLE_LOOK_NS, SharedDevice};
+use device::{IDLE_LOOK_NS, Said, SharedDevice};
 use gpuquota_quota::share::client::Client;
 use gpuquota_region::sys::{inode_of, monotonic_ns};
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often dead processes are looked for: nobody may be left in their container who would. And how many of these rounds
 /// until new regions are looked for.
 const ROUND: Duration = Duration::from_millis(500);
 const SEARCH: u32 = 2;
+/// How long after its start the agent looks more often.
+const START: Duration = Duration::from_secs(1);
 /// A container with a share that has used nothing for so many searches sleeps where more than so many do: it is on its own,
 /// and gets leases again once it is seen to work.
 const IDLE_SEARCHES: u32 = 5;
@@ -87,6 +89,8 @@ impl Leases {
         let here = inode_of(c"/proc/self/ns/time");
         let mut open: HashMap<(u64, u64), Weak<RegionWriter>> = HashMap::new();
         let mut idle = HashMap::new();
+        let begun = Instant::now();
+        index.settle();
         loop {
             open.retain(|_, writer| writer.strong_count() != 0);
             let living = index.living(|inode| open.contains_key(&inode));
@@ -95,6 +99,11 @@ impl Leases {
             let awake = wake(same_clock.collect(), &mut idle);
             let found = awake.into_iter().filter_map(|living| candidate(living, &mut open)).collect();
             self.table().found = Some(found);
+            // At the start, containers of an agent before are on their own.
+            if begun.elapsed() < START {
+                thread::sleep(ROUND / 5);
+                continue;
+            }
             for _ in 0..SEARCH {
                 index.settle();
                 thread::sleep(ROUND);
@@ -120,7 +129,7 @@ impl Leases {
     }
 
     /// A device that is to be looked at now, and its places; else, when one is.
-    fn due(&self, now: u64) -> Result<(usize, Vec<Place>), u64> {
+    fn due(&self, now: u64) -> Result<(usize, Vec<Option<Place>>), u64> {
         let mut table = self.table();
         if let Some(found) = table.found.take() {
             table.devices = arrange(found, std::mem::take(&mut table.devices));
@@ -131,12 +140,14 @@ impl Leases {
             return Err(device.next_look_ns.min(now + IDLE_LOOK_NS));
         }
         device.leave_out_late(now);
-        Ok((at, device.places()))
+        Ok((at, device.places(now)))
     }
 
     /// Looks at one device. Nothing is held meanwhile that another thread would need.
-    fn look(&self, seat: &Seat<'_>, at: usize, places: &[Place], now: u64) -> Result<(), Unseated> {
-        let said = places.iter().map(|place| place.read(seat, now)).collect::<Result<Vec<_>, _>>()?;
+    fn look(&self, seat: &Seat<'_>, at: usize, places: &[Option<Place>], now: u64) -> Result<(), Unseated> {
+        let ask =
+            |place: &Option<Place>| place.as_ref().map_or(Ok(Said::Nothing), |place| place.read(seat, now));
+        let said = places.iter().map(ask).collect::<Result<Vec<_>, _>>()?;
         let words = self.table().devices.get_mut(at).map(|device| device.look(said, now));
         words.into_iter().flatten().try_for_each(|words| words.write(seat))
     }

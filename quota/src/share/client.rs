@@ -239,6 +239,12 @@ impl Client {
         now_ns.saturating_sub(self.worked_at_ns) >= AWAY_NS
     }
 
+    /// Whether it gets no lease for some time, because it was charged nothing in those that it had.
+    #[must_use]
+    pub fn is_excluded(&self, now_ns: u64) -> bool {
+        self.trust.is_excluded(now_ns)
+    }
+
     /// Lets it launch at any time, within its own share if it has one.
     pub(super) fn unschedule(&mut self) {
         self.lease = if self.seen.percent.is_some() { None } else { Some(Lease::ENDLESS) };

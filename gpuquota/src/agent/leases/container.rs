@@ -5,6 +5,7 @@
 //! the agent's words. What the agent writes lies in the header alone, which is the same in every minor version.
 
 use super::desk::{Lateness, Seat, Unseated};
+use super::device::Said;
 use crate::regions::Device as Reported;
 use gpuquota_quota::share::client::{Client, Demand};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, Lease};
@@ -98,8 +99,8 @@ impl Place {
     }
 
     /// Reads what the container says.
-    pub fn read(&self, seat: &Seat<'_>, now: u64) -> Result<Option<Statement>, Unseated> {
-        seat.at(&self.region, || self.statement(now))
+    pub fn read(&self, seat: &Seat<'_>, now: u64) -> Result<Said, Unseated> {
+        seat.at(&self.region, || self.statement(now).map_or(Said::Unreadable, Said::So))
     }
 
     fn statement(&self, now: u64) -> Option<Statement> {
@@ -142,7 +143,7 @@ pub struct ContainerDevice {
     /// For how long it had the device before this agent; and what was added to that last.
     held_ns: u64,
     told_held_ns: u64,
-    /// Its percentage of the device, and whether it may have more, when it was found.
+    /// Its percentage of the device as it said last, and whether it might have more when it was found.
     pub request: Option<u32>,
     pub borrows: bool,
 }

@@ -20,6 +20,18 @@ pub struct SharedDevice {
     late: Vec<(ContainerDevice, Client)>,
     scheduler: Scheduler,
     pub next_look_ns: u64,
+    /// When everybody is asked again.
+    ask_all_ns: u64,
+}
+
+/// What a container said.
+pub enum Said {
+    /// It was not asked.
+    Nothing,
+    /// Its file cannot be read.
+    Unreadable,
+    /// This.
+    So(Statement),
 }
 
 impl SharedDevice {
@@ -31,6 +43,7 @@ impl SharedDevice {
             late: Vec::new(),
             scheduler: Scheduler::default(),
             next_look_ns: 0,
+            ask_all_ns: 0,
         }
     }
 
@@ -43,9 +56,16 @@ impl SharedDevice {
         }
     }
 
-    /// Where its containers say what they want.
-    pub fn places(&self) -> Vec<Place> {
-        self.containers.iter().map(|container| container.place.clone()).collect()
+    /// Where its containers say what they want; `None` for those who get no lease now in any case and are not asked so often,
+    /// however many they are.
+    pub fn places(&mut self, now: u64) -> Vec<Option<Place>> {
+        let all = now >= self.ask_all_ns;
+        if all {
+            self.ask_all_ns = now + IDLE_LOOK_NS;
+        }
+        let both = self.containers.iter().zip(&self.clients);
+        both.map(|(container, client)| (all || !client.is_excluded(now)).then(|| container.place.clone()))
+            .collect()
     }
 
     /// Whether it takes leases: several containers share it, one of them by a share; or one has it alone, and may have
@@ -95,18 +115,24 @@ impl SharedDevice {
         out.into_iter().map(|(_, one)| one).collect()
     }
 
-    /// Takes in what the containers said; `None` of those whose files cannot be read, which it forgets. Answers what to write,
-    /// and knows when to look again.
-    pub fn look(&mut self, statements: Vec<Option<Statement>>, now: u64) -> Vec<Words> {
-        if !statements.iter().all(Option::is_some) {
-            self.take_out(|at, _| statements.get(at).is_none_or(Option::is_none));
+    /// Takes in what the containers said, and forgets those whose files cannot be read. Answers what to write, and knows when
+    /// to look again.
+    pub fn look(&mut self, mut said: Vec<Said>, now: u64) -> Vec<Words> {
+        self.take_out(|at, _| matches!(said.get(at), None | Some(Said::Unreadable)));
+        said.retain(|said| !matches!(said, Said::Unreadable));
+        for (container, said) in self.containers.iter_mut().zip(&said) {
+            if let Said::So(statement) = said {
+                container.request = statement.request;
+            }
         }
-        let statements: Vec<Statement> = statements.into_iter().flatten().collect();
-        let requests: u32 = statements.iter().filter_map(|statement| statement.request).sum();
-        let others = statements.iter().filter(|statement| statement.request.is_none()).count().max(1) as u32;
+        let requests: u32 = self.containers.iter().filter_map(|container| container.request).sum();
+        let others =
+            self.containers.iter().filter(|container| container.request.is_none()).count().max(1) as u32;
         let rest = 100u32.saturating_sub(requests).max(LEAST_REST) / others;
-        for (client, statement) in self.clients.iter_mut().zip(&statements) {
-            client.see(Demand { weight: statement.request.unwrap_or(rest), ..statement.demand }, now);
+        for ((client, container), said) in self.clients.iter_mut().zip(&self.containers).zip(&said) {
+            if let Said::So(statement) = said {
+                client.see(Demand { weight: container.request.unwrap_or(rest), ..statement.demand }, now);
+            }
         }
         self.next_look_ns = self.scheduler.look(&mut self.clients, now);
         if self.clients.len() <= 1 || self.clients.iter().all(|client| client.is_away(now)) {
