@@ -233,6 +233,11 @@ impl Client {
         self.queued_ns = self.queued_ns.saturating_add(passed_ns);
     }
 
+    /// Whether it wants the device, as far as is believed.
+    pub(super) fn is_there(&self, now_ns: u64) -> bool {
+        !self.is_away(now_ns) && !self.trust.is_excluded(now_ns)
+    }
+
     /// Whether it has neither worked nor waited for a while.
     #[must_use]
     pub fn is_away(&self, now_ns: u64) -> bool {

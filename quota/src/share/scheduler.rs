@@ -37,8 +37,8 @@ pub struct Scheduler {
     is_early: bool,
     /// Until when the clients' time is accounted for.
     accounted_ns: u64,
-    /// Whether containers may launch beside each other; which way of sharing loses less; and when it was looked at last while several wanted the device, and what all had been
-    /// charged by then.
+    /// Whether containers may launch beside each other; which way of sharing loses less; and when it was looked at last
+    /// while several wanted the device, and what all had been charged by then.
     may_be_beside: bool,
     comparison: Comparison,
     catching: Catching,
@@ -67,7 +67,7 @@ impl Scheduler {
         let count = |all: &[Client], is: fn(&Client, u64) -> bool| {
             all.iter().filter(|client| is(client, now_ns)).count()
         };
-        if count(all, |client, now_ns| !client.is_away(now_ns)) < 2 {
+        if count(all, Client::is_there) < 2 {
             self.contended_ns = 0;
             catch_up(all, self.holder, now_ns, false);
             all.iter_mut().for_each(|client| client.drain(now_ns));
@@ -116,7 +116,9 @@ impl Scheduler {
     fn change(&mut self, all: &mut [Client], turns: bool, now_ns: u64) {
         self.end_lease(all, now_ns);
         (self.turns, self.next) = (turns, None);
-        self.drains_ns = all.iter().map(|client| client.drains_at(now_ns)).max().unwrap_or(now_ns);
+        // What those say who were charged nothing is not waited for.
+        let believed = all.iter().filter(|client| !client.is_on_trial());
+        self.drains_ns = believed.map(|client| client.drains_at(now_ns)).max().unwrap_or(now_ns);
         self.drains_ns = self.drains_ns.min(now_ns.saturating_add(LONGEST_DRAIN_NS));
         for client in all.iter_mut().filter(|client| !client.is_interactive()) {
             client.lease = Some(Lease::NONE);
