@@ -9,9 +9,9 @@ mod desk;
 mod device;
 
 use crate::regions::{Index, Living, Owner};
-use container::{ContainerDevice, Place, RegionWriter};
+use container::{ContainerDevice, Place, RegionWriter, Said};
 use desk::{Desk, Seat, Unseated};
-use device::{IDLE_LOOK_NS, Said, SharedDevice};
+use device::{IDLE_LOOK_NS, SharedDevice};
 use gpuquota_quota::share::client::Client;
 use gpuquota_region::sys::{inode_of, monotonic_ns};
 use std::collections::{HashMap, HashSet};

@@ -1,13 +1,11 @@
 //! One container as a client of the agent's scheduler: what the agent sees of it, and what follows for its leases.
 
 use super::clock::BURST_NS;
+pub use super::lease::QUANTUM_NS;
 use super::lease::{Lease, drains_at};
 use super::pace::Pace;
 use super::trust::Trust;
 
-/// The quantum: the longest lease while others wait, unless a single launch takes longer. Long enough that handing over
-/// costs little, short enough that of four containers none waits longer than a blink.
-pub const QUANTUM_NS: u64 = 10_000_000;
 /// The quantum of a client whose work in flight ends at an uncertain time: handing over costs more then.
 pub const LONG_QUANTUM_NS: u64 = 20_000_000;
 

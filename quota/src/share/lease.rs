@@ -9,6 +9,10 @@ use crate::sync::{AtomicU64, Ordering};
 /// If the agent has not renewed a lease for so long, it is gone, and every container keeps its own share again.
 pub const AGENT_TIMEOUT_NS: u64 = 50_000_000;
 
+/// The quantum: the longest lease while others wait, unless a single launch takes longer. Long enough that handing over
+/// costs little, short enough that of four containers none waits longer than a blink.
+pub const QUANTUM_NS: u64 = 10_000_000;
+
 /// The most time that launches take which were submitted and are not yet covered by a measured one.
 const UNSAMPLED_NS: u64 = 1_000_000;
 

@@ -5,7 +5,7 @@
 //! leases is on trial: its leases end after a moment, ever more rarely, and all that are on trial at a device have together
 //! next to nothing of it. Who forges charges as well gets the part of its weight, and no more: only the card could tell.
 
-use super::client::QUANTUM_NS;
+use super::lease::QUANTUM_NS;
 
 /// A client on trial that was charged nothing for so long within its lease loses it.
 pub const TRIAL_NS: u64 = 4_000_000;

@@ -5,7 +5,6 @@
 //! the agent's words. What the agent writes lies in the header alone, which is the same in every minor version.
 
 use super::desk::{Lateness, Seat, Unseated};
-use super::device::Said;
 use crate::regions::Device as Reported;
 use gpuquota_quota::share::client::{Client, Demand};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, Lease};
@@ -32,7 +31,7 @@ pub struct RegionWriter {
     /// Which file: its file system and its number there.
     pub inode: (u64, u64),
     /// Whether it held up the agent.
-    pub lateness: Lateness,
+    pub lateness: Arc<Lateness>,
     wake_page: WakePage,
 }
 
@@ -47,7 +46,7 @@ impl RegionWriter {
         let descriptor = Descriptor::from_raw(file.try_clone().ok()?.into_raw_fd());
         descriptor.try_lock(LockKind::Ofd, AGENT_BYTE).ok()?;
         let wake_page = WakePage::of(&descriptor, OURS as u64).ok()?;
-        Some(Self { file, inode, lateness: Lateness::default(), wake_page })
+        Some(Self { file, inode, lateness: Arc::default(), wake_page })
     }
 
     fn write(&self, at: usize, bytes: &[u8]) {
@@ -79,6 +78,16 @@ pub struct Statement {
     pub request: Option<u32>,
 }
 
+/// What a container said.
+pub enum Said {
+    /// It was not asked.
+    Nothing,
+    /// Its file cannot be read.
+    Unreadable,
+    /// This.
+    So(Statement),
+}
+
 /// A container's percentage of a device, and whether it may have more, by its limit and policy.
 fn shares(limit: u32, request: Option<u32>, burst: bool, idle_only: bool) -> (Option<u32>, bool) {
     let share = Some(limit).filter(|limit| (1..100).contains(limit) && !idle_only);
@@ -100,7 +109,7 @@ impl Place {
 
     /// Reads what the container says.
     pub fn read(&self, seat: &Seat<'_>, now: u64) -> Result<Said, Unseated> {
-        seat.at(&self.region, || self.statement(now).map_or(Said::Unreadable, Said::So))
+        seat.at(&self.region.lateness, || self.statement(now).map_or(Said::Unreadable, Said::So))
     }
 
     fn statement(&self, now: u64) -> Option<Statement> {
@@ -205,7 +214,7 @@ impl ContainerDevice {
 impl Words {
     /// Writes them, and wakes the launches that wait for a new lease.
     pub fn write(&self, seat: &Seat<'_>) -> Result<(), Unseated> {
-        seat.at(&self.place.region, || self.write_now())
+        seat.at(&self.place.region.lateness, || self.write_now())
     }
 
     fn write_now(&self) {

@@ -6,7 +6,6 @@
 //! which file it is at. Another thread sees when a call has not come back: it takes that file out, lets a new thread go on,
 //! and the old one ends when its call does. A file that was late is left alone for a while, each time for longer.
 
-use super::container::RegionWriter;
 use gpuquota_region::sys::{monotonic_ns, thread_id};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,7 +54,7 @@ struct Call {
     /// When the call began; 0: there is none.
     began_ns: AtomicU64,
     thread: AtomicU32,
-    region: Mutex<Option<Arc<RegionWriter>>>,
+    file: Mutex<Option<Arc<Lateness>>>,
 }
 
 /// Who gives leases now.
@@ -100,13 +99,13 @@ impl Desk {
         if !is_late || runs(call.thread.load(SeqCst)) || self.stuck.load(SeqCst) >= STUCK {
             return false;
         }
-        let region = locked(&call.region);
+        let file = locked(&call.file);
         // It may have come back while we looked.
-        let Some(region) = region.as_ref().filter(|_| call.began_ns.load(SeqCst) == began_ns) else {
+        let Some(file) = file.as_ref().filter(|_| call.began_ns.load(SeqCst) == began_ns) else {
             return false;
         };
-        region.lateness.is_stuck.store(true, SeqCst);
-        region.lateness.was_late(now_ns);
+        file.is_stuck.store(true, SeqCst);
+        file.was_late(now_ns);
         self.stuck.fetch_add(1, SeqCst);
         self.term.fetch_add(1, SeqCst);
         true
@@ -119,19 +118,19 @@ impl Seat<'_> {
         self.desk.term.load(SeqCst) == self.term
     }
 
-    /// Makes a call on a region's file.
-    pub fn at<T>(&self, region: &Arc<RegionWriter>, call: impl FnOnce() -> T) -> Result<T, Unseated> {
-        *locked(&self.call.region) = Some(Arc::clone(region));
+    /// Makes a call on a file.
+    pub fn at<T>(&self, file: &Arc<Lateness>, call: impl FnOnce() -> T) -> Result<T, Unseated> {
+        *locked(&self.call.file) = Some(Arc::clone(file));
         self.call.began_ns.store(monotonic_ns(), SeqCst);
         let answer = call();
         {
-            let _region = locked(&self.call.region);
+            let _file = locked(&self.call.file);
             self.call.began_ns.store(0, SeqCst);
         }
         if self.is_ours() {
             return Ok(answer);
         }
-        region.lateness.is_stuck.store(false, SeqCst);
+        file.is_stuck.store(false, SeqCst);
         self.desk.stuck.fetch_sub(1, SeqCst);
         Err(Unseated)
     }

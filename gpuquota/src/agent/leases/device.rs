@@ -1,6 +1,6 @@
 //! One device and the containers that share it.
 
-use super::container::{ContainerDevice, Place, RENEWAL_NS, Statement, Words};
+use super::container::{ContainerDevice, Place, RENEWAL_NS, Said, Words};
 use gpuquota_quota::share::client::{Client, Demand};
 use gpuquota_quota::share::lease::AGENT_TIMEOUT_NS;
 use gpuquota_quota::share::scheduler::Scheduler;
@@ -22,16 +22,6 @@ pub struct SharedDevice {
     pub next_look_ns: u64,
     /// When everybody is asked again.
     ask_all_ns: u64,
-}
-
-/// What a container said.
-pub enum Said {
-    /// It was not asked.
-    Nothing,
-    /// Its file cannot be read.
-    Unreadable,
-    /// This.
-    So(Statement),
 }
 
 impl SharedDevice {
