@@ -11,6 +11,7 @@ mod place;
 mod read;
 mod reap;
 mod report;
+mod unreadable;
 mod watch;
 
 pub use directory::Owner;

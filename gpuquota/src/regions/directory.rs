@@ -6,7 +6,8 @@
 use super::look::{Seen, names, regions, restore};
 use super::names::plain;
 use super::place::Kind;
-use super::read::{Sparse, Unreadable};
+use super::read::Sparse;
+use super::unreadable::Unreadable;
 use super::watch::Watcher;
 use gpuquota_region::names::SECOND;
 use std::collections::BTreeMap;

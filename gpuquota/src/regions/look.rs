@@ -4,7 +4,7 @@
 //! first opened as a mere place (`O_PATH`), which asks nobody; what is there and is no regular file is not opened at all. A
 //! regular file is opened through that place, so that nobody can put something else there meanwhile.
 
-use super::read::Unreadable;
+use super::unreadable::Unreadable;
 use gpuquota_region::examine::is_spare;
 use gpuquota_region::lock::living;
 use gpuquota_region::names::first_of;

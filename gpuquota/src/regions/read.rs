@@ -10,8 +10,9 @@
 use super::look::Seen;
 use super::reap::reap;
 use super::report::{Device, LeaseReport, Process, ProcessDevice, Region};
+use super::unreadable::Unreadable;
 use super::{asked, events};
-use gpuquota_region::examine::{OpenError, is_spare};
+use gpuquota_region::examine::is_spare;
 use gpuquota_region::header::{Array, RecordTable, half, word};
 use gpuquota_region::layout::{DEVICES, FILE_BYTES, Header, LimitRecord, OPERATOR_ROW, OURS, Ours, SLOTS};
 use gpuquota_region::names::{self, Lost};
@@ -20,7 +21,6 @@ use gpuquota_region::snapshot::{DeviceView, LeaseView};
 use gpuquota_region::sys::{Descriptor, inode_of};
 use gpuquota_region::{Refusal, Snapshot, lock};
 use std::ffi::CString;
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem::{ManuallyDrop, offset_of, size_of};
@@ -32,61 +32,6 @@ use std::path::Path;
 
 /// Room for regions of later minor versions; what lies behind it is not read.
 const LONGEST: usize = 2 * FILE_BYTES;
-
-/// Why a file gave no region.
-#[derive(Debug)]
-pub enum Unreadable {
-    /// The system refused.
-    System(io::Error),
-    /// A directory, FIFO, device or socket.
-    NotAFile,
-    /// The bytes are no region.
-    Refused(Refusal),
-    /// Living processes hold the region, and it cannot be opened.
-    Held(OpenError),
-    /// The file was truncated or overwritten, and this process, 0 where it cannot be told which, holds the region.
-    Lost(u32),
-}
-
-impl Unreadable {
-    /// One word for a metric's label.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::System(_) => "unreadable",
-            Self::NotAFile => "not_a_file",
-            Self::Refused(Refusal::TooShort) => "too_short",
-            Self::Refused(Refusal::NotARegion) => "not_a_region",
-            Self::Refused(Refusal::OtherVersion(_)) => "other_version",
-            Self::Refused(Refusal::NotReady) => "not_ready",
-            Self::Held(_) => "held",
-            Self::Lost(_) => "contents_lost",
-        }
-    }
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::System(error) => error.fmt(f),
-            Self::NotAFile => f.write_str("it is no regular file"),
-            Self::Refused(refusal) => f.write_str(refusal.reason()),
-            Self::Held(error) => error.fmt(f),
-            Self::Lost(holder) => {
-                f.write_str("it was truncated or overwritten, and is whole again after the next call of ")?;
-                match holder {
-                    0 => f.write_str("the processes that hold it"),
-                    pid => write!(f, "process {pid}, which holds it"),
-                }
-            }
-        }
-    }
-}
-
-impl<E: Into<io::Error>> From<E> for Unreadable {
-    fn from(error: E) -> Self {
-        Self::System(error.into())
-    }
-}
 
 /// Reads the region at a path that a person named. If living processes hold a region whose path was removed or replaced, it
 /// is that one, and its path names it again.
