@@ -8,7 +8,7 @@ mod read;
 mod reap;
 mod report;
 
-pub use events::EventKind;
+pub use events::{Event, EventKind};
 pub use find::{Found, Mishap, Places};
 pub use kinds::Kinds;
 pub use read::read_path;

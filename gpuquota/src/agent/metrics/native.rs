@@ -1,0 +1,153 @@
+//! The agent's own families.
+
+use super::family::{Family, Histogram, Label, Of, Value, counter, gauge};
+use crate::agent::snapshot::LOOK_BUCKETS;
+use crate::regions::Device;
+use crate::words::seconds;
+use gpuquota_region::layout::{ABI_MAJOR, ABI_MINOR};
+use prometheus_client::metrics::MetricType;
+
+const fn absent(when: &'static str, family: Family) -> Family {
+    Family { absent: when, ..family }
+}
+
+/// A percentage from 1 to 100, as a ratio; whatever else a tenant may have written is none.
+fn ratio(percent: Option<u32>) -> Option<Value> {
+    percent.filter(|percent| (1..=100).contains(percent)).map(|percent| (f64::from(percent) / 100.0).into())
+}
+
+/// The limits whose origin is told: as the region calls them, and what holds.
+fn limits(device: &Device) -> [(&'static str, Option<u64>); 4] {
+    [
+        ("memory_limit", device.memory_limit),
+        ("physical_limit", device.physical_limit),
+        ("core_limit", device.core_limit.map(u64::from)),
+        ("request_percent", device.lease.request_percent.map(u64::from)),
+    ]
+}
+
+fn origins(device: &Device) -> Vec<Vec<Label>> {
+    let in_force = limits(device).into_iter().filter_map(|(name, value)| Some((name, value?)));
+    in_force
+        .map(|(name, value)| {
+            let by = device.asked.iter().find(|asked| asked.value(name) == Some(value));
+            let origin = match by {
+                None => "unknown",
+                Some(asked) if asked.by == "operator" => "operator",
+                Some(asked) if asked.from_file.contains(&name) => "limits_file",
+                Some(_) => "environment",
+            };
+            vec![("limit", name.to_owned()), ("origin", origin.to_owned())]
+        })
+        .collect()
+}
+
+fn waits(device: &Device) -> Histogram {
+    let last = device.wait_times.len() - 1;
+    let bound = |step: usize| if step == last { f64::INFINITY } else { WAIT_BOUNDS[step] };
+    let buckets = device.wait_times.iter().enumerate().map(|(step, count)| (bound(step), *count)).collect();
+    let waited = [device.waited_ns, device.waited_in_flight_ns, device.lease.waited_ns];
+    Histogram { buckets, sum: seconds(waited.into_iter().fold(0, u64::saturating_add)) }
+}
+
+/// Upper bounds of the wait times, in seconds.
+const WAIT_BOUNDS: [f64; gpuquota_region::layout::WAIT_TIMES - 1] =
+    [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0];
+
+#[rustfmt::skip]
+pub const FAMILIES: [Family; 37] = [
+    Family {
+        kind: MetricType::Info,
+        ..gauge("gpuquota_build", "", "The agent's version, and the version of the regions that it makes.",
+            Of::Agent(&["version", "abi"], |_| {
+                let version = ("version", env!("CARGO_PKG_VERSION").to_owned());
+                vec![(vec![version, ("abi", format!("{ABI_MAJOR}.{ABI_MINOR}"))], 1.into())]
+            }))
+    },
+    absent("no limit holds", gauge("gpuquota_container_memory_limit", "bytes", "Device memory that the container may hold.",
+        Of::Device(|_, device| device.memory_limit.map(Value::from)))),
+    absent("no such limit holds", gauge("gpuquota_container_memory_physical_limit", "bytes", "Device memory that the container may hold on the device itself.",
+        Of::Device(|_, device| device.physical_limit.map(Value::from)))),
+    absent("no limit holds", Family {
+        kind: MetricType::Info,
+        ..gauge("gpuquota_container_limit", "", "Where each limit in force comes from: operator, limits_file, environment or unknown.",
+            Of::DeviceInfo(&["limit", "origin"], origins))
+    }),
+    counter("gpuquota_container_limit_conflicts", "", "How often a process was held to another limit than it asked for.",
+        Of::Device(|_, device| Some(device.limit_conflicts.into()))),
+    absent("it is not known", gauge("gpuquota_container_context", "bytes", "What a context takes on the device, as far as is known.",
+        Of::Device(|_, device| Some(device.context_bytes).filter(|bytes| *bytes != 0).map(Value::from)))),
+    counter("gpuquota_container_estimated_contexts", "", "Contexts that were charged by an estimate, because the driver gave no figure.",
+        Of::Device(|_, device| Some(device.estimated_contexts.into()))),
+    gauge("gpuquota_container_memory_used", "bytes", "Device memory that the container holds.",
+        Of::Device(|_, device| Some(device.used.into()))),
+    gauge("gpuquota_container_memory_held", "bytes", "Device memory that the container's living processes hold, by what it is.",
+        Of::DeviceBy("kind", |container, device| {
+            container.region.kinds(device.index).named().map(|(kind, bytes)| (kind, bytes.into())).collect()
+        })),
+    gauge("gpuquota_container_memory_peak", "bytes", "Highest device memory that the container held.",
+        Of::Device(|_, device| Some(device.peak.into()))),
+    counter("gpuquota_container_memory_denied", "", "Requests for memory that were refused, because the limit would have been passed.",
+        Of::Device(|_, device| Some(device.denied.into()))),
+    counter("gpuquota_container_memory_would_deny", "", "Requests for memory that would have been refused (observe mode).",
+        Of::Device(|_, device| Some(device.would_deny.into()))),
+    gauge("gpuquota_container_memory_oversubscribed", "bytes", "Of the memory that the container holds, what lies on the host.",
+        Of::Device(|_, device| Some(device.spilled.into()))),
+    counter("gpuquota_container_memory_oversubscribed", "", "Allocations that were sent to the host.",
+        Of::Device(|_, device| Some(device.spills.into()))),
+    absent("no share holds", gauge("gpuquota_container_core_limit", "ratio", "Share of GPU time that the container may use.",
+        Of::Device(|_, device| ratio(device.core_limit)))),
+    absent("nothing is guaranteed", gauge("gpuquota_container_core_request", "ratio", "Share of GPU time that is guaranteed beside other containers.",
+        Of::Device(|_, device| ratio(device.lease.request_percent.or(device.core_limit))))),
+    absent("nothing measures it", gauge("gpuquota_container_gpu_utilization", "ratio", "Part of the time since the look before in which the container used the device.",
+        Of::Device(|container, device| container.utilization.get(&device.index).copied().map(Value::from)))),
+    absent("nothing measures it", counter("gpuquota_container_gpu_time", "seconds", "GPU time that the container used.",
+        Of::Device(|_, device| device.gpu_time_ns.map(seconds).map(Value::from)))),
+    counter("gpuquota_container_throttled", "seconds", "Time that launches waited for the share or a higher priority.",
+        Of::Device(|_, device| Some(seconds(device.waited_ns).into()))),
+    counter("gpuquota_container_turn_wait", "seconds", "Time that launches waited for other containers.",
+        Of::Device(|_, device| Some(seconds(device.lease.waited_ns).into()))),
+    counter("gpuquota_container_held_while_wanted", "seconds", "Time for which the container had the device while others waited for it.",
+        Of::Device(|_, device| Some(seconds(device.lease.held_ns).into()))),
+    counter("gpuquota_container_launches", "", "Launches admitted under a share.", Of::Device(|_, device| Some(device.launches.into()))),
+    counter("gpuquota_container_throttled_launches", "", "Launches that waited.", Of::Device(|_, device| Some(device.waits.into()))),
+    counter("gpuquota_container_would_throttle", "", "Launches that would have waited (observe mode).",
+        Of::Device(|_, device| Some(device.would_wait.into()))),
+    Family {
+        kind: MetricType::Histogram,
+        ..gauge("gpuquota_container_launch_wait", "seconds", "How long launches waited that waited, for whatever.", Of::DeviceHistogram(waits))
+    },
+    gauge("gpuquota_container_processes", "", "Living processes that use a GPU.",
+        Of::Container(|container| Some((container.region.alive().count() as u64).into()))),
+    counter("gpuquota_container_fallbacks", "", "Calls that fell back to the driver's own answer.",
+        Of::Container(|container| Some(container.region.fallbacks.into()))),
+    absent("nobody has looked at the card's processes", gauge("gpuquota_container_unprotected_processes", "",
+        "Processes of the container that use the device and are held to no limit.", Of::Unprotected)),
+    absent("the card does not tell", gauge("gpuquota_device_memory_total", "bytes", "Memory of the device.",
+        Of::Node(|device| device.of_card(|card| card.memory_total_bytes).map(Value::from)))),
+    absent("the card does not tell", gauge("gpuquota_device_memory_used", "bytes", "Memory of the device that is in use, by whomever.",
+        Of::Node(|device| device.of_card(|card| card.memory_used_bytes).map(Value::from)))),
+    absent("the card does not tell", gauge("gpuquota_device_utilization", "ratio", "Part of the time in which the device was used, by whomever.",
+        Of::Node(|device| device.of_card(|card| card.utilization_ratio).map(Value::from)))),
+    absent("the card does not tell", gauge("gpuquota_device_power", "watts", "Power that the device draws.",
+        Of::Node(|device| device.of_card(|card| card.power_watts).map(Value::from)))),
+    absent("the card does not tell", gauge("gpuquota_device_temperature", "celsius", "Temperature of the device.",
+        Of::Node(|device| device.of_card(|card| card.temperature_celsius).map(Value::from)))),
+    gauge("gpuquota_device_containers", "", "Containers that use the device.", Of::Node(|device| Some(device.containers.into()))),
+    absent("no file was refused for such a reason", counter("gpuquota_region_parse_errors", "", "Files that should be regions and were not taken.",
+        Of::Agent(&["reason"], |snapshot| counts(snapshot.own.errors.iter())))),
+    counter("gpuquota_metrics_left_out", "", "Devices of containers that were left out of a look's series: beyond the bound (--max-devices), or under names that others have.",
+        Of::Agent(&["reason"], |snapshot| counts(snapshot.own.left_out.iter()))),
+    Family {
+        kind: MetricType::Histogram,
+        ..gauge("gpuquota_agent_scan_duration", "seconds", "Time to search the node for regions and read them.",
+            Of::AgentHistogram(|snapshot| {
+                let bounds = LOOK_BUCKETS.into_iter().chain([f64::INFINITY]);
+                Histogram { buckets: bounds.zip(snapshot.own.look_times).collect(), sum: snapshot.own.looking_seconds }
+            }))
+    },
+];
+
+fn counts<'s>(by_reason: impl Iterator<Item = (&'s &'static str, &'s u64)>) -> Vec<(Vec<Label>, Value)> {
+    by_reason.map(|(reason, count)| (vec![("reason", (*reason).to_owned())], (*count).into())).collect()
+}
