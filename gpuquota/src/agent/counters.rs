@@ -103,6 +103,7 @@ impl Ledger {
             region: found.region,
             utilization: BTreeMap::new(),
             unprotected: None,
+            card_bytes: BTreeMap::new(),
         };
         let known = self.known.entry(names.clone()).or_insert_with(|| Known {
             identity,
@@ -163,7 +164,15 @@ fn bare(container: &Container) -> Container {
     let (processes, events) = (Vec::new(), Vec::new());
     let region = Region { abi, generation, time_namespace, fallbacks, devices, processes, events };
     let (names, path) = (container.names.clone(), container.path.clone());
-    Container { names, path, ended: false, region, utilization: BTreeMap::new(), unprotected: None }
+    Container {
+        names,
+        path,
+        ended: false,
+        region,
+        utilization: BTreeMap::new(),
+        unprotected: None,
+        card_bytes: BTreeMap::new(),
+    }
 }
 
 fn identity(found: &Found) -> Identity {

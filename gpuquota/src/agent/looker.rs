@@ -2,7 +2,7 @@
 
 use super::counters::Ledger;
 use super::events::EventLog;
-use super::snapshot::{LOOK_BUCKETS, Names, Own, Snapshot};
+use super::snapshot::{LOOK_BUCKETS, Names, Own, Snapshot, printable};
 use crate::regions::{Found, Mishap, Places};
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,11 +10,6 @@ use std::time::{Duration, Instant, SystemTime};
 /// The names of the container whose region was found: the one place that gives them.
 fn names_of(found: &Found) -> Names {
     Names { container: printable(&found.container), ..Names::default() }
-}
-
-/// A name without control characters, whatever a tenant calls its files.
-fn printable(name: &str) -> String {
-    name.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 impl Own {

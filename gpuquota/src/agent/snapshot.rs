@@ -14,6 +14,8 @@ pub struct Names {
     pub namespace: String,
     pub pod: String,
     pub container: String,
+    /// Who made the container, where that is known.
+    pub engine: &'static str,
 }
 
 /// One container and what its region says. Counters go on where a region is made anew, and never fall.
@@ -31,6 +33,8 @@ pub struct Container {
     pub utilization: BTreeMap<usize, f64>,
     /// Processes that use a device and are held to no limit, by the device's UUID. `None` where nobody has looked.
     pub unprotected: Option<BTreeMap<String, u64>>,
+    /// Memory of its processes by the card's own figures, by the device's UUID.
+    pub card_bytes: BTreeMap<String, u64>,
 }
 
 /// An event of one container.
@@ -55,6 +59,10 @@ pub struct Card {
     pub index: u32,
     /// The product's name.
     pub model: Option<String>,
+    /// The driver's version.
+    pub driver: Option<String>,
+    /// Whether it has stopped answering.
+    pub lost: Option<bool>,
     pub memory_total_bytes: Option<u64>,
     pub memory_used_bytes: Option<u64>,
     /// From 0 to 1.
@@ -62,11 +70,22 @@ pub struct Card {
     /// Of the memory's bus, from 0 to 1.
     pub memory_utilization_ratio: Option<f64>,
     pub power_watts: Option<f64>,
+    pub power_limit_watts: Option<f64>,
     pub temperature_celsius: Option<f64>,
     pub memory_temperature_celsius: Option<f64>,
     pub fan_ratio: Option<f64>,
+    /// Errors of its memory, by whether they were corrected.
+    pub ecc_errors: BTreeMap<&'static str, u64>,
+    /// Whether its clocks are held back, by reason.
+    pub throttled: BTreeMap<&'static str, bool>,
+    /// How often it has told which Xid, from the agent's start on.
+    pub xids: BTreeMap<u64, u64>,
     /// The last Xid; 0: none so far.
     pub last_xid: Option<u64>,
+    /// Its processes, by how they stand to the regions.
+    pub processes: BTreeMap<&'static str, u64>,
+    /// What a context takes, as learned from it.
+    pub context_bytes: Option<u64>,
 }
 
 /// What the agent counts itself, from its start on.
@@ -148,4 +167,9 @@ impl Snapshot {
     pub fn card(&self, uuid: &str) -> Option<&Card> {
         self.cards.iter().find(|card| card.uuid == uuid)
     }
+}
+
+/// A name without control characters, whatever a tenant calls its files.
+pub fn printable(name: &str) -> String {
+    name.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }

@@ -1,15 +1,11 @@
 //! Those of dcgm-exporter's metrics that HAMi-WebUI queries, in dcgm-exporter's units.
 
 use super::family::{Family, Of, Scheme, Value, gauge};
-use crate::agent::snapshot::NodeDevice;
+use crate::agent::snapshot::Card;
 
-const fn of_card(
-    name: &'static str,
-    help: &'static str,
-    value: fn(&NodeDevice<'_>) -> Option<Value>,
-) -> Family {
+const fn of_card(name: &'static str, help: &'static str, value: fn(&Card) -> Option<Value>) -> Family {
     let absent = "the card does not tell";
-    Family { absent, scheme: Scheme::Dcgm, ..gauge(name, "", help, Of::Node(value)) }
+    Family { absent, scheme: Scheme::Dcgm, ..gauge(name, "", help, Of::CardFigure(value)) }
 }
 
 fn mebibytes(bytes: u64) -> Value {
@@ -19,21 +15,20 @@ fn mebibytes(bytes: u64) -> Value {
 #[rustfmt::skip]
 pub const FAMILIES: [Family; 8] = [
     of_card("DCGM_FI_DEV_FB_USED", "Memory of the device that is in use (in MiB).",
-        |device| device.of_card(|card| card.memory_used_bytes).map(mebibytes)),
-    of_card("DCGM_FI_DEV_FB_FREE", "Memory of the device that is free (in MiB).", |device| {
-        let card = device.card?;
+        |card| card.memory_used_bytes.map(mebibytes)),
+    of_card("DCGM_FI_DEV_FB_FREE", "Memory of the device that is free (in MiB).", |card| {
         Some(mebibytes(card.memory_total_bytes?.saturating_sub(card.memory_used_bytes?)))
     }),
     of_card("DCGM_FI_DEV_GPU_UTIL", "Utilization of the device (in %).",
-        |device| device.of_card(|card| card.utilization_ratio).map(|ratio| (ratio * 100.0).into())),
+        |card| card.utilization_ratio.map(|ratio| (ratio * 100.0).into())),
     of_card("DCGM_FI_DEV_POWER_USAGE", "Power that the device draws (in W).",
-        |device| device.of_card(|card| card.power_watts).map(Value::from)),
+        |card| card.power_watts.map(Value::from)),
     of_card("DCGM_FI_DEV_GPU_TEMP", "Temperature of the device (in C).",
-        |device| device.of_card(|card| card.temperature_celsius).map(Value::from)),
+        |card| card.temperature_celsius.map(Value::from)),
     of_card("DCGM_FI_DEV_MEMORY_TEMP", "Temperature of the device's memory (in C).",
-        |device| device.of_card(|card| card.memory_temperature_celsius).map(Value::from)),
+        |card| card.memory_temperature_celsius.map(Value::from)),
     of_card("DCGM_FI_DEV_FAN_SPEED", "Speed of the device's fan (in %).",
-        |device| device.of_card(|card| card.fan_ratio).map(|ratio| (ratio * 100.0).into())),
+        |card| card.fan_ratio.map(|ratio| (ratio * 100.0).into())),
     of_card("DCGM_FI_DEV_XID_ERRORS", "The last Xid that the device reported.",
-        |device| device.of_card(|card| card.last_xid).map(Value::from)),
+        |card| card.last_xid.map(Value::from)),
 ];

@@ -1,6 +1,6 @@
 //! What a family of metrics is, and how it is written.
 
-use crate::agent::snapshot::{Container, NodeDevice, Snapshot};
+use crate::agent::snapshot::{Card, Container, NodeDevice, Snapshot};
 use crate::regions::Device;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabel, EncodeLabelSet, LabelSetEncoder, MetricEncoder,
@@ -51,10 +51,16 @@ pub enum Of {
     DeviceHistogram(fn(&Device) -> Histogram),
     /// Each container.
     Container(fn(&Container) -> Option<Value>),
-    /// Processes of each container that are held to no limit, by device.
-    Unprotected,
+    /// Each container, by the UUIDs of devices as their cards know them.
+    CardOf(fn(&Container) -> Vec<(&str, Value)>),
+    /// Each container, with further labels.
+    ContainerInfo(&'static [&'static str], fn(&Container) -> Vec<Label>),
     /// Each device of the node.
     Node(fn(&NodeDevice<'_>) -> Option<Value>),
+    /// Each card.
+    CardFigure(fn(&Card) -> Option<Value>),
+    /// Each card, by further labels.
+    Card(&'static [&'static str], fn(&Card) -> Vec<(Vec<Label>, Value)>),
     /// The agent itself, by the labels that are named.
     Agent(&'static [&'static str], fn(&Snapshot) -> Vec<(Vec<Label>, Value)>),
     /// The agent itself, as a histogram.
@@ -236,17 +242,32 @@ impl Family {
                 let mut of = containers.filter_map(|container| Some((container, value(container)?)));
                 of.try_for_each(|(container, value)| one(&rows.of_container(self.scheme, container), value))
             }
-            Of::Unprotected => {
+            Of::CardOf(values) => {
                 let containers = rows.snapshot.containers.iter().filter(|container| !container.ended);
                 let mut of = containers.flat_map(|container| {
-                    container.unprotected.iter().flatten().map(move |(uuid, count)| (container, uuid, *count))
+                    values(container).into_iter().map(move |(uuid, value)| (container, uuid, value))
                 });
-                of.try_for_each(|(container, uuid, count)| {
-                    let device = [("device_uuid", uuid.clone()), ("device_type", rows.type_of(uuid))];
-                    let labels = [rows.of_container(self.scheme, container), device.to_vec()].concat();
-                    one(&labels, count.into())
+                of.try_for_each(|(container, uuid, value)| {
+                    let device = [("device_uuid", uuid.to_owned()), ("device_type", rows.type_of(uuid))];
+                    one(&[rows.of_container(self.scheme, container), device.to_vec()].concat(), value)
                 })
             }
+            Of::ContainerInfo(_, further) => {
+                let mut containers = rows.snapshot.containers.iter().filter(|container| !container.ended);
+                containers.try_for_each(|container| {
+                    one(&[rows.of_container(self.scheme, container), further(container)].concat(), 1.into())
+                })
+            }
+            Of::CardFigure(value) => rows.node_devices.iter().try_for_each(|device| {
+                let value = device.card.and_then(value);
+                value.map_or(Ok(()), |value| one(&rows.of_node(self.scheme, device), value))
+            }),
+            Of::Card(_, values) => rows.node_devices.iter().try_for_each(|device| {
+                let mut of = device.card.into_iter().flat_map(values);
+                of.try_for_each(|(further, value)| {
+                    one(&[rows.of_node(self.scheme, device), further].concat(), value)
+                })
+            }),
             Of::Node(value) => rows.node_devices.iter().try_for_each(|device| {
                 value(device).map_or(Ok(()), |value| one(&rows.of_node(self.scheme, device), value))
             }),

@@ -1,14 +1,37 @@
 //! The agent's own families.
 
 use super::family::{Family, Histogram, Label, Of, Value, counter, gauge};
-use crate::agent::snapshot::LOOK_BUCKETS;
+use crate::agent::snapshot::{Card, LOOK_BUCKETS, printable};
 use crate::regions::Device;
 use crate::words::seconds;
 use gpuquota_region::layout::{ABI_MAJOR, ABI_MINOR};
 use prometheus_client::metrics::MetricType;
+use std::collections::BTreeMap;
 
 const fn absent(when: &'static str, family: Family) -> Family {
     Family { absent: when, ..family }
+}
+
+/// When a card's figure is not there.
+const CARD: &str = "the card does not tell";
+
+/// A figure of a card.
+const fn of_card(
+    name: &'static str,
+    unit: &'static str,
+    help: &'static str,
+    value: fn(&Card) -> Option<Value>,
+) -> Family {
+    absent(CARD, gauge(name, unit, help, Of::CardFigure(value)))
+}
+
+/// A series for each value of a label.
+fn each<K: ToString, V>(
+    label: &'static str,
+    of: &BTreeMap<K, V>,
+    value: fn(&V) -> u64,
+) -> Vec<(Vec<Label>, Value)> {
+    of.iter().map(|(is, of)| (vec![(label, is.to_string())], value(of).into())).collect()
 }
 
 /// A percentage from 1 to 100, as a ratio; whatever else a tenant may have written is none.
@@ -55,7 +78,7 @@ const WAIT_BOUNDS: [f64; gpuquota_region::layout::WAIT_TIMES - 1] =
     [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0];
 
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 37] = [
+pub const FAMILIES: [Family; 48] = [
     Family {
         kind: MetricType::Info,
         ..gauge("gpuquota_build", "", "The agent's version, and the version of the regions that it makes.",
@@ -121,18 +144,47 @@ pub const FAMILIES: [Family; 37] = [
         Of::Container(|container| Some((container.region.alive().count() as u64).into()))),
     counter("gpuquota_container_fallbacks", "", "Calls that fell back to the driver's own answer.",
         Of::Container(|container| Some(container.region.fallbacks.into()))),
+    Family {
+        kind: MetricType::Info,
+        ..gauge("gpuquota_container", "", "Whose a region is, who made it, and where it is.",
+            Of::ContainerInfo(&["engine", "region"], |container| {
+                vec![("engine", container.names.engine.to_owned()), ("region", printable(&container.path))]
+            }))
+    },
     absent("nobody has looked at the card's processes", gauge("gpuquota_container_unprotected_processes", "",
-        "Processes of the container that use the device and are held to no limit.", Of::Unprotected)),
-    absent("the card does not tell", gauge("gpuquota_device_memory_total", "bytes", "Memory of the device.",
-        Of::Node(|device| device.of_card(|card| card.memory_total_bytes).map(Value::from)))),
-    absent("the card does not tell", gauge("gpuquota_device_memory_used", "bytes", "Memory of the device that is in use, by whomever.",
-        Of::Node(|device| device.of_card(|card| card.memory_used_bytes).map(Value::from)))),
-    absent("the card does not tell", gauge("gpuquota_device_utilization", "ratio", "Part of the time in which the device was used, by whomever.",
-        Of::Node(|device| device.of_card(|card| card.utilization_ratio).map(Value::from)))),
-    absent("the card does not tell", gauge("gpuquota_device_power", "watts", "Power that the device draws.",
-        Of::Node(|device| device.of_card(|card| card.power_watts).map(Value::from)))),
-    absent("the card does not tell", gauge("gpuquota_device_temperature", "celsius", "Temperature of the device.",
-        Of::Node(|device| device.of_card(|card| card.temperature_celsius).map(Value::from)))),
+        "Processes of the container that use the device and are held to no limit.",
+        Of::CardOf(|container| {
+            let of = container.unprotected.iter().flatten();
+            of.map(|(uuid, count)| (uuid.as_str(), (*count).into())).collect()
+        }))),
+    absent(CARD, gauge("gpuquota_container_card_memory", "bytes", "Memory of the container's processes, by the card's own figures.",
+        Of::CardOf(|container| container.card_bytes.iter().map(|(uuid, bytes)| (uuid.as_str(), (*bytes).into())).collect()))),
+    absent(CARD, Family {
+        kind: MetricType::Info,
+        ..gauge("gpuquota_device", "", "A device of the node, and its driver.",
+            Of::Card(&["driver"], |card| vec![(vec![("driver", card.driver.clone().unwrap_or_default())], 1.into())]))
+    }),
+    of_card("gpuquota_device_lost", "", "Whether the device has stopped answering.", |card| card.lost.map(|lost| u64::from(lost).into())),
+    of_card("gpuquota_device_memory_total", "bytes", "Memory of the device.", |card| card.memory_total_bytes.map(Value::from)),
+    of_card("gpuquota_device_memory_used", "bytes", "Memory of the device that is in use, by whomever.",
+        |card| card.memory_used_bytes.map(Value::from)),
+    of_card("gpuquota_device_utilization", "ratio", "Part of the time in which the device was used, by whomever.",
+        |card| card.utilization_ratio.map(Value::from)),
+    of_card("gpuquota_device_memory_utilization", "ratio", "Part of the time in which memory of the device was read or written.",
+        |card| card.memory_utilization_ratio.map(Value::from)),
+    of_card("gpuquota_device_power", "watts", "Power that the device draws.", |card| card.power_watts.map(Value::from)),
+    of_card("gpuquota_device_power_limit", "watts", "Power that the device may draw.", |card| card.power_limit_watts.map(Value::from)),
+    of_card("gpuquota_device_temperature", "celsius", "Temperature of the device.", |card| card.temperature_celsius.map(Value::from)),
+    absent(CARD, counter("gpuquota_device_ecc_errors", "", "Errors of the device's memory since its driver was loaded.",
+        Of::Card(&["kind"], |card| each("kind", &card.ecc_errors, |count| *count)))),
+    absent(CARD, gauge("gpuquota_device_throttled", "", "Whether the device holds its clocks back, by reason.",
+        Of::Card(&["reason"], |card| each("reason", &card.throttled, |is| u64::from(*is))))),
+    absent("the device has told none", counter("gpuquota_device_xid_errors", "", "Errors that the device has told, by NVIDIA's number (Xid).",
+        Of::Card(&["xid"], |card| each("xid", &card.xids, |count| *count)))),
+    absent(CARD, gauge("gpuquota_device_processes", "", "Processes at the device, by how they stand to the regions.",
+        Of::Card(&["standing"], |card| each("standing", &card.processes, |count| *count)))),
+    of_card("gpuquota_device_context", "bytes", "What a context takes on the device, as learned from the card.",
+        |card| card.context_bytes.map(Value::from)),
     gauge("gpuquota_device_containers", "", "Containers that use the device.", Of::Node(|device| Some(device.containers.into()))),
     absent("no file was refused for such a reason", counter("gpuquota_region_parse_errors", "", "Files that should be regions and were not taken.",
         Of::Agent(&["reason"], |snapshot| counts(snapshot.own.errors.iter())))),

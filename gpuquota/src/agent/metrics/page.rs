@@ -92,8 +92,10 @@ pub fn labels(family: &Family) -> Vec<&'static str> {
         Of::DeviceInfo(further, _) => [container, device, further].concat(),
         Of::DeviceHistogram(_) => [container, device, &["le"]].concat(),
         Of::Container(_) => container.to_vec(),
-        Of::Unprotected => [container, &["device_uuid", "device_type"]].concat(),
-        Of::Node(_) => node.to_vec(),
+        Of::CardOf(_) => [container, &["device_uuid", "device_type"]].concat(),
+        Of::ContainerInfo(further, _) => [container, further].concat(),
+        Of::Card(further, _) => [node, further].concat(),
+        Of::Node(_) | Of::CardFigure(_) => node.to_vec(),
         Of::Agent(labels, _) => labels.to_vec(),
         Of::AgentHistogram(_) => vec!["le"],
     }

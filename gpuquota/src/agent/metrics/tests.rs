@@ -35,6 +35,14 @@ fn card(uuid: &str) -> Card {
         memory_temperature_celsius: Some(70.0),
         fan_ratio: Some(0.3),
         last_xid: Some(0),
+        driver: Some("580.159.04".to_owned()),
+        lost: Some(false),
+        power_limit_watts: Some(700.0),
+        ecc_errors: BTreeMap::from([("corrected", 1)]),
+        throttled: BTreeMap::from([("power", true)]),
+        xids: BTreeMap::from([(31, 2)]),
+        processes: BTreeMap::from([("counted", 3)]),
+        context_bytes: Some(1 << 29),
     }
 }
 
@@ -48,6 +56,8 @@ fn full() -> Snapshot {
     container.names.container = "main".to_owned();
     container.utilization.insert(0, 0.75);
     container.unprotected = Some(BTreeMap::from([("GPU-1".to_owned(), 2)]));
+    container.card_bytes.insert("GPU-1".to_owned(), 1 << 30);
+    container.names.engine = "hami";
     container.region.devices[0].context_bytes = 1 << 28;
     container.region.devices[0].physical_limit = Some(1 << 30);
     snapshot.own.errors.insert("too_short", 1);
