@@ -2,69 +2,14 @@
 
 mod common;
 
+use common::agent::Agent;
 use common::{Scratch, UUID, gpuquota, join, output, sample, stderr};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::Duration;
-
-struct Agent {
-    process: Child,
-    address: String,
-}
-
-impl Agent {
-    fn of(root: &Path) -> Self {
-        let mut process = gpuquota()
-            .args(["agent", "--listen", "127.0.0.1:0", "--root"])
-            .arg(root)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the agent starts");
-        let mut line = String::new();
-        BufReader::new(process.stderr.take().expect("a pipe")).read_line(&mut line).expect("its first line");
-        let address =
-            line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("its address");
-        Self { process, address: address.to_owned() }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        stream
-    }
-
-    /// The status line and the body of the answer to `GET path`.
-    fn get(&self, path: &str) -> (String, String) {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: agent\r\n\r\n"))
-    }
-
-    fn ask(&self, request: &str) -> (String, String) {
-        let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        (head.lines().next().unwrap_or("").to_owned(), body.to_owned())
-    }
-
-    fn metrics(&self) -> String {
-        let (status, body) = self.get("/metrics");
-        assert_eq!(status, "HTTP/1.1 200 OK");
-        body
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
 
 /// The value of a series.
 fn value<'t>(text: &'t str, series: &str) -> Option<&'t str> {
