@@ -146,11 +146,14 @@ fn more_clients_than_seats_lose_theirs_to_who_asks() {
 #[test]
 fn clients_that_do_not_read_do_not_delay_a_scrape() {
     let root = Scratch::new();
-    for number in 0..200 {
-        sample(&root.join(&format!("container-with-a-name-of-some-length-{number}.cache")));
+    // An answer that no buffer holds.
+    let name = "x".repeat(240);
+    for number in 0..100 {
+        sample(&root.join(&format!("{name}{number}.cache")));
     }
     let agent = Agent::with(root.path(), &["--hami-metrics"]);
-    scrape(&agent);
+    let size = agent.metrics().len();
+    assert!(size > 1 << 20, "{size}");
     let clients = silent(&agent, 64, GET);
     std::thread::sleep(Duration::from_millis(300));
     let took = scrape(&agent);
@@ -169,16 +172,11 @@ fn who_asks_at_the_same_time_shares_one_look() {
         let asking: Vec<_> = (0..32).map(|_| scope.spawn(|| agent.metrics())).collect();
         asking.into_iter().map(|asking| asking.join().expect("an answer")).collect()
     });
-    let looks = |text: &str| {
-        let read = parse(text);
-        let samples = &read["gpuquota_agent_scan_duration_seconds"].samples;
-        samples.iter().find(|sample| sample.name.ends_with("_count")).expect("a count").value
-    };
-    assert!(
-        texts.iter().all(|text| looks(text) <= 2.0),
-        "{:?}",
-        texts.iter().map(|text| looks(text)).collect::<Vec<_>>()
-    );
+    for text in texts {
+        let looks =
+            text.lines().find_map(|line| line.strip_prefix("gpuquota_agent_scan_duration_seconds_count "));
+        assert!(matches!(looks, Some("1" | "2")), "{looks:?} looks");
+    }
 }
 
 #[test]

@@ -5,6 +5,9 @@ use super::looker::Looker;
 use super::metrics::{self, Choice, Format};
 use super::snapshot::Snapshot;
 use crate::regions::Places;
+use hyper::body::Bytes;
+use serde::Serialize;
+use serde::ser::SerializeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -15,10 +18,69 @@ use tokio::task::spawn_blocking;
 /// How long a look is told again.
 pub const FRESH: Duration = Duration::from_secs(1);
 
-/// A look at the node and how it is told, each way made once.
+/// What is told of a look, and how.
+#[derive(Clone, Copy, Debug)]
+pub enum Telling {
+    /// The metrics.
+    Metrics(Format),
+    /// All of it as JSON.
+    Everything,
+    /// What each container has.
+    Containers,
+    /// What each device has to do.
+    Devices,
+    /// What has happened.
+    Events,
+    /// What the agent counts of itself.
+    Agent,
+}
+
+/// How many ways there are.
+const TELLINGS: usize = 7;
+
+impl Telling {
+    fn place(self) -> usize {
+        match self {
+            Self::Metrics(Format::Text) => 0,
+            Self::Metrics(Format::OpenMetrics) => 1,
+            Self::Everything => 2,
+            Self::Containers => 3,
+            Self::Devices => 4,
+            Self::Events => 5,
+            Self::Agent => 6,
+        }
+    }
+
+    fn tell(self, snapshot: &Arc<Snapshot>, choice: &Choice) -> Result<String, String> {
+        let json = match self {
+            Self::Metrics(format) => {
+                return metrics::encode(snapshot, choice, format).map_err(|error| error.to_string());
+            }
+            Self::Everything => serde_json::to_string(&**snapshot),
+            Self::Containers => part(snapshot, "containers", &snapshot.containers),
+            Self::Devices => part(snapshot, "devices", &snapshot.devices()),
+            Self::Events => part(snapshot, "events", &snapshot.events),
+            Self::Agent => part(snapshot, "agent", &snapshot.own),
+        };
+        json.map(|text| text + "\n").map_err(|error| error.to_string())
+    }
+}
+
+/// One part of a snapshot under its name, and when it was taken.
+fn part(snapshot: &Snapshot, name: &str, part: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    let mut writer = serde_json::Serializer::new(&mut text);
+    let mut map = serde::Serializer::serialize_map(&mut writer, Some(2))?;
+    map.serialize_entry("taken", &snapshot.taken)?;
+    map.serialize_entry(name, part)?;
+    SerializeMap::end(map)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A look at the node. Each way of telling it is written once, and all who are told share the text.
 pub struct View {
     pub snapshot: Arc<Snapshot>,
-    told: [OnceLock<Result<String, String>>; 2],
+    told: [OnceLock<Result<Bytes, String>>; TELLINGS],
 }
 
 struct State {
@@ -67,13 +129,13 @@ impl Node {
         look.await.map_err(io::Error::other)
     }
 
-    /// The metrics.
-    pub async fn metrics(self: &Arc<Self>, format: Format) -> io::Result<String> {
+    /// The node, told so.
+    pub async fn tell(self: &Arc<Self>, telling: Telling) -> io::Result<Bytes> {
         let (view, node) = (self.view().await?, Arc::clone(self));
+        // A node of many containers takes a while to write down, and others ask meanwhile.
         let written = spawn_blocking(move || {
-            let told = view.told[usize::from(format == Format::OpenMetrics)].get_or_init(|| {
-                metrics::encode(&view.snapshot, &node.choice, format).map_err(|error| error.to_string())
-            });
+            let told = view.told[telling.place()]
+                .get_or_init(|| telling.tell(&view.snapshot, &node.choice).map(Bytes::from));
             told.clone()
         });
         written.await.map_err(io::Error::other)?.map_err(io::Error::other)

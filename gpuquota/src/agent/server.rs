@@ -17,6 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use seats::{Seat, Seats};
 use secrets::Token;
 use socket::Peer;
@@ -39,6 +40,8 @@ const WRITE_TIME: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often files with secrets are looked at.
 const SECRETS: Duration = Duration::from_secs(1);
+/// Bytes that the kernel keeps of an answer that a client does not read.
+const SEND_BUFFER: usize = 256 << 10;
 /// Bytes of a request's head.
 const HEAD: usize = 16 << 10;
 
@@ -142,6 +145,7 @@ async fn accept(bound: Bound, server: Arc<Server>) {
                 let server = Arc::clone(&server);
                 server.seats.clone().take(move |seat| async move {
                     let _ = stream.set_nodelay(true);
+                    let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
                     match &server.tls {
                         // A handshake is a part of the time in which a client has to say what it wants.
                         Some(tls) => {

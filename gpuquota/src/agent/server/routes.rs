@@ -1,11 +1,11 @@
 //! What is answered to whom.
 
-use super::answer::{Part, Shared, as_json, failed, plain};
+use super::answer::{Shared, as_json, failed, plain};
 use super::secrets::Token;
 use super::socket::Peer;
 use super::stream;
 use crate::agent::metrics::Format;
-use crate::agent::node::{Node, View};
+use crate::agent::node::{Node, Telling};
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::{Request, State};
@@ -13,7 +13,7 @@ use axum::http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENT
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use gpuquota_region::layout::{ABI_MAJOR, ABI_MINOR};
 use serde_json::json;
 use std::sync::Arc;
@@ -43,11 +43,11 @@ pub fn router(node: Arc<Node>, token: Option<Arc<Token>>) -> Router {
         .route("/readyz", get(ready))
         .route("/version", get(version))
         .route("/events", get(stream::events))
-        .route("/api/v1", get(everything))
-        .route("/api/v1/containers", get(containers))
-        .route("/api/v1/devices", get(devices))
-        .route("/api/v1/events", get(events))
-        .route("/api/v1/agent", get(agent))
+        .route("/api/v1", json_of(Telling::Everything))
+        .route("/api/v1/containers", json_of(Telling::Containers))
+        .route("/api/v1/devices", json_of(Telling::Devices))
+        .route("/api/v1/events", json_of(Telling::Events))
+        .route("/api/v1/agent", json_of(Telling::Agent))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, PATHS) })
         .with_state(shared)
         .layer(middleware::from_fn_with_state(token, guard))
@@ -106,7 +106,7 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
             && parts.all(|part| !matches!(part, "q=0" | "q=0.0") && !part.starts_with("version=0"))
     });
     let format = if open { Format::OpenMetrics } else { Format::Text };
-    match shared.node.metrics(format).await {
+    match shared.node.tell(Telling::Metrics(format)).await {
         Ok(text) => {
             let kind = HeaderValue::from_static(format.content_type());
             (StatusCode::OK, [(CONTENT_TYPE, kind)], text).into_response()
@@ -116,38 +116,12 @@ async fn metrics(State(shared): State<Shared>, headers: HeaderMap) -> Response {
 }
 
 async fn version() -> Response {
-    as_json(
-        &json!({ "version": env!("CARGO_PKG_VERSION"), "region_abi": format!("{ABI_MAJOR}.{ABI_MINOR}") }),
-    )
+    let told =
+        json!({ "version": env!("CARGO_PKG_VERSION"), "region_abi": format!("{ABI_MAJOR}.{ABI_MINOR}") });
+    as_json(Ok(format!("{told}\n").into()))
 }
 
-async fn everything(State(shared): State<Shared>) -> Response {
-    told(&shared, |view| as_json(&*view.snapshot)).await
-}
-
-async fn containers(State(shared): State<Shared>) -> Response {
-    told(&shared, |view| as_json(&Part(view, "containers", &view.snapshot.containers))).await
-}
-
-async fn devices(State(shared): State<Shared>) -> Response {
-    told(&shared, |view| as_json(&Part(view, "devices", &view.snapshot.devices()))).await
-}
-
-async fn events(State(shared): State<Shared>) -> Response {
-    told(&shared, |view| as_json(&Part(view, "events", &view.snapshot.events))).await
-}
-
-async fn agent(State(shared): State<Shared>) -> Response {
-    told(&shared, |view| as_json(&Part(view, "agent", &view.snapshot.own))).await
-}
-
-async fn told(shared: &Shared, tell: fn(&View) -> Response) -> Response {
-    match shared.node.view().await {
-        Ok(view) => {
-            // A node of many containers takes a while to write down, and others ask meanwhile.
-            let written = tokio::task::spawn_blocking(move || tell(&view)).await;
-            written.unwrap_or_else(|error| failed(&std::io::Error::other(error)))
-        }
-        Err(error) => failed(&error),
-    }
+/// A path of JSON.
+fn json_of(telling: Telling) -> MethodRouter<Shared> {
+    get(move |State(shared): State<Shared>| async move { as_json(shared.node.tell(telling).await) })
 }
