@@ -114,10 +114,10 @@ fn files_that_are_not_there_or_not_open_to_us_are_named() {
     // As a user who may read nothing of it.
     let closed = root.join("closed");
     std::fs::write(&closed, "x").expect("a file");
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).expect("a mode");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).expect("a mode");
     let folder = root.join("folder");
     std::fs::create_dir(&folder).expect("a directory");
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0)).expect("a mode");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o000)).expect("a mode");
     for (flag, path) in [("--config", &closed), ("--token-file", &closed), ("--root", &folder)] {
         let mut command = agent();
         command.arg(flag).arg(path).args(["--listen", "127.0.0.1:0"]);

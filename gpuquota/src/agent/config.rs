@@ -210,4 +210,17 @@ mod tests {
         let told = settings.expect("right").unknown_variables;
         assert_eq!(told, ["GPUQUOTA_AGENT_LISEN, did you mean GPUQUOTA_AGENT_LISTEN?"]);
     }
+
+    #[test]
+    fn every_setting_stands_in_the_page_of_the_agent() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/agent.md");
+        let page = std::fs::read_to_string(path).expect("docs/agent.md");
+        let example =
+            page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+        let table: toml::Table = toml::from_str(example).expect("TOML");
+        for key in &KEYS {
+            assert!(table.contains_key(key.name), "docs/agent.md has no {}", key.name);
+        }
+        settle(&[], &[], example).expect("its example is right");
+    }
 }

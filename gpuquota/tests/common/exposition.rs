@@ -148,9 +148,16 @@ fn value<'l>(text: &'l str, line: &str) -> (String, &'l str) {
     panic!("a value does not end: {line}")
 }
 
-/// Whether `promtool` can be had; without it a test says what it skips.
-pub fn promtool() -> Option<std::process::Command> {
+/// `promtool check metrics` has nothing to say of this.
+pub fn check_by_promtool(text: &str) {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
     let program = std::env::var_os("GPUQUOTA_PROMTOOL").unwrap_or_else(|| "promtool".into());
-    let is_here = std::process::Command::new(&program).arg("--version").output().is_ok();
-    is_here.then(|| std::process::Command::new(program))
+    let mut checking = Command::new(program);
+    checking.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut checking = checking.spawn().expect("promtool, of Debian's package prometheus, starts");
+    checking.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+    let checked = checking.wait_with_output().expect("it ends");
+    let said = [checked.stdout, checked.stderr].concat();
+    assert!(checked.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }

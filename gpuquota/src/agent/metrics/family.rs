@@ -33,6 +33,9 @@ impl From<f64> for Value {
 /// A label's name and value.
 pub type Label = (&'static str, String);
 
+/// A value and its further labels.
+pub type Labelled = (Vec<Label>, Value);
+
 /// Counts by upper bound, and the sum of what was counted.
 pub struct Histogram {
     pub buckets: Vec<(f64, u64)>,
@@ -52,7 +55,7 @@ pub enum Of {
     /// Each container.
     Container(fn(&Container) -> Option<Value>),
     /// Each container, by the UUIDs of devices as their cards know them.
-    CardOf(fn(&Container) -> Vec<(&str, Value)>),
+    ByCard(fn(&Container) -> Vec<(&str, Value)>),
     /// Each container, with further labels.
     ContainerInfo(&'static [&'static str], fn(&Container) -> Vec<Label>),
     /// Each device of the node.
@@ -60,9 +63,9 @@ pub enum Of {
     /// Each card.
     CardFigure(fn(&Card) -> Option<Value>),
     /// Each card, by further labels.
-    Card(&'static [&'static str], fn(&Card) -> Vec<(Vec<Label>, Value)>),
+    Card(&'static [&'static str], fn(&Card) -> Vec<Labelled>),
     /// The agent itself, by the labels that are named.
-    Agent(&'static [&'static str], fn(&Snapshot) -> Vec<(Vec<Label>, Value)>),
+    Agent(&'static [&'static str], fn(&Snapshot) -> Vec<Labelled>),
     /// The agent itself, as a histogram.
     AgentHistogram(fn(&Snapshot) -> Histogram),
 }
@@ -242,7 +245,7 @@ impl Family {
                 let mut of = containers.filter_map(|container| Some((container, value(container)?)));
                 of.try_for_each(|(container, value)| one(&rows.of_container(self.scheme, container), value))
             }
-            Of::CardOf(values) => {
+            Of::ByCard(values) => {
                 let containers = rows.snapshot.containers.iter().filter(|container| !container.ended);
                 let mut of = containers.flat_map(|container| {
                     values(container).into_iter().map(move |(uuid, value)| (container, uuid, value))

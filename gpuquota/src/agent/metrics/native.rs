@@ -1,6 +1,6 @@
 //! The agent's own families.
 
-use super::family::{Family, Histogram, Label, Of, Value, counter, gauge};
+use super::family::{Family, Histogram, Label, Labelled, Of, Value, counter, gauge};
 use crate::agent::snapshot::{Card, LOOK_BUCKETS, printable};
 use crate::regions::Device;
 use crate::words::seconds;
@@ -26,11 +26,7 @@ const fn of_card(
 }
 
 /// A series for each value of a label.
-fn each<K: ToString, V>(
-    label: &'static str,
-    of: &BTreeMap<K, V>,
-    value: fn(&V) -> u64,
-) -> Vec<(Vec<Label>, Value)> {
+fn each<K: ToString, V>(label: &'static str, of: &BTreeMap<K, V>, value: fn(&V) -> u64) -> Vec<Labelled> {
     of.iter().map(|(is, of)| (vec![(label, is.to_string())], value(of).into())).collect()
 }
 
@@ -153,12 +149,12 @@ pub const FAMILIES: [Family; 48] = [
     },
     absent("nobody has looked at the card's processes", gauge("gpuquota_container_unprotected_processes", "",
         "Processes of the container that use the device and are held to no limit.",
-        Of::CardOf(|container| {
+        Of::ByCard(|container| {
             let of = container.unprotected.iter().flatten();
             of.map(|(uuid, count)| (uuid.as_str(), (*count).into())).collect()
         }))),
     absent(CARD, gauge("gpuquota_container_card_memory", "bytes", "Memory of the container's processes, by the card's own figures.",
-        Of::CardOf(|container| container.card_bytes.iter().map(|(uuid, bytes)| (uuid.as_str(), (*bytes).into())).collect()))),
+        Of::ByCard(|container| container.card_bytes.iter().map(|(uuid, bytes)| (uuid.as_str(), (*bytes).into())).collect()))),
     absent(CARD, Family {
         kind: MetricType::Info,
         ..gauge("gpuquota_device", "", "A device of the node, and its driver.",
@@ -200,6 +196,6 @@ pub const FAMILIES: [Family; 48] = [
     },
 ];
 
-fn counts<'s>(by_reason: impl Iterator<Item = (&'s &'static str, &'s u64)>) -> Vec<(Vec<Label>, Value)> {
+fn counts<'s>(by_reason: impl Iterator<Item = (&'s &'static str, &'s u64)>) -> Vec<Labelled> {
     by_reason.map(|(reason, count)| (vec![("reason", (*reason).to_owned())], (*count).into())).collect()
 }

@@ -5,6 +5,9 @@ use super::{dcgm, hami, native};
 use prometheus_client::metrics::MetricType;
 use std::fmt::Write;
 
+/// Series that a device of a container has at most, with its card's: the agent's own, and with all others.
+pub const MOST_SERIES: [usize; 2] = [60, 97];
+
 /// What stands before the tables.
 const HEAD: &str = "\
 # Metrics of the agent
@@ -17,8 +20,8 @@ made by `gpuquota agent --help-metrics`, and a test holds that it is current.
 - `namespace`, `pod` and `device_type` are left out where they are not known. Control characters in names are replaced by U+FFFD.
 - Counters of a container go on when its region is made anew, and never fall: what is counted is kept by the agent, from its start on.
 - When a container has ended, its gauges go at once, its counters after `--grace` (5 minutes).
-- Series of at most `--max-devices` (4096) devices of containers are served, of those in places that only root writes first. With the
-  largest set of labels that are 45 series a device, and 110 with HAMi's. `gpuquota_metrics_left_out_total` counts what was left out.
+- Series of at most `--max-devices` (4096) devices of containers are served, of those in places that only root writes first: up to
+  OWN for a device and its card, with HAMi's and dcgm-exporter's names ALL. `gpuquota_metrics_left_out_total` counts what was left out.
 - All who ask within a second get the same look at the node, as metrics, as JSON (`/api/v1`) and as events (`/events`).
 ";
 
@@ -39,7 +42,8 @@ What HAMi-WebUI queries, in dcgm-exporter's units.
 
 /// The page.
 pub fn page() -> String {
-    let mut page = HEAD.to_owned();
+    let [own, all] = MOST_SERIES.map(|most| most.to_string());
+    let mut page = HEAD.replace("OWN", &own).replace("ALL", &all);
     page.push_str("\n## The agent's own\n");
     table(&mut page, &native::FAMILIES);
     page.push_str(HAMI);
@@ -92,7 +96,7 @@ pub fn labels(family: &Family) -> Vec<&'static str> {
         Of::DeviceInfo(further, _) => [container, device, further].concat(),
         Of::DeviceHistogram(_) => [container, device, &["le"]].concat(),
         Of::Container(_) => container.to_vec(),
-        Of::CardOf(_) => [container, &["device_uuid", "device_type"]].concat(),
+        Of::ByCard(_) => [container, &["device_uuid", "device_type"]].concat(),
         Of::ContainerInfo(further, _) => [container, further].concat(),
         Of::Card(further, _) => [node, further].concat(),
         Of::Node(_) | Of::CardFigure(_) => node.to_vec(),

@@ -125,3 +125,15 @@ async fn version() -> Response {
 fn json_of(telling: Telling) -> MethodRouter<Shared> {
     get(move |State(shared): State<Shared>| async move { as_json(shared.node.tell(telling).await) })
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_path_stands_in_the_page_of_the_agent() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/agent.md");
+        let page = std::fs::read_to_string(path).expect("docs/agent.md");
+        let paths = super::PATHS.split([',', ' ', '\n']).filter(|word| word.starts_with('/'));
+        let missing: Vec<_> = paths.filter(|path| !page.contains(&format!("`{path}`"))).collect();
+        assert!(missing.is_empty(), "docs/agent.md has no {missing:?}");
+    }
+}
