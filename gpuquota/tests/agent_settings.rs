@@ -50,7 +50,9 @@ fn the_file_and_variables_set_what_flags_set() {
             .args(["--node-name", "from-flag"]),
     );
     assert!(started.metrics().contains("node=\"from-flag\""));
-    let started = Agent::start(agent().arg("--config").arg(&file).arg("--hami-metrics=false"));
+    let mut without = agent();
+    let without = without.arg("--config").arg(&file).env("GPUQUOTA_AGENT_HAMI_METRICS", "false");
+    let started = Agent::start(without);
     assert!(!started.metrics().contains("hami_"));
 }
 

@@ -46,20 +46,11 @@ impl clap::Args for Flags {
                 "config",
             ));
         KEYS.iter().fold(command.arg(config), |command, key| {
-            let arg = Arg::new(key.name)
-                .long(key.name)
-                .value_parser(clap::value_parser!(OsString))
-                .action(if key.many { ArgAction::Append } else { ArgAction::Set })
-                .help(key.help)
-                .long_help(long_help(key.help, key.name));
-            command.arg(match key.value {
-                Some(value) => arg.value_name(value),
-                None => arg
-                    .value_name("true|false")
-                    .num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true"),
-            })
+            let arg =
+                Arg::new(key.name).long(key.name).help(key.help).long_help(long_help(key.help, key.name));
+            let Some(value) = key.value else { return command.arg(arg.action(ArgAction::SetTrue)) };
+            let action = if key.many { ArgAction::Append } else { ArgAction::Set };
+            command.arg(arg.value_name(value).action(action).value_parser(clap::value_parser!(OsString)))
         })
     }
 
@@ -73,7 +64,11 @@ impl clap::FromArgMatches for Flags {
         let all = |name: &str| -> Vec<OsString> {
             matches.get_many::<OsString>(name).into_iter().flatten().cloned().collect()
         };
-        let given = KEYS.iter().map(|key| (key, all(key.name))).filter(|(_, values)| !values.is_empty());
+        let of = |key: &Key| match key.value {
+            Some(_) => all(key.name),
+            None => matches.get_flag(key.name).then(|| "true".into()).into_iter().collect(),
+        };
+        let given = KEYS.iter().map(|key| (key, of(key))).filter(|(_, values)| !values.is_empty());
         Ok(Self { config: all("config").pop(), values: given.collect() })
     }
 
