@@ -98,6 +98,7 @@ impl Ledger {
         let path = found.path.to_string_lossy().into_owned();
         let mut container = Container {
             names: names.clone(),
+            engine: "",
             path,
             ended: false,
             region: found.region,
@@ -105,6 +106,7 @@ impl Ledger {
             unprotected: None,
             card_bytes: BTreeMap::new(),
         };
+        self.rename(&names, identity, &container.path);
         let known = self.known.entry(names.clone()).or_insert_with(|| Known {
             identity,
             seen: now,
@@ -137,6 +139,18 @@ impl Ledger {
         container
     }
 
+    /// A region whose container is known by other names since goes on under them.
+    fn rename(&mut self, names: &Names, identity: Identity, path: &str) {
+        if self.known.contains_key(names) {
+            return;
+        }
+        let same = |known: &Known| known.identity == identity && known.last.path == path;
+        let before = self.known.iter().find(|(_, known)| same(known)).map(|(before, _)| before.clone());
+        if let Some(known) = before.and_then(|before| self.known.remove(&before)) {
+            self.known.insert(names.clone(), known);
+        }
+    }
+
     /// The containers that were not seen at this look, those that ended last first. What ended longer ago is forgotten.
     pub fn ended(&mut self, now: Instant) -> Vec<Container> {
         let grace = self.grace;
@@ -166,6 +180,7 @@ fn bare(container: &Container) -> Container {
     let (names, path) = (container.names.clone(), container.path.clone());
     Container {
         names,
+        engine: container.engine,
         path,
         ended: false,
         region,
@@ -249,6 +264,22 @@ mod tests {
         assert_eq!(looker.put_together(vec![back], at(299)).containers[0].region.devices[0].denied, 4);
         assert_eq!(looker.put_together(vec![], at(598)).containers.len(), 1);
         assert!(looker.put_together(vec![], at(600)).containers.is_empty());
+    }
+
+    #[test]
+    fn a_container_whose_names_are_learned_later_keeps_its_counters_and_leaves_no_other_behind() {
+        let of = |name: &str, denied: u64| {
+            let mut found = found(name, "GPU-1");
+            found.path = "/one".into();
+            found.region.devices[0].denied = denied;
+            found
+        };
+        let (mut looker, begun) = (looker(), Instant::now());
+        looker.put_together(vec![of("4711_main", 5)], begun);
+        let later = looker.put_together(vec![of("main", 4)], begun + Duration::from_secs(1)).containers;
+        let told: Vec<_> =
+            later.iter().map(|of| (of.names.container.as_str(), of.region.devices[0].denied)).collect();
+        assert_eq!(told, [("main", 5)]);
     }
 
     #[test]

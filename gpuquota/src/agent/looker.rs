@@ -2,14 +2,14 @@
 
 use super::counters::Ledger;
 use super::events::EventLog;
-use super::snapshot::{LOOK_BUCKETS, Names, Own, Snapshot, printable};
+use super::snapshot::{Container, LOOK_BUCKETS, Names, Own, Snapshot, printable};
 use crate::regions::{Found, Mishap, Places};
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-/// The names of the container whose region was found: the one place that gives them.
-fn names_of(found: &Found) -> Names {
-    Names { container: printable(&found.container), ..Names::default() }
+/// Whose region was found, and who made that container: the one place that tells it.
+fn whose(found: &Found) -> (Names, &'static str) {
+    (Names { container: printable(&found.container), ..Names::default() }, "")
 }
 
 impl Own {
@@ -60,7 +60,7 @@ impl Looker {
         let mut containers = Vec::new();
         let mut devices = 0;
         for found in found {
-            let names = names_of(&found);
+            let (names, engine) = whose(&found);
             // A container without devices is a line of its own all the same.
             let more = found.region.devices.len().max(1);
             if devices + more > self.max_devices {
@@ -69,7 +69,8 @@ impl Looker {
                 self.own.leave_out("duplicate", more);
             } else {
                 devices += more;
-                containers.push(self.ledger.see(names, found, now, &mut self.log));
+                let container = self.ledger.see(names, found, now, &mut self.log);
+                containers.push(Container { engine, ..container });
             }
         }
         let ended = self.ledger.ended(now);
@@ -152,7 +153,7 @@ pub mod tests {
             events: vec![],
         };
         let file = std::fs::File::open("/dev/null").expect("it is there").into();
-        Found { container: name.to_owned(), path: "/x".into(), region, file }
+        Found { container: name.to_owned(), path: format!("/{name}").into(), region, file }
     }
 
     pub fn looker() -> Looker {

@@ -14,8 +14,6 @@ pub struct Names {
     pub namespace: String,
     pub pod: String,
     pub container: String,
-    /// Who made the container, where that is known.
-    pub engine: &'static str,
 }
 
 /// One container and what its region says. Counters go on where a region is made anew, and never fall.
@@ -23,6 +21,8 @@ pub struct Names {
 pub struct Container {
     #[serde(flatten)]
     pub names: Names,
+    /// Who made it, where that is known.
+    pub engine: &'static str,
     /// Where its region is.
     pub path: String,
     /// Whether its region is gone; then its counters alone are true.

@@ -144,7 +144,7 @@ pub const FAMILIES: [Family; 48] = [
         kind: MetricType::Info,
         ..gauge("gpuquota_container", "", "Whose a region is, who made it, and where it is.",
             Of::ContainerInfo(&["engine", "region"], |container| {
-                vec![("engine", container.names.engine.to_owned()), ("region", printable(&container.path))]
+                vec![("engine", container.engine.to_owned()), ("region", printable(&container.path))]
             }))
     },
     absent("nobody has looked at the card's processes", gauge("gpuquota_container_unprotected_processes", "",

@@ -55,7 +55,7 @@ fn full() -> Snapshot {
     container.utilization.insert(0, 0.75);
     container.unprotected = Some(BTreeMap::from([("GPU-1".to_owned(), 2)]));
     container.card_bytes.insert("GPU-1".to_owned(), 1 << 30);
-    container.names.engine = "hami";
+    container.engine = "hami";
     container.region.devices[0].context_bytes = 1 << 28;
     container.region.devices[0].physical_limit = Some(1 << 30);
     snapshot.own.errors.insert("too_short", 1);
@@ -190,14 +190,86 @@ fn counters_near_the_end_of_their_range_neither_wrap_nor_fall() {
     assert_no_counter_fell(&read, &second);
 }
 
-fn assert_no_counter_fell(before: &BTreeMap<String, Read>, after: &BTreeMap<String, Read>) {
-    for (name, family) in before.iter().filter(|(_, family)| family.kind != "gauge") {
-        for sample in &family.samples {
-            let now =
-                after[name].samples.iter().find(|now| now.name == sample.name && now.labels == sample.labels);
-            let now = now.unwrap_or_else(|| panic!("{sample:?} is gone"));
-            assert!(now.value >= sample.value, "{sample:?} fell to {}", now.value);
+/// Numbers as a tenant may write them, and names.
+struct Anything(u64);
+
+impl Anything {
+    fn number(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        match self.0 % 8 {
+            0 => 0,
+            1 => u64::MAX,
+            2 => u64::MAX - 1,
+            3 => 1 << 63,
+            4 => self.0 >> 32,
+            _ => self.0,
         }
+    }
+
+    fn name(&mut self) -> String {
+        let of = [
+            'a', '"', '\\', '\n', '\r', '{', '}', ',', '=', ' ', '#', '\0', '\u{1b}', '\u{85}', '\u{2028}',
+            'é', '🦀',
+        ];
+        (0..self.number() % 6).map(|_| of[(self.number() % of.len() as u64) as usize]).collect()
+    }
+}
+
+#[test]
+fn whatever_tenants_write_the_format_holds_and_no_counter_falls() {
+    let (mut looker, begun) = (looker(), Instant::now());
+    let mut any = Anything(0x9E37_79B9_7F4A_7C15);
+    let mut before = BTreeMap::new();
+    for round in 0..40 {
+        let all_found = (0..any.number() % 5).map(|_| {
+            let mut found = found(&any.name(), &any.name().escape_default().to_string());
+            found.region.generation = any.number();
+            found.region.fallbacks = any.number();
+            let device = &mut found.region.devices[0];
+            device.memory_limit = Some(any.number());
+            device.core_limit = Some(any.number() as u32);
+            device.gpu_time_ns = Some(any.number()).filter(|used| used % 3 != 0);
+            for word in device.wait_times.iter_mut().chain([
+                &mut device.used,
+                &mut device.denied,
+                &mut device.waited_ns,
+                &mut device.launches,
+                &mut device.lease.waited_ns,
+                &mut device.lease.held_ns,
+            ]) {
+                *word = any.number();
+            }
+            found
+        });
+        let all_found = all_found.collect();
+        let snapshot = looker.put_together(all_found, begun + Duration::from_millis(500 * round));
+        let open =
+            encode(&Arc::new(snapshot.clone()), &all(), Format::OpenMetrics).expect("it can be written");
+        assert!(open.ends_with("# EOF\n"));
+        let read = parse(&text(snapshot, &all()));
+        let after = counters(&read);
+        for (series, value) in counters(&before) {
+            // A device that its region names no more is gone with it.
+            assert!(after.get(&series).is_none_or(|now| *now >= value), "{series:?} fell from {value}");
+        }
+        before = read;
+    }
+}
+
+/// Every value of a counter, by its name and labels.
+fn counters(read: &BTreeMap<String, Read>) -> BTreeMap<(&str, &BTreeMap<String, String>), f64> {
+    let counters = read.values().filter(|family| family.kind != "gauge");
+    let samples = counters.flat_map(|family| &family.samples);
+    samples.map(|sample| ((sample.name.as_str(), &sample.labels), sample.value)).collect()
+}
+
+fn assert_no_counter_fell(before: &BTreeMap<String, Read>, after: &BTreeMap<String, Read>) {
+    let after = counters(after);
+    for (series, value) in counters(before) {
+        let now = after.get(&series).unwrap_or_else(|| panic!("{series:?} is gone"));
+        assert!(*now >= value, "{series:?} fell from {value} to {now}");
     }
 }
 
