@@ -460,6 +460,43 @@ fn the_log_is_json_where_that_is_asked_for() {
 }
 
 #[test]
+fn an_agent_whose_log_nobody_reads_goes_on() {
+    let root = Scratch::new();
+    let file = root.join("token");
+    std::fs::write(&file, "first").expect("a file");
+    let mut command = gpuquota();
+    command
+        .args(["agent", "--listen", "127.0.0.1:0", "--root"])
+        .arg(root.path())
+        .arg("--token-file")
+        .arg(&file);
+    let mut process = command.stderr(std::process::Stdio::piped()).spawn().expect("the agent starts");
+    let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
+    let line = lines.next().expect("a line").expect("read");
+    let address = line.split("://").nth(1).and_then(|rest| rest.split('/').next()).expect("an address");
+    drop(lines);
+    // The agent tells it, to nobody.
+    std::fs::write(&file, "second").expect("a file");
+    let with = |token: &str| {
+        let stream = TcpStream::connect(address).expect("a connection");
+        asked(stream, &format!("GET /version HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n")).0
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    while !with("second").starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < until, "the token is not read again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::fs::write(&file, "third").expect("a file");
+    while !with("third").starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < until, "the token is not read again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(process.try_wait().expect("a child"), None, "it lives");
+    process.kill().expect("a child");
+    process.wait().expect("a child");
+}
+
+#[test]
 fn what_has_ended_goes_after_the_grace_and_not_before() {
     let root = Scratch::new();
     let path = root.join("a.cache");

@@ -35,6 +35,8 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>, F: for<'w> FormatFields<'w> + 'stat
 /// Begins to log.
 pub fn begin(settings: &Settings) {
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+    // Where nobody reads the log any more, a complaint about that would end the agent.
+    let lines = lines.log_internal_errors(false);
     let lines = lines.with_max_level(settings.log_level);
     match settings.log_format {
         LogFormat::Text => lines.event_format(Plain).init(),
