@@ -3,9 +3,12 @@
 //! One thread serves, another one gives leases; a search of the node runs beside it, at most one at a time and at most once
 //! a second however many ask. Requests have no body, small heads and little time.
 
+pub mod cap;
+pub mod card;
 pub mod config;
 mod counters;
 mod events;
+pub mod identity;
 mod leases;
 mod logs;
 mod looker;
@@ -13,6 +16,7 @@ mod metrics;
 mod node;
 mod server;
 mod snapshot;
+mod who;
 
 use crate::error::Error;
 use crate::regions::Places;
@@ -59,14 +63,24 @@ impl Agent {
         }
         let places =
             if settings.roots.is_empty() { Places::of_node() } else { Places::only(&settings.roots) };
-        let node = Arc::new(Node::new(&settings, places));
+        let naming = Arc::new(identity::Naming::start(&settings.sources)?);
+        let cards = Arc::new(card::Cards::default());
+        let who = who::Who::new(Arc::clone(&naming), Arc::clone(&cards));
+        let node = Arc::new(Node::new(&settings, places, who));
+        let (watched, policy) = (Arc::clone(&node), settings.unprotected);
+        // What it says comes behind what the settings have wrong.
+        let begin = move || {
+            let thread = std::thread::Builder::new().name("card".to_owned());
+            let watch = move || cards.watch(&naming, || watched.places().search().0, policy);
+            thread.spawn(watch).map(drop).map_err(Error::system("start a thread"))
+        };
         let watched = Arc::clone(&node);
         let thread = std::thread::Builder::new().name("leases".to_owned());
         thread.spawn(move || leases::watch(watched.places())).map_err(Error::system("start a thread"))?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
         let runtime = runtime.map_err(Error::system("start"))?;
-        let served = runtime.block_on(server::serve(&settings, node));
+        let served = runtime.block_on(server::serve(&settings, node, begin));
         // A look that is under way concerns nobody any more.
         runtime.shutdown_background();
         served.map(|()| ExitCode::SUCCESS)

@@ -16,7 +16,7 @@ pub struct Entry {
 }
 
 /// Examples of every command, the program's own first. A test parses each of them.
-const EXAMPLES: [(&str, &[Example]); 7] = [
+const EXAMPLES: [(&str, &[Example]); 8] = [
     (
         "gpuquota",
         &[
@@ -71,6 +71,13 @@ const EXAMPLES: [(&str, &[Example]); 7] = [
                 "Let the limits hold again that the processes brought",
                 "gpuquota limit /run/gpuquota/team.cache --reset",
             ),
+        ],
+    ),
+    (
+        "ps",
+        &[
+            ("Show who is at the devices, and which processes no quota counts", "gpuquota ps"),
+            ("Give that to a program", "gpuquota ps --json"),
         ],
     ),
     (

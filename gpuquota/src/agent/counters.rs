@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn churn_leaves_no_more_than_the_bound() {
-        let mut looker = super::super::looker::Looker::new(Duration::from_secs(300), 64);
+        let mut looker = super::super::looker::Looker::new(Default::default(), Duration::from_secs(300), 64);
         let begun = Instant::now();
         for round in 0..1000u64 {
             let found = (0..10).map(|number| found(&format!("c{round}-{number}"), "GPU-1")).collect();

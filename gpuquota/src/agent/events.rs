@@ -1,6 +1,6 @@
 //! What has happened in all regions of the node, in the order in which the agent saw it.
 
-use super::snapshot::{Names, NodeEvent};
+use super::snapshot::{Names, NodeEvent, What};
 use crate::regions::Region;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -45,24 +45,26 @@ impl EventLog {
             told.last = Some(event.number);
             let index = event.device.map(|index| index as usize);
             let device = region.devices.iter().find(|device| Some(device.index) == index);
-            let sequence = self.next;
-            self.next += 1;
-            let event = NodeEvent {
-                id: format!("{}-{sequence}", self.start),
-                sequence,
-                names: names.clone(),
-                device_uuid: device.map(|device| device.uuid.clone()),
-                event,
-            };
-            self.kept.insert(sequence, Arc::new(event));
+            let sequence =
+                self.put(names.clone(), device.map(|device| device.uuid.clone()), What::Region(event));
             told.kept.push_back(sequence);
             if told.kept.len() > OF_CONTAINER {
                 told.kept.pop_front().map(|oldest| self.kept.remove(&oldest));
             }
-            if self.kept.len() > IN_ALL {
-                self.kept.pop_first();
-            }
         }
+    }
+
+    /// Takes one event; its number.
+    pub fn put(&mut self, names: Names, device_uuid: Option<String>, event: What) -> u64 {
+        let sequence = self.next;
+        self.next += 1;
+        let event =
+            NodeEvent { id: format!("{}-{sequence}", self.start), sequence, names, device_uuid, event };
+        self.kept.insert(sequence, Arc::new(event));
+        if self.kept.len() > IN_ALL {
+            self.kept.pop_first();
+        }
+        sequence
     }
 
     /// All that are kept, the oldest first.

@@ -2,15 +2,11 @@
 
 use super::counters::Ledger;
 use super::events::EventLog;
-use super::snapshot::{Container, LOOK_BUCKETS, Names, Own, Snapshot, printable};
+use super::snapshot::{Container, LOOK_BUCKETS, Own, Snapshot, printable};
+use super::who::Who;
 use crate::regions::{Found, Mishap, Places};
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
-
-/// Whose region was found, and who made that container: the one place that tells it.
-fn whose(found: &Found) -> (Names, &'static str) {
-    (Names { container: printable(&found.container), ..Names::default() }, "")
-}
 
 impl Own {
     fn count(&mut self, mishaps: &[Mishap], took: Duration) {
@@ -29,8 +25,8 @@ impl Own {
 }
 
 /// What is remembered from one look to the next.
-#[derive(Debug)]
 pub struct Looker {
+    who: Who,
     ledger: Ledger,
     log: EventLog,
     own: Own,
@@ -39,11 +35,11 @@ pub struct Looker {
 
 impl Looker {
     /// `grace`: how long what has ended is told. `max_devices`: of how many devices of containers anything is told.
-    pub fn new(grace: Duration, max_devices: usize) -> Self {
+    pub fn new(who: Who, grace: Duration, max_devices: usize) -> Self {
         // No reason is new to who watches them.
         let left_out = BTreeMap::from([("bound", 0), ("duplicate", 0)]);
         let own = Own { left_out, ..Own::default() };
-        Self { ledger: Ledger::new(grace, max_devices), log: EventLog::new(), own, max_devices }
+        Self { who, ledger: Ledger::new(grace, max_devices), log: EventLog::new(), own, max_devices }
     }
 
     /// Looks at the node.
@@ -56,11 +52,16 @@ impl Looker {
 
     /// What is told of what was found: the only place where the node's picture is put together.
     pub fn put_together(&mut self, found: Vec<Found>, now: Instant) -> Snapshot {
+        self.who.begin(&mut self.log);
         let mut told = HashSet::new();
         let mut containers = Vec::new();
         let mut devices = 0;
         for found in found {
-            let (names, engine) = whose(&found);
+            let (mut names, engine) = self.who.whose(&found);
+            // Of two regions of one container each is told.
+            if told.contains(&names) {
+                names.container = format!("{}/{}", names.container, printable(&found.container));
+            }
             // A container without devices is a line of its own all the same.
             let more = found.region.devices.len().max(1);
             if devices + more > self.max_devices {
@@ -73,6 +74,7 @@ impl Looker {
                 containers.push(Container { engine, ..container });
             }
         }
+        self.who.add_cards(&mut containers);
         let ended = self.ledger.ended(now);
         let mut left_out = 0;
         for container in ended {
@@ -87,7 +89,8 @@ impl Looker {
         self.own.leave_out("bound", left_out);
         let taken = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let events = self.log.all();
-        Snapshot { taken, containers, cards: Vec::new(), events, own: self.own.clone() }
+        let own = Own { sources: self.who.sources(), ..self.own.clone() };
+        Snapshot { taken, containers, cards: self.who.cards(), events, own }
     }
 }
 
@@ -157,7 +160,7 @@ pub mod tests {
     }
 
     pub fn looker() -> Looker {
-        Looker::new(Duration::from_secs(300), 4096)
+        Looker::new(Who::default(), Duration::from_secs(300), 4096)
     }
 
     pub fn snapshot(found: Vec<Found>) -> Snapshot {
@@ -166,7 +169,7 @@ pub mod tests {
 
     #[test]
     fn what_passes_the_bound_is_counted_and_left_out() {
-        let mut looker = Looker::new(Duration::from_secs(300), 3);
+        let mut looker = Looker::new(Who::default(), Duration::from_secs(300), 3);
         let mut wide = found("wide", "GPU-1");
         wide.region.devices.push(device(1, "GPU-2"));
         let now = Instant::now();
@@ -179,8 +182,10 @@ pub mod tests {
 
     #[test]
     fn names_that_look_alike_are_told_once() {
-        let snapshot = snapshot(vec![found("a\u{1}", "GPU-1"), found("a\u{2}", "GPU-1")]);
-        assert_eq!(snapshot.containers.len(), 1);
+        let alike = ["a\u{1}", "a\u{2}", "a\u{3}"].map(|name| found(name, "GPU-1"));
+        let snapshot = snapshot(alike.into());
+        let names = snapshot.containers.iter().map(|container| container.names.container.as_str());
+        assert!(names.eq(["a\u{fffd}", "a\u{fffd}/a\u{fffd}"]));
         assert_eq!(snapshot.own.left_out["duplicate"], 1);
     }
 

@@ -4,6 +4,7 @@ use super::config::Settings;
 use super::looker::Looker;
 use super::metrics::{self, Choice, Format};
 use super::snapshot::Snapshot;
+use super::who::Who;
 use crate::regions::Places;
 use hyper::body::Bytes;
 use serde::Serialize;
@@ -97,8 +98,8 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(settings: &Settings, places: Places) -> Self {
-        let looker = Looker::new(settings.grace, settings.max_devices);
+    pub fn new(settings: &Settings, places: Places, who: Who) -> Self {
+        let looker = Looker::new(who, settings.grace, settings.max_devices);
         let (hami, dcgm) = (settings.hami_metrics, settings.dcgm_metrics);
         let choice = Choice { hami, dcgm, node: settings.node_name.clone() };
         let state = Arc::new(Mutex::new(State { looker, latest: None }));

@@ -60,8 +60,12 @@ struct Server {
     tls: Option<Tls>,
 }
 
-/// Serves until SIGTERM or SIGINT.
-pub async fn serve(settings: &Settings, node: Arc<Node>) -> Result<(), Error> {
+/// Serves until SIGTERM or SIGINT. `begin` is called once it listens.
+pub async fn serve(
+    settings: &Settings,
+    node: Arc<Node>,
+    begin: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
     let tls = match (&settings.tls_certificate, &settings.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
         _ => None,
@@ -73,6 +77,7 @@ pub async fn serve(settings: &Settings, node: Arc<Node>) -> Result<(), Error> {
     }
     let mut terminate = listen_for(SignalKind::terminate())?;
     let mut interrupt = listen_for(SignalKind::interrupt())?;
+    begin()?;
     let seats = Arc::new(Seats::new(room(settings.connections)));
     let router = routes::router(node, token.clone());
     let server = Arc::new(Server { router, seats, tls: tls.clone() });

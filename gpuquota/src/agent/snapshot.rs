@@ -1,5 +1,7 @@
 //! The node as one look found it: what metrics, JSON and events all tell.
 
+use super::card;
+use super::identity::Health;
 use crate::regions::{Event, Region};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -49,7 +51,17 @@ pub struct NodeEvent {
     /// The UUID of the device that it concerns.
     pub device_uuid: Option<String>,
     #[serde(flatten)]
-    pub event: Event,
+    pub event: What,
+}
+
+/// Who has told an event.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum What {
+    /// The container's region.
+    Region(Event),
+    /// The card, or the agent that has held it against the books.
+    Card(card::Event),
 }
 
 /// A card's own figures, as far as anything tells them.
@@ -98,6 +110,8 @@ pub struct Own {
     /// Looks by how long they took: each in its own bucket, the last one without bound.
     pub look_times: [u64; LOOK_BUCKETS.len() + 1],
     pub looking_seconds: f64,
+    /// How those do who know the names of containers.
+    pub sources: Vec<Health>,
 }
 
 /// The node at one time.

@@ -31,16 +31,16 @@ impl Agent {
     /// Waits until it says where it serves.
     pub fn start(command: &mut Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
-        let mut lines = BufReader::new(process.stderr.take().expect("a pipe"));
-        let mut line = String::new();
-        lines.read_line(&mut line).expect("its first line");
-        let address = line.split("://").nth(1).and_then(|rest| rest.split('/').next());
-        let address = address.unwrap_or_else(|| panic!("no address: {line}")).to_owned();
-        let log = Arc::new(Mutex::new(vec![line]));
-        let kept = Arc::clone(&log);
-        std::thread::spawn(move || {
-            lines.lines().map_while(Result::ok).for_each(|line| kept.lock().expect("a log").push(line));
+        let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        let mut said = Vec::new();
+        let address = lines.by_ref().find_map(|line| {
+            said.push(line.clone());
+            line.split("://").nth(1).and_then(|rest| rest.split('/').next()).map(str::to_owned)
         });
+        let address = address.unwrap_or_else(|| panic!("no address: {said:?}"));
+        let log = Arc::new(Mutex::new(said));
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || lines.for_each(|line| kept.lock().expect("a log").push(line)));
         Self { process, address, log }
     }
 

@@ -1,6 +1,9 @@
 //! Every setting: its name, what it means and how its value is read.
 
+use crate::agent::card::Policy;
+use crate::agent::identity::Sources;
 use crate::error::Error;
+use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
@@ -50,6 +53,9 @@ pub struct Settings {
     pub grace: Duration,
     pub max_devices: usize,
     pub connections: usize,
+    pub sources: Sources,
+    /// What to do about processes past the limits of their containers.
+    pub unprotected: Policy,
     pub log_level: Level,
     pub log_format: LogFormat,
     /// Variables that look like the agent's and are none, each with a guess.
@@ -70,6 +76,8 @@ impl Default for Settings {
             grace: Duration::from_secs(300),
             max_devices: 4096,
             connections: 1024,
+            sources: Sources::default(),
+            unprotected: Policy::default(),
             log_level: Level::INFO,
             log_format: LogFormat::Text,
             unknown_variables: Vec::new(),
@@ -116,7 +124,7 @@ const fn key(
 }
 
 /// All of them.
-pub const KEYS: [Key; 13] = [
+pub const KEYS: [Key; 22] = [
     Key {
         many: true,
         clear: |settings| settings.listen.clear(),
@@ -198,6 +206,64 @@ pub const KEYS: [Key; 13] = [
         Some("N"),
         "Connections at a time; when there are more, the oldest one without a request goes [default: 1024]",
         |settings, value| set(&mut settings.connections, number(value, 8, 1 << 16)),
+    ),
+    key(
+        "unprotected",
+        Some("POLICY"),
+        "What to do about a process that uses a card past the limits of its container: report, freeze or kill [default: report]",
+        |settings, value| {
+            let policy = |text: &str| Policy::from_str(text, false);
+            let none = |text: &str| format!("{text:?} is none of report, freeze and kill");
+            set(&mut settings.unprotected, text(value).and_then(|text| policy(text).map_err(|_| none(text))))
+        },
+    ),
+    key(
+        "cri",
+        Some("SOCKET"),
+        "The container runtime's CRI socket, asked for names [default: those of containerd, k3s and CRI-O]",
+        |settings, value| set(&mut settings.sources.cri, path(value).map(Some)),
+    ),
+    key(
+        "kubelet-pod-resources",
+        Some("SOCKET"),
+        "The kubelet's PodResources socket, asked for names [default: /var/lib/kubelet/pod-resources/kubelet.sock]",
+        |settings, value| set(&mut settings.sources.kubelet_pod_resources, path(value).map(Some)),
+    ),
+    key(
+        "docker",
+        Some("SOCKET"),
+        "Docker's socket, asked for names [default: /run/docker.sock]",
+        |settings, value| set(&mut settings.sources.docker, path(value).map(Some)),
+    ),
+    key(
+        "podman",
+        Some("SOCKET"),
+        "Podman's socket, asked for names [default: /run/podman/podman.sock]",
+        |settings, value| set(&mut settings.sources.podman, path(value).map(Some)),
+    ),
+    key(
+        "container-storage",
+        Some("DIR"),
+        "Where Podman and CRI-O keep their containers [default: /var/lib/containers/storage]",
+        |settings, value| set(&mut settings.sources.container_storage, path(value)),
+    ),
+    key(
+        "pod-logs",
+        Some("DIR"),
+        "The kubelet's directory of the logs of pods [default: /var/log/pods]",
+        |settings, value| set(&mut settings.sources.pod_logs, path(value)),
+    ),
+    key(
+        "container-logs",
+        Some("DIR"),
+        "The kubelet's directory of links to the logs of containers [default: /var/log/containers]",
+        |settings, value| set(&mut settings.sources.container_logs, path(value)),
+    ),
+    key(
+        "proc",
+        Some("DIR"),
+        "Where the kernel tells in which cgroup a process is [default: /proc]",
+        |settings, value| set(&mut settings.sources.proc, path(value)),
     ),
     key(
         "log-level",

@@ -1,7 +1,8 @@
 //! The agent's own families.
 
 use super::family::{Family, Histogram, Label, Labelled, Of, Value, counter, gauge};
-use crate::agent::snapshot::{Card, LOOK_BUCKETS, printable};
+use crate::agent::identity::Health;
+use crate::agent::snapshot::{Card, LOOK_BUCKETS, Snapshot, printable};
 use crate::regions::Device;
 use crate::words::seconds;
 use gpuquota_region::layout::{ABI_MAJOR, ABI_MINOR};
@@ -74,7 +75,7 @@ const WAIT_BOUNDS: [f64; gpuquota_region::layout::WAIT_TIMES - 1] =
     [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0];
 
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 48] = [
+pub const FAMILIES: [Family; 51] = [
     Family {
         kind: MetricType::Info,
         ..gauge("gpuquota_build", "", "The agent's version, and the version of the regions that it makes.",
@@ -155,6 +156,16 @@ pub const FAMILIES: [Family; 48] = [
         }))),
     absent(CARD, gauge("gpuquota_container_card_memory", "bytes", "Memory of the container's processes, by the card's own figures.",
         Of::ByCard(|container| container.card_bytes.iter().map(|(uuid, bytes)| (uuid.as_str(), (*bytes).into())).collect()))),
+    absent(CARD, gauge("gpuquota_container_memory_difference", "bytes", "By how much memory by the card is more than memory by the container's region.",
+        Of::ByCard(|container| {
+            let booked = |uuid: &str| container.region.devices.iter().find(|device| device.uuid == uuid);
+            let apart = |uuid: &str, bytes: u64| {
+                let device = booked(uuid)?;
+                Some(bytes as f64 - device.used.saturating_sub(device.spilled) as f64)
+            };
+            let of = container.card_bytes.iter();
+            of.filter_map(|(uuid, bytes)| Some((uuid.as_str(), apart(uuid, *bytes)?.into()))).collect()
+        }))),
     absent(CARD, Family {
         kind: MetricType::Info,
         ..gauge("gpuquota_device", "", "A device of the node, and its driver.",
@@ -186,6 +197,10 @@ pub const FAMILIES: [Family; 48] = [
         Of::Agent(&["reason"], |snapshot| counts(snapshot.own.errors.iter())))),
     counter("gpuquota_metrics_left_out", "", "Devices of containers that were left out of a look's series: beyond the bound (--max-devices), or under names that others have.",
         Of::Agent(&["reason"], |snapshot| counts(snapshot.own.left_out.iter()))),
+    absent("no source is asked", gauge("gpuquota_agent_name_source_up", "", "Whether a source of containers' names answered the last time.",
+        Of::Agent(&["source"], |snapshot| of_sources(snapshot, |source| u64::from(source.error.is_none()))))),
+    absent("no source is asked", counter("gpuquota_agent_name_source_errors", "", "How often a source of containers' names did not answer.",
+        Of::Agent(&["source"], |snapshot| of_sources(snapshot, |source| source.errors)))),
     Family {
         kind: MetricType::Histogram,
         ..gauge("gpuquota_agent_scan_duration", "seconds", "Time to search the node for regions and read them.",
@@ -195,6 +210,10 @@ pub const FAMILIES: [Family; 48] = [
             }))
     },
 ];
+
+fn of_sources(snapshot: &Snapshot, value: fn(&Health) -> u64) -> Vec<Labelled> {
+    snapshot.own.sources.iter().map(|of| (vec![("source", of.source.to_owned())], value(of).into())).collect()
+}
 
 fn counts<'s>(by_reason: impl Iterator<Item = (&'s &'static str, &'s u64)>) -> Vec<Labelled> {
     by_reason.map(|(reason, count)| (vec![("reason", (*reason).to_owned())], (*count).into())).collect()

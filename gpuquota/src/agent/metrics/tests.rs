@@ -4,6 +4,7 @@ use super::exposition::{self, Family as Read, parse};
 use super::family::Family;
 use super::page::{MOST_SERIES, labels};
 use super::{Choice, Format, dcgm, encode, hami, native};
+use crate::agent::identity::Health;
 use crate::agent::looker::tests::{device, found, looker, snapshot};
 use crate::agent::snapshot::{Card, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +60,7 @@ fn full() -> Snapshot {
     container.region.devices[0].context_bytes = 1 << 28;
     container.region.devices[0].physical_limit = Some(1 << 30);
     snapshot.own.errors.insert("too_short", 1);
+    snapshot.own.sources = vec![Health { source: "cri", error: None, errors: 2, facts: 3 }];
     snapshot
 }
 
