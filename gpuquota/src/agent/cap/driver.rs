@@ -9,8 +9,8 @@
 //! nvml.h of CUDA 13.5.
 #![allow(unsafe_code)]
 
+use super::backend::{Backend, Cap, Wanted};
 use super::leaf::own;
-use super::{Backend, Cap, Wanted};
 use crate::agent::card::Card;
 use crate::regions::Device;
 use std::ffi::{CString, c_char, c_void};

@@ -1,6 +1,6 @@
 //! The region: the operator's row of it outranks what processes bring.
 
-use super::{Backend, Cap, Wanted};
+use super::backend::{Backend, Cap, Wanted};
 use crate::regions::{self, Device};
 use gpuquota_region::Region;
 use gpuquota_region::layout::OPERATOR_ROW;
