@@ -18,7 +18,7 @@ mod source;
 
 pub use cgroup::Cgroup;
 pub use facts::Identity;
-pub use owner::owners;
+pub use owner::{open_region, owners};
 pub use source::Health;
 
 use crate::error::Error;

@@ -2,7 +2,7 @@
 
 use super::card::{CardDevice, Cards, OnCard, Standing, View, throttle_reasons};
 use super::events::EventLog;
-use super::identity::{Health, Identity, Naming, owners};
+use super::identity::{Health, Identity, Naming, open_region, owners};
 use super::snapshot::{Card, Container, Names, What, printable};
 use crate::regions::Found;
 use std::collections::{BTreeMap, HashMap};
@@ -44,7 +44,8 @@ impl Who {
             return (Names { container: printable(&found.container), ..Names::default() }, "");
         };
         let uuids: Vec<&str> = found.region.devices.iter().map(|device| device.uuid.as_str()).collect();
-        let identity = naming.of_region(&found.path, &found.container, &owners(&found.file), &uuids);
+        let owners = open_region(&found.path).map(|file| owners(&file)).unwrap_or_default();
+        let identity = naming.of_region(&found.path, &found.container, &owners, &uuids);
         let engine = identity.engine;
         (identity.into(), engine)
     }

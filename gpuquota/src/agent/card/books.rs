@@ -1,7 +1,7 @@
 //! The books beside which the card's figures are laid: what the node's regions say, each with its container's name.
 
 use super::process::{Home, Subject};
-use crate::agent::identity::{Identity, Naming, owners};
+use crate::agent::identity::{Identity, Naming, open_region, owners};
 use crate::regions::{Found, Region};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -13,8 +13,8 @@ pub struct Book {
     pub identity: Identity,
     /// Its file.
     pub path: PathBuf,
-    /// The same, open for reading.
-    pub file: OwnedFd,
+    /// The same, open for reading, if it still can be.
+    pub file: Option<OwnedFd>,
     /// What it says.
     pub region: Region,
     /// Its living processes by the kernel's word.
@@ -34,12 +34,13 @@ fn key(home: &Home) -> String {
 impl Book {
     /// Reads who holds a region that was found, and names it.
     pub fn of(found: Found, names: &Naming) -> Self {
-        let owners = owners(&found.file);
+        let file = open_region(&found.path);
+        let owners = file.as_ref().map(owners).unwrap_or_default();
         let uuids: Vec<&str> = found.region.devices.iter().map(|device| device.uuid.as_str()).collect();
         let identity = names.of_region(&found.path, &found.container, &owners, &uuids);
         let subjects = owners.iter().filter_map(|pid| Subject::of(*pid, names));
         let homes = subjects.filter_map(|subject| subject.home.as_ref().map(key)).collect();
-        Self { identity, path: found.path, file: found.file, region: found.region, owners, homes }
+        Self { identity, path: found.path, file, region: found.region, owners, homes }
     }
 
     /// Whether anything is limited in it.

@@ -79,8 +79,8 @@ impl Costs {
             let missing = book.region.devices.iter().filter(|device| device.context_bytes == 0);
             let told = missing.filter_map(|device| Some((device.offset, *known.get(&device.uuid)?)));
             let told: Vec<(u64, u64)> = told.collect();
-            if !told.is_empty() {
-                self.write(&book.path, book.file.as_raw_fd(), told);
+            if let Some(file) = book.file.as_ref().filter(|_| !told.is_empty()) {
+                self.write(&book.path, file.as_raw_fd(), told);
             }
         }
     }
