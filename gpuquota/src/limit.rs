@@ -3,16 +3,13 @@
 //! The operator's limits stand in a row of the region. They outrank what processes bring by their environment, until they
 //! are reset. What a limits file in the container says stays the ceiling: of both, the lower one holds (`docs/limits.md`).
 
+use crate::agent::cap::{Backend, Cap, Driver, InRegion, Wanted, leaf_of};
 use crate::asked;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::regions::{self, Device};
+use crate::words;
 use gpuquota_quota::limits::{Limits, Selector};
-use gpuquota_region::Region;
-use gpuquota_region::layout::OPERATOR_ROW;
-use gpuquota_region::limits::{Asked, AskedLimits};
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,13 +40,22 @@ pub struct Limit {
     /// those hold instead.
     #[arg(long)]
     reset: bool,
+
+    /// Have the driver hold the memory limit too, by the container's cgroup: it binds every program, also one that does not
+    /// load the library. Driver 615 or later, cgroups of version 2, no MIG; as root.
+    #[arg(long)]
+    driver: bool,
+
+    /// The container's own cgroup, if its processes do not tell it. Implies --driver.
+    #[arg(long, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
 }
 
 impl Limit {
     /// Changes the limits: all of them, or none if one cannot be understood.
     pub fn run(self) -> Result<ExitCode, Error> {
         let limits = asked::Asked::new(&self.memory, &self.cores, &self.cores_request, None).limits()?;
-        let path = match self.region {
+        let path = match self.region.clone() {
             Some(path) => path,
             None => Environment::inherited().region()?.ok_or_else(|| {
                 Error::Asked(
@@ -60,8 +66,50 @@ impl Limit {
         let refused = |why: String| Error::Asked(format!("region {}: {why}", regions::shown(&path)));
         let devices = regions::read_path(&path).map_err(|why| refused(why.to_string()))?.devices;
         check(&limits, &devices).map_err(refused)?;
-        change(&path, &limits, &devices, self.reset).map_err(refused)?;
+        // The driver may refuse: then nothing has changed.
+        let driver = self.driver(&path).map_err(refused)?;
+        let region = InRegion::at(&path).map_err(refused)?;
+        let backends = driver.iter().map(|driver| driver as &dyn Backend).chain([&region as &dyn Backend]);
+        for backend in backends {
+            for device in &devices {
+                let set = backend.set(device, &wanted(&limits, device, self.reset));
+                set.map_err(|why| refused(format!("{}: {why}", backend.name())))?;
+            }
+        }
+        if let Some(driver) = driver {
+            tell(&driver, &devices);
+        }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Limit {
+    /// The driver's own limits, if they were asked for.
+    fn driver(&self, region: &Path) -> Result<Option<Driver>, String> {
+        match &self.cgroup {
+            Some(cgroup) => Driver::of(cgroup).map(Some),
+            None if self.driver => Driver::of(&leaf_of(region)?).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Says what the driver holds, which no program inside can show.
+fn tell(driver: &Driver, devices: &[Device]) {
+    for device in devices {
+        let cap = match driver.cap(device) {
+            Ok(Cap::Unset) => "no limit".to_owned(),
+            Ok(Cap::Of(bytes)) => words::bytes(bytes),
+            Ok(Cap::Above(bytes, at)) => {
+                format!(
+                    "{}, set on {}, which programs inside are not shown",
+                    words::bytes(bytes),
+                    at.display()
+                )
+            }
+            Err(why) => why,
+        };
+        println!("{} by the driver: {cap}", device.uuid);
     }
 }
 
@@ -104,24 +152,13 @@ fn matches(selector: &Selector, device: &Device) -> bool {
     selector.matches(device.index as u32, device.uuid.as_bytes()).is_some()
 }
 
-fn change(path: &Path, limits: &Limits, devices: &[Device], reset: bool) -> Result<(), String> {
-    let name =
-        CString::new(path.as_os_str().as_bytes()).map_err(|_| "there is a NUL in its name".to_owned())?;
-    let region = Region::existing(&name).map_err(|why| why.to_string())?;
-    let asked = |value: u64| Some(Asked { value, from_file: false });
-    for device in devices {
-        let (index, uuid) = (device.index as u32, device.uuid.as_bytes());
-        let before = region.asked_limits(OPERATOR_ROW, device.index).filter(|_| !reset).unwrap_or_default();
-        let set = AskedLimits {
-            memory: limits.memory_for(index, uuid).and_then(asked).or(before.memory),
-            cores: limits.cores_for(index, uuid).and_then(|percent| asked(percent.into())).or(before.cores),
-            request: limits
-                .request_for(index, uuid)
-                .and_then(|percent| asked(percent.into()))
-                .or(before.request),
-            ..before
-        };
-        region.change_limits(OPERATOR_ROW, device.index, set.any().then_some(set));
+/// What is wanted of a device.
+fn wanted(limits: &Limits, device: &Device, reset: bool) -> Wanted {
+    let (index, uuid) = (device.index as u32, device.uuid.as_bytes());
+    Wanted {
+        memory: limits.memory_for(index, uuid),
+        cores: limits.cores_for(index, uuid),
+        request: limits.request_for(index, uuid),
+        reset,
     }
-    Ok(())
 }

@@ -12,6 +12,7 @@ mod inspect;
 mod limit;
 mod man;
 mod manual;
+mod ps;
 mod regions;
 mod run;
 mod words;
@@ -32,6 +33,7 @@ enum Command {
     Run(run::Run),
     Inspect(inspect::Inspect),
     Limit(limit::Limit),
+    Ps(ps::Ps),
     Agent(agent::Agent),
     Completions(completions::Completions),
     Man(man::Man),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Limit(limit) => limit.run(),
+        Command::Ps(ps) => ps.run(),
         Command::Agent(agent) => agent.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

@@ -1,5 +1,6 @@
 //! What the help and the manual pages say beyond the options: examples, variables, files and exit statuses.
 
+use crate::agent::config as agent_config;
 use gpuquota_quota::limits::KNOBS;
 use std::fmt::Write;
 
@@ -15,7 +16,7 @@ pub struct Entry {
 }
 
 /// Examples of every command, the program's own first. A test parses each of them.
-const EXAMPLES: [(&str, &[Example]); 7] = [
+const EXAMPLES: [(&str, &[Example]); 8] = [
     (
         "gpuquota",
         &[
@@ -73,10 +74,25 @@ const EXAMPLES: [(&str, &[Example]); 7] = [
         ],
     ),
     (
+        "ps",
+        &[
+            ("Show who is at the devices, and which processes no quota counts", "gpuquota ps"),
+            ("Give that to a program", "gpuquota ps --json"),
+        ],
+    ),
+    (
         "agent",
         &[
             ("Serve the regions of this node as metrics", "gpuquota agent --listen 127.0.0.1:9394"),
             ("Look for regions in one directory only", "gpuquota agent --root /run/gpuquota"),
+            (
+                "Serve all addresses by TLS to who knows the token, and the tools of this node by a socket",
+                "gpuquota agent --listen [::]:9394 --listen unix:/run/gpuquota/agent.sock --tls-certificate tls.crt --tls-key tls.key --token-file token",
+            ),
+            (
+                "Serve HAMi's metrics too, with settings from a file",
+                "gpuquota agent --config agent.toml --hami-metrics",
+            ),
         ],
     ),
     (
@@ -154,6 +170,11 @@ pub fn variables(command: &str) -> Vec<Entry> {
             knobs().chain([library]).collect()
         }
         "inspect" | "limit" => vec![region()],
+        "agent" => {
+            let config = std::iter::once("config");
+            let names = config.chain(agent_config::KEYS.iter().map(|key| key.name));
+            names.map(|name| entry(agent_config::variable(name), format!("The same as --{name}."))).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -172,14 +193,22 @@ pub fn files(command: &str) -> Vec<Entry> {
             "Regions that gpuquota-run(1) makes, in the first of these directories that the user may write to.",
         )
     };
+    let others = || {
+        entry(
+            "/usr/local/vgpu, /tmp/vgpu/containers, /tmp/cudevshr.cache",
+            "Regions of containers that HAMi, Volcano or KAI started, and of programs that were told none.",
+        )
+    };
     match command {
         "run" => vec![limits(), regions()],
         "limit" => vec![limits()],
-        "inspect" | "agent" => vec![
+        "inspect" => vec![regions(), others()],
+        "agent" => vec![
             regions(),
+            others(),
             entry(
-                "/usr/local/vgpu, /tmp/vgpu/containers, /tmp/cudevshr.cache",
-                "Regions of containers that HAMi, Volcano or KAI started, and of programs that were told none.",
+                agent_config::DEFAULT_FILE,
+                "Settings of the agent (TOML): the names of its options without dashes before them. Variables and options outrank it.",
             ),
         ],
         _ => Vec::new(),

@@ -15,7 +15,7 @@ mod unreadable;
 mod watch;
 
 pub use directory::Owner;
-pub use events::EventKind;
+pub use events::{Event, EventKind};
 pub use index::{Found, Index, Living, Mishap};
 pub use kinds::Kinds;
 pub use names::{harmless, shown};

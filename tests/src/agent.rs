@@ -26,13 +26,14 @@ impl Agent {
         command.args(["agent", "--listen", "127.0.0.1:0"]);
         folders.iter().for_each(|folder| _ = command.arg("--root").arg(folder));
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
-        let mut first = String::new();
         let stderr = child.stderr.take().expect("stderr is a pipe");
-        BufReader::new(stderr).read_line(&mut first).expect("the agent says where it listens");
         let of_word =
             |word: &str| word.trim_start_matches("http://").trim_end_matches("/metrics").parse().ok();
-        let address = first.split_whitespace().find_map(of_word);
-        let address = address.unwrap_or_else(|| panic!("no address in {first:?}"));
+        let of_line = |line: String| line.split_whitespace().find_map(of_word);
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let address = lines.find_map(of_line).expect("the agent says where it listens");
+        // What it says later is read, so that it can say it.
+        std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
 

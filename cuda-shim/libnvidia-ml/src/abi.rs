@@ -36,6 +36,8 @@ pub enum Error {
     Timeout = 10,
     /// The device is gone from the bus.
     GpuIsLost = 15,
+    /// The operating system refused something.
+    OperatingSystem = 17,
     /// A structure of a version that the driver does not know.
     ArgumentVersionMismatch = 25,
     /// The machine is there, but cannot be used.
@@ -126,6 +128,13 @@ pub fn put_list<T: Copy>(count: Out<u32>, items: Out<T>, found: &[T]) -> Answer 
 /// A string of the caller's.
 #[repr(transparent)]
 pub struct Text(*const c_char);
+
+impl Text {
+    /// A string that a structure of the caller's points to.
+    pub fn of(text: *const c_char) -> Self {
+        Self(text)
+    }
+}
 
 #[cfg(test)]
 impl From<&CStr> for Text {

@@ -2,7 +2,7 @@
 //!
 //! Rooms, imports point downward only:
 //! - `system`, `device`, `memory`, `activity`, `accounting`, `processes`, `sensors`, `modes`, `topology`,
-//!   `fields`, `events`: NVML by subject, one entry per function;
+//!   `fields`, `events`, `limits`: NVML by subject, one entry per function;
 //! - `unsupported`: every other function of the header, each answering `NOT_SUPPORTED`;
 //! - `internal`: the private table that nvidia-smi asks for;
 //! - `utilisation`: samples of how busy a device is;
@@ -24,6 +24,7 @@ mod export;
 mod fields;
 mod internal;
 mod library;
+mod limits;
 mod memory;
 mod modes;
 mod pids;

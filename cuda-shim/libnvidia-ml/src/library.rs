@@ -133,6 +133,11 @@ impl Handle {
         Self((&raw const PLACES[index]).cast_mut().cast())
     }
 
+    /// As NVML's structures hold it.
+    pub fn raw(self) -> *mut c_void {
+        self.0
+    }
+
     /// The whole device behind it.
     ///
     /// # Errors

@@ -196,6 +196,19 @@ structure! {
         gpu_instance_id: u32,
         compute_instance_id: u32,
     }
+    /// `nvmlSetMemoryLimits_v1_t`; bytes, and the full path of a cgroup.
+    SetLimits: 24 {
+        name_space: *const c_char,
+        soft: u64,
+        hard: u64,
+    }
+    /// `nvmlGetMemoryLimits_v1_t`; the same.
+    GetLimits: 32 {
+        name_space: *const c_char,
+        soft: u64,
+        hard: u64,
+        used: u64,
+    }
     /// `nvmlTemperature_v1_t`; degrees Celsius.
     Temperature: 12 {
         version: u32,

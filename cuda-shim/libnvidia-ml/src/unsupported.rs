@@ -101,7 +101,6 @@ unsupported! {
     nvmlDeviceGetMemClkVfOffset
     nvmlDeviceGetMemoryAffinity
     nvmlDeviceGetMemoryErrorCounter
-    nvmlDeviceGetMemoryLimits_v1
     nvmlDeviceGetMinMaxClockOfPState
     nvmlDeviceGetMinMaxFanSpeed
     nvmlDeviceGetModuleId
@@ -203,7 +202,6 @@ unsupported! {
     nvmlDeviceSetGpuOperationMode
     nvmlDeviceSetHostname_v1
     nvmlDeviceSetMemClkVfOffset
-    nvmlDeviceSetMemoryLimits_v1
     nvmlDeviceSetMemoryLockedClocks
     nvmlDeviceSetMigMode
     nvmlDeviceSetNvLinkDeviceLowPowerThreshold

@@ -35,6 +35,8 @@ pub struct Found {
     pub container: String,
     /// Where it is.
     pub path: PathBuf,
+    /// Which file: its file system and its number there.
+    pub inode: (u64, u64),
     /// What it says.
     pub region: Region,
 }
@@ -119,7 +121,9 @@ impl Index {
                 read => read,
             };
             match read {
-                Ok(region) => found.push(Found { container, path: entry.path.clone(), region }),
+                Ok(region) => {
+                    found.push(Found { container, path: entry.path.clone(), inode: entry.identity, region })
+                }
                 Err(why) => {
                     entry.good_until = None;
                     failed.push((entry.path.clone(), why.word()));

@@ -3,6 +3,9 @@
 // Every test file is a crate of its own and uses its part of this.
 #![allow(dead_code)]
 
+pub mod agent;
+pub mod exposition;
+
 use gpuquota_region::{Region, layout, slot};
 use std::ffi::CString;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -45,9 +45,10 @@ fn import_from_pool(
 ) -> CUresult {
     match quota() {
         Quota::On(process) => match process.scope.place() {
-            // SAFETY: after its success the driver has written to it.
             Some(place) => {
-                process.memory().import_from_pool(place.device, pool as u64, call, || unsafe { *memory })
+                // SAFETY: read after the call's success, so the driver has written to it.
+                let address = || unsafe { *memory };
+                process.memory().import_from_pool(place.device, pool as u64, call, address)
             }
             None => call(),
         },

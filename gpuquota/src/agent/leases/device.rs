@@ -25,13 +25,14 @@ pub struct SharedDevice {
 }
 
 impl SharedDevice {
-    pub fn new(uuid: String) -> Self {
+    pub fn new(uuid: String, beside: bool) -> Self {
+        let scheduler = if beside { Scheduler::that_may_let_all_launch() } else { Scheduler::default() };
         Self {
             uuid,
             containers: Vec::new(),
             clients: Vec::new(),
             late: Vec::new(),
-            scheduler: Scheduler::default(),
+            scheduler,
             next_look_ns: 0,
             ask_all_ns: 0,
         }

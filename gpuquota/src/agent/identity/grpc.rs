@@ -1,0 +1,238 @@
+//! The kubelet and the container runtime over their sockets: two questions of gRPC.
+//!
+//! The messages are those of `k8s.io/kubelet/pkg/apis/podresources/v1` and `k8s.io/cri-api/pkg/apis/runtime/v1`, with the
+//! fields that are used; the others are skipped as their format provides.
+
+use super::facts::Fact;
+use super::source::Source;
+use hyper::http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+use tonic::Request;
+use tonic::client::Grpc;
+
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+
+/// How long a source may take to answer.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of an answer.
+const LONGEST: usize = 16 << 20;
+
+/// A message without content.
+#[derive(Clone, PartialEq, Message)]
+struct Empty {}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListPodResourcesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pod_resources: Vec<PodResources>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PodResources {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    namespace: String,
+    #[prost(message, repeated, tag = "3")]
+    containers: Vec<ContainerResources>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerResources {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, repeated, tag = "2")]
+    devices: Vec<ContainerDevices>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerDevices {
+    #[prost(string, repeated, tag = "2")]
+    device_ids: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Container {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    pod_sandbox_id: String,
+    #[prost(message, optional, tag = "3")]
+    metadata: Option<ContainerMetadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ListPodSandboxResponse {
+    #[prost(message, repeated, tag = "1")]
+    items: Vec<PodSandbox>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PodSandbox {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "2")]
+    metadata: Option<PodSandboxMetadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PodSandboxMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(string, tag = "3")]
+    namespace: String,
+}
+
+/// A runtime for the one question of a source at a time.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+async fn connect(path: &Path) -> Result<Grpc<Channel>, tonic::transport::Error> {
+    let path = path.to_path_buf();
+    let connector = service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await?;
+    Ok(Grpc::new(channel).max_decoding_message_size(LONGEST))
+}
+
+/// Asks one method that takes no argument.
+async fn ask<A: Message + Default + Send + Sync + 'static>(
+    client: &mut Grpc<Channel>,
+    method: &'static str,
+) -> io::Result<A> {
+    client.ready().await.map_err(io::Error::other)?;
+    let codec = ProstCodec::<Empty, A>::default();
+    let answer = client.unary(Request::new(Empty {}), PathAndQuery::from_static(method), codec).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| io::Error::other(status.to_string()))
+}
+
+/// Asks at the first of these sockets that is there, in bounded time. Where there is none nobody knows anything, and that is
+/// no error.
+pub fn within<A, F: Future<Output = io::Result<Vec<A>>>>(
+    runtime: &Runtime,
+    sockets: &[PathBuf],
+    work: impl FnOnce(PathBuf) -> F,
+) -> io::Result<Option<Vec<A>>> {
+    let Some(socket) = sockets.iter().find(|socket| socket.exists()) else { return Ok(Some(Vec::new())) };
+    let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
+    let work = work(socket.clone());
+    runtime.block_on(async { timeout(PATIENCE, work).await.unwrap_or_else(late) }).map(Some)
+}
+
+/// The kubelet's PodResources socket.
+pub struct Kubelet {
+    sockets: Vec<PathBuf>,
+    runtime: Runtime,
+}
+
+impl Kubelet {
+    pub fn new(sockets: Vec<PathBuf>) -> io::Result<Self> {
+        Ok(Self { sockets, runtime: runtime()? })
+    }
+
+    async fn list(socket: PathBuf) -> io::Result<Vec<Fact>> {
+        let mut client = connect(&socket).await.map_err(io::Error::other)?;
+        let answer: ListPodResourcesResponse = ask(&mut client, "/v1.PodResourcesLister/List").await?;
+        let of_pod = |pod: PodResources| {
+            let (namespace, name) = (pod.namespace, pod.name);
+            pod.containers.into_iter().map(move |container| Fact {
+                namespace: namespace.clone(),
+                pod: name.clone(),
+                container: container.name,
+                devices: container.devices.into_iter().flat_map(|device| device.device_ids).collect(),
+                ..Fact::default()
+            })
+        };
+        Ok(answer.pod_resources.into_iter().flat_map(of_pod).filter_map(Fact::checked).collect())
+    }
+}
+
+impl Source for Kubelet {
+    fn name(&self) -> &'static str {
+        "kubelet"
+    }
+
+    fn facts(&mut self) -> io::Result<Option<Vec<Fact>>> {
+        within(&self.runtime, &self.sockets, Self::list)
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+/// The container runtime's CRI socket.
+pub struct Cri {
+    sockets: Vec<PathBuf>,
+    runtime: Runtime,
+}
+
+impl Cri {
+    pub fn new(sockets: Vec<PathBuf>) -> io::Result<Self> {
+        Ok(Self { sockets, runtime: runtime()? })
+    }
+
+    async fn list(socket: PathBuf) -> io::Result<Vec<Fact>> {
+        let mut client = connect(&socket).await.map_err(io::Error::other)?;
+        let pods: ListPodSandboxResponse =
+            ask(&mut client, "/runtime.v1.RuntimeService/ListPodSandbox").await?;
+        let containers: ListContainersResponse =
+            ask(&mut client, "/runtime.v1.RuntimeService/ListContainers").await?;
+        let pods: HashMap<String, PodSandboxMetadata> =
+            pods.items.into_iter().filter_map(|pod| Some((pod.id, pod.metadata?))).collect();
+        let fact = |container: Container| {
+            let pod = pods.get(&container.pod_sandbox_id)?;
+            let fact = Fact {
+                container_id: Some(container.id),
+                pod_uid: Some(pod.uid.clone()),
+                namespace: pod.namespace.clone(),
+                pod: pod.name.clone(),
+                container: container.metadata?.name,
+                ..Fact::default()
+            };
+            fact.checked()
+        };
+        Ok(containers.containers.into_iter().filter_map(fact).collect())
+    }
+}
+
+impl Source for Cri {
+    fn name(&self) -> &'static str {
+        "cri"
+    }
+
+    fn facts(&mut self) -> io::Result<Option<Vec<Fact>>> {
+        within(&self.runtime, &self.sockets, Self::list)
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+}
