@@ -46,7 +46,7 @@ fn what_is_served_is_as_the_format_wants_it() {
     let read = parse(&agent.metrics());
     let processes = &read["gpuquota_container_processes"].samples;
     let names: Vec<_> = processes.iter().map(|sample| sample.labels["container"].as_str()).collect();
-    assert_eq!(names, ["\u{fffd}[31mred\u{fffd}", "a\"b\\c{}", "plain"]);
+    assert_eq!(names, ["\\x1b[31mred\\x0a", "a\"b\\x5cc{}", "plain"]);
     assert_eq!(read["hami_vgpu_memory_used_bytes"].samples.len(), 3);
 }
 

@@ -4,7 +4,7 @@
 //! and every other second. A process of a container with limits that no region counts is reported within a second.
 //!
 //! - [`nvml`]: the figures; [`process`]: who a process is; [`books`]: the regions;
-//! - [`compare`]: both side by side; [`guard`]: what is done about a process past its limits;
+//! - [`mod@compare`]: both side by side; [`mod@guard`]: what is done about a process past its limits;
 //! - [`contexts`]: what a context takes; [`events`]: what is told.
 
 mod books;

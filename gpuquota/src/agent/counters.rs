@@ -3,7 +3,7 @@
 
 use super::events::{EventLog, Told};
 use super::snapshot::{Container, Names};
-use crate::regions::{Device, Found, Region};
+use crate::regions::{Device, Found, Region, shown};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ impl Ledger {
     /// A container that was found, with counters that go on.
     pub fn see(&mut self, names: Names, found: Found, now: Instant, log: &mut EventLog) -> Container {
         let identity = identity(&found);
-        let path = found.path.to_string_lossy().into_owned();
+        let path = shown(&found.path);
         let mut container = Container {
             names: names.clone(),
             engine: "",

@@ -180,11 +180,11 @@ pub mod tests {
     }
 
     #[test]
-    fn names_that_look_alike_are_told_once() {
-        let alike = ["a\u{1}", "a\u{2}", "a\u{3}"].map(|name| found(name, "GPU-1"));
+    fn names_that_are_the_same_are_told_once() {
+        let alike = ["a"; 3].map(|name| found(name, "GPU-1"));
         let snapshot = snapshot(alike.into());
         let names = snapshot.containers.iter().map(|container| container.names.container.as_str());
-        assert!(names.eq(["a\u{fffd}", "a\u{fffd}/a\u{fffd}"]));
+        assert!(names.eq(["a", "a/a"]));
         assert_eq!(snapshot.own.left_out["duplicate"], 1);
     }
 

@@ -2,7 +2,7 @@
 
 use super::card;
 use super::identity::Health;
-use crate::regions::{Event, Region};
+use crate::regions::{Event, Region, harmless};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -183,7 +183,7 @@ impl Snapshot {
     }
 }
 
-/// A name without control characters, whatever a tenant calls its files.
+/// A name of one line without anything that a terminal might obey, whatever a tenant calls its containers.
 pub fn printable(name: &str) -> String {
-    name.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+    harmless(name).replace('\n', "\\x0a")
 }

@@ -12,6 +12,7 @@ use super::reap::{has_dead, reap};
 use super::report::Region;
 use super::watch::Watcher;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::read_dir;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -162,9 +163,9 @@ impl Index {
     /// A directory that was asked for and cannot be read now, for people.
     pub fn missing(&self) -> Option<String> {
         let state = self.state();
-        let asked = state.places.0.iter().zip(&state.roots).filter(|(place, _)| place.is_asked_for);
-        let mut troubles = asked.filter_map(|(place, root)| Some((&place.path, root.trouble?)));
-        troubles.next().map(|(path, word)| format!("{} cannot be searched: {word}", shown(path)))
+        let asked = state.places.0.iter().filter(|place| place.is_asked_for).map(|place| &place.path);
+        let mut troubles = asked.filter_map(|path| Some((path, read_dir(path).err()?)));
+        troubles.next().map(|(path, error)| format!("{} cannot be read: {error}", shown(path)))
     }
 
     /// Comes back with true once nobody else is at it: a search that does not end is told by silence.

@@ -2,7 +2,7 @@
 
 use super::family::{Family, Histogram, Label, Labelled, Of, Value, counter, gauge};
 use crate::agent::identity::Health;
-use crate::agent::snapshot::{Card, LOOK_BUCKETS, Snapshot, printable};
+use crate::agent::snapshot::{Card, LOOK_BUCKETS, Snapshot};
 use crate::regions::Device;
 use crate::words::seconds;
 use gpuquota_region::layout::{ABI_MAJOR, ABI_MINOR};
@@ -145,7 +145,7 @@ pub const FAMILIES: [Family; 51] = [
         kind: MetricType::Info,
         ..gauge("gpuquota_container", "", "Whose a region is, who made it, and where it is.",
             Of::ContainerInfo(&["engine", "region"], |container| {
-                vec![("engine", container.engine.to_owned()), ("region", printable(&container.path))]
+                vec![("engine", container.engine.to_owned()), ("region", container.path.clone())]
             }))
     },
     absent("nobody has looked at the card's processes", gauge("gpuquota_container_unprotected_processes", "",
