@@ -22,8 +22,13 @@ impl Agent {
 
     /// The same for several folders.
     pub fn of(folders: &[&Path]) -> Self {
+        Self::with(folders, &[])
+    }
+
+    /// The same with further flags.
+    pub fn with(folders: &[&Path], flags: &[&str]) -> Self {
         let mut command = Command::new(artifact("gpuquota"));
-        command.args(["agent", "--listen", "127.0.0.1:0"]);
+        command.args(["agent", "--listen", "127.0.0.1:0"]).args(flags);
         folders.iter().for_each(|folder| _ = command.arg("--root").arg(folder));
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
         let stderr = child.stderr.take().expect("stderr is a pipe");

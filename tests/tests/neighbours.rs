@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use gpuquota_promises::{Agent, Host, Judge, Program, Promise, Readings, Setting, on_each};
+use gpuquota_promises::{Agent, Host, Judge, Program, Promise, Readings, Setting, on_each, twice};
 
 /// What processes have of the device in three seconds.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -115,6 +115,35 @@ fn idle_time_is_lent_and_given_back_under_burst_share_alone() {
         (capped, capped.iter().all(|seen| (seen - 30.0).abs() < 3.0))
     };
     on_each(&Judge::ALL, attempt).expect("30% at any time");
+}
+
+/// What two containers at 50 : 50 have together that wait for each kernel of 0.1 ms, on a device that fills the gaps of one
+/// with the kernels of the other.
+fn that_wait(flags: &[&str]) -> Vec<f64> {
+    let machine = Judge::Interleaving.machine(Host::Usual);
+    let mut readings = Readings::of(&machine);
+    let containers = [50, 50].map(|cores| machine.quota().cores(cores));
+    let homes = containers.each_ref().map(|one| one.home());
+    let _agent = Agent::with(&homes, flags);
+    let mut programs =
+        containers.each_ref().map(|one| one.start("launch_loop", &["work_100us", "14", "plain", "1", "132"]));
+    let pids = programs.each_mut().map(|one| one.wait_for("ready"));
+    // Turns come first; then the other way is tried.
+    thread::sleep(FOUND + Duration::from_secs(4));
+    let have = readings.have(&pids, WATCHED);
+    programs.into_iter().zip(pids).for_each(|(one, pid)| readings.agree(one, pid));
+    have
+}
+
+#[test]
+fn an_agent_that_may_let_all_launch_wins_the_gaps_of_programs_that_wait() {
+    let attempt = || {
+        let (turns, beside) = (that_wait(&[]), that_wait(&["--beside"]));
+        let sum = |have: &[f64]| have.iter().sum::<f64>();
+        let kept = sum(&beside) > 1.15 * sum(&turns) && (beside[0] - beside[1]).abs() < 5.0;
+        ((turns, beside), kept)
+    };
+    twice(attempt).expect("more than by turns, in equal parts");
 }
 
 #[test]
