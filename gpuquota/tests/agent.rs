@@ -3,27 +3,13 @@
 mod common;
 
 use common::agent::Agent;
-use common::{Scratch, UUID, gpuquota, join, output, sample, stderr};
+use common::{Scratch, UUID, errors, gpuquota, join, output, sample, stderr, value};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
-
-/// The value of a series.
-fn value<'t>(text: &'t str, series: &str) -> Option<&'t str> {
-    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
-}
-
-/// Reasons and counts of the files that were not taken.
-fn errors(text: &str) -> Vec<(&str, &str)> {
-    text.lines()
-        .filter_map(|line| {
-            line.strip_prefix("gpuquota_region_parse_errors_total{reason=\"")?.split_once("\"} ")
-        })
-        .collect()
-}
 
 #[test]
 fn every_layout_of_the_engines_is_found_and_told() {

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Agent, Scratch, UUID, errors, gpuquota, join, output, sample, stderr, stdout, value};
+use common::agent::Agent;
+use common::{Scratch, UUID, errors, gpuquota, join, output, sample, stderr, stdout, value};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Agent, Scratch, gpuquota, join, sample};
+use common::agent::Agent;
+use common::{Scratch, gpuquota, join, sample};
 use gpuquota_region::sys::monotonic_ns;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::io::{BufRead, BufReader};

@@ -8,13 +8,10 @@ pub mod exposition;
 
 use gpuquota_region::{Region, layout, slot};
 use std::ffi::CString;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
 
 pub const UUID: &str = "GPU-8f3a1c2d-0000-4a5b-9c6d-001122334455";
 
@@ -112,61 +109,6 @@ pub fn join(region: &Region, path: &Path) -> usize {
     region.ours().journals[index][0].held.store((1 << 28) << layout::HELD_SHIFT, Relaxed);
     region.ours().slots[index].pending_ns[0].store(4_000_000, Relaxed);
     index
-}
-
-/// A running agent.
-pub struct Agent {
-    pub process: Child,
-    pub address: String,
-}
-
-impl Agent {
-    pub fn of(root: &Path) -> Self {
-        let mut process = gpuquota()
-            .args(["agent", "--listen", "127.0.0.1:0", "--root"])
-            .arg(root)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the agent starts");
-        let mut line = String::new();
-        BufReader::new(process.stderr.take().expect("a pipe")).read_line(&mut line).expect("its first line");
-        let address =
-            line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).expect("its address");
-        Self { process, address: address.to_owned() }
-    }
-
-    pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        stream
-    }
-
-    /// The status line and the body of the answer to `GET path`.
-    pub fn get(&self, path: &str) -> (String, String) {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: agent\r\n\r\n"))
-    }
-
-    pub fn ask(&self, request: &str) -> (String, String) {
-        let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        (head.lines().next().unwrap_or("").to_owned(), body.to_owned())
-    }
-
-    pub fn metrics(&self) -> String {
-        let (status, body) = self.get("/metrics");
-        assert_eq!(status, "HTTP/1.1 200 OK");
-        body
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
 }
 
 /// The value of a series.
