@@ -1,7 +1,7 @@
 //! `gpuquota agent`: the node's regions, served as metrics, JSON and events; and leases for containers that share a device.
 //!
-//! One thread serves, another one gives leases; a search of the node runs beside it, at most one at a time and at most once
-//! a second however many ask. Requests have no body, small heads and little time.
+//! One thread serves; others give leases, watch the card, and ask who containers are. The node is searched by one of them at a
+//! time, for those who ask at most once a second however many they are. Requests have no body, small heads and little time.
 
 mod alone;
 pub mod cap;
@@ -65,10 +65,10 @@ impl Agent {
         }
         let places =
             if settings.roots.is_empty() { Places::of_node() } else { Places::only(&settings.roots) };
+        let _alone = alone::Alone::at(&settings.roots)?;
         let naming = Arc::new(identity::Naming::start(&settings.sources)?);
         let cards = Arc::new(card::Cards::default());
         let who = who::Who::new(Arc::clone(&naming), Arc::clone(&cards));
-        let _alone = alone::Alone::at(&settings.roots)?;
         service::raise_descriptors();
         let index = Arc::new(Index::new(places));
         let node = Arc::new(Node::new(&settings, Arc::clone(&index), who));
@@ -76,7 +76,7 @@ impl Agent {
         // What it says comes behind what the settings have wrong.
         let begin = move || {
             let thread = std::thread::Builder::new().name("card".to_owned());
-            let watch = move || cards.watch(&naming, || watched.search().0, policy);
+            let watch = move || cards.watch(&naming, || watched.regions(), policy);
             thread.spawn(watch).map(drop).map_err(Error::system("start a thread"))
         };
         let beside = settings.beside;

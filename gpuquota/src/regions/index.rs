@@ -102,11 +102,19 @@ impl Index {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads every region; and what went wrong since the last time, each once. A file or a container's name that turns up twice
-    /// counts once, the first time.
+    /// Reads every region; and what went wrong since the last time, each once: for the one who counts it.
     pub fn search(&self) -> (Vec<Found>, Vec<Mishap>) {
         let mut state = self.state();
-        let state = &mut *state;
+        (Self::read_all(&mut state), std::mem::take(&mut state.untold))
+    }
+
+    /// Reads every region, and leaves what went wrong to [`Self::search`].
+    pub fn regions(&self) -> Vec<Found> {
+        Self::read_all(&mut self.state())
+    }
+
+    /// Reads every region. A file or a container's name that turns up twice counts once, the first time.
+    fn read_all(state: &mut State) -> Vec<Found> {
         let until = Instant::now() + BUDGET;
         let mut found = Vec::new();
         let mut failed = Vec::new();
@@ -133,7 +141,7 @@ impl Index {
         });
         let mishaps = failed.into_iter().map(|(path, word)| Mishap { path, word });
         state.untold.extend(mishaps);
-        (found, std::mem::take(&mut state.untold))
+        found
     }
 
     /// The regions that living processes hold, with their devices; without their files where `is_open` knows them.
@@ -285,5 +293,22 @@ fn choose<'d>(
     }
     for inner in directory.directories.values_mut() {
         choose(inner, room, chosen, troubles);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_the_regions_alone_takes_no_mishap_from_the_one_who_counts_them() {
+        let root = std::env::temp_dir().join(format!("gpuquota-index-{}", std::process::id()));
+        std::fs::create_dir(&root).expect("a directory");
+        std::fs::write(root.join("bad.cache"), b"no region").expect("a file");
+        let index = Index::new(Places::only(std::slice::from_ref(&root)));
+        assert!(index.regions().is_empty());
+        let mishaps = index.search().1;
+        std::fs::remove_dir_all(&root).expect("it is ours");
+        assert_eq!(mishaps.len(), 1, "{mishaps:?}");
     }
 }

@@ -27,8 +27,9 @@ const BETTER: u64 = 50;
 const LAG_NS: u64 = 2_000_000;
 /// While one waits for others to catch up, the device must be at work for half of such a time.
 const WATCHED_NS: u64 = 3_000_000;
-/// To wait for others is tried, and to let all go, for so long and eight times the work in flight, but no longer than the
-/// second; for the third time what helps more is done. The first moments of each do not count.
+/// Two things alternate: those that are ahead wait, and all launch. The one that helps the client that is behind lasts for
+/// `USUAL_NS`. The other one is only tried, for `TRIED_NS` and eight times the work in flight, at most `LONGEST_TRIED_NS`. The
+/// first `SETTLING_NS` of each do not count.
 const TRIED_NS: u64 = 60_000_000;
 const LONGEST_TRIED_NS: u64 = 400_000_000;
 const USUAL_NS: u64 = 1_000_000_000;
