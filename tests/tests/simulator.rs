@@ -101,7 +101,8 @@ fn contexts_of_different_processes_are_time_sliced() {
 #[test]
 fn an_event_does_not_count_the_wait_for_a_time_slice_as_the_kernels_behind_it() {
     for machine in [Machine::new("H100"), Machine::of_the_field("H100", &[])] {
-        let mut busy = machine.bare().start("launch_loop", &["busy_5ms", "60"]);
+        // So far ahead that the device has work also while the machine holds the program up.
+        let mut busy = machine.bare().start("launch_loop", &["busy_5ms", "60", "plain", "100"]);
         busy.wait_for("ready");
         let spans = machine.bare().run("spans", &[]).success();
         // A time slice is 2 ms, the kernel 100 us.

@@ -54,7 +54,7 @@ pub use liveness::{clock_ns, raise as out_of_the_way};
 pub use machine::{Fault, KernelRule, MAX_PATTERN, Machine};
 pub use memory::{MemoryGuard, OutOfMemory};
 pub use opening::open_from_env;
-pub use seat::Seat;
+pub use seat::{Seat, Waits};
 pub use shared::SharedKey;
 pub use shared_event::SharedEvent;
 pub use spec::{DeviceSpec, PRESETS, Part};

@@ -120,9 +120,14 @@ impl Schedule {
     fn take_turns(&mut self, turns: Turns, runnable: &[bool], seats: &[usize]) -> usize {
         let current = seats.binary_search(&self.current).ok();
         let works = current.filter(|place| runnable[*place]);
-        match works {
-            Some(place) if self.wall < self.slice_end => return place,
-            _ => {}
+        if let Some(place) = works {
+            // Behind the end of its slice it was alone: it had one slice after the other, and a newcomer waits for the end of
+            // the last one, whoever has looked when.
+            let over = self.wall.saturating_sub(self.slice_end);
+            self.slice_end += over.next_multiple_of(turns.slice_ns.max(1));
+            if self.wall < self.slice_end {
+                return place;
+            }
         }
         // Round robin: the first seat with work after the current one.
         let after = seats.partition_point(|seat| *seat <= self.current);
@@ -194,6 +199,21 @@ mod tests {
         assert_eq!(schedule.lag[0], 0);
         schedule.advance(200, slices(10), None, &mut work);
         assert_eq!(schedule.lag[0], 10);
+    }
+
+    #[test]
+    fn a_newcomer_waits_for_the_end_of_a_slice_however_long_nobody_looked() {
+        for looks in [vec![37], vec![13, 37], (1..=37).collect(), vec![]] {
+            let mut schedule = idle(2);
+            schedule.advance(2, slices(10), None, &mut work(&[&[(0, 1000)], &[]]));
+            for wall in looks {
+                schedule.advance(wall, slices(10), None, &mut work(&[&[(0, 1000)], &[]]));
+            }
+            // Nobody looks where a process is alone.
+            schedule.wall = 37;
+            schedule.advance(60, slices(10), None, &mut work(&[&[(0, 1000)], &[(37, 42)]]));
+            assert_eq!((schedule.lag[0], schedule.lag[1]), (5, 3));
+        }
     }
 
     #[test]

@@ -18,8 +18,28 @@ use crate::state::{State, namespace};
 /// The last stretch of a wait is spent spinning: a sleep overshoots by about this much.
 const SPIN_NS: u64 = 60_000;
 
-/// From an event that is recorded to the launch behind it, at most.
-const NEXT_TO_NS: u64 = 20_000;
+/// What is recorded on an idle device comes when its process has its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waits {
+    /// It was behind work.
+    No,
+    /// For its turn, and the program has seen that it is over.
+    Seen,
+    /// For its turn.
+    Unseen,
+}
+
+impl Waits {
+    /// From the record to the launch behind it, at most: then both wait for the same turn. A program whose machine is busy takes
+    /// its time between two calls. What it has seen to be over does not move far.
+    fn reach_ns(self) -> Option<u64> {
+        match self {
+            Self::No => None,
+            Self::Seen => Some(20_000),
+            Self::Unseen => Some(200_000),
+        }
+    }
+}
 
 /// The seat of this process at one device.
 pub struct Seat {
@@ -99,9 +119,9 @@ impl Seat {
 
     /// The wall time at which seat time `time` was reached; meaningful once it was. What `waits` for the process's turn
     /// is reached when that turn begins, if the process lost it then or next to then.
-    pub fn wall_of(&self, time: u64, waits: bool) -> u64 {
+    pub fn wall_of(&self, time: u64, waits: Waits) -> u64 {
         let _held = self.state.schedule(self.index);
-        time + self.lag_after(if waits { time + NEXT_TO_NS } else { time.saturating_sub(1) })
+        time + self.lag_after(waits.reach_ns().map_or_else(|| time.saturating_sub(1), |reach| time + reach))
     }
 
     /// Turns begins and ends of kernels that are over from seat time into wall time. A kernel begins with its process's
@@ -470,7 +490,8 @@ impl State {
         let device = &self.layout().devices[index];
         let mut demand = Cells::of(self, index, true);
         let mut schedule = read_round(active(device), &demand.seats);
-        if demand.seats.len() > 1 {
+        // Alone, whose turn it is already, a seat has its time with the clock.
+        if demand.seats != [schedule.current] {
             schedule.advance(wall, self.turns(), None, &mut demand);
         }
         schedule.wall = schedule.wall.max(wall);

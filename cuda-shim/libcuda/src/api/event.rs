@@ -6,6 +6,8 @@
 
 use cuda_shim_device::SharedEvent;
 
+use cuda_shim_device::Waits;
+
 use crate::api::export::export;
 use crate::model::objects::event::{Event, Moment};
 use crate::model::objects::handle::{EventHandle, StreamHandle};
@@ -51,15 +53,15 @@ fn elapsed(milliseconds: Out<f32>, start: EventHandle, end: EventHandle) -> Outc
             }
         }
         let recorded = |event| match &world.events.get(event)?.moment {
-            Moment::Recorded(mark, idle) => Ok((mark.clone(), *idle)),
-            _ => mark_of(&world, event)?.map(|mark| (mark, false)).ok_or(INVALID_HANDLE),
+            Moment::Recorded(mark, waits) => Ok((mark.clone(), *waits)),
+            _ => mark_of(&world, event)?.map(|mark| (mark, Waits::No)).ok_or(INVALID_HANDLE),
         };
         (recorded(start)?, recorded(end)?)
     };
     if !from.0.is_done() || !to.0.is_done() {
         return Err(NOT_READY);
     }
-    let wall = |(mark, idle): (Mark, bool)| mark.seat.wall_of(mark.time, idle) as f64;
+    let wall = |(mark, waits): (Mark, Waits)| mark.seat.wall_of(mark.time, waits) as f64;
     let nanoseconds = wall(to) - wall(from);
     milliseconds.put((nanoseconds / 1e6) as f32)
 }
@@ -103,7 +105,11 @@ export! {
             }
             mark_of(&world, event)?
         };
-        mark.map_or(Ok(()), |mark| marks::ask(&mark))
+        let Some(mark) = mark else { return Ok(()) };
+        marks::ask(&mark)?;
+        // Another thread may have destroyed the event.
+        let _ = events::seen(&mut *world()?, event);
+        Ok(())
     }
 
     early fn cuEventSynchronize(event: EventHandle) {
@@ -122,9 +128,9 @@ export! {
             }
             mark_of(&world, event)?
         };
-        if let Some(mark) = mark {
-            marks::wait(&mark);
-        }
+        let Some(mark) = mark else { return Ok(()) };
+        marks::wait(&mark);
+        let _ = events::seen(&mut *world()?, event);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Events: moments in a stream.
 
-use cuda_shim_device::SharedEvent;
+use cuda_shim_device::{SharedEvent, Waits};
 
 use crate::model::objects::handle::{CaptureHandle, ContextHandle, EventKind, NodeHandle};
 use crate::model::objects::table::Item;
@@ -10,8 +10,8 @@ use crate::model::objects::time::Mark;
 pub enum Moment {
     /// Never recorded: complete, but without a time.
     Never,
-    /// And whether its stream had nothing to do then: it comes when its process has its turn at the device.
-    Recorded(Mark, bool),
+    /// And whether it waits for its process's turn at the device.
+    Recorded(Mark, Waits),
     /// Recorded while its stream was capturing.
     Captured(CaptureHandle, Vec<NodeHandle>),
 }

@@ -1,6 +1,6 @@
 //! Recording events.
 
-use cuda_shim_device::SharedEvent;
+use cuda_shim_device::{SharedEvent, Waits};
 
 use crate::model::objects::event::Moment;
 use crate::model::objects::handle::{EventHandle, StreamHandle};
@@ -13,29 +13,37 @@ use crate::tools::status::{CAPTURED_EVENT, Outcome};
 pub fn record(world: &mut World, event: EventHandle, stream: StreamHandle) -> Outcome {
     if let Some(latency) = world.latency() {
         let mark = streams::lay_out_event(world, stream, latency)?;
-        let idle = mark.time <= mark.seat.now();
-        return set(world, event, mark, idle);
+        let waits = if mark.time <= mark.seat.now() { Waits::Unseen } else { Waits::No };
+        return set(world, event, mark, waits);
     }
     let mut mark = streams::stream_mark(world, stream)?;
     let now = mark.seat.now();
-    let idle = mark.time <= now;
+    let waits = if mark.time <= now { Waits::Unseen } else { Waits::No };
     mark.time = mark.time.max(now);
-    set(world, event, mark, idle)
+    set(world, event, mark, waits)
 }
 
 /// Records seat time `time` of a stream in an event.
 pub fn record_at(world: &mut World, event: EventHandle, stream: StreamHandle, time: u64) -> Outcome {
     let mut mark = streams::stream_mark(world, stream)?;
     mark.time = time;
-    set(world, event, mark, false)
+    set(world, event, mark, Waits::No)
 }
 
-fn set(world: &mut World, event: EventHandle, mark: Mark, idle: bool) -> Outcome {
+/// The program knows that an event is over.
+pub fn seen(world: &mut World, event: EventHandle) -> Outcome {
+    if let Moment::Recorded(_, waits @ Waits::Unseen) = &mut world.events.get_mut(event)?.moment {
+        *waits = Waits::Seen;
+    }
+    Ok(())
+}
+
+fn set(world: &mut World, event: EventHandle, mark: Mark, waits: Waits) -> Outcome {
     let event = world.events.get_mut(event)?;
     if let Some((shared, _)) = event.shared {
         world.state.record_event(shared, mark.seat, mark.time);
     }
-    event.moment = Moment::Recorded(mark, idle);
+    event.moment = Moment::Recorded(mark, waits);
     Ok(())
 }
 
