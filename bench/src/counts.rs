@@ -3,8 +3,8 @@
 //! driver and of libc that the library calls; a pair of cuMemAlloc and cuMemFree calls the driver once (cuCtxGetCurrent).
 //!
 //! `make counts` prints the counts beside their goals, and fails where one has grown by more than 3% over `bench/counts.toml`;
-//! `--keep` writes that file. For launches under a share the bench slows the clock by the factor by which callgrind slows the
-//! program (`tests/programs/slow_clock.c`), so that decisions by time are those of a program at full speed.
+//! `--keep` writes that file. For launches under a share the clock moves by a fixed step with each look at it
+//! (`tests/programs/counted_clock.c`): decisions by time would differ from run to run otherwise.
 
 #![forbid(unsafe_code)]
 
@@ -132,7 +132,7 @@ fn counted(count: &Count) -> f64 {
         let quota = machine.quota().memory("40GiB");
         make_region(&quota);
         let quota = match count.cores {
-            Some(percent) => quota.cores(percent).preloading(program("slow_clock.so"), false),
+            Some(percent) => quota.cores(percent).preloading(program("counted_clock.so"), false),
             None => quota,
         };
         instructions(&quota, count, calls)

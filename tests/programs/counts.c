@@ -3,6 +3,7 @@
  * CALLS pairs each). LIVE allocations live meanwhile. Not a test: `make counts` runs it under callgrind twice, with different
  * CALLS, and the difference is what a call takes. */
 #include "common.h"
+#include <stdint.h>
 
 enum { THREADS = 8 };
 
@@ -60,11 +61,21 @@ static void teardown(void)
     must(cuCtxDestroy(own));
 }
 
-static void *thread(void *unused)
+/* All threads live, and the one whose turn it is works. */
+static pthread_mutex_t turns = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t turn_ends = PTHREAD_COND_INITIALIZER;
+static intptr_t turn;
+
+static void *thread(void *number)
 {
-    (void)unused;
     must(cuCtxSetCurrent(context));
+    pthread_mutex_lock(&turns);
+    while (turn != (intptr_t)number)
+        pthread_cond_wait(&turn_ends, &turns);
     pairs();
+    turn++;
+    pthread_cond_broadcast(&turn_ends);
+    pthread_mutex_unlock(&turns);
     return NULL;
 }
 
@@ -72,8 +83,8 @@ static void threads(void)
 {
     pthread_t all[THREADS];
     must(cuCtxGetCurrent(&context));
-    for (int i = 0; i < THREADS; i++)
-        pthread_create(&all[i], NULL, thread, NULL);
+    for (intptr_t i = 0; i < THREADS; i++)
+        pthread_create(&all[i], NULL, thread, (void *)i);
     for (int i = 0; i < THREADS; i++)
         pthread_join(all[i], NULL);
 }
