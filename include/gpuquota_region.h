@@ -74,6 +74,9 @@
 #define GPUQUOTA_DEVICE_CLAIMED 1 /* a process is writing the record */
 #define GPUQUOTA_DEVICE_READY 2
 
+/* gpuquota_device.context_bytes */
+#define GPUQUOTA_CONTEXT_BYTES_UNSEEN 1 /* a context was made, and the driver showed nothing that it takes */
+
 /* gpuquota_slot.state */
 #define GPUQUOTA_SLOT_FREE 0
 #define GPUQUOTA_SLOT_TAKEN 1
@@ -206,7 +209,7 @@ struct gpuquota_device {
     /* offset 320 */
     uint64_t gaps[GPUQUOTA_GAPS];             /* idle before busy_until_ns: start 34 bits, 64 ns | length 22, 256 ns | idle 8, 1/256 */
     uint64_t wait_times[GPUQUOTA_WAIT_TIMES]; /* launches that waited: up to 100 us, 1 ms ... 100 s, and longer */
-    uint64_t context_bytes;      /* what a context takes here, as far as a process or the agent has seen; 0: not known */
+    uint64_t context_bytes;      /* what a context takes here, as far as a process or the agent has seen; 0: nobody has made one */
     uint64_t estimated_contexts; /* contexts charged with it, because the driver gave no figure */
 };
 

@@ -42,6 +42,7 @@ NUMBERS = {
     "POLICY_BURST": 0x100,
     "POLICY_IDLE_ONLY": 0x200,
     "DEVICE_READY": 2,
+    "CONTEXT_BYTES_UNSEEN": 1,
     "SLOT_TAKEN": 1,
     "SLOT_LEFT": 2,
     "KIND_DATA": 0,
@@ -345,6 +346,7 @@ def _namespace():
 def _device(index, device, lease, minor):
     policy, core_limit = lease["policy"], device["core_limit"]
     request = policy & POLICY_REQUEST
+    context_bytes = device["context_bytes"] if minor >= MINOR_WITH_LIMITS else 0
     return {
         "index": index,
         "uuid": _text(device["uuid"]),
@@ -367,7 +369,7 @@ def _device(index, device, lease, minor):
         "would_wait": device["would_wait"],
         "clamped": device["clamped"],
         "limit_conflicts": device["limit_conflicts"] if minor >= MINOR_WITH_LIMITS else 0,
-        "context_bytes": device["context_bytes"] if minor >= MINOR_WITH_LIMITS else 0,
+        "context_bytes": context_bytes if context_bytes != CONTEXT_BYTES_UNSEEN else 0,
         "estimated_contexts": device["estimated_contexts"] if minor >= MINOR_WITH_LIMITS else 0,
         "lease": {
             "request_percent": min(request, core_limit or 100) if request else None,

@@ -69,6 +69,9 @@ numbers! { "GPUQUOTA_";
     /// [`Device::state`]: valid.
     DEVICE_READY: u32 = 2;
 
+    /// [`Device::context_bytes`]: a context was made, and the driver showed nothing that it takes.
+    CONTEXT_BYTES_UNSEEN: u64 = 1;
+
     /// The bits of [`LimitRecord::memory`] and [`LimitRecord::physical`] that count bytes; 0: no limit.
     LIMIT_BYTES: u64 = (1 << 46) - 1;
     /// [`LimitRecord::memory`] and [`LimitRecord::physical`]: the limits file sets these bytes.
@@ -327,7 +330,8 @@ pub struct Device {
     pub gaps: [AtomicU64; GAPS],
     /// Launches that waited, by how long: up to 100 us, 1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, and longer.
     pub wait_times: [AtomicU64; WAIT_TIMES],
-    /// What a context takes on this device, bytes, as far as a process or the agent has seen; 0: not known.
+    /// What a context takes on this device, bytes, as far as a process or the agent has seen; 0: nobody has made one;
+    /// [`CONTEXT_BYTES_UNSEEN`].
     pub context_bytes: AtomicU64,
     /// Contexts that were charged with `context_bytes`, because the driver did not give a figure.
     pub estimated_contexts: AtomicU64,

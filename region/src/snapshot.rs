@@ -310,7 +310,11 @@ impl<'b> Snapshot<'b> {
             clamped: word(record, offset_of!(Device, clamped))?,
             waited_in_flight_ns: word(record, offset_of!(Device, waited_in_flight_ns))?,
             limit_conflicts: of_limits(offset_of!(Device, limit_conflicts))?,
-            context_bytes: of_limits(offset_of!(Device, context_bytes))?,
+            // A context of which nothing was seen says nothing of the next one.
+            context_bytes: match of_limits(offset_of!(Device, context_bytes))? {
+                layout::CONTEXT_BYTES_UNSEEN => 0,
+                bytes => bytes,
+            },
             estimated_contexts: of_limits(offset_of!(Device, estimated_contexts))?,
             wait_times,
             lease: LeaseView {

@@ -11,7 +11,8 @@
 //!
 //! Where the driver does not give a process its own figure nobody can learn. If the region has a figure all the same (the
 //! node's agent may write one), each context is charged that, and counted in `Device::estimated_contexts`. Else contexts are
-//! not charged.
+//! not charged: the first one leaves `CONTEXT_BYTES_UNSEEN` in the region, and those after it reserve nothing, because a
+//! reservation of everything would refuse the memory that others ask for meanwhile.
 
 use super::books::{Placement, Reservation};
 use super::overhead::Overhead;
@@ -23,7 +24,7 @@ use crate::driver::nvml::process_memory::Unlisted;
 use crate::uuid::Uuid;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_quota::ledger;
-use gpuquota_region::layout::{Device, KIND_CONTEXT};
+use gpuquota_region::layout::{CONTEXT_BYTES_UNSEEN, Device, KIND_CONTEXT};
 use gpuquota_region::sys::{self, KeepErrno};
 
 /// How long a process waits for another one that learns what a context takes, and for another thread that makes one.
@@ -94,8 +95,8 @@ impl Memory<'_> {
             });
             let measured = listed.map(|listed| listed.saturating_add(hidden));
             cost = measured.or(Some(reserved).filter(|reserved| known && *reserved != 0));
+            learn(device, sort, measured);
             if let Some(measured) = measured {
-                learn(device, sort, measured);
                 self.scope.devices.known.remember_context_bytes(device.index, measured);
             } else if cost.is_some() {
                 device.record.estimated_contexts.fetch_add(1, Relaxed);
@@ -153,11 +154,13 @@ impl Memory<'_> {
         };
         let started = sys::monotonic_ns();
         loop {
-            if let Some(known) = known_cost(device, sort) {
-                return match self.reserve(device, known) {
-                    Some(reservation) => Expected::Known(Some(self.keep_reservation(reservation))),
-                    None => Expected::Refused,
-                };
+            match known_cost(device, sort) {
+                Some(0) => return Expected::Known(None),
+                Some(known) => {
+                    let reservation = self.reserve(device, known).map(|all| self.keep_reservation(all));
+                    return reservation.map_or(Expected::Refused, |known| Expected::Known(Some(known)));
+                }
+                None => {}
             }
             // This succeeds only where nobody has anything of the container's memory.
             if let Ok(all) = self.books().try_reserve(device, ceiling, Placement::Device) {
@@ -185,19 +188,26 @@ fn unlisted_part(device: DeviceRef, listed: u64, seen: Option<(Unlisted, Unliste
     seen.and_then(grown).filter(plausible).or_else(|| known().filter(plausible)).unwrap_or(0)
 }
 
-/// What a context takes, as far as is known.
+/// What a context takes, as far as is known: 0 where one has been made and nothing was seen of it.
 fn known_cost(device: DeviceRef, sort: Sort) -> Option<u64> {
-    let full = || Some(device.record.context_bytes.load(Acquire)).filter(|bytes| *bytes != 0);
+    let full = || match device.record.context_bytes.load(Acquire) {
+        0 => None,
+        CONTEXT_BYTES_UNSEEN => Some(0),
+        bytes => Some(bytes),
+    };
     match sort {
         Sort::Full => full(),
         Sort::Green => GREEN.load(Acquire).checked_sub(1).or_else(full),
     }
 }
 
-/// Learns what a context has taken. The largest figure counts: a process's second context may take more than its first.
-fn learn(device: DeviceRef, sort: Sort, cost: u64) {
-    match sort {
-        Sort::Full => _ = device.record.context_bytes.fetch_max(cost, Release),
-        Sort::Green => _ = GREEN.fetch_max(cost.saturating_add(1), Release),
+/// Learns what a context has taken, `None` if the driver did not say. The largest figure counts: a process's second context
+/// may take more than its first.
+fn learn(device: DeviceRef, sort: Sort, cost: Option<u64>) {
+    let full = |bytes| device.record.context_bytes.fetch_max(bytes, Release);
+    match (sort, cost) {
+        (Sort::Full, Some(bytes)) => _ = full(bytes.max(CONTEXT_BYTES_UNSEEN)),
+        (Sort::Green, Some(bytes)) => _ = GREEN.fetch_max(bytes.saturating_add(1), Release),
+        (Sort::Full | Sort::Green, None) => _ = full(CONTEXT_BYTES_UNSEEN),
     }
 }

@@ -64,7 +64,8 @@ void other_calls_back(void (*program)(void))
     call_back = program;
 }
 
-/* What contexts and code take, in MiB, is told by the environment. */
+/* What contexts and code take, in MiB, is told by the environment; also how long a context takes to make, OTHER_CONTEXT_MS: such
+ * a one is announced. */
 static size_t cost(const char *name)
 {
     const char *mib = getenv(name);
@@ -117,8 +118,15 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
 #ifndef LIFE
 CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device)
 {
+    const char *ms = getenv("OTHER_CONTEXT_MS");
+
     *out = (CUcontext)&context;
     context_held = cost("OTHER_CONTEXT_MIB");
+    if (ms) {
+        printf("makes_context=1\n");
+        fflush(stdout);
+        usleep((unsigned)atoi(ms) * 1000);
+    }
     return device ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
 

@@ -117,6 +117,27 @@ fn a_figure_that_the_driver_does_not_give_is_never_guessed() {
     }
 }
 
+/// A context that takes nothing, or whose figure the driver does not give, holds up nobody: a real one takes 0.2 s to make.
+#[test]
+fn a_process_that_makes_a_context_of_unknown_cost_refuses_nothing_to_others() {
+    for (context, figure) in [("0", "own"), ("300", "zero"), ("300", "unknown"), ("300", "nobody")] {
+        let machine = Machine::with_driver("bound");
+        let quota = machine.quota().memory(CAP).with("OTHER_FIGURE", figure);
+        let quota = quota.with("OTHER_CONTEXT_MIB", context);
+        let mut holder = quota.start("hold", &[]);
+        holder.wait_for("pid");
+        let slow = quota.with("OTHER_CONTEXT_MS", "500");
+        let mut newcomer = slow.start("hold", &[]);
+        newcomer.wait_for("makes_context");
+        assert_eq!(holder.ask(&format!("alloc {CAP}"), "rc"), 0, "{context} {figure}");
+        newcomer.wait_for("pid");
+        assert_eq!(newcomer.ask("alloc 1", "rc"), OUT_OF_MEMORY, "{context} {figure}");
+        for one in [holder, newcomer] {
+            one.finish().success();
+        }
+    }
+}
+
 /// The books equal the simulated device's own figures for contexts, by process and in HAMi's fields.
 #[test]
 fn the_books_show_contexts_with_the_device_s_own_figures() {
