@@ -8,6 +8,7 @@
 //! - `journals`: the journals of the region through which it charges a device;
 //! - `due`: why a device's overhead has to be measured again;
 //! - [`books`]: reservations, holdings, and the way back;
+//! - `absent`: what those hold that have not put it back yet;
 //! - `restore`: what this process puts back where the contents of the region are lost;
 //! - `physical`: physical memory, and what refers to it;
 //! - `arenas`: bytes that the driver keeps for later in pools and graphs;
@@ -19,6 +20,7 @@
 //! - `code`: code, which is unloaded again where it does not fit;
 //! - [`ops`], `allocate`, `taking`: the steps before and after a call of the driver.
 
+mod absent;
 mod allocate;
 mod arenas;
 mod blocks;

@@ -34,7 +34,8 @@ pub fn slice(memory: Memory<'_>, device: DeviceRef, real_total: u64, real_free: 
     // First the charges of pools and graphs, because what is beyond all charges counts as overhead.
     memory.state.arenas.update_stale(memory.books());
     memory.state.overhead.measure_for_view(memory.charges(), device);
-    let used = ledger::used(&device.record.used);
+    let used = ledger::used(&device.record.used)
+        .saturating_add(memory.books().accounts.absent.lately(container, device));
     // Memory may lie on the host, so the device's own memory is no bound.
     let bound = |bytes: u64| if container.spills() { u64::MAX } else { bytes };
     let total = cap.min(bound(real_total));

@@ -73,14 +73,28 @@ pub fn come_back(region: &Region, index: usize) {
 /// Whether a living process has not put itself back into its slot after the contents of the region were lost.
 #[must_use]
 pub fn any_is_missing(region: &Region, file: &Descriptor) -> bool {
+    let mut any = false;
+    each_missing(region, file, &mut |_| {
+        any = true;
+        false
+    });
+    any
+}
+
+/// Calls `visit` with the slot of each such process, until it returns false.
+pub fn each_missing(region: &Region, file: &Descriptor, visit: &mut dyn FnMut(usize) -> bool) {
     let slots = &region.ours().slots;
     let mut high = (region.ours().header.slot_high.load(Acquire) as usize).min(layout::SLOTS);
     let is_missing =
         |at: usize, slot: &Slot| slot.state.load(Acquire) == SLOT_FREE && is_held(file, at) == Ok(true);
+    let mut looked = 0;
     loop {
-        if slots.iter().enumerate().take(high).any(|(at, slot)| is_missing(at, slot)) {
-            return true;
+        for (at, slot) in slots.iter().enumerate().take(high).skip(looked) {
+            if is_missing(at, slot) && !visit(at) {
+                return;
+            }
         }
+        looked = high;
         // The kernel answers any lock in the range, so all slots before that one are looked at, too.
         let left = layout::SLOTS.saturating_sub(high) as u64;
         match file.any_locked(slot_byte(high), left) {
@@ -88,7 +102,7 @@ pub fn any_is_missing(region: &Region, file: &Descriptor) -> bool {
                 let slot = usize::try_from(byte.saturating_sub(slot_byte(0))).unwrap_or(layout::SLOTS);
                 high = slot.saturating_add(1).min(layout::SLOTS);
             }
-            _ => return false,
+            _ => return,
         }
     }
 }

@@ -4,7 +4,8 @@ use super::{Container, DeviceRef};
 use core::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Relaxed};
 use gpuquota_region::layout::JournalRecord;
 use gpuquota_region::layout::{self, KINDS, SLOT_TAKEN, Slot};
-use gpuquota_region::{lock, slot, sys};
+use gpuquota_region::sys::{self, Descriptor};
+use gpuquota_region::{lock, slot};
 
 /// A living process of the container that has a journal for a device.
 #[derive(Clone, Copy, Default)]
@@ -47,6 +48,25 @@ pub fn each_pid(container: &Container, visit: &mut dyn FnMut(u32) -> bool) {
     living(container, is_taken, |_, pid, _, ()| visit(pid));
 }
 
+impl Container {
+    /// Calls `visit` with the pid of each living process that has not put back what it holds, as far as this process sees it.
+    pub fn each_missing_pid(&self, visit: &mut dyn FnMut(u32)) {
+        let _ = self.with_file(|file| {
+            slot::each_missing(&self.region(), file, &mut |at| {
+                if let Some(pid) = pid_by_lock(file, at) {
+                    visit(pid);
+                }
+                true
+            });
+        });
+    }
+}
+
+/// The pid of the process in a slot. The kernel translates it; for a process that is not visible from here it answers 0 or nothing.
+fn pid_by_lock(file: &Descriptor, at: usize) -> Option<u32> {
+    file.classic_holder(lock::PID_BYTE.wrapping_add(at as u64)).ok().flatten().filter(|pid| *pid != 0)
+}
+
 /// Calls `visit` with slot and pid of each living process that `select` selects, until it returns false.
 fn living<T>(
     container: &Container,
@@ -69,8 +89,7 @@ fn living<T>(
             let pid = if slot.pid_namespace.load(Relaxed) == here {
                 slot.pid.load(Relaxed)
             } else {
-                // The kernel translates the pid; for a process that is not visible from here it answers 0 or nothing.
-                file.classic_holder(lock::PID_BYTE.wrapping_add(at as u64)).ok().flatten().unwrap_or(0)
+                pid_by_lock(file, at).unwrap_or(0)
             };
             if pid != 0 && !visit(at, pid, slot, selected) {
                 return;

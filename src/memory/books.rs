@@ -3,6 +3,7 @@
 //! `quota::ledger` has the protocol that makes a reservation atomic and survives SIGKILL; this file gives it the region's
 //! words. `reserve` treats a request that does not fit.
 
+use super::absent::Absent;
 use super::blocks::Blocks;
 use super::due::Due;
 use super::holdings::{Holding, Holdings, Key, Kind};
@@ -52,6 +53,8 @@ pub struct Accounts {
     pub blocks: Blocks,
     /// Why the overhead of each device has to be measured again.
     pub due: Due,
+    /// What others hold that have not put it back into the region.
+    pub absent: Absent,
     /// Bytes that other processes may have opened, at most, of those that this one has made.
     pub exported: AtomicU64,
 }
@@ -79,6 +82,8 @@ impl<'p> Books<'p> {
             return None;
         }
         let cap = self.scope.devices.memory_cap(device).filter(|_| !self.scope.container.observes());
+        let absent = self.accounts.absent.of(device);
+        let cap = if absent == 0 { cap } else { cap.map(|cap| cap.saturating_sub(absent)) };
         // A budget of the limits file makes this process spill; another process's stands in the region alone.
         let budget = device.record.physical_limit.load(Relaxed) != 0 || self.scope.container.spills();
         if placement == Placement::Anywhere || !budget {

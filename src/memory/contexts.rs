@@ -73,6 +73,7 @@ impl Memory<'_> {
         if creation.is_none() || exists() {
             return call();
         }
+        books.accounts.absent.look_once(books.container());
         let peak = device.record.peak.load(Relaxed);
         let (reservation, known) = match self.expect_context(device, sort) {
             Expected::Refused => return CUresult::OUT_OF_MEMORY,

@@ -78,6 +78,7 @@ impl<'p> Memory<'p> {
     fn take_slowly(self, device: DeviceRef, bytes: u64, placement: Placement) -> Option<u8> {
         let _errno = sys::KeepErrno::new();
         let container = &self.scope.container;
+        self.state.accounts.absent.look_again(container);
         let mut request = MemoryRequest { device, bytes, cap: self.books().ceiling(device, placement) };
         let mut used = ledger::used(&device.record.used);
         let started = sys::monotonic_ns();
@@ -88,6 +89,7 @@ impl<'p> Memory<'p> {
         let mut killed_at = None;
         while request.cap.is_none_or(|cap| bytes <= cap) {
             container.reap();
+            self.state.accounts.absent.look_again(container);
             request.cap = self.books().ceiling(device, placement);
             match self.books().try_take(device, bytes, placement) {
                 Ok(journal) => return Some(journal),
@@ -111,7 +113,7 @@ impl<'p> Memory<'p> {
                 break;
             }
         }
-        self.state.refusals.report(container, &request, used);
+        self.report(request, used);
         None
     }
 
@@ -119,7 +121,15 @@ impl<'p> Memory<'p> {
     pub fn report_refusal(self, device: DeviceRef, bytes: u64) {
         let cap = self.books().ceiling(device, Placement::Device);
         let used = ledger::used(&device.record.used);
-        self.state.refusals.report(&self.scope.container, &MemoryRequest { device, bytes, cap }, used);
+        self.report(MemoryRequest { device, bytes, cap }, used);
+    }
+
+    /// What is in no books is in use too.
+    fn report(self, request: MemoryRequest, used: u64) {
+        let absent = self.state.accounts.absent.of(request.device);
+        let cap = request.cap.map(|cap| cap.saturating_add(absent));
+        let request = MemoryRequest { cap, ..request };
+        self.state.refusals.report(&self.scope.container, &request, used.saturating_add(absent));
     }
 
     /// Reserves on the device without a wait and without a refusal, because the bytes may lie on the host instead.

@@ -1,7 +1,7 @@
 //! The contents of the region are lost: this process puts back what it knows of them.
 //!
 //! `gpuquota_region::lost` has what becomes of the file. Each process does this at its next call, so the books are whole again
-//! when all have made one; until then what the others hold is not counted. An admission counts only if the contents were whole
+//! when all have made one; until then the driver's figures of the others count (`absent`). An admission counts only if the contents were whole
 //! after it ([`Books::try_take`](super::books::Books::try_take)), so a loss lets no thread pass the cap.
 
 use super::books::Books;
@@ -42,6 +42,7 @@ impl Books<'_> {
             if let Some(now_ns) = container.wait_for_others(born_ns) {
                 self.scope.devices.close(taken);
                 container.end_restoring([born_ns, now_ns], anew, bytes);
+                self.accounts.absent.look(container);
                 break;
             }
         }

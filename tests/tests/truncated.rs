@@ -150,6 +150,45 @@ fn a_newcomer_is_told_who_holds_a_truncated_region_and_they_come_back_beside_it(
     }
 }
 
+/// Nothing that a process which makes no call holds can be had twice. The card says what that is.
+#[test]
+fn what_idle_processes_hold_counts_before_they_have_made_a_call() {
+    const CAP: i64 = 6 * GIB;
+    const MOST: i64 = 3 * GIB;
+    let of_region = |case: &str| case.starts_with("overwritten by another");
+    for (case, fate) in FATES.into_iter().filter(|(case, _)| !of_region(case)) {
+        let machine = Machine::new("H100");
+        let quota = machine.quota().memory(CAP);
+        let [mut idle, mut witness] = [(); 2].map(|()| {
+            let mut one = quota.start("hold", &[]);
+            one.wait_for("pid");
+            one
+        });
+        assert_eq!(idle.ask(&format!("alloc {MOST}"), "rc"), 0);
+        assert_eq!(witness.ask(&format!("alloc {}", 4 * BLOCK), "rc"), 0);
+        fate(&quota.region());
+        // One comes as a stranger, one comes back.
+        let mut newcomers = [quota.start("hold", &[]), quota.start("hold", &[])];
+        for newcomer in &mut newcomers {
+            newcomer.wait_for("pid");
+            assert_eq!(newcomer.ask(&format!("alloc {MOST}"), "rc"), OUT_OF_MEMORY, "{case}: a second cap");
+            assert_eq!(newcomer.ask(&format!("alloc {}", 16 * BLOCK), "rc"), 0, "{case}: not even the rest");
+        }
+        assert_eq!(witness.ask(&format!("alloc {MOST}"), "rc"), OUT_OF_MEMORY, "{case}: a second cap");
+        let free = witness.ask("info", "free");
+        assert_eq!(free, CAP - machine.truth().device("physical_bytes"), "{case}");
+        // It gives back, and others can have that.
+        assert_eq!(idle.ask("free", "rc"), 0, "{case}");
+        assert_eq!(witness.ask(&format!("alloc {MOST}"), "rc"), 0, "{case}: it stays refused");
+        assert_eq!(witness.ask("info", "free"), free, "{case}");
+        assert!(machine.truth().device("physical_peak_bytes") <= CAP + BLOCK, "{case}");
+        for one in newcomers.into_iter().chain([idle, witness]) {
+            one.finish().success();
+        }
+        assert_eq!(used(&quota), 0, "{case}");
+    }
+}
+
 /// Bytes of allocations and of what measured kinds have, as the container has them.
 fn charged(quota: &Setting<'_>) -> i64 {
     let seen = quota.inspect();

@@ -31,6 +31,18 @@ fn own_memory(device: nvmlDevice_t) -> Option<u64> {
     unsafe { records::read(|count, infos| list(device, count, infos), find) }.flatten()
 }
 
+/// Bytes of a device that other processes hold by the driver's count. `None` if it does not give the figures.
+#[cold]
+pub fn of_processes(uuid: &Uuid, pids: &[u32]) -> Option<u64> {
+    let device = if initialise() && pids::of_lists_are_ours() { handle(uuid) } else { None }?;
+    let sum = |infos: &[nvmlProcessInfo_t]| {
+        let theirs = infos.iter().filter(|info| pids.contains(&info.pid)).map(|info| info.usedGpuMemory);
+        theirs.filter(|bytes| *bytes != NOT_AVAILABLE).fold(0u64, u64::saturating_add)
+    };
+    // SAFETY: `nvmlProcessInfo_t` is plain data.
+    unsafe { records::read(|count, infos| list(device, count, infos), sum) }
+}
+
 /// What a device has given out and NVML counts to no process that it lists. In a PID namespace of its own a process does not see
 /// all others in the list, and their memory is among these bytes.
 #[derive(Clone, Copy)]
