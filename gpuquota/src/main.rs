@@ -5,10 +5,13 @@
 
 mod agent;
 mod asked;
+mod changes;
 mod completions;
+mod enforce;
 mod environment;
 mod error;
 mod inspect;
+mod install;
 mod limit;
 mod man;
 mod manual;
@@ -35,6 +38,9 @@ enum Command {
     Limit(limit::Limit),
     Ps(ps::Ps),
     Agent(agent::Agent),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
+    Status(install::Status),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -55,6 +61,9 @@ fn main() -> ExitCode {
         Command::Limit(limit) => limit.run(),
         Command::Ps(ps) => ps.run(),
         Command::Agent(agent) => agent.run(),
+        Command::Install(install) => install.run(),
+        Command::Uninstall(uninstall) => uninstall.run(),
+        Command::Status(status) => status.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     };

@@ -16,7 +16,7 @@ pub struct Entry {
 }
 
 /// Examples of every command, the program's own first. A test parses each of them.
-const EXAMPLES: [(&str, &[Example]); 8] = [
+const EXAMPLES: [(&str, &[Example]); 11] = [
     (
         "gpuquota",
         &[
@@ -93,6 +93,35 @@ const EXAMPLES: [(&str, &[Example]); 8] = [
                 "Serve HAMi's metrics too, with settings from a file",
                 "gpuquota agent --config agent.toml --hami-metrics",
             ),
+        ],
+    ),
+    (
+        "install",
+        &[
+            (
+                "Put the library, and this program, where programs of this machine find them",
+                "gpuquota install",
+            ),
+            ("Take the place of HAMi's library on this node", "gpuquota install --engine hami"),
+            (
+                "Put it into the unpacked image of an engine",
+                "gpuquota install --engine volcano --root /tmp/image --engine-dir /k8s-vgpu/lib/nvidia",
+            ),
+            ("Install a systemd unit of the agent too", "gpuquota install --service"),
+        ],
+    ),
+    (
+        "uninstall",
+        &[
+            ("Put back what was there before", "gpuquota uninstall"),
+            ("Give HAMi its own library back", "gpuquota uninstall --engine hami"),
+        ],
+    ),
+    (
+        "status",
+        &[
+            ("Show what is installed, and which version running programs have", "gpuquota status"),
+            ("Give that to a program", "gpuquota status --json"),
         ],
     ),
     (
@@ -199,7 +228,14 @@ pub fn files(command: &str) -> Vec<Entry> {
             "Regions of containers that HAMi, Volcano or KAI started, and of programs that were told none.",
         )
     };
+    let record = || {
+        entry(
+            "/var/lib/gpuquota",
+            "What was installed where, and the files that were there before, by their SHA-256.",
+        )
+    };
     match command {
+        "install" | "uninstall" | "status" => vec![record()],
         "run" => vec![limits(), regions()],
         "limit" => vec![limits()],
         "inspect" => vec![regions(), others()],

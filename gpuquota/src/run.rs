@@ -7,7 +7,7 @@
 mod child;
 mod driver;
 mod home;
-mod library;
+pub mod library;
 mod unheld;
 
 use crate::asked::Asked;
