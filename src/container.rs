@@ -18,6 +18,7 @@ pub mod holders;
 mod lost;
 mod notes;
 mod peers;
+mod source;
 mod start;
 
 use crate::lock::Lock;

@@ -15,7 +15,7 @@ unsafe extern "C" {
 }
 
 /// More than all knobs with all their indices.
-const MAX_ENTRIES: usize = 96;
+const MAX_ENTRIES: usize = 136;
 
 /// The environment's entries for knobs.
 pub struct Environment {

@@ -20,6 +20,8 @@ use crate::run::library::find;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Where the library is without any engine.
+pub const INSTALLED: &str = "/usr/local/lib/gpuquota/libgpuquota.so";
 /// Where the program is put.
 const PROGRAM: &str = "/usr/local/bin/gpuquota";
 /// Where the systemd unit of the agent is put, and its text.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod asked;
+mod cdi;
 mod changes;
 mod completions;
 mod enforce;
@@ -18,6 +19,7 @@ mod manual;
 mod ps;
 mod regions;
 mod run;
+mod slice;
 mod words;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -41,6 +43,8 @@ enum Command {
     Install(install::Install),
     Uninstall(install::Uninstall),
     Status(install::Status),
+    Cdi(cdi::Cdi),
+    Enforce(enforce::Enforce),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -64,6 +68,8 @@ fn main() -> ExitCode {
         Command::Install(install) => install.run(),
         Command::Uninstall(uninstall) => uninstall.run(),
         Command::Status(status) => status.run(),
+        Command::Cdi(cdi) => cdi.run(),
+        Command::Enforce(enforce) => enforce.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     };

@@ -13,17 +13,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(clap::Args)]
 pub struct Man {
     /// The directory; it is made if it is not there.
-    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    directory: PathBuf,
+    #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath, required_unless_present = "knobs")]
+    directory: Option<PathBuf>,
+
+    /// Print every variable of every engine and what it means, as docs/knobs.md has it, and end.
+    #[arg(long)]
+    knobs: bool,
 }
 
 impl Man {
     /// Writes the pages.
     pub fn run(self) -> Result<ExitCode, Error> {
-        let doing = format!("write manual pages into {}", self.directory.display());
-        fs::create_dir_all(&self.directory)
-            .and_then(|()| write(&self.directory))
-            .map_err(Error::system(doing))?;
+        if self.knobs {
+            print!("{}", manual::knobs::page());
+        }
+        if let Some(directory) = &self.directory {
+            let doing = format!("write manual pages into {}", directory.display());
+            fs::create_dir_all(directory).and_then(|()| write(directory)).map_err(Error::system(doing))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,5 +1,7 @@
 //! What the help and the manual pages say beyond the options: examples, variables, files and exit statuses.
 
+pub mod knobs;
+
 use crate::agent::config as agent_config;
 use gpuquota_quota::limits::KNOBS;
 use std::fmt::Write;
@@ -16,7 +18,7 @@ pub struct Entry {
 }
 
 /// Examples of every command, the program's own first. A test parses each of them.
-const EXAMPLES: [(&str, &[Example]); 11] = [
+const EXAMPLES: [(&str, &[Example]); 13] = [
     (
         "gpuquota",
         &[
@@ -122,6 +124,35 @@ const EXAMPLES: [(&str, &[Example]); 11] = [
         &[
             ("Show what is installed, and which version running programs have", "gpuquota status"),
             ("Give that to a program", "gpuquota status --json"),
+        ],
+    ),
+    (
+        "cdi",
+        &[
+            (
+                "Make a slice that any container can have: podman run --device nvidia.com/gpu=0 --device gpuquota.dev/gpu=2GiB-30",
+                "gpuquota cdi generate --slice 2GiB-30",
+            ),
+            (
+                "Make one of a single GPU of several",
+                "gpuquota cdi generate --gpu GPU-513dc0da-2330-4000-8000-000000000000=8GiB-50",
+            ),
+            ("Check the specification and the files that it names", "gpuquota cdi validate"),
+        ],
+    ),
+    (
+        "enforce",
+        &[
+            ("Give each user of this machine 4 GiB and 10% of GPU time", "gpuquota enforce --each 4GiB-10"),
+            (
+                "Give one more, a group less, and one no limit",
+                "gpuquota enforce --each 4GiB-10 --user ann=16GiB-50 --group students=2GiB-5 --exempt bob",
+            ),
+            (
+                "Limit all that a service of systemd starts",
+                "gpuquota enforce --cgroup /system.slice/jupyterhub.service=20GiB-60",
+            ),
+            ("Take it all back", "gpuquota enforce --undo"),
         ],
     ),
     (
@@ -236,6 +267,15 @@ pub fn files(command: &str) -> Vec<Entry> {
     };
     match command {
         "install" | "uninstall" | "status" => vec![record()],
+        "cdi" => vec![
+            entry("/etc/cdi/gpuquota.json", "The specification."),
+            entry("/var/lib/gpuquota/cdi", "The files that containers mount."),
+        ],
+        "enforce" => vec![
+            entry("/etc/gpuquota/limits.d", "Limits by user, cgroup and group, and those of everybody else."),
+            entry("/etc/ld.so.preload", "Names the library for every program."),
+            entry("/run/gpuquota, /run/gpuquota/others", "The regions."),
+        ],
         "run" => vec![limits(), regions()],
         "limit" => vec![limits()],
         "inspect" => vec![regions(), others()],

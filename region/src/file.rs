@@ -422,7 +422,7 @@ pub(crate) mod tests {
 
     /// A path for a region that no other test uses.
     pub(crate) fn scratch(name: &str) -> (PathBuf, CString) {
-        let path = std::env::temp_dir().join(format!("gpuquota-region-{name}-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("gpuquota-region-{name}-{}.cache", std::process::id()));
         let name = CString::new(path.to_str().expect("utf-8")).expect("no NUL");
         names::remove(&name);
         (path, name)
@@ -615,6 +615,24 @@ pub(crate) mod tests {
                 let _ = fs::remove_file(elsewhere);
             }
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
+    fn a_region_has_one_name_where_an_engines_monitor_counts_files() {
+        let (path, _) = scratch("monitors");
+        fs::create_dir_all(&path).expect("a folder");
+        let names = |region: &str| {
+            let name = CString::new(path.join(region).to_str().expect("utf-8")).expect("no NUL");
+            let _mapped = Region::open(&name, 1).expect("a region");
+            let left = fs::read_dir(&path).expect("the folder").count();
+            names::remove(&name);
+            left
+        };
+        assert_eq!((names("a.cache"), names("pod_container")), (2, 1));
+        fs::write(path.join("libvgpu.so"), "").expect("a file to write");
+        assert_eq!(names("a.cache"), 2, "the library and the region");
+        fs::remove_dir_all(&path).expect("the folder");
     }
 
     #[test]

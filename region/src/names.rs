@@ -2,7 +2,7 @@
 //! would make a second region: a second cap.
 //!
 //! So a region has two names in one directory: the path that everybody knows, and `.NAME.gpuquota` beside it, which the
-//! usual cleaners (`rm DIR/*`) do not match. Whoever looks for the region finds it by either name as long as living processes
+//! usual cleaners (`rm DIR/*`) do not match, where no engine's monitor minds it. Whoever looks for the region finds it by either name as long as living processes
 //! hold it, and gives it the other one back. Where both are gone, `removed` may find it.
 
 use crate::links::{link, link_open, look, open_existing, unlink};
@@ -155,12 +155,21 @@ fn only(path: &CStr, named: Option<Descriptor>) -> Result<Option<(Descriptor, Na
     }
 }
 
+/// Whether an engine's monitor would mind the second name. HAMi's and Koordinator's containers have the library beside the region,
+/// and HAMi's monitor takes no folder with a third file in it; KAI's takes every file of its folder, none of which ends in
+/// `.cache`, for a container.
+fn is_an_engines(path: &CStr) -> bool {
+    let (directory, name) = split(path);
+    let library = PathBuffer::of(&[directory, b"libvgpu.so"]);
+    !name.ends_with(b".cache") || library.is_some_and(|library| look(library.as_c_str()).is_ok())
+}
+
 /// Gives a region its second name, where it has none. It is not needed for the quota, so nothing is said where it cannot be.
 pub fn secure(path: &CStr, file: &Descriptor) {
     if !file.stat().is_ok_and(|stat| stat.names == 1) {
         return;
     }
-    let Some(second) = second(path) else { return };
+    let Some(second) = second(path).filter(|_| !is_an_engines(path)) else { return };
     let add = || link_open(file, second.as_c_str()).or_else(|_| link(path, second.as_c_str()));
     if add() == Err(Errno(libc::EEXIST)) {
         // `find` has looked: nobody holds that file.

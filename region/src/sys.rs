@@ -92,6 +92,8 @@ pub struct Stat {
     pub identity: Identity,
     /// Bytes.
     pub size: u64,
+    /// Who owns it, as this user namespace sees it.
+    pub owner: u32,
     /// Whether it is a regular file.
     pub regular: bool,
     /// How many names it has.
@@ -153,6 +155,7 @@ impl Descriptor {
         Ok(Stat {
             identity: Identity { device: stat.st_dev, inode: stat.st_ino },
             size: u64::try_from(stat.st_size).unwrap_or(0),
+            owner: stat.st_uid,
             regular: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
             // Its type differs between architectures.
             #[allow(clippy::useless_conversion, reason = "as above")]
@@ -524,6 +527,27 @@ pub fn pid() -> u32 {
 pub fn user() -> u32 {
     // SAFETY: geteuid cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// This process's real user: the one who started it, whatever the program may do as another.
+#[must_use]
+pub fn real_user() -> u32 {
+    // SAFETY: getuid cannot fail.
+    unsafe { libc::getuid() }
+}
+
+/// This process's groups, the real one first, as many as there is room for. All of them or, where there is no room for all,
+/// the real one alone.
+#[must_use]
+pub fn groups(room: &mut [u32]) -> &[u32] {
+    let Some((first, others)) = room.split_first_mut() else { return &[] };
+    // SAFETY: getgid cannot fail.
+    *first = unsafe { libc::getgid() };
+    let most = i32::try_from(others.len()).unwrap_or(0);
+    // SAFETY: the kernel writes at most as many groups as there is room for.
+    let found = unsafe { libc::getgroups(most, others.as_mut_ptr()) };
+    let all = usize::try_from(found).unwrap_or(0).saturating_add(1);
+    room.get(..all).unwrap_or(&[])
 }
 
 /// Inode of a file such as `/proc/self/ns/pid`; 0 where it cannot be had.

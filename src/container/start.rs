@@ -1,15 +1,16 @@
 //! The start of the library in a process: it reads the limits, opens the container's region, and collects problems.
 
 use super::notes::{Note, push_holder};
+use super::source::{self, Place, Unread};
 use crate::driver::loader;
 use crate::environment::Environment;
 use gpuquota_quota::limits::{
-    self, DEFAULT_REGION, LIMITS_FILE, Mode, OnError, Problem, Reading, RegionPath, Severity, Source,
+    self, DEFAULT_REGION, Mode, OnError, Problem, Reading, RegionPath, Severity, Source, Words,
 };
 use gpuquota_quota::text::{Fixed, Line};
 use gpuquota_region::file::Opened;
 use gpuquota_region::sys::{self, Errno};
-use gpuquota_region::{OpenError, Region, fault, links};
+use gpuquota_region::{OpenError, Region, fault};
 
 /// A limits file must be shorter than this.
 const LIMITS_FILE_BYTES: usize = 8192;
@@ -44,10 +45,10 @@ pub(super) struct Startup {
 /// Why the library cannot keep a quota that the operator set.
 #[derive(Clone, Copy)]
 enum StartError {
-    /// The limits file exists, and the library cannot read it.
-    File(Errno),
+    /// A file that sets limits exists, and the library cannot read it.
+    File(Unread, Place),
     /// The limits file is too long.
-    FileTooLong,
+    FileTooLong(Place),
     Path(Problem),
     Region(OpenError),
 }
@@ -87,34 +88,52 @@ impl Startup {
 
     fn read_limits(&mut self, environment: &Environment) -> Result<(), StartError> {
         let variable = |name: &str| environment.get(name);
-        // Whatever lies there, nothing waits for it.
-        let flags = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK;
-        // A link that leads nowhere stands for a file that sets something.
-        let is_named = || links::look(LIMITS_FILE).is_ok();
-        match sys::Descriptor::open(LIMITS_FILE, flags, 0) {
-            Ok(file) => self.read_file(&file, &variable),
-            Err(Errno(libc::ENOENT | libc::ENOTDIR)) if !is_named() => {
-                limits::read_into(&mut self.reading, &variable, None);
+        match source::find() {
+            source::Source::File(file, place) => self.read_file(&file, place, &variable),
+            source::Source::Unread(error, place) => self.cannot_read(error, place, &variable),
+            source::Source::Nothing => self.read_config(&variable),
+        }
+    }
+
+    /// A damaged file counts as a file without limits, so the environment cannot switch off what the file may set.
+    #[cold]
+    fn cannot_read(&mut self, error: Unread, place: Place, variable: limits::Env) -> Result<(), StartError> {
+        limits::read_into(&mut self.reading, variable, Some(b""));
+        Err(StartError::File(error, place))
+    }
+
+    /// vgpu-manager's file, or the environment alone.
+    fn read_config(&mut self, variable: limits::Env) -> Result<(), StartError> {
+        let mut words = Words::new();
+        match source::read_config(&mut words) {
+            Ok(is_there) => {
+                let text = is_there.then_some(words.as_bytes());
+                limits::read_into(&mut self.reading, variable, text);
                 Ok(())
             }
-            Err(error) => {
-                limits::read_into(&mut self.reading, &variable, Some(b""));
-                Err(StartError::File(error))
-            }
+            Err(error) => self.cannot_read(error, Place::Config, variable),
         }
     }
 
     #[cold]
-    fn read_file(&mut self, file: &sys::Descriptor, variable: limits::Env) -> Result<(), StartError> {
+    fn read_file(
+        &mut self,
+        file: &sys::Descriptor,
+        place: Place,
+        variable: limits::Env,
+    ) -> Result<(), StartError> {
         let mut buffer = [0u8; LIMITS_FILE_BYTES];
-        let text = file.read_at(&mut buffer, 0);
-        // A damaged file counts as a file without limits, so the environment cannot switch off what the file may set.
-        limits::read_into(&mut self.reading, variable, Some(text.unwrap_or_default()));
-        match text {
-            Err(error) => Err(StartError::File(error)),
-            Ok(text) if text.len() >= LIMITS_FILE_BYTES => Err(StartError::FileTooLong),
-            Ok(_) => Ok(()),
+        let text = match file.read_at(&mut buffer, 0) {
+            Ok(text) => text,
+            Err(error) => return self.cannot_read(Unread::System(error), place, variable),
+        };
+        limits::read_into(&mut self.reading, variable, Some(text));
+        let mut fits = text.len() < LIMITS_FILE_BYTES;
+        if let (Place::Folder, Some(path)) = (place, self.reading.region) {
+            self.reading.region = source::own_region(&path);
+            fits &= self.reading.region.is_some();
         }
+        if !fits { Err(StartError::FileTooLong(place)) } else { Ok(()) }
     }
 
     fn open(&mut self, environment: &Environment) -> Result<Region, StartError> {
@@ -168,14 +187,24 @@ impl Startup {
                 line.push_str("the quota's region ").push_escaped(self.path.as_bytes(), 200).push_str(": ");
                 reason.reason()
             }
-            StartError::File(Errno(libc::EACCES | libc::EPERM)) => {
-                "limits file /etc/gpuquota/limits: permission denied"
+            StartError::File(error, place) => {
+                line.push_str(place.name()).push_str(": ");
+                match error {
+                    Unread::System(Errno(libc::EACCES | libc::EPERM)) => "permission denied",
+                    Unread::System(Errno(libc::EMFILE | libc::ENFILE)) => {
+                        "no file descriptor is left to read it"
+                    }
+                    Unread::System(_) => "it cannot be read",
+                    Unread::NoConfig => "it is of no layout that is known here",
+                    Unread::NoOne => {
+                        "in a user namespace of one's own a user is not known, and there is no file default"
+                    }
+                }
             }
-            StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => {
-                "limits file /etc/gpuquota/limits: no file descriptor is left to read it"
+            StartError::FileTooLong(place) => {
+                line.push_str(place.name()).push_str(": ");
+                "it is longer than 8191 bytes"
             }
-            StartError::File(_) => "limits file /etc/gpuquota/limits: it cannot be read",
-            StartError::FileTooLong => "limits file /etc/gpuquota/limits: it is longer than 8191 bytes",
         };
         line.push_str(reason);
         if let StartError::Region(error) = error
@@ -200,7 +229,7 @@ impl Startup {
                 "End the processes that hold it, set GPUQUOTA_REGION to another path, or GPUQUOTA_ON_ERROR=open."
             }
             StartError::Region(OpenError::Open(Errno(libc::EMFILE | libc::ENFILE)))
-            | StartError::File(Errno(libc::EMFILE | libc::ENFILE)) => {
+            | StartError::File(Unread::System(Errno(libc::EMFILE | libc::ENFILE)), _) => {
                 "Raise the limit of open files (ulimit -n), or close some before the first CUDA call."
             }
             StartError::Region(OpenError::Space(Errno(libc::EFBIG))) => {
@@ -212,6 +241,8 @@ impl Startup {
             StartError::Region(_) => {
                 "Set GPUQUOTA_REGION to a path that can be written, or GPUQUOTA_ON_ERROR=open."
             }
+            StartError::File(Unread::NoOne, _) => "Leave the namespace, or ask the operator for that file.",
+            StartError::File(Unread::NoConfig, _) => "Ask the operator for a version that knows it.",
             _ => "Make it readable for every user of the container.",
         });
     }

@@ -9,8 +9,10 @@
 
 mod agent;
 mod artifacts;
+mod container;
 mod judge;
 mod machine;
+mod monitors;
 mod program;
 mod promise;
 mod readings;
@@ -20,8 +22,10 @@ mod trial;
 
 pub use agent::Agent;
 pub use artifacts::{artifact, client, fetched, program};
+pub use container::{NO_NAMESPACE, Podman, after, mount_namespace, own_etc, start_after};
 pub use judge::{Host, Judge, on_each};
 pub use machine::{Machine, Setting, Truth};
+pub use monitors::{Seen, hamis_monitor, kais_monitor, volcanos_monitor};
 pub use program::{Outcome, Program};
 pub use promise::Promise;
 pub use readings::{Readings, Used, used_by, watch};

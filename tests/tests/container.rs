@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use gpuquota_promises::{
-    Agent, GIB, MIB, Machine, Outcome, Program, Promise, Scratch, Setting, Verdict, artifact, program,
-    trials, twice,
+    Agent, GIB, MIB, Machine, NO_NAMESPACE, Outcome, Podman, Program, Promise, Scratch, Setting, Verdict,
+    after, artifact, mount_namespace, own_etc, program, trials, twice,
 };
 
 const CAP: i64 = 2 * GIB;
@@ -36,39 +36,6 @@ fn main() -> ExitCode {
         ("a_musl_program_starts_and_ends_as_without_the_library", musl),
         ("the_release_runs_on_glibc_2_17", glibc_floor),
     ])
-}
-
-/// The options of `unshare` that make a mount namespace here: for root plain ones, else a user namespace too.
-fn mount_namespace() -> Option<&'static [&'static str]> {
-    let works = |options: &[&str]| {
-        Command::new("unshare").args(options).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output()
-    };
-    [&["--mount"][..], &["--mount", "--map-root-user"][..]]
-        .into_iter()
-        .find(|options| works(options).is_ok_and(|output| output.status.success()))
-}
-
-const NO_NAMESPACE: &str = "this machine lets nobody here make a mount namespace";
-
-/// Runs a shell script in a mount namespace, then `command` in the same, to its end.
-fn after(options: &[&str], script: &str, command: Command) -> Outcome {
-    start_after(options, script, command).finish()
-}
-
-/// Starts that.
-fn start_after(options: &[&str], script: &str, command: Command) -> Program {
-    let mut all = Command::new("unshare");
-    all.args(options).args(["sh", "-c", &format!("set -e; {script}; exec \"$@\""), "sh"]);
-    all.arg(command.get_program()).args(command.get_args());
-    Program::start(all)
-}
-
-/// A script that puts a copy of /etc in its place, so that files can be added to it.
-fn own_etc(scratch: &Scratch) -> String {
-    let copy = scratch.path().join("etc");
-    std::fs::create_dir_all(&copy).expect("the scratch folder is ours");
-    let copy = copy.display();
-    format!("mount -t tmpfs none {copy}; cp -a /etc/. {copy} 2>/dev/null || true; mount --rbind {copy} /etc")
 }
 
 /// Whether the region was there before or not: a process that cannot write cannot take.
@@ -503,61 +470,14 @@ fn pid_namespaces() -> Verdict {
     Verdict::Kept
 }
 
-/// Podman on this machine, with a root file system and a slice of a card; or why there is none.
-struct Podman {
-    scratch: Scratch,
-    root: std::path::PathBuf,
-    spec: std::path::PathBuf,
-    options: &'static [&'static str],
-}
-
-impl Podman {
-    fn here() -> Result<Self, Verdict> {
-        let options = mount_namespace().ok_or_else(|| Verdict::Skipped(NO_NAMESPACE.into()))?;
-        for tool in ["podman", "runc"] {
-            if Command::new(tool).arg("--version").output().is_err() {
-                return Err(Verdict::Skipped(format!(
-                    "{tool} is not installed; scripts/prerequisites container installs it"
-                )));
-            }
-        }
-        let scratch = Scratch::new();
-        let root = root_file_system(&scratch);
-        let spec = cdi_spec(&scratch, &root);
-        let podman = Self { scratch, root, spec, options };
-        let plain = podman.start(&[], &["/usr/bin/true"]).finish();
-        if plain.status.success() {
-            return Ok(podman);
-        }
-        Err(Verdict::Skipped(format!("podman starts no container here: {}", plain.stderr.trim())))
-    }
-
-    fn start(&self, further: &[&str], command: &[&str]) -> Program {
-        let mut podman = Command::new("podman");
-        podman
-            .args(["--cgroup-manager=cgroupfs", "run", "--rm", "--runtime", "runc", "--network=host"])
-            .args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"])
-            .args(["--device", "gpuquota.test/slice=two"])
-            .args(further)
-            .arg("--rootfs")
-            .arg(format!("{}:O", self.root.display()))
-            .args(command);
-        let spec = self.spec.display();
-        let script = format!("{}; mkdir -p /etc/cdi; cp {spec} /etc/cdi", own_etc(&self.scratch));
-        start_after(self.options, &script, podman)
-    }
-}
-
 fn podman() -> Verdict {
     let podman = match Podman::here() {
         Ok(podman) => podman,
         Err(skipped) => return skipped,
     };
-    let simulator = artifact("cuda-sim");
-    let simulator = simulator.to_str().expect("text");
-    let views = program("views");
-    let command = [simulator, "run", "H100", "--", views.to_str().expect("text")];
-    sees_the_slice(podman.start(&[], &command).finish());
+    let scratch = Scratch::new();
+    let slice = ["--device", "gpuquota.test/slice=two"];
+    sees_the_slice(podman.start_on_h100(&cdi_spec(&scratch), &slice, "views").finish());
     Verdict::Kept
 }
 
@@ -569,9 +489,9 @@ fn podman_name() -> Verdict {
     let regions = Scratch::new();
     let name = format!("gpuquota-test-{}", std::process::id());
     let volume = format!("{}:/var/lib/gpuquota", regions.path().display());
-    let (simulator, hold) = (artifact("cuda-sim"), program("hold"));
-    let command = [simulator.to_str().expect("text"), "run", "H100", "--", hold.to_str().expect("text")];
-    let mut running = podman.start(&["-i", "--name", &name, "-v", &volume], &command);
+    let scratch = Scratch::new();
+    let options = ["--device", "gpuquota.test/slice=two", "-i", "--name", &name, "-v", &volume];
+    let mut running = podman.start_on_h100(&cdi_spec(&scratch), &options, "hold");
     running.wait_for("pid");
     let agent = Agent::start(regions.path());
     let wanted = [format!("container=\"{name}\""), "engine=\"podman\"".to_owned()];
@@ -593,43 +513,25 @@ fn podman_name() -> Verdict {
     Verdict::Kept
 }
 
-/// A root made of the host's /usr: enough for a C program.
-fn root_file_system(scratch: &Scratch) -> std::path::PathBuf {
-    let root = scratch.path().join("root");
-    for folder in ["usr", "tmp", "proc", "sys", "dev", "etc", "run", "var/lib/gpuquota"] {
-        std::fs::create_dir_all(root.join(folder)).expect("the scratch folder is ours");
-    }
-    for link in ["bin", "sbin", "lib", "lib64"] {
-        std::os::unix::fs::symlink(Path::new("usr").join(link), root.join(link)).expect("a fresh folder");
-    }
-    root
-}
-
-/// The CDI device by which a node gives a container its slice: the library, its ld.so.preload, its limits. The artifacts and
-/// programs have the same paths as on the host.
-fn cdi_spec(scratch: &Scratch, root: &Path) -> std::path::PathBuf {
+/// The CDI device by which a node gives a container its slice: an ld.so.preload that names the library, and its limits. The
+/// library has the same path as on the host. The answer is a script that puts it in place.
+fn cdi_spec(scratch: &Scratch) -> String {
     let preload = scratch.file("ld.so.preload", format!("{}\n", artifact("libgpuquota.so").display()));
-    let mut mounts =
-        vec![mount(Path::new("/usr"), Path::new("/usr")), mount(&preload, Path::new("/etc/ld.so.preload"))];
-    for folder in [artifact("cuda-sim"), program("views")] {
-        let folder = folder.parent().expect("a file lies in a folder");
-        std::fs::create_dir_all(root.join(folder.strip_prefix("/").expect("absolute"))).expect("ours");
-        mounts.push(mount(folder, folder));
-    }
     let edits = serde_json::json!({
         "env": [format!("GPUQUOTA_MEMORY={CAP}"), "GPUQUOTA_REGION=/var/lib/gpuquota/quota.cache"],
-        "mounts": mounts,
+        "mounts": [{
+            "hostPath": preload,
+            "containerPath": "/etc/ld.so.preload",
+            "options": ["ro", "nosuid", "nodev", "rbind"],
+        }],
     });
     let spec = serde_json::json!({
         "cdiVersion": "0.5.0",
         "kind": "gpuquota.test/slice",
         "devices": [{ "name": "two", "containerEdits": edits }],
     });
-    scratch.file("gpuquota-test.json", spec.to_string())
-}
-
-fn mount(from: &Path, to: &Path) -> serde_json::Value {
-    serde_json::json!({ "hostPath": from, "containerPath": to, "options": ["ro", "nosuid", "nodev", "rbind"] })
+    let spec = scratch.file("gpuquota-test.json", spec.to_string());
+    format!("mkdir -p /etc/cdi; cp {} /etc/cdi", spec.display())
 }
 
 fn java() -> Verdict {

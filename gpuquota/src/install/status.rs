@@ -4,6 +4,7 @@ use super::{SETS, mapped};
 use crate::changes::{Changes, Disk, Root, State};
 use crate::error::Error;
 use crate::words;
+use crate::{cdi, enforce};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,16 +57,19 @@ impl Status {
         let root = Root::at(&self.root)?;
         let disk = Disk::default();
         let mut installed = Vec::new();
-        for (engine, name) in SETS {
-            let changes = Changes::new(&root, &disk, name);
+        let sets = SETS.iter().map(|(engine, set)| (engine.name(), *set));
+        for (by, set) in sets.chain([("cdi", cdi::SET), ("enforce", enforce::SET)]) {
+            let changes = Changes::new(&root, &disk, set);
             for (path, sha256, now) in changes.placed()? {
                 let state = match (&now, changes.holds(&path)?) {
                     (_, true) => "in place",
                     (State::Nothing, false) => "removed since",
                     (_, false) => "replaced since",
                 };
-                installed.push(Placed { engine: engine.name(), path, sha256, state });
+                installed.push(Placed { engine: by, path, sha256, state });
             }
+        }
+        for (engine, _) in SETS {
             // A version that the engine brought since, and takes before ours.
             if let Some(folder) = installed.iter().find(|placed| placed.engine == engine.name()) {
                 let folder = folder.path.parent().unwrap_or(&folder.path).to_path_buf();

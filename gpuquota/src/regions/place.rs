@@ -49,6 +49,7 @@ impl Places {
         let user = user.map(|path| Path::new(&path).join("gpuquota"));
         let trusted = trees.into_iter().map(PathBuf::from).chain(user).map(|path| (Kind::Tree, path));
         let open_to_all = [
+            (Kind::Tree, "/run/gpuquota/others".into()),
             (Kind::Tree, "/tmp/vgpu/containers".into()),
             (Kind::Users, "/tmp".into()),
             (Kind::File, "/tmp/cudevshr.cache".into()),

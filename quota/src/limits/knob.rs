@@ -33,6 +33,10 @@ pub enum Key {
     Region,
     /// Which devices another engine's indices mean.
     DeviceMap,
+    /// The share that may be had of what others leave; the same engine's share is what is guaranteed then.
+    SoftCores,
+    /// By how much memory is oversold: the part of it that may lie on the device is the cap divided by it.
+    Ratio,
 }
 
 impl Key {
@@ -50,7 +54,7 @@ impl Key {
             Self::MemoryWait => Some("memory_wait"),
             Self::OomKill => Some("oom_kill"),
             Self::Region => Some("region"),
-            Self::Log | Self::Off | Self::Priority | Self::DeviceMap => None,
+            Self::Log | Self::Off | Self::Priority | Self::DeviceMap | Self::SoftCores | Self::Ratio => None,
         }
     }
 }
@@ -66,6 +70,21 @@ pub enum Source {
     Hami,
     /// vgpu-manager's variables.
     VgpuManager,
+    /// The variables of NVIDIA's gpu-fractioning, which KAI Scheduler sets.
+    Fractioning,
+}
+
+impl Source {
+    /// Whose names these are, for people.
+    pub const fn engines(self) -> &'static str {
+        match self {
+            Self::File => "the limits file",
+            Self::Own => "gpuquota",
+            Self::Hami => "HAMi, HAMi DRA, Volcano, KAI with kai-resource-isolator, Koordinator",
+            Self::VgpuManager => "vgpu-manager",
+            Self::Fractioning => "KAI with NVIDIA's gpu-fractioning",
+        }
+    }
 }
 
 /// One environment variable.
@@ -94,12 +113,15 @@ pub(super) const HAMI_REGION: &str = "CUDA_DEVICE_MEMORY_SHARED_CACHE";
 pub(super) const POD_UID: &str = "POD_UID";
 pub(super) const CONTAINER_NAME: &str = "CONTAINER_NAME";
 pub(super) const VGPU_MOUNT: &str = "CONTAINER_VGPU_MOUNT";
+pub(super) const FRACTION_REQUEST: &str = "NVIDIA_GPU_MEMORY_REQUEST";
 pub(super) const DEVICE_MAP: &str = "MANAGER_VISIBLE_DEVICES";
 
 const SIZE: &str = "a size such as 2GiB, 1536MiB or 0=2GiB,1=4GiB";
 const SHARE: &str = "a percentage from 1 to 100 such as 30%, or 0=30%,1=50%";
 const HAMI_SIZE: &str = "a whole number with g, m or k, such as 2g or 1536m";
 const HAMI_SHARE: &str = "a whole number from 1 to 100";
+const MEBIBYTES: &str = "a whole number of MiB from 1 on, without a unit";
+const RATIO: &str = "a number from 1 on such as 1.5";
 const BOOL: &str = "true or false";
 const WAIT: &str = "a time such as 500ms or 10s, at most 60s";
 const POLICY: &str = "fixed-share, burst-share or best-effort";
@@ -113,7 +135,7 @@ const fn knob(source: Source, key: Key, indexed: bool, name: &'static str, text:
 
 /// All variables, in order of rank.
 #[rustfmt::skip]
-pub static KNOBS: [Knob; 28] = [
+pub static KNOBS: [Knob; 32] = [
     knob(Source::Own, Key::Memory, false, "GPUQUOTA_MEMORY",
         ["device memory that may be held", "SIZE or DEVICE=SIZE, separated by commas; B, KiB, MiB, GiB, TiB; below 64 TiB", "no limit", SIZE]),
     knob(Source::Own, Key::Physical, false, "GPUQUOTA_MEMORY_PHYSICAL",
@@ -164,10 +186,18 @@ pub static KNOBS: [Knob; 28] = [
         ["device memory that may be held", "as CUDA_DEVICE_MEMORY_LIMIT; the index is the host's", "no limit", HAMI_SIZE]),
     knob(Source::VgpuManager, Key::Cores, true, "CUDA_CORE_LIMIT",
         ["share of GPU time", "as CUDA_DEVICE_SM_LIMIT; the index is the host's", "no limit", HAMI_SHARE]),
+    knob(Source::VgpuManager, Key::SoftCores, true, "CUDA_CORE_SOFT_LIMIT",
+        ["share of GPU time that may be had of what others leave; CUDA_CORE_LIMIT is guaranteed then", "as CUDA_DEVICE_SM_LIMIT; the index is the host's", "CUDA_CORE_LIMIT", HAMI_SHARE]),
+    knob(Source::VgpuManager, Key::Ratio, true, "CUDA_MEM_RATIO",
+        ["by how much CUDA_MEM_LIMIT is oversold: as GPUQUOTA_MEMORY_PHYSICAL, the cap divided by it", "a number from 1 on with at most two decimals; the index is the host's", "1", RATIO]),
     knob(Source::VgpuManager, Key::Oversubscribe, false, "CUDA_MEM_OVERSOLD",
         ["as GPUQUOTA_OVERSUBSCRIBE", "true or false", "false", BOOL]),
     knob(Source::VgpuManager, Key::Off, false, "DISABLE_VGPU_CONTROL",
         ["no quota at all, unless GPUQUOTA_MODE says otherwise", "true or false", "false", BOOL]),
     knob(Source::VgpuManager, Key::DeviceMap, false, DEVICE_MAP,
         ["the UUIDs behind vgpu-manager's indices", "UUIDs, separated by commas", "indices are the container's", "UUIDs, separated by commas"]),
+    knob(Source::Fractioning, Key::Memory, false, "NVIDIA_GPU_MEMORY_LIMIT",
+        ["device memory that may be held", "whole number of MiB, no unit", "NVIDIA_GPU_MEMORY_REQUEST", MEBIBYTES]),
+    knob(Source::Fractioning, Key::Memory, false, FRACTION_REQUEST,
+        ["the same where NVIDIA_GPU_MEMORY_LIMIT is absent", "whole number of MiB, no unit", "no limit", MEBIBYTES]),
 ];

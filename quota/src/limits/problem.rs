@@ -71,6 +71,8 @@ reasons! {
     ZeroMeansNone => Warning, "0 means no limit, as it does in HAMi";
     EmptyMeansNone => Warning, "an empty value means no limit, as it does in HAMi";
     PolicyUnknown => Warning, "the policy is not known and taken as 'default', as HAMi does";
+    RatioBelowOne => Error, "memory is oversold by a factor, and one below 1 is none";
+    BelowTheGuarantee => Error, "less may be had of what others leave than is guaranteed";
     NotATime => Error, "this is no time from 0 to 60 seconds";
     NotABool => Warning, "neither true nor false, taken as false";
     NotAPriority => Warning, "not a priority, taken as 1";

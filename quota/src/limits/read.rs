@@ -1,6 +1,6 @@
 //! From texts to [`Limits`]: the file first, then the knobs in order of rank; problems are collected.
 
-use super::knob::{DEVICE_MAP, KNOBS, Key, Knob, Source};
+use super::knob::{DEVICE_MAP, FRACTION_REQUEST, KNOBS, Key, Knob, Source};
 use super::path::{self, Path};
 use super::problem::{Consequence, Origin, Problem, Problems, Reason};
 use super::types::{CorePolicy, Env, Limits, Mode, OnError, Selector, Table, Uuid};
@@ -73,7 +73,7 @@ struct Reader<'r> {
     problems: &'r mut Problems,
     region: &'r mut Option<Path>,
     /// Keys that were decided by a higher source, as bits by discriminant.
-    decided: u16,
+    decided: u32,
     /// The line of the file that sets requests.
     line: u32,
 }
@@ -84,7 +84,7 @@ impl Reader<'_> {
     }
 
     fn file(&mut self, text: &[u8]) {
-        let mut seen = 0_u16;
+        let mut seen = 0_u32;
         for (number, line) in (1_u32..).zip(text.split(|byte| *byte == b'\n')) {
             let line = split_once(line, b'#').map_or(line, |(before, _comment)| before).trim_ascii();
             if line.is_empty() {
@@ -151,7 +151,9 @@ impl Reader<'_> {
 
     fn named(&mut self, knob: &'static Knob, name: &str, text: &[u8], selector: Selector) {
         // A value that could have no effect need not be right either.
-        if !self.is_decided(knob) {
+        // vgpu-manager sets all of its variables, empty where one does not apply.
+        let says_nothing = matches!(knob.key, Key::SoftCores | Key::Ratio) && text.is_empty();
+        if !says_nothing && !self.is_decided(knob) {
             let origin = Origin::Env(Fixed::copy_of(name.as_bytes()).unwrap_or_default());
             self.value(knob, origin, knob.source, text, selector);
         }
@@ -161,8 +163,8 @@ impl Reader<'_> {
     fn is_decided(&self, knob: &Knob) -> bool {
         match knob.key {
             Key::Memory => self.limits.memory.is_outranked(knob.source),
-            Key::Physical => self.limits.physical.is_outranked(knob.source),
-            Key::Cores => self.limits.cores.is_outranked(knob.source),
+            Key::Physical | Key::Ratio => self.limits.physical.is_outranked(knob.source),
+            Key::Cores | Key::SoftCores => self.limits.cores.is_outranked(knob.source),
             Key::Request => self.limits.requests.is_outranked(knob.source),
             key => self.decided & bit(key) != 0,
         }
@@ -187,6 +189,31 @@ impl Reader<'_> {
                 return list(text, source, cores, value::own_percent, wrong);
             }
             (Key::Request, _) => return list(text, source, requests, value::own_percent, wrong),
+            (Key::Memory, Source::Fractioning) => value::mebibytes(text).and_then(|bytes| {
+                // The request is the limit where no limit is given.
+                if knob.name == FRACTION_REQUEST && memory.own(source, selector).is_some() {
+                    return Ok(());
+                }
+                memory.add(source, selector, bytes)
+            }),
+            (Key::SoftCores, _) => value::hami_percent(text).and_then(|soft| {
+                match cores.own(source, selector) {
+                    Some(hard) if *hard > soft => Err(Reason::BelowTheGuarantee),
+                    Some(hard) => {
+                        let guaranteed = core::mem::replace(hard, soft);
+                        requests.add(source, selector, guaranteed)
+                    }
+                    // Without a share nothing is guaranteed, and nothing is limited.
+                    None => Ok(()),
+                }
+            }),
+            (Key::Ratio, _) => value::ratio(text).and_then(|ratio| match memory.own(source, selector) {
+                Some(bytes) if ratio > 100 => {
+                    let part = bytes.saturating_mul(100).checked_div(ratio).unwrap_or(*bytes);
+                    physical.add(source, selector, part.max(1))
+                }
+                _ => Ok(()),
+            }),
             (Key::Memory, _) => {
                 value::hami_size(text).and_then(|bytes| self.limits.memory.add(source, selector, bytes))
             }
@@ -288,7 +315,7 @@ fn word<T: Copy>(text: &[u8], known: &[(&str, T)]) -> Result<T, Reason> {
         .ok_or(Reason::UnknownWord)
 }
 
-const fn bit(key: Key) -> u16 {
-    // Fifteen keys, sixteen bits.
-    1_u16.wrapping_shl(key as u32)
+const fn bit(key: Key) -> u32 {
+    // Seventeen keys, 32 bits.
+    1_u32.wrapping_shl(key as u32)
 }

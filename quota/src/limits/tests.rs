@@ -386,6 +386,67 @@ fn the_regions_path_follows_the_rule_of_every_engine() {
     assert_eq!(find(&[("GPUQUOTA_REGION", &"/".repeat(1024))]), Err(Reason::PathTooLong));
 }
 
+#[test]
+fn gpu_fractioning_counts_mebibytes_and_its_request_is_a_limit_where_there_is_no_other() {
+    let (limit, request) = ("NVIDIA_GPU_MEMORY_LIMIT", "NVIDIA_GPU_MEMORY_REQUEST");
+    let memory = |vars: &[(&str, &str)]| limits(vars).memory_for(0, b"");
+    assert_eq!(memory(&[(limit, "2048"), (request, "1024")]), Some(2 * GI));
+    assert_eq!(memory(&[(request, "1024")]), Some(GI));
+    assert_eq!(
+        memory(&[(limit, "2048"), ("CUDA_DEVICE_MEMORY_LIMIT", "1g")]),
+        Some(GI),
+        "HAMi's outranks it"
+    );
+    for (wrong, reason) in [
+        ("0", Reason::Zero),
+        ("", Reason::Empty),
+        ("2048m", Reason::TrailingJunk),
+        ("2Gi", Reason::TrailingJunk),
+        ("-1", Reason::Negative),
+        ("67108864", Reason::TooLarge),
+    ] {
+        let reading = reading(&[(limit, wrong)], None);
+        assert_eq!((reasons(&reading), reading.closed()), (std::vec![reason], true), "{wrong}");
+    }
+}
+
+#[test]
+fn vgpu_managers_soft_share_is_the_limit_and_its_hard_one_the_guarantee() {
+    let balance = [
+        ("CUDA_CORE_LIMIT_0", "30"),
+        ("CUDA_CORE_SOFT_LIMIT_0", "80"),
+        ("CUDA_CORE_LIMIT_1", "40"),
+        ("CUDA_CORE_SOFT_LIMIT_1", ""),
+    ];
+    let limits = limits(&balance);
+    assert_eq!((limits.cores_for(0, b""), limits.request_for(0, b"")), (Some(80), Some(30)));
+    assert_eq!((limits.cores_for(1, b""), limits.request_for(1, b"")), (Some(40), None));
+    let below = reading(&[("CUDA_CORE_LIMIT", "30"), ("CUDA_CORE_SOFT_LIMIT", "20")], None);
+    assert_eq!(reasons(&below), [Reason::BelowTheGuarantee]);
+    let ours = [("GPUQUOTA_CORES", "50"), ("CUDA_CORE_LIMIT", "30"), ("CUDA_CORE_SOFT_LIMIT", "80")];
+    assert_eq!(self::limits(&ours).cores_for(0, b""), Some(50));
+}
+
+#[test]
+fn vgpu_managers_ratio_leaves_a_part_of_the_cap_on_the_device() {
+    let with = |ratio: &'static str| [("CUDA_MEM_LIMIT_0", "3072m"), ("CUDA_MEM_RATIO_0", ratio)];
+    let part = |ratio| limits(&with(ratio)).physical_for(0, b"");
+    assert_eq!(part("1.50"), Some(2 * GI));
+    assert_eq!(
+        (part("3"), part("1.5"), part("1.00"), part("1"), part("")),
+        (Some(GI), Some(2 * GI), None, None, None)
+    );
+    for (wrong, reason) in [
+        ("0.50", Reason::RatioBelowOne),
+        ("x", Reason::NotANumber),
+        ("1.", Reason::Empty),
+        ("1.x", Reason::NotANumber),
+    ] {
+        assert_eq!(reasons(&reading(&with(wrong), None)), [reason], "{wrong}");
+    }
+    assert_eq!(limits(&[("CUDA_MEM_RATIO", "2.00")]).physical_for(0, b""), None, "a part of nothing");
+}
+
 proptest! {
     #[test]
     fn hamis_plain_sizes_mean_what_they_mean_there(number in 1_u64..1 << 16, unit in 0_usize..4) {

@@ -137,6 +137,12 @@ impl<T: Copy> Table<T> {
         Ok(())
     }
 
+    /// The value of one source for this selector itself.
+    pub(super) fn own(&mut self, source: Source, selector: Selector) -> Option<&mut T> {
+        let same = |entry: &&mut Entry<T>| entry.source == source && entry.selector == selector;
+        self.entries.iter_mut().flatten().find(same).map(|entry| &mut entry.value)
+    }
+
     /// Whether a higher source than this one sets every device.
     pub(super) fn is_outranked(&self, source: Source) -> bool {
         self.iter().any(|entry| entry.source < source && entry.selector == Selector::All)

@@ -99,6 +99,38 @@ pub fn hami_size(text: &[u8]) -> Result<u64, Reason> {
     }
 }
 
+/// A size as gpu-fractioning writes it: a whole number of MiB.
+///
+/// # Errors
+/// The reason why it is none. That engine writes no 0 and nothing empty, so either is a mistake.
+pub fn mebibytes(text: &[u8]) -> Result<u64, Reason> {
+    let text = text.trim_ascii();
+    if text.is_empty() {
+        return Err(Reason::Empty);
+    }
+    in_range(plain_number(text)?.checked_mul(MI).ok_or(Reason::TooLarge)?)
+}
+
+/// By how much vgpu-manager oversells memory, in hundredths: a number from 1 on, of which two decimals count.
+///
+/// # Errors
+/// The reason why it is none.
+pub fn ratio(text: &[u8]) -> Result<u64, Reason> {
+    let (whole, decimals) = split_once(text, b'.').unwrap_or((text, b"0"));
+    let hundredths = match decimals {
+        [tens] => plain_number(&[*tens, b'0']),
+        [tens, ones, ..] => plain_number(&[b'1', *tens, *ones]).map(|number| number.wrapping_sub(100)),
+        [] => Err(Reason::Empty),
+    };
+    let hundredths = if decimals == b"0" { Ok(0) } else { hundredths };
+    let whole = plain_number(whole)?.checked_mul(100).ok_or(Reason::TooLarge)?;
+    match whole.checked_add(hundredths?) {
+        Some(0..100) => Err(Reason::RatioBelowOne),
+        Some(ratio) => Ok(ratio),
+        None => Err(Reason::TooLarge),
+    }
+}
+
 /// A share of GPU time as HAMi writes it: a whole number; 100 is no limit, and so are 0 and nothing.
 ///
 /// # Errors
