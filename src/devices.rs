@@ -242,10 +242,10 @@ impl Devices {
         for (table, ceilings) in
             [(&limits.memory, &self.memory_ceilings), (&limits.physical, &self.physical_ceilings)]
         {
-            set_ceiling(ceilings, position, table, index, uuid);
+            set_ceiling(ceilings, position, table, index, uuid, limits.composes);
         }
         if limits.policy != CorePolicy::BestEffort {
-            set_ceiling(&self.share_ceilings, position, &limits.cores, index, uuid);
+            set_ceiling(&self.share_ceilings, position, &limits.cores, index, uuid, limits.composes);
         }
         Some(position)
     }
@@ -367,17 +367,21 @@ impl Devices {
     }
 }
 
-/// Stores the limits file's limit for a device, if it has one, as the ceiling at `position` in the region.
-fn set_ceiling<T: Copy + Into<u64>>(
+/// Stores the limits file's limit for a device, if it has one, as the ceiling at `position` in the region. Where this process asks for
+/// less than its user may have, the ceiling is that.
+fn set_ceiling<T: Copy + Into<u64> + Ord>(
     ceilings: &[AtomicU64],
     position: u8,
     table: &Table<T>,
     index: u32,
     uuid: &Uuid,
+    composes: bool,
 ) {
-    let limit = table.lookup(index, uuid.text()).filter(|limit| limit.source == Source::File);
+    let of = |source| table.lookup_of(source, index, uuid.text()).map(|entry| entry.value);
+    let asked = of(Source::Own).filter(|_| composes);
+    let limit = of(Source::File).into_iter().chain(asked).min();
     if let Some((limit, ceiling)) = limit.zip(ceilings.get(usize::from(position))) {
-        ceiling.store(limit.value.into().saturating_add(1), Relaxed);
+        ceiling.store(limit.into().saturating_add(1), Relaxed);
     }
 }
 

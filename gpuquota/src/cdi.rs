@@ -7,9 +7,9 @@
 
 mod spec;
 
-use crate::changes::{Changes, Content, Disk, Root, Wanted};
+use crate::changes::{Changes, Content, Disk, Root, Wanted, tell};
 use crate::error::Error;
-use crate::install::{INSTALLED, read_library, tell};
+use crate::library::{self, INSTALLED};
 use crate::slice::Slice;
 use spec::{Device, Edits, Mount, Spec};
 use std::collections::BTreeMap;
@@ -110,7 +110,7 @@ impl Generate {
                 self.library.display()
             )));
         }
-        read_library(&on_disk, &root)?;
+        library::read(&on_disk, &root)?;
         let slices = self.slice.iter().map(|text| Slice::parse(text, "--slice"));
         let slices: Vec<Slice> = slices.collect::<Result<_, _>>()?;
         let gpus: Vec<(String, Slice)> =

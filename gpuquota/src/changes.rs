@@ -294,6 +294,13 @@ impl<'a> Changes<'a> {
     }
 }
 
+/// Says what became of each path.
+pub fn tell(told: &[Told]) {
+    for (path, outcome) in told {
+        println!("{}: {}", path.display(), outcome.word());
+    }
+}
+
 fn home_store(home: &Path) -> PathBuf {
     home.join("store")
 }

@@ -8,9 +8,9 @@
 mod people;
 mod rules;
 
-use crate::changes::{Changes, Content, Disk, Root, Wanted};
+use crate::changes::{Changes, Content, Disk, Root, Wanted, tell};
 use crate::error::Error;
-use crate::install::{INSTALLED, tell};
+use crate::library::INSTALLED;
 use rules::{FOLDER, Files, HOME, OTHERS};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;

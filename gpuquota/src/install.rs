@@ -2,26 +2,22 @@
 //!
 //! Nothing is started, stopped or drained: programs that run have the old file mapped and keep it.
 //!
-//! - [`engine`]: where each engine looks; [`library`]: whether a file is the library, for that machine;
-//! - [`mapped`]: which version living processes have; [`status`]: what is told of it all.
+//! - [`engine`]: where each engine looks; [`mapped`]: which version living processes have; [`status`]: what is told of it all.
 
 mod engine;
-mod library;
 mod mapped;
 mod status;
 
 pub use engine::Engine;
-pub use library::read as read_library;
 pub use status::Status;
 
-use crate::changes::{Changes, Content, Disk, Outcome, Root, Told, Wanted};
+use crate::changes::{Changes, Content, Disk, Outcome, Root, Wanted, tell};
 use crate::error::Error;
+use crate::library;
 use crate::run::library::find;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Where the library is without any engine.
-pub const INSTALLED: &str = "/usr/local/lib/gpuquota/libgpuquota.so";
 /// Where the program is put.
 const PROGRAM: &str = "/usr/local/bin/gpuquota";
 /// Where the systemd unit of the agent is put, and its text.
@@ -100,7 +96,7 @@ impl Install {
         let layout = self.engine.layout();
         let origin = format!("--engine {}", self.engine.name());
         let folder = self.folder(&root, layout.folder)?;
-        let bytes = read_library(&source, &root)?;
+        let bytes = library::read(&source, &root)?;
         let wanted = |path: PathBuf, content| Wanted { path, content, origin: origin.clone() };
         let mut all: Vec<Wanted> = layout
             .libraries(&root.real(&folder.join("any")).with_file_name(""))
@@ -189,12 +185,5 @@ impl Uninstall {
             println!("Nothing is installed below {}.", self.root.display());
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Says what became of each path.
-pub fn tell(told: &[Told]) {
-    for (path, outcome) in told {
-        println!("{}: {}", path.display(), outcome.word());
     }
 }

@@ -13,6 +13,7 @@ mod environment;
 mod error;
 mod inspect;
 mod install;
+mod library;
 mod limit;
 mod man;
 mod manual;

@@ -127,6 +127,7 @@ impl Startup {
             Ok(text) => text,
             Err(error) => return self.cannot_read(Unread::System(error), place, variable),
         };
+        self.reading.limits.composes = place == Place::Folder;
         limits::read_into(&mut self.reading, variable, Some(text));
         let mut fits = text.len() < LIMITS_FILE_BYTES;
         if let (Place::Folder, Some(path)) = (place, self.reading.region) {

@@ -112,8 +112,8 @@ macro_rules! node {
 }
 
 fn hami() -> Verdict {
-    let promise = &Promise::to(&["HAMi#60"]);
     let node = node!("hami", "/usr/local/vgpu");
+    let promise = &Promise::to(&["HAMi#60"]);
     let folder = node.folder(&format!("/usr/local/vgpu/containers/{POD}_main"));
     node.folder("/tmp/vgpulock");
     let cache = "/usr/local/vgpu/6f0e9c1a.cache";
@@ -166,6 +166,7 @@ fn hami_dra() -> Verdict {
 
 fn volcano() -> Verdict {
     let node = node!("volcano", "/usr/local/vgpu");
+    let promise = &Promise::to(&["HAMi#60"]);
     let own = format!("/usr/local/vgpu/vgpu/containers/{POD}_main");
     let folder = node.folder(&own);
     // Its preload file has no newline at the end.
@@ -182,14 +183,14 @@ fn volcano() -> Verdict {
     ];
     let mut container = node.container(&env, &mounts);
     is_held(&mut container);
-    reads(volcanos_monitor(&folder), 30);
+    promise.asserts(|| reads(volcanos_monitor(&folder), 30));
     container.finish().success();
     Verdict::Kept
 }
 
 fn kai() -> Verdict {
-    let promise = &Promise::to(&["KAI#2156"]);
     let node = node!("kai", "/usr/local/vgpu");
+    let promise = &Promise::to(&["HAMi#60"]);
     let folder = node.folder("/usr/local/vgpu/containers");
     let env = [
         ("CUDA_DEVICE_MEMORY_LIMIT", "2048m"),

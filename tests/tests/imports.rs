@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Setting};
+use gpuquota_promises::{GIB, MIB, Machine, OUT_OF_MEMORY, Program, Promise, Setting};
 
 const BLOCK: i64 = 2 * MIB;
 /// What a context of the simulated H100 takes.
@@ -39,6 +39,7 @@ fn shared_memory_is_charged_once() {
 /// The importer makes no call, and what the exporter had for itself is free again.
 #[test]
 fn what_an_idle_importer_keeps_of_a_dead_exporter_stays_charged() {
+    let promise = &Promise::to(&["nixl#1066"]);
     for way in WAYS {
         let machine = Machine::new("H100");
         let quota = machine.quota().memory(CAP);
@@ -47,7 +48,8 @@ fn what_an_idle_importer_keeps_of_a_dead_exporter_stays_charged() {
         let mut newcomer = quota.start("hold", &[]);
         newcomer.wait_for("pid");
         let rest = CAP - 2 * CONTEXT - GIB;
-        assert_eq!(newcomer.ask(&format!("alloc {}", rest + BLOCK), "rc"), OUT_OF_MEMORY, "{way}");
+        let more = newcomer.ask(&format!("alloc {}", rest + BLOCK), "rc");
+        promise.asserts(|| assert_eq!(more, OUT_OF_MEMORY, "{way}"));
         assert_eq!(newcomer.ask(&format!("alloc {rest}"), "rc"), 0, "{way}");
         assert_eq!(quota.inspect()["devices"][0]["used"], CAP, "{way}");
         assert!(machine.truth().device("physical_peak_bytes") <= CAP + BLOCK, "{way}");

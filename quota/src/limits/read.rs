@@ -162,6 +162,7 @@ impl Reader<'_> {
     /// Whether a higher source has decided the key, or its value for every device.
     fn is_decided(&self, knob: &Knob) -> bool {
         match knob.key {
+            Key::Memory | Key::Cores if self.limits.composes && knob.source == Source::Own => false,
             Key::Memory => self.limits.memory.is_outranked(knob.source),
             Key::Physical | Key::Ratio => self.limits.physical.is_outranked(knob.source),
             Key::Cores | Key::SoftCores => self.limits.cores.is_outranked(knob.source),

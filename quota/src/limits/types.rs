@@ -128,6 +128,15 @@ impl<T: Copy> Table<T> {
             .map(|(entry, _)| entry)
     }
 
+    /// The value of one source for a device.
+    pub fn lookup_of(&self, source: Source, index: u32, uuid: &[u8]) -> Option<&Entry<T>> {
+        self.iter()
+            .filter(|entry| entry.source == source)
+            .filter_map(|entry| Some((entry, entry.selector.matches(index, uuid)?)))
+            .max_by_key(|(_, specific)| *specific)
+            .map(|(entry, _)| entry)
+    }
+
     pub(super) fn add(&mut self, source: Source, selector: Selector, value: T) -> Result<(), Reason> {
         if self.iter().any(|entry| entry.source == source && entry.selector == selector) {
             return Err(Reason::GivenTwice);
@@ -176,6 +185,8 @@ pub struct Limits {
     pub oom_kill: bool,
     /// Whether the library writes nothing to standard error.
     pub quiet: bool,
+    /// Whether our own variables may ask for less than the limits file, as `gpuquota run` does for a user of `limits.d`.
+    pub composes: bool,
 }
 
 impl Default for Limits {
@@ -193,6 +204,7 @@ impl Default for Limits {
             memory_wait_ms: 0,
             oom_kill: false,
             quiet: false,
+            composes: false,
         }
     }
 }

@@ -1,9 +1,12 @@
-//! Is this file the library, and for that machine?
+//! The library as a file: where it is without any engine, and whether a file is it, for that machine.
 
 use crate::changes::Root;
 use crate::error::Error;
 use std::fs;
 use std::path::Path;
+
+/// Where the library is without any engine.
+pub const INSTALLED: &str = "/usr/local/lib/gpuquota/libgpuquota.so";
 
 /// Names of ELF machines that NVIDIA has drivers for.
 const MACHINES: [(u16, &str); 2] = [(62, "x86_64"), (183, "aarch64")];
