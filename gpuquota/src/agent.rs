@@ -12,6 +12,7 @@ mod events;
 pub mod identity;
 mod leases;
 mod logs;
+mod look;
 mod looker;
 mod metrics;
 mod node;
@@ -22,6 +23,7 @@ mod who;
 
 use crate::error::Error;
 use crate::regions::{Index, Places};
+pub use look::Look;
 use node::Node;
 use std::fs::read_dir;
 use std::io::{ErrorKind, Write};

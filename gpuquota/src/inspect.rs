@@ -3,18 +3,25 @@
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::regions::{self, Device, EventKind, Index, Kinds, Places, Process, ProcessDevice, Region, shown};
+use crate::tools::output;
+use crate::tools::source::{self, Where};
 use crate::words;
 use gpuquota_region::layout::POLICY_IDLE_ONLY;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Show limits, use and processes of a quota.
 #[derive(clap::Args)]
 pub struct Inspect {
-    /// The region file. Without it: the one that the environment names, else all of this node.
-    region: Option<PathBuf>,
+    /// A container, or a region file. Without it: the region that the environment names, else all of this node.
+    ///
+    /// A container is named as namespace/pod/container, by a part of that, or by a prefix that no other has.
+    container: Option<OsString>,
+
+    #[command(flatten)]
+    place: Where,
 
     /// One JSON object per region and line; it holds the events too.
     #[arg(long)]
@@ -35,8 +42,9 @@ struct JsonLine<'r> {
 impl Inspect {
     /// Shows the regions.
     pub fn run(self) -> Result<ExitCode, Error> {
-        let named = match self.region {
-            Some(path) => Some(path),
+        let named = match &self.container {
+            Some(name) => Some(source::region(name, || self.place.open())?),
+            None if !self.place.root.is_empty() => None,
             None => Environment::inherited().region()?,
         };
         let regions = match named {
@@ -45,7 +53,7 @@ impl Inspect {
                     .map_err(|why| Error::Asked(format!("region {}: {why}", shown(&path))))?;
                 vec![(path, region)]
             }
-            None => all_of_node(),
+            None => all_of_node(self.place.places()),
         };
         if regions.is_empty() {
             eprintln!("gpuquota: no region on this node");
@@ -58,15 +66,12 @@ impl Inspect {
                 (false, false) => people(path, region),
             })
             .collect();
-        match io::stdout().lock().write_all(text.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::system("write")(error)),
-            _ => Ok(ExitCode::SUCCESS),
-        }
+        output::write(&text)
     }
 }
 
-fn all_of_node() -> Vec<(PathBuf, Region)> {
-    let (found, mishaps) = Index::once(Places::of_node());
+fn all_of_node(places: Places) -> Vec<(PathBuf, Region)> {
+    let (found, mishaps) = Index::once(places);
     for mishap in mishaps {
         eprintln!("gpuquota: {} is skipped: {}", shown(&mishap.path), mishap.word);
     }
@@ -74,8 +79,7 @@ fn all_of_node() -> Vec<(PathBuf, Region)> {
 }
 
 fn json(path: &Path, content: &Region) -> String {
-    let line = JsonLine { region: &path.to_string_lossy(), content };
-    serde_json::to_string(&line).expect("plain data has a JSON form") + "\n"
+    output::json(&JsonLine { region: &path.to_string_lossy(), content })
 }
 
 fn people(path: &Path, region: &Region) -> String {

@@ -8,8 +8,10 @@ use crate::asked;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::regions::{self, Device};
+use crate::tools::source::{self, Where};
 use crate::words;
 use gpuquota_quota::limits::{Limits, Selector};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,8 +21,14 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "cores", "cores_request", "reset"])))]
 pub struct Limit {
-    /// The region file. Without it: the one that the environment names.
-    region: Option<PathBuf>,
+    /// A container, or a region file. Without it: the region that the environment names.
+    ///
+    /// A container is named as namespace/pod/container, by a part of that, or by a prefix that no other has. No agent is asked
+    /// which one is meant, unless --agent names it.
+    container: Option<OsString>,
+
+    #[command(flatten)]
+    place: Where,
 
     /// Device memory that all processes may hold together, such as 2GiB; with DEVICE= (an index as `gpuquota inspect`
     /// shows it, or a UUID) on that device alone. May be given several times.
@@ -55,11 +63,11 @@ impl Limit {
     /// Changes the limits: all of them, or none if one cannot be understood.
     pub fn run(self) -> Result<ExitCode, Error> {
         let limits = asked::Asked::new(&self.memory, &self.cores, &self.cores_request, None).limits()?;
-        let path = match self.region.clone() {
-            Some(path) => path,
+        let path = match &self.container {
+            Some(name) => source::region(name, || self.place.open_for_writing())?,
             None => Environment::inherited().region()?.ok_or_else(|| {
                 Error::Asked(
-                    "which region? Name its file; `gpuquota inspect` lists those of this node".to_owned(),
+                    "which container? Name it; `gpuquota inspect` lists those of this node".to_owned(),
                 )
             })?,
         };

@@ -21,6 +21,7 @@ mod ps;
 mod regions;
 mod run;
 mod slice;
+mod tools;
 mod words;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

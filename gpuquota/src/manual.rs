@@ -3,6 +3,7 @@
 pub mod knobs;
 
 use crate::agent::config as agent_config;
+use crate::tools::source;
 use gpuquota_quota::limits::KNOBS;
 use std::fmt::Write;
 
@@ -54,6 +55,7 @@ const EXAMPLES: [(&str, &[Example]); 13] = [
         "inspect",
         &[
             ("Show all regions of this node", "gpuquota inspect"),
+            ("Show one container", "gpuquota inspect team/web-0/main"),
             ("Show the last refusals, and which processes held the memory", "gpuquota inspect --events"),
             ("Give one region to a program", "gpuquota inspect --json /run/gpuquota/team.cache"),
         ],
@@ -69,6 +71,7 @@ const EXAMPLES: [(&str, &[Example]); 13] = [
                 "Guarantee 20% beside other containers, and allow 50% where they leave it",
                 "gpuquota limit /run/gpuquota/team.cache --cores 50% --cores-request 20%",
             ),
+            ("Set another limit of one container", "gpuquota limit web-0/main --memory 6GiB"),
             (
                 "Let the limits hold again that the processes brought",
                 "gpuquota limit /run/gpuquota/team.cache --reset",
@@ -221,6 +224,10 @@ pub fn variables(command: &str) -> Vec<Entry> {
             "The region file where none is named. HAMi's variables name it too: gpuquota-run(1).",
         )
     };
+    let agent = || {
+        let means = "The node's agent, as --agent names it; none: read regions and NVML instead.";
+        entry(source::VARIABLE, means)
+    };
     match command {
         "run" => {
             let library = entry(
@@ -229,7 +236,8 @@ pub fn variables(command: &str) -> Vec<Entry> {
             );
             knobs().chain([library]).collect()
         }
-        "inspect" | "limit" => vec![region()],
+        "inspect" | "limit" => vec![region(), agent()],
+        "ps" | "completions" => vec![agent()],
         "agent" => {
             let config = std::iter::once("config");
             let names = config.chain(agent_config::KEYS.iter().map(|key| key.name));

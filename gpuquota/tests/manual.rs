@@ -36,7 +36,7 @@ fn completed(words: &[&str]) -> BTreeSet<String> {
     let (last, before) = words.split_last().expect("a word to complete");
     let previous = before.last().expect("a program");
     let script = format!(
-        "{}\nCOMP_WORDS=({} '{last}'); COMP_CWORD={}; _gpuquota gpuquota '{last}' '{previous}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        "{}\nCOMP_WORDS=({} '{last}'); COMP_CWORD={}; _gpuquota_with_names gpuquota '{last}' '{previous}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         completions("bash"),
         before.join(" "),
         before.len(),

@@ -16,7 +16,7 @@ mod nvml;
 mod process;
 
 pub use compare::{Seated, Standing};
-pub use events::{Event, EventKind, container};
+pub use events::{Event, EventKind};
 pub use guard::Policy;
 pub use nvml::{Card, throttle_reasons};
 
@@ -163,11 +163,16 @@ impl Cards {
 
 /// Everything at this moment, for one question.
 pub fn look(names: &Naming, regions: Vec<Found>) -> Result<View, String> {
-    let card = Card::open()?;
+    Ok(see(&Card::open()?, &[], names, regions))
+}
+
+/// The same by an open card; `known` are the devices of the look before.
+pub fn see(card: &Card, known: &[CardDevice], names: &Naming, regions: Vec<Found>) -> View {
     let books: Vec<Book> = regions.into_iter().map(|found| Book::of(found, names)).collect();
-    let devices = card.devices(&[]);
+    let devices = card.devices(known);
     let (seated, _) = compare(&devices, &books, names);
-    Ok(View { driver: Some(card.driver()), devices, seated, ..View::default() })
+    let containers = on_card(&books, &seated);
+    View { driver: Some(card.driver()), devices, seated, containers, ..View::default() }
 }
 
 /// What the card says of each container.

@@ -44,7 +44,7 @@ const POD_LOGS: &str = "/var/log/pods";
 const CONTAINER_LOGS: &str = "/var/log/containers";
 
 /// Where the names of containers come from. What is not there is not asked.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
     /// The container runtime's CRI socket. Without it: those of containerd, k3s and CRI-O.
     #[arg(long, value_name = "SOCKET")]

@@ -1,11 +1,13 @@
 //! How the node's snapshot is put together.
 
+use super::card::View;
 use super::counters::Ledger;
 use super::events::EventLog;
 use super::snapshot::{Container, LOOK_BUCKETS, Own, Snapshot, printable};
 use super::who::Who;
 use crate::regions::{Found, Index, Mishap};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 impl Own {
@@ -50,6 +52,12 @@ impl Looker {
         self.put_together(found, begun)
     }
 
+    /// The same where this caller has looked at the cards.
+    pub fn look_with(&mut self, index: &Index, cards: Arc<View>) -> Snapshot {
+        self.who.show(cards);
+        self.look(index)
+    }
+
     /// What is told of what was found: the only place where the node's picture is put together.
     pub fn put_together(&mut self, found: Vec<Found>, now: Instant) -> Snapshot {
         self.who.begin(&mut self.log);
@@ -90,7 +98,8 @@ impl Looker {
         let taken = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let events = self.log.all();
         let own = Own { sources: self.who.sources(), ..self.own.clone() };
-        Snapshot { taken, containers, cards: self.who.cards(), events, own }
+        let (cards, processes) = (self.who.cards(), self.who.processes());
+        Snapshot { taken, containers, cards, processes, events, own }
     }
 }
 

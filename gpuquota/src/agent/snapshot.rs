@@ -121,6 +121,8 @@ pub struct Snapshot {
     pub taken: String,
     pub containers: Vec<Container>,
     pub cards: Vec<Card>,
+    /// The processes at the cards.
+    pub processes: Vec<card::Seated>,
     /// What has happened, the oldest first.
     pub events: Vec<Arc<NodeEvent>>,
     #[serde(rename = "agent")]

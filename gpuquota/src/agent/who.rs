@@ -1,6 +1,6 @@
 //! Whose a region is, and what its card says: from those who know it into the snapshot.
 
-use super::card::{CardDevice, Cards, OnCard, Standing, View, throttle_reasons};
+use super::card::{CardDevice, Cards, OnCard, Seated, Standing, View, throttle_reasons};
 use super::events::EventLog;
 use super::identity::{Health, Identity, Naming, open_region, owners};
 use super::snapshot::{Card, Container, Names, What, printable};
@@ -27,6 +27,16 @@ impl From<Identity> for Names {
 impl Who {
     pub fn new(naming: Arc<Naming>, cards: Arc<Cards>) -> Self {
         Self { naming: Some(naming), cards: Some(cards), view: Arc::default() }
+    }
+
+    /// Without a thread that watches the cards: [`Self::show`] tells what they say.
+    pub fn without_watch(naming: Arc<Naming>) -> Self {
+        Self { naming: Some(naming), ..Self::default() }
+    }
+
+    /// What the cards say now.
+    pub fn show(&mut self, view: Arc<View>) {
+        self.view = view;
     }
 
     /// A look begins: everything of it is told of one moment. Events of the cards go into the log.
@@ -65,6 +75,11 @@ impl Who {
     /// The cards themselves.
     pub fn cards(&self) -> Vec<Card> {
         self.view.devices.iter().map(|device| card(&self.view, device)).collect()
+    }
+
+    /// The processes at the cards.
+    pub fn processes(&self) -> Vec<Seated> {
+        self.view.seated.clone()
     }
 
     /// How the sources of names do.

@@ -1,0 +1,45 @@
+//! The node as an agent would tell it, for tools where none runs.
+
+use super::card::{self, Card, View};
+use super::identity::{Naming, Sources};
+use super::looker::Looker;
+use super::snapshot::Snapshot;
+use super::who::Who;
+use crate::error::Error;
+use crate::regions::{Index, Places};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long what has ended is told; and of how many devices of containers anything is told.
+const GRACE: Duration = Duration::from_secs(60);
+const DEVICES: usize = 4096;
+
+/// Looks at the node, as often as it is asked.
+pub struct Look {
+    index: Index,
+    naming: Arc<Naming>,
+    card: Option<Card>,
+    looker: Looker,
+    view: View,
+}
+
+impl Look {
+    pub fn new(sources: &Sources, places: Places) -> Result<Self, Error> {
+        let naming = Arc::new(Naming::start(sources)?);
+        naming.settle();
+        let looker = Looker::new(Who::without_watch(Arc::clone(&naming)), GRACE, DEVICES);
+        Ok(Self { index: Index::new(places), naming, card: None, looker, view: View::default() })
+    }
+
+    /// The node now.
+    pub fn now(&mut self) -> Snapshot {
+        if self.card.is_none() {
+            self.card = Card::open().ok();
+        }
+        self.view = match &self.card {
+            Some(card) => card::see(card, &self.view.devices, &self.naming, self.index.regions()),
+            None => View::default(),
+        };
+        self.looker.look_with(&self.index, Arc::new(self.view.clone()))
+    }
+}
