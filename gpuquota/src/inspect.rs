@@ -3,6 +3,7 @@
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::regions::{self, Device, EventKind, Index, Kinds, Places, Process, ProcessDevice, Region, shown};
+use crate::tools::messages::{REGION, refused};
 use crate::tools::output;
 use crate::tools::source::{self, Where};
 use crate::words;
@@ -50,7 +51,7 @@ impl Inspect {
         let regions = match named {
             Some(path) => {
                 let region = regions::read_path(&path)
-                    .map_err(|why| Error::Asked(format!("region {}: {why}", shown(&path))))?;
+                    .map_err(|why| refused(&REGION, format!("region {}: {why}", shown(&path))))?;
                 vec![(path, region)]
             }
             None => all_of_node(self.place.places()),

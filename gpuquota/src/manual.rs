@@ -19,7 +19,7 @@ pub struct Entry {
 }
 
 /// Examples of every command, the program's own first. A test parses each of them.
-const EXAMPLES: [(&str, &[Example]); 13] = [
+const EXAMPLES: &[(&str, &[Example])] = &[
     (
         "gpuquota",
         &[
@@ -84,6 +84,31 @@ const EXAMPLES: [(&str, &[Example]); 13] = [
             ("Show who is at the devices, and which processes no quota counts", "gpuquota ps"),
             ("Give that to a program", "gpuquota ps --json"),
         ],
+    ),
+    (
+        "why",
+        &[
+            ("Tell why a container's requests are refused, and why it is slow", "gpuquota why web-0/main"),
+            ("Give the answer to a program", "gpuquota why web-0/main --json"),
+        ],
+    ),
+    (
+        "events",
+        &[
+            ("Show what has happened on this node, and what happens from now on", "gpuquota events --follow"),
+            ("Show it of one container", "gpuquota events web-0/main"),
+        ],
+    ),
+    (
+        "snapshot",
+        &[
+            ("Keep the state of this node for a report", "gpuquota snapshot --json > node.json"),
+            ("Open the containers in a spreadsheet", "gpuquota snapshot --csv > node.csv"),
+        ],
+    ),
+    (
+        "messages",
+        &[("Explain one message", "gpuquota messages GQ302"), ("Print all messages", "gpuquota messages")],
     ),
     (
         "agent",
@@ -236,8 +261,8 @@ pub fn variables(command: &str) -> Vec<Entry> {
             );
             knobs().chain([library]).collect()
         }
-        "inspect" | "limit" => vec![region(), agent()],
-        "ps" | "completions" => vec![agent()],
+        "inspect" | "limit" | "why" => vec![region(), agent()],
+        "ps" | "completions" | "events" | "snapshot" => vec![agent()],
         "agent" => {
             let config = std::iter::once("config");
             let names = config.chain(agent_config::KEYS.iter().map(|key| key.name));

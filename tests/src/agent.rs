@@ -6,7 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::artifact;
+use crate::{Machine, artifact};
+
+/// It takes a free port.
+const LISTEN: [&str; 3] = ["agent", "--listen", "127.0.0.1:0"];
 
 /// A running `gpuquota agent`; dropping this value ends it.
 pub struct Agent {
@@ -28,7 +31,16 @@ impl Agent {
     /// The same with further flags.
     pub fn with(folders: &[&Path], flags: &[&str]) -> Self {
         let mut command = Command::new(artifact("gpuquota"));
-        command.args(["agent", "--listen", "127.0.0.1:0"]).args(flags);
+        command.args(LISTEN).args(flags);
+        Self::begun(command, folders)
+    }
+
+    /// An agent that sees a machine's cards too.
+    pub fn on(machine: &Machine, folders: &[&Path]) -> Self {
+        Self::begun(machine.bare().command(artifact("gpuquota"), &LISTEN), folders)
+    }
+
+    fn begun(mut command: Command, folders: &[&Path]) -> Self {
         folders.iter().for_each(|folder| _ = command.arg("--root").arg(folder));
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the agent starts");
         let stderr = child.stderr.take().expect("stderr is a pipe");

@@ -1,6 +1,8 @@
 //! Which container somebody means: by its names, a part of them, or a prefix that no other has.
 
+use super::messages::{AMBIGUOUS, NO_CONTAINER, refused};
 use super::node::{Container, Node};
+use crate::error::Error;
 
 /// Candidates that are listed where a name may mean several.
 const LISTED: usize = 12;
@@ -30,7 +32,7 @@ impl Container {
 }
 
 /// The container that is meant by `name`. One that lives goes before one that has ended; a whole name before a prefix.
-pub fn find<'n>(node: &'n Node, name: &str) -> Result<&'n Container, String> {
+pub fn find<'n>(node: &'n Node, name: &str) -> Result<&'n Container, Error> {
     let of = |fits: &dyn Fn(&str) -> bool, ended: bool| -> Vec<&'n Container> {
         let all = node.containers.iter().filter(|container| container.ended == ended);
         all.filter(|container| container.keys().iter().any(|key| fits(key))).collect()
@@ -41,12 +43,18 @@ pub fn find<'n>(node: &'n Node, name: &str) -> Result<&'n Container, String> {
     match tiers.into_iter().find(|found| !found.is_empty()).as_deref() {
         Some([one]) => Ok(one),
         Some(several) => {
-            Err(format!("{name:?} may be {}: name one of them", listed(several.iter().copied())))
+            let why = format!("{name:?} may be {}: name one of them", listed(several.iter().copied()));
+            Err(refused(&AMBIGUOUS, why))
         }
-        None if node.containers.is_empty() => {
-            Err(format!("there is no container {name:?}: no container of this node has a quota"))
-        }
-        None => Err(format!("there is no container {name:?}; there are {}", listed(node.containers.iter()))),
+        None => Err(refused(
+            &NO_CONTAINER,
+            match node.containers.is_empty() {
+                true => format!("there is no container {name:?}: no container of this node has a quota"),
+                false => {
+                    format!("there is no container {name:?}; there are {}", listed(node.containers.iter()))
+                }
+            },
+        )),
     }
 }
 
@@ -100,7 +108,7 @@ mod tests {
     }
 
     fn found(name: &str) -> Result<String, String> {
-        find(&node(), name).map(|container| container.path.clone())
+        find(&node(), name).map(|container| container.path.clone()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -124,19 +132,22 @@ mod tests {
     fn what_may_mean_several_lists_them_and_what_means_none_lists_all() {
         assert_eq!(
             found("web-0"),
-            Err("\"web-0\" may be team/web-0/main, team/web-0/side: name one of them".into())
+            Err("\"web-0\" may be team/web-0/main, team/web-0/side: name one of them (GQ502)".into())
         );
         let unknown = found("xyz").expect_err("nobody is called so");
         assert!(
             unknown.starts_with("there is no container \"xyz\"; there are ") && unknown.contains("train")
         );
-        assert!(find(&Node::default(), "a").is_err_and(|why| why.contains("no container of this node")));
+        assert!(
+            find(&Node::default(), "a")
+                .is_err_and(|why| why.to_string().contains("no container of this node"))
+        );
     }
 
     #[test]
     fn a_long_list_is_cut() {
         let containers = (0..40).map(|n| container(["", "", &format!("c{n:02}")], "", false)).collect();
-        let why = find(&Node { containers, ..Node::default() }, "c").expect_err("40 of them");
+        let why = find(&Node { containers, ..Node::default() }, "c").expect_err("40 of them").to_string();
         assert!(why.contains("c11 and 28 more"), "{why}");
     }
 }

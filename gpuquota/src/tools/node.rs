@@ -72,6 +72,7 @@ pub struct Device {
     pub waited_in_flight_ns: u64,
     pub launches: u64,
     pub waits: u64,
+    pub would_wait: u64,
     pub context_bytes: u64,
     pub lease: Lease,
     pub asked: Vec<Asked>,
@@ -157,7 +158,7 @@ pub struct Seat {
 }
 
 /// What has happened.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Event {
     pub id: String,

@@ -1,6 +1,7 @@
 //! Where the tools get the figures of the node: from its agent, else by looking themselves.
 
-use super::ask::{Address, Client, Silent};
+use super::ask::{Address, Client};
+use super::messages::{AGENT, NOT_UNDERSTOOD, refused};
 use super::name;
 use super::node::Node;
 use crate::agent::Look;
@@ -91,8 +92,9 @@ impl Where {
         match self.said() {
             Some((_, value)) if value == "none" => Ok(None),
             Some((from, value)) => {
-                let address: Address =
-                    value.parse().map_err(|why| Error::Asked(format!("{from} {value:?}: {why}")))?;
+                let address: Address = value
+                    .parse()
+                    .map_err(|why| refused(&NOT_UNDERSTOOD, format!("{from} {value:?}: {why}")))?;
                 client(address).map(Some)
             }
             None => Ok(None),
@@ -104,22 +106,32 @@ fn client(address: Address) -> Result<Client, Error> {
     Client::new(address).map_err(Error::system("start"))
 }
 
+/// What is wrong with an agent.
+pub fn silent(client: &Client, why: &dyn std::fmt::Display) -> Error {
+    refused(&AGENT, format!("agent {}: {why}", client.address()))
+}
+
 impl Source {
     /// The node now.
     pub fn look(&mut self) -> Result<Node, Error> {
+        let told = self.raw()?;
+        Node::parse(told.as_bytes()).map_err(|why| match self {
+            Self::Agent(client) => {
+                silent(client, &format!("its answer is not understood; is it older than this? {why}"))
+            }
+            Self::Own(_) => Error::Asked(why),
+        })
+    }
+
+    /// The node now as JSON, with all that this agent tells.
+    pub fn raw(&mut self) -> Result<String, Error> {
         match self {
             Self::Agent(client) => {
-                let refused =
-                    |why: &dyn std::fmt::Display| Error::Asked(format!("agent {}: {why}", client.address()));
-                let answer = client.get("/api/v1").map_err(|why: Silent| refused(&why))?;
-                Node::parse(&answer).map_err(|why| {
-                    refused(&format!("its answer is not understood; is it older than this? {why}"))
-                })
+                let answer = client.get("/api/v1").map_err(|why| silent(client, &why))?;
+                Ok(String::from_utf8_lossy(&answer).into_owned())
             }
             Self::Own(look) => {
-                let told =
-                    serde_json::to_vec(&look.now()).map_err(|error| Error::Asked(error.to_string()))?;
-                Node::parse(&told).map_err(Error::Asked)
+                serde_json::to_string(&look.now()).map_err(|error| Error::Asked(error.to_string()))
             }
         }
     }
@@ -134,7 +146,7 @@ impl Source {
 }
 
 /// Whether somebody has written a path and no name.
-fn is_path(text: &OsStr) -> bool {
+pub fn is_path(text: &OsStr) -> bool {
     let path = Path::new(text);
     path.is_absolute() || path.starts_with(".") || path.starts_with("..") || path.is_file()
 }
@@ -146,5 +158,5 @@ pub fn region(text: &OsStr, open: impl FnOnce() -> Result<Source, Error>) -> Res
     }
     let node = open()?.look()?;
     let named = regions::shown(Path::new(text));
-    name::find(&node, &named).map(|container| container.path.clone().into()).map_err(Error::Asked)
+    name::find(&node, &named).map(|container| container.path.clone().into())
 }

@@ -27,6 +27,9 @@ macro_rules! reasons {
         }
 
         impl Reason {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
             /// Whether it is an error or a warning.
             pub const fn severity(self) -> Severity {
                 match self {
