@@ -93,6 +93,17 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "doctor",
+        &[
+            ("Find out whether the quota is on here", "gpuquota doctor"),
+            ("Find out whether a command would be held", "gpuquota doctor -- python3 train.py"),
+            (
+                "Look at a running process and at the files of its container",
+                "gpuquota doctor --pid 4711 --system /proc/4711/root",
+            ),
+        ],
+    ),
+    (
         "events",
         &[
             ("Show what has happened on this node, and what happens from now on", "gpuquota events --follow"),
@@ -262,7 +273,7 @@ pub fn variables(command: &str) -> Vec<Entry> {
             knobs().chain([library]).collect()
         }
         "inspect" | "limit" | "why" => vec![region(), agent()],
-        "ps" | "completions" | "events" | "snapshot" => vec![agent()],
+        "ps" | "completions" | "doctor" | "events" | "snapshot" => vec![agent()],
         "agent" => {
             let config = std::iter::once("config");
             let names = config.chain(agent_config::KEYS.iter().map(|key| key.name));
@@ -341,7 +352,18 @@ pub fn statuses(command: &str) -> Vec<Entry> {
             "The command's own. A command that a signal ended is repeated: this program ends by that signal.",
         ),
     ];
-    let statuses: &[(&str, &str)] = if command == "run" { &run } else { &own };
+    let doctor = [
+        ("0", "Nothing is worse than a note."),
+        ("1", "The system refused something; one line says what."),
+        ("2", "Wrong usage."),
+        ("3", "The worst finding is a warning."),
+        ("4", "The worst finding is an error."),
+    ];
+    let statuses: &[(&str, &str)] = match command {
+        "run" => &run,
+        "doctor" => &doctor,
+        _ => &own,
+    };
     statuses.iter().map(|(status, means)| entry(*status, *means)).collect()
 }
 

@@ -5,7 +5,7 @@
 //! command all the same.
 
 mod child;
-mod driver;
+pub mod driver;
 mod home;
 pub mod library;
 mod unheld;

@@ -2,14 +2,16 @@
 //!
 //! A code never changes its meaning and is never given again, because people search for it.
 
+mod doctor;
 mod events;
 mod message;
 mod refusals;
 mod why;
 
+pub use doctor::*;
 pub use events::of as of_event;
 pub use message::Message;
-pub use refusals::{AGENT, AMBIGUOUS, NO_CONTAINER, NOT_UNDERSTOOD, REGION, TERMINAL, refused};
+pub use refusals::{AGENT, AMBIGUOUS, NO_CONTAINER, NOT_UNDERSTOOD, REGION, refused};
 pub use why::*;
 
 use crate::error::Error;
@@ -19,7 +21,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 /// The parts of the catalogue, and what stands over each.
-fn parts() -> [(&'static str, &'static str, Vec<&'static Message>); 3] {
+fn parts() -> [(&'static str, &'static str, Vec<&'static Message>); 4] {
     [
         (
             "Events",
@@ -27,6 +29,11 @@ fn parts() -> [(&'static str, &'static str, Vec<&'static Message>); 3] {
             events::ALL.iter().collect(),
         ),
         ("Answers", "What `gpuquota why` answers.", why::ALL.to_vec()),
+        (
+            "Findings",
+            "What `gpuquota doctor` finds. The same code may be an error in one place and a warning in another; the finding says which.",
+            doctor::ALL.to_vec(),
+        ),
         ("Refusals", "Why a tool did not do what was asked. The exit status is 2.", refusals::ALL.to_vec()),
     ]
 }
