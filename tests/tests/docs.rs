@@ -12,6 +12,7 @@ const FOLDERS: &[&str] = &[
     "gpu-kit/",
     "gpuquota/",
     "include/",
+    "nri/",
     "quota/",
     "region/",
     "scripts/",

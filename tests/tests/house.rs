@@ -23,6 +23,7 @@ const CRATES: &[&str] = &[
     "quota/src",
     "region/src",
     "gpuquota/src",
+    "nri/src",
     "cuda-shim/symbols/src",
     "cuda-shim/device/src",
     "cuda-shim/libcuda/src",
