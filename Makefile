@@ -36,6 +36,10 @@ promises: prerequisites artifacts programs gpu-kit
 test-heavy: prerequisites artifacts programs clients ## real software from PyPI, 10 GB of it, on the simulated GPU and under the quota
 	$(CARGO) test -p gpuquota-promises --test clients
 
+.PHONY: test-containerd
+test-containerd: prerequisites artifacts programs ## pods of a real containerd (CONTAINERD=/path; its shim, ctr and crictl lie beside it) with the agent as its NRI plugin
+	CONTAINERD="$(CONTAINERD)" $(CARGO) test -p gpuquota-promises --test containerd
+
 .PHONY: clients
 clients:
 	$(CARGO) build --quiet --release --manifest-path tests/clients/rust/Cargo.toml --target-dir $(OUT)/clients

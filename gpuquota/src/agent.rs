@@ -16,6 +16,7 @@ mod look;
 mod looker;
 mod metrics;
 mod node;
+pub mod nri;
 mod server;
 mod service;
 mod snapshot;
@@ -70,7 +71,8 @@ impl Agent {
         let _alone = alone::Alone::at(&settings.roots)?;
         let naming = Arc::new(identity::Naming::start(&settings.sources)?);
         let cards = Arc::new(card::Cards::default());
-        let who = who::Who::new(Arc::clone(&naming), Arc::clone(&cards));
+        let nri = nri::start(&settings.nri, &settings.roots, &settings.sources, Arc::clone(&cards))?;
+        let who = who::Who::new(Arc::clone(&naming), Arc::clone(&cards), nri);
         service::raise_descriptors();
         let index = Arc::new(Index::new(places));
         let node = Arc::new(Node::new(&settings, Arc::clone(&index), who));

@@ -16,7 +16,7 @@ mod nvml;
 mod process;
 
 pub use compare::{Seated, Standing};
-pub use events::{Event, EventKind};
+pub use events::{Event, EventKind, container};
 pub use guard::Policy;
 pub use nvml::{Card, throttle_reasons};
 

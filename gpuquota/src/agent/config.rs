@@ -49,6 +49,10 @@ impl clap::Args for Flags {
             let arg =
                 Arg::new(key.name).long(key.name).help(key.help).long_help(long_help(key.help, key.name));
             let Some(value) = key.value else { return command.arg(arg.action(ArgAction::SetTrue)) };
+            let arg = match key.alone {
+                Some(alone) => arg.num_args(0..=1).require_equals(true).default_missing_value(alone),
+                None => arg,
+            };
             let action = if key.many { ArgAction::Append } else { ArgAction::Set };
             command.arg(arg.value_name(value).action(action).value_parser(clap::value_parser!(OsString)))
         })

@@ -18,7 +18,9 @@ mod source;
 
 pub use cgroup::Cgroup;
 pub use facts::Identity;
+pub use grpc::stop_container;
 pub use owner::{open_region, owners};
+pub use path::is_name;
 pub use source::Health;
 
 use crate::error::Error;
@@ -95,14 +97,18 @@ impl Default for Sources {
 }
 
 impl Sources {
+    /// Where the container runtime may listen.
+    fn cri_sockets(&self) -> Result<Vec<PathBuf>, Error> {
+        let known =
+            ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
+        or_known(self.cri.as_deref(), &known, "cri")
+    }
+
     /// Every source, the most trusted first. Refuses a socket that was named and is none.
     fn open(&self) -> Result<Vec<Box<dyn Source>>, Error> {
         let thread = || Error::system("start a source of names");
         let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        let known =
-            ["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock", "/run/crio/crio.sock"];
-        let sockets = or_known(self.cri.as_deref(), &known, "cri")?;
-        sources.push(Box::new(grpc::Cri::new(sockets).map_err(thread())?));
+        sources.push(Box::new(grpc::Cri::new(self.cri_sockets()?).map_err(thread())?));
         sources.push(Box::new(files::ContainerLogs::new(self.container_logs.clone())));
         sources.push(Box::new(files::PodLogs::new(self.pod_logs.clone())));
         sources.push(Box::new(files::Storage::new(self.container_storage.clone())));

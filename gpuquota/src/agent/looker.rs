@@ -97,7 +97,7 @@ impl Looker {
         self.own.leave_out("bound", left_out);
         let taken = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let events = self.log.all();
-        let own = Own { sources: self.who.sources(), ..self.own.clone() };
+        let own = Own { sources: self.who.sources(), nri: self.who.nri(), ..self.own.clone() };
         let (cards, processes) = (self.who.cards(), self.who.processes());
         Snapshot { taken, containers, cards, processes, events, own }
     }

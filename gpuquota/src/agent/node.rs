@@ -143,8 +143,12 @@ impl Node {
     /// Why nothing can be told of the node, if so.
     pub async fn reasons(self: &Arc<Self>) -> Vec<String> {
         let mut reasons = Vec::new();
-        if let Err(error) = self.view().await {
-            reasons.push(format!("the node cannot be looked at: {error}"));
+        match self.view().await {
+            Err(error) => reasons.push(format!("the node cannot be looked at: {error}")),
+            Ok(view) => {
+                let nri = view.snapshot.own.nri.as_ref().filter(|nri| !nri.connected);
+                reasons.extend(nri.map(|nri| format!("no runtime is connected by NRI: {}", nri.why)));
+            }
         }
         reasons.extend(self.index.missing());
         reasons

@@ -2,6 +2,7 @@
 
 use super::card;
 use super::identity::Health;
+use super::nri;
 use crate::regions::{Event, Region, harmless};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -62,6 +63,8 @@ pub enum What {
     Region(Event),
     /// The card, or the agent that has held it against the books.
     Card(card::Event),
+    /// The plugin of NRI.
+    Nri(nri::Event),
 }
 
 /// A card's own figures, as far as anything tells them.
@@ -112,6 +115,8 @@ pub struct Own {
     pub looking_seconds: f64,
     /// How those do who know the names of containers.
     pub sources: Vec<Health>,
+    /// How the plugin of NRI does, if there is one.
+    pub nri: Option<nri::Figures>,
 }
 
 /// The node at one time.

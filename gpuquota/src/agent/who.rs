@@ -3,6 +3,7 @@
 use super::card::{CardDevice, Cards, OnCard, Seated, Standing, View, throttle_reasons};
 use super::events::EventLog;
 use super::identity::{Health, Identity, Naming, open_region, owners};
+use super::nri;
 use super::snapshot::{Card, Container, Names, What, printable};
 use crate::regions::Found;
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub struct Who {
     naming: Option<Arc<Naming>>,
     cards: Option<Arc<Cards>>,
+    nri: Option<Arc<nri::Board>>,
     view: Arc<View>,
 }
 
@@ -25,8 +27,8 @@ impl From<Identity> for Names {
 }
 
 impl Who {
-    pub fn new(naming: Arc<Naming>, cards: Arc<Cards>) -> Self {
-        Self { naming: Some(naming), cards: Some(cards), view: Arc::default() }
+    pub fn new(naming: Arc<Naming>, cards: Arc<Cards>, nri: Option<Arc<nri::Board>>) -> Self {
+        Self { naming: Some(naming), cards: Some(cards), nri, view: Arc::default() }
     }
 
     /// Without a thread that watches the cards: [`Self::show`] tells what they say.
@@ -41,6 +43,9 @@ impl Who {
 
     /// A look begins: everything of it is told of one moment. Events of the cards go into the log.
     pub fn begin(&mut self, log: &mut EventLog) {
+        for event in self.nri.iter().flat_map(|nri| nri.take_events()) {
+            log.put(event.identity.clone().into(), None, What::Nri(event));
+        }
         let Some(cards) = &self.cards else { return };
         self.view = cards.view();
         for event in cards.take_events() {
@@ -80,6 +85,11 @@ impl Who {
     /// The processes at the cards.
     pub fn processes(&self) -> Vec<Seated> {
         self.view.seated.clone()
+    }
+
+    /// How the plugin of NRI does, if there is one.
+    pub fn nri(&self) -> Option<nri::Figures> {
+        self.nri.as_ref().map(|nri| nri.figures())
     }
 
     /// How the sources of names do.

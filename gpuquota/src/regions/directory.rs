@@ -231,6 +231,13 @@ impl Directory {
     }
 }
 
+/// A file that becomes a region when the first process of its container wants one: no fault that is told.
+pub const UNMADE: &str = "unmade";
+
+fn is_empty(file: &File) -> bool {
+    file.metadata().is_ok_and(|found| found.len() == 0)
+}
+
 impl Entry {
     /// Why it is no region; `None`: it is one, or was a moment ago.
     pub fn fault(&mut self, room: &mut Sparse, now: Instant) -> Option<&'static str> {
@@ -238,7 +245,7 @@ impl Entry {
             return None;
         }
         let fault = match &self.file {
-            Ok(file) => room.check(file).err().map(|why| why.word()),
+            Ok(file) => room.check(file).err().map(|why| if is_empty(file) { UNMADE } else { why.word() }),
             Err(word) => Some(*word),
         };
         self.good_until = fault.is_none().then(|| now + GOOD);

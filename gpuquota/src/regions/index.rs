@@ -3,7 +3,7 @@
 //! Directories may belong to tenants. Each step looks at one name that the directory itself gave, without following links, so
 //! no name can lead out of it; and there are limits to how much anybody can make us read.
 
-use super::directory::{Directory, Entry, Owner, directory_of};
+use super::directory::{Directory, Entry, Owner, UNMADE, directory_of};
 use super::look::{Seen, is_held};
 use super::names::shown;
 use super::place::{Kind, Places};
@@ -265,6 +265,7 @@ fn choose<'d>(
     let mut regions = Vec::new();
     for (container, entry) in names.into_iter().zip(directory.files.values_mut()) {
         match entry.fault(room, now) {
+            Some(UNMADE) => {}
             Some(word) => tell(entry.path.clone(), word),
             None => regions.push((container, entry)),
         }

@@ -2,6 +2,7 @@
 
 use crate::agent::card::Policy;
 use crate::agent::identity::Sources;
+use crate::agent::nri;
 use crate::error::Error;
 use clap::ValueEnum;
 use std::ffi::{OsStr, OsString};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub unprotected: Policy,
     /// Whether containers may launch beside each other where more work is done so.
     pub beside: bool,
+    /// Quotas for containers as the runtime makes them.
+    pub nri: nri::Settings,
     pub log_level: Level,
     pub log_format: LogFormat,
     /// Variables that look like the agent's and are none, each with a guess.
@@ -81,6 +84,7 @@ impl Default for Settings {
             sources: Sources::default(),
             unprotected: Policy::default(),
             beside: false,
+            nri: nri::Settings::default(),
             log_level: Level::INFO,
             log_format: LogFormat::Text,
             unknown_variables: Vec::new(),
@@ -107,6 +111,8 @@ pub struct Key {
     pub name: &'static str,
     /// What its value is; `None` for a switch.
     pub value: Option<&'static str>,
+    /// What its flag means without a value, where it may stand so.
+    pub alone: Option<&'static str>,
     /// Whether it may be given several times.
     pub many: bool,
     /// What it means.
@@ -123,11 +129,11 @@ const fn key(
     help: &'static str,
     take: fn(&mut Settings, &OsStr) -> Result<(), String>,
 ) -> Key {
-    Key { name, value, many: false, help, take, clear: |_| () }
+    Key { name, value, alone: None, many: false, help, take, clear: |_| () }
 }
 
 /// All of them.
-pub const KEYS: [Key; 23] = [
+pub const KEYS: [Key; 26] = [
     Key {
         many: true,
         clear: |settings| settings.listen.clear(),
@@ -226,6 +232,34 @@ pub const KEYS: [Key; 23] = [
             set(&mut settings.unprotected, text(value).and_then(|text| policy(text).map_err(|_| none(text))))
         },
     ),
+    Key {
+        alone: Some("true"),
+        ..key(
+            "nri",
+            Some("SOCKET"),
+            "Give containers their quotas as the runtime makes them, by NRI [without SOCKET: /var/run/nri/nri.sock]",
+            |settings, value| set(&mut settings.nri.socket, text(value).and_then(nri::Settings::socket)),
+        )
+    },
+    key(
+        "nri-library",
+        Some("FILE"),
+        "The library on the node that containers get by NRI [default: /usr/local/lib/gpuquota/libgpuquota.so]",
+        |settings, value| set(&mut settings.nri.library, absolute(value).map(Some)),
+    ),
+    key(
+        "nri-unprotected",
+        Some("ACTION"),
+        "What to do about containers that ask for a quota and were started without it: report or stop [default: report]",
+        |settings, value| {
+            let policy = |text: &str| nri::Policy::from_str(text, false);
+            let wrong = |text: &str| format!("{text:?} is neither report nor stop");
+            set(
+                &mut settings.nri.unprotected,
+                text(value).and_then(|text| policy(text).map_err(|_| wrong(text))),
+            )
+        },
+    ),
     key(
         "cri",
         Some("SOCKET"),
@@ -315,6 +349,16 @@ fn text(value: &OsStr) -> Result<&str, String> {
 
 fn path(value: &OsStr) -> Result<PathBuf, String> {
     if value.is_empty() { Err("it is empty".to_owned()) } else { Ok(value.into()) }
+}
+
+/// A path that the loader takes as one.
+fn absolute(value: &OsStr) -> Result<PathBuf, String> {
+    use std::os::unix::ffi::OsStrExt;
+    let splits = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b':' | b'#');
+    match value.as_bytes() {
+        [b'/', ..] if !value.as_bytes().iter().any(splits) => Ok(value.into()),
+        _ => Err(format!("{value:?} is no absolute path without blanks and colons")),
+    }
 }
 
 fn truth(value: &OsStr) -> Result<bool, String> {

@@ -3,6 +3,7 @@
 //! The messages are those of `k8s.io/kubelet/pkg/apis/podresources/v1` and `k8s.io/cri-api/pkg/apis/runtime/v1`, with the
 //! fields that are used; the others are skipped as their format provides.
 
+use super::Sources;
 use super::facts::Fact;
 use super::source::Source;
 use hyper::http::uri::PathAndQuery;
@@ -127,9 +128,18 @@ async fn ask<A: Message + Default + Send + Sync + 'static>(
     client: &mut Grpc<Channel>,
     method: &'static str,
 ) -> io::Result<A> {
+    call(client, method, Empty {}).await
+}
+
+/// Calls one method.
+async fn call<Q, A>(client: &mut Grpc<Channel>, method: &'static str, question: Q) -> io::Result<A>
+where
+    Q: Message + Send + Sync + 'static,
+    A: Message + Default + Send + Sync + 'static,
+{
     client.ready().await.map_err(io::Error::other)?;
-    let codec = ProstCodec::<Empty, A>::default();
-    let answer = client.unary(Request::new(Empty {}), PathAndQuery::from_static(method), codec).await;
+    let codec = ProstCodec::<Q, A>::default();
+    let answer = client.unary(Request::new(question), PathAndQuery::from_static(method), codec).await;
     answer.map(tonic::Response::into_inner).map_err(|status| io::Error::other(status.to_string()))
 }
 
@@ -144,6 +154,30 @@ pub fn within<A, F: Future<Output = io::Result<Vec<A>>>>(
     let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
     let work = work(socket.clone());
     runtime.block_on(async { timeout(PATIENCE, work).await.unwrap_or_else(late) }).map(Some)
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StopContainerRequest {
+    #[prost(string, tag = "1")]
+    container_id: String,
+    #[prost(int64, tag = "2")]
+    timeout: i64,
+}
+
+/// Has the container runtime stop a container: its processes have half a minute to end.
+pub fn stop_container(sources: &Sources, id: &str) -> io::Result<()> {
+    const GRACE: i64 = 30;
+    let sockets = sources.cri_sockets().map_err(|error| io::Error::other(error.to_string()))?;
+    let socket = sockets.iter().find(|socket| socket.exists());
+    let socket = socket.ok_or_else(|| io::Error::other("the container runtime has no CRI socket here"))?;
+    let request = StopContainerRequest { container_id: id.to_owned(), timeout: GRACE };
+    runtime()?.block_on(async {
+        let mut client = connect(socket).await.map_err(io::Error::other)?;
+        let stopped = call(&mut client, "/runtime.v1.RuntimeService/StopContainer", request);
+        let patience = Duration::from_secs(GRACE.unsigned_abs()) + PATIENCE;
+        let answer = timeout(patience, stopped).await;
+        answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(|Empty {}| ())
+    })
 }
 
 /// The kubelet's PodResources socket.

@@ -2,12 +2,13 @@
 
 use super::family::{Family, Histogram, Label, Labelled, Of, Value, counter, gauge};
 use crate::agent::identity::Health;
-use crate::agent::snapshot::{Card, LOOK_BUCKETS, Snapshot};
+use crate::agent::nri;
+use crate::agent::snapshot::{Card, LOOK_BUCKETS, Snapshot, printable};
 use crate::regions::Device;
 use crate::words::seconds;
 use gpuquota_region::layout::{ABI_MAJOR, ABI_MINOR};
 use prometheus_client::metrics::MetricType;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const fn absent(when: &'static str, family: Family) -> Family {
     Family { absent: when, ..family }
@@ -75,7 +76,7 @@ const WAIT_BOUNDS: [f64; gpuquota_region::layout::WAIT_TIMES - 1] =
     [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0];
 
 #[rustfmt::skip]
-pub const FAMILIES: [Family; 51] = [
+pub const FAMILIES: [Family; 55] = [
     Family {
         kind: MetricType::Info,
         ..gauge("gpuquota_build", "", "The agent's version, and the version of the regions that it makes.",
@@ -197,6 +198,26 @@ pub const FAMILIES: [Family; 51] = [
         Of::Agent(&["reason"], |snapshot| counts(snapshot.own.errors.iter())))),
     counter("gpuquota_metrics_left_out", "", "Devices of containers that were left out of a look's series: beyond the bound (--max-devices), or under names that others have.",
         Of::Agent(&["reason"], |snapshot| counts(snapshot.own.left_out.iter()))),
+    absent("the agent runs without --nri", gauge("gpuquota_nri_connected", "", "Whether a container runtime has taken the agent in, by NRI.",
+        Of::Agent(&[], |snapshot| of_nri(snapshot, |nri| vec![(vec![], u64::from(nri.connected).into())])))),
+    absent("the agent runs without --nri", counter("gpuquota_nri_disconnects", "", "How often a connection to the container runtime has ended.",
+        Of::Agent(&[], |snapshot| of_nri(snapshot, |nri| vec![(vec![], nri.disconnects.into())])))),
+    absent("the agent runs without --nri", counter("gpuquota_nri_containers", "", "Containers that were made, by what became of them: given (a quota), refused (so not made) or unasked.",
+        Of::Agent(&["result"], |snapshot| of_nri(snapshot, |nri| {
+            let results = [("given", nri.given), ("refused", nri.refused), ("unasked", nri.unasked)];
+            results.map(|(result, count)| (vec![("result", result.to_owned())], count.into())).into()
+        })))),
+    absent("there is none", gauge("gpuquota_nri_without_quota", "", "Containers that ask for a quota and were started without it.",
+        Of::Agent(&["namespace", "pod", "container"], |snapshot| of_nri(snapshot, |nri| {
+            let of = nri.without_quota.values();
+            let names = of.map(|of| (of.namespace.as_str(), of.pod.as_str(), of.container.as_str()));
+            let names: BTreeSet<_> = names.collect();
+            let labels = |names: [(&'static str, &str); 3]| names.map(|(name, is)| (name, printable(is))).to_vec();
+            let told = names.into_iter();
+            told.map(|(namespace, pod, container)| {
+                (labels([("namespace", namespace), ("pod", pod), ("container", container)]), 1.into())
+            }).collect()
+        })))),
     absent("no source is asked", gauge("gpuquota_agent_name_source_up", "", "Whether a source of containers' names answered the last time.",
         Of::Agent(&["source"], |snapshot| of_sources(snapshot, |source| u64::from(source.error.is_none()))))),
     absent("no source is asked", counter("gpuquota_agent_name_source_errors", "", "How often a source of containers' names did not answer.",
@@ -210,6 +231,10 @@ pub const FAMILIES: [Family; 51] = [
             }))
     },
 ];
+
+fn of_nri(snapshot: &Snapshot, of: fn(&nri::Figures) -> Vec<Labelled>) -> Vec<Labelled> {
+    snapshot.own.nri.as_ref().map(of).unwrap_or_default()
+}
 
 fn of_sources(snapshot: &Snapshot, value: fn(&Health) -> u64) -> Vec<Labelled> {
     snapshot.own.sources.iter().map(|of| (vec![("source", of.source.to_owned())], value(of).into())).collect()
