@@ -38,7 +38,8 @@ fn inspect_takes_a_name_or_a_prefix_that_no_other_has() {
     let root = node(&home);
     for (name, file) in [("train", "train"), ("traini", "training"), ("s", "serve")] {
         let told = with_root(&root, &["inspect", name, "--json"]);
-        let json: Value = serde_json::from_str(&stdout(&told)).expect(&stderr(&told));
+        let json: Value =
+            serde_json::from_str(&stdout(&told)).unwrap_or_else(|_| panic!("{}", stderr(&told)));
         let path = root.join(format!("{file}.cache"));
         assert_eq!(json["region"], path.to_string_lossy().as_ref(), "{name}");
     }

@@ -107,11 +107,12 @@ impl Sources {
     /// Every source, the most trusted first. Refuses a socket that was named and is none.
     fn open(&self) -> Result<Vec<Box<dyn Source>>, Error> {
         let thread = || Error::system("start a source of names");
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        sources.push(Box::new(grpc::Cri::new(self.cri_sockets()?).map_err(thread())?));
-        sources.push(Box::new(files::ContainerLogs::new(self.container_logs.clone())));
-        sources.push(Box::new(files::PodLogs::new(self.pod_logs.clone())));
-        sources.push(Box::new(files::Storage::new(self.container_storage.clone())));
+        let mut sources: Vec<Box<dyn Source>> = vec![
+            Box::new(grpc::Cri::new(self.cri_sockets()?).map_err(thread())?),
+            Box::new(files::ContainerLogs::new(self.container_logs.clone())),
+            Box::new(files::PodLogs::new(self.pod_logs.clone())),
+            Box::new(files::Storage::new(self.container_storage.clone())),
+        ];
         let sockets = or_known(self.docker.as_deref(), &["/run/docker.sock"], "docker")?;
         sources.push(Box::new(engine::Engine::new("docker", sockets).map_err(thread())?));
         let sockets = or_known(self.podman.as_deref(), &["/run/podman/podman.sock"], "podman")?;

@@ -212,13 +212,13 @@ mod tests {
     fn sixteen_devices_with_every_limit_have_room() {
         let mut all = file(0, &[]);
         let set = [(60, 3 << 12), (64, 1), (68, 2 << 12), (72, 99), (76, 100), (80, 1), (88, 1)];
-        for place in 0..16 {
+        for (place, letter) in (b'a'..=b'p').enumerate() {
             let one = file(place, &set);
             let base = DEVICES + place * DEVICE;
             all[base..base + DEVICE].copy_from_slice(&one[base..base + DEVICE]);
             all[base + 8..base + 55].fill(b'f');
             all[base + 8..base + 12].copy_from_slice(b"GPU-");
-            all[base + 12] = b'a' + place as u8;
+            all[base + 12] = letter;
         }
         let text = words(&all).expect("room");
         let reading = read(&|_| None, Some(text.as_bytes()));
