@@ -17,7 +17,7 @@ mod tests;
 
 pub use disk::Disk;
 pub use root::Root;
-pub use state::{State, digest};
+pub use state::{Content, State, digest};
 
 use crate::error::Error;
 use commit::{Step, commit};
@@ -28,15 +28,6 @@ use std::path::{Path, PathBuf};
 
 /// Where records and stores lie, below the root.
 pub const HOME: &str = "/var/lib/gpuquota";
-
-/// What a path shall hold.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// A file with these bytes and this mode, of root.
-    File(Vec<u8>, u32),
-    /// One line in a file that may hold others'.
-    Line(String),
-}
 
 /// A path and what it shall hold.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ mod engine;
 mod mapped;
 mod status;
 
-pub use engine::Engine;
+use engine::{Engine, SETS, set};
 pub use status::Status;
 
 use crate::changes::{Changes, Content, Disk, Outcome, Root, Wanted, tell};
@@ -33,21 +33,6 @@ const TREE: [&str; 7] = [
     "lib/aarch64-linux-gnu",
     "lib/i386-linux-gnu",
 ];
-
-/// The sets of files, by engine: installing for one does not take back another's.
-pub const SETS: [(Engine, &str); 6] = [
-    (Engine::Hami, "install-hami"),
-    (Engine::Volcano, "install-volcano"),
-    (Engine::Kai, "install-kai"),
-    (Engine::Koordinator, "install-koordinator"),
-    (Engine::VgpuManager, "install-vgpu-manager"),
-    (Engine::Standalone, "install-standalone"),
-];
-
-/// The name of an engine's set.
-fn set(engine: Engine) -> &'static str {
-    SETS.iter().find(|(known, _)| *known == engine).map_or("install", |(_, name)| name)
-}
 
 /// Put the library where an engine looks for it.
 #[derive(clap::Args)]

@@ -1,6 +1,5 @@
 //! What lies at a path.
 
-use super::Content;
 use crate::error::Error;
 use std::fmt::Write;
 use std::fs;
@@ -10,6 +9,15 @@ use std::path::{Path, PathBuf};
 
 /// Files above this are none that we replace.
 const LARGEST: u64 = 256 << 20;
+
+/// What a path shall hold.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A file with these bytes and this mode, of root.
+    File(Vec<u8>, u32),
+    /// One line in a file that may hold others'.
+    Line(String),
+}
 
 /// What lies at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]

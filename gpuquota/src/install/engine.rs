@@ -19,6 +19,21 @@ pub enum Engine {
     Standalone,
 }
 
+/// The sets of files, by engine: installing for one does not take back another's.
+pub const SETS: [(Engine, &str); 6] = [
+    (Engine::Hami, "install-hami"),
+    (Engine::Volcano, "install-volcano"),
+    (Engine::Kai, "install-kai"),
+    (Engine::Koordinator, "install-koordinator"),
+    (Engine::VgpuManager, "install-vgpu-manager"),
+    (Engine::Standalone, "install-standalone"),
+];
+
+/// The name of an engine's set.
+pub fn set(engine: Engine) -> &'static str {
+    SETS.iter().find(|(known, _)| *known == engine).map_or("install", |(_, name)| name)
+}
+
 /// Where an engine looks.
 #[derive(Debug)]
 pub struct Layout {

@@ -1,6 +1,7 @@
 //! What is installed where, and whether programs that run have another version.
 
-use super::{SETS, mapped};
+use super::engine::SETS;
+use super::mapped;
 use crate::changes::{Changes, Disk, Root, State};
 use crate::error::Error;
 use crate::words;
