@@ -40,6 +40,15 @@ test-heavy: prerequisites artifacts programs clients ## real software from PyPI,
 test-containerd: prerequisites artifacts programs ## pods of a real containerd (CONTAINERD=/path; its shim, ctr and crictl lie beside it) with the agent as its NRI plugin
 	CONTAINERD="$(CONTAINERD)" $(CARGO) test -p gpuquota-promises --test containerd
 
+.PHONY: deploy-check
+deploy-check: ## the Helm chart with all of its values, against the schemas of Kubernetes; the alert rules
+	@.ci/run deploy
+
+.PHONY: image
+image: artifacts ## the container image of the agent and the library (podman)
+	@scripts/image $(OUT)/release/gpuquota $(OUT)/release/libgpuquota.so dist/image
+	podman build --tag gpuquota --file deploy/Containerfile dist/image
+
 .PHONY: clients
 clients:
 	$(CARGO) build --quiet --release --manifest-path tests/clients/rust/Cargo.toml --target-dir $(OUT)/clients

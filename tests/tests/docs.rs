@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const FOLDERS: &[&str] = &[
     "bench/",
     "cuda-shim/",
+    "deploy/",
     "docs/",
     "gpu-kit/",
     "gpuquota/",

@@ -1,0 +1,139 @@
+"""What the Helm chart makes, held against Kubernetes' own schemas and against what we promise of it.
+
+Helm renders (helm-python-sdk binds its engine), kubernetes-validate has the published schemas. Objects of the Prometheus operator have
+no schema in any registry: of them the parts that we set are looked at.
+"""
+
+import pathlib
+import sys
+
+import helm_python as helm
+import kubernetes_validate
+import yaml
+
+CHART = pathlib.Path(__file__).parent / "helm" / "gpuquota"
+# The oldest Kubernetes whose schema there is, one between, and the newest.
+VERSIONS = ["1.25", "1.31", "1.37"]
+OPERATORS = "monitoring.coreos.com/v1"
+MONITORING = {"metrics": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}}}
+SECRETS = {"tokenSecret": "gpuquota-token", "tlsSecret": "gpuquota-tls"}
+
+failures = []
+
+
+def check(is_so, what):
+    if not is_so:
+        failures.append(what)
+        print(f"FAILED: {what}")
+
+
+def merged(one, other):
+    both = dict(one)
+    for key, value in other.items():
+        both[key] = merged(both[key], value) if isinstance(value, dict) and isinstance(both.get(key), dict) else value
+    return both
+
+
+def rendered(chart, values):
+    files = chart.render(values, name="quota", namespace="gpuquota")
+    documents = (yaml.safe_load_all(text) for name, text in files.items() if name.endswith(".yaml"))
+    return {document["kind"]: document for of in documents for document in of if document}
+
+
+def refused(chart, values):
+    try:
+        chart.render(values, name="quota", namespace="gpuquota")
+    except helm.HelmError as error:
+        return str(error)
+    return ""
+
+
+def containers(objects):
+    spec = objects["DaemonSet"]["spec"]["template"]["spec"]
+    return spec, spec.get("initContainers", []) + spec["containers"]
+
+
+def check_objects(name, objects):
+    for kind, document in objects.items():
+        check(document["metadata"].get("namespace") == "gpuquota", f"{name}: {kind} is in no namespace")
+        if document["apiVersion"] == OPERATORS:
+            continue
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(document, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                check(False, f"{name}: {kind} is none of Kubernetes {version}: {error.message}")
+
+
+def check_rights(name, objects, host_pid):
+    spec, all_containers = containers(objects)
+    check(spec.get("hostPID", False) == host_pid, f"{name}: hostPID")
+    for word in ("hostNetwork", "hostIPC"):
+        check(not spec.get(word), f"{name}: {word}")
+    check(spec["automountServiceAccountToken"] is False, f"{name}: the API server's token is mounted")
+    mounted = {volume["name"] for volume in spec["volumes"]}
+    used = set()
+    for container in all_containers:
+        rights = container["securityContext"]
+        check(rights["privileged"] is False and rights["allowPrivilegeEscalation"] is False, f"{name}: privileged")
+        check(rights["readOnlyRootFilesystem"] is True, f"{name}: the root file system can be written")
+        check(rights["capabilities"]["drop"] == ["ALL"], f"{name}: capabilities stay")
+        allowed = {"DAC_OVERRIDE"} | ({"SYS_PTRACE", "KILL"} if host_pid else set())
+        check(set(rights["capabilities"]["add"]) <= allowed, f"{name}: {rights['capabilities']['add']}")
+        used |= {mount["name"] for mount in container["volumeMounts"]}
+    check(used == mounted, f"{name}: volumes {mounted} and mounts {used}")
+    return {volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume}
+
+
+def main():
+    sets = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CHART / "engines").glob("*.yaml"))}
+    engines = {"standalone", "hami", "volcano", "kai", "koordinator", "vgpu-manager"}
+    check(set(sets) == engines, f"engines/ has {set(sets)}")
+    sets["the default"] = {}
+    sets["everything"] = merged(merged(MONITORING, SECRETS), {
+        "hostPID": True, "unprotected": "kill", "runtimeClassName": "nvidia", "imagePullSecrets": [{"name": "pull"}],
+        "nri": {"unprotected": "stop"}, "metrics": {"hami": True, "dcgm": True}, "extraArgs": ["--beside"],
+        "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
+        "nodeSelector": {"nvidia.com/gpu.present": "true"}, "podAnnotations": {"a": "b"},
+    })
+    with helm.Chart.load(str(CHART)) as chart:
+        for name, values in sets.items():
+            chart.validate_schema(chart.merge_values(values))
+            objects = rendered(chart, values)
+            check_objects(name, objects)
+            paths = check_rights(name, objects, values.get("hostPID", False))
+            _, (*_, agent) = containers(objects)
+            with_nri = chart.merge_values(values)["nri"]["enabled"]
+            check(any(flag.startswith("--nri=") for flag in agent["args"]) == with_nri, f"{name}: --nri")
+            check(("/run/containerd" in paths) == (name == "everything"), f"{name}: the CRI socket")
+            check({"DaemonSet", "Service", "ServiceAccount", "NetworkPolicy"} <= set(objects), f"{name}: {set(objects)}")
+        everything = rendered(chart, sets["everything"])
+        endpoint = everything["ServiceMonitor"]["spec"]["endpoints"][0]
+        check(endpoint["authorization"]["credentials"]["name"] == "gpuquota-token", "ServiceMonitor: no token")
+        check(endpoint["scheme"] == "https", "ServiceMonitor: no TLS")
+        labels = everything["Service"]["metadata"]["labels"]
+        selected = everything["ServiceMonitor"]["spec"]["selector"]["matchLabels"].items()
+        check(selected <= labels.items(), "ServiceMonitor: it does not select the Service")
+        port = everything["Service"]["spec"]["ports"][0]["name"]
+        check(endpoint["port"] == port, "ServiceMonitor: the port has another name")
+        rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+        check(everything["PrometheusRule"]["spec"] == rules, "PrometheusRule: not deploy/alerts.yaml")
+        for values, words in [
+            ({"unprotected": "kill"}, "needs hostPID: true"),
+            ({"engine": "hami"}, "choose one"),
+        ]:
+            check(words in refused(chart, values), f"{values} are taken")
+        for wrong in [{"engine": "hamy"}, {"nri": {"unprotected": "kill"}}, {"regions": []}, {"metrics": {"port": 0}}]:
+            try:
+                chart.validate_schema(chart.merge_values(wrong))
+                check(False, f"{wrong} are taken")
+            except helm.HelmError:
+                pass
+    told = helm.lint(str(CHART))
+    for finding in told["errors"] + [of for of in told["messages"] if "icon" not in str(of)]:
+        check(False, f"helm lint: {finding}")
+    print(f"{len(sets)} sets of values, {len(VERSIONS)} versions of Kubernetes, {len(failures)} failures")
+    sys.exit(1 if failures else 0)
+
+
+main()

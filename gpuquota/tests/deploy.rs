@@ -1,0 +1,51 @@
+//! What `deploy/` says of this program is true of it.
+
+mod common;
+
+use common::{gpuquota, output, stdout};
+use std::collections::BTreeSet;
+
+const ALERTS: &str = include_str!("../../deploy/alerts.yaml");
+const DAEMON_SET: &str = include_str!("../../deploy/helm/gpuquota/templates/daemonset.yaml");
+const CHART: &str = include_str!("../../deploy/helm/gpuquota/Chart.yaml");
+
+fn words(text: &str, begins: &str) -> BTreeSet<String> {
+    let part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+    let all = text.split(|letter| !part(letter)).filter(|word| word.starts_with(begins));
+    all.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_metric_that_an_alert_asks_for_is_exported() {
+    let page = stdout(&output(gpuquota().args(["agent", "--help-metrics"])));
+    let exported: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(exported.len() > 50, "the page is not as this test reads it");
+    let expressions: Vec<&str> =
+        ALERTS.lines().filter_map(|line| line.trim_start().strip_prefix("expr: ")).collect();
+    let alerts = ALERTS.lines().filter(|line| line.trim_start().starts_with("- alert: ")).count();
+    assert_eq!(expressions.len(), alerts, "an expression is not on one line");
+    let asked = words(&expressions.join(" "), "gpuquota_");
+    assert!(asked.len() >= 10, "{asked:?}");
+    let missing: Vec<_> = asked.iter().filter(|name| !exported.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "nobody exports {missing:?}");
+}
+
+#[test]
+fn every_flag_that_the_chart_gives_the_agent_is_one() {
+    let help = stdout(&output(gpuquota().args(["agent", "--help"])));
+    let known = words(&help, "--");
+    let args =
+        DAEMON_SET.split("            - agent\n").nth(1).and_then(|rest| rest.split("          env:").next());
+    let given = words(args.expect("the agent's arguments"), "--");
+    assert!(given.len() > 10, "{given:?}");
+    assert!(given.is_subset(&known), "{given:?} {known:?}");
+}
+
+#[test]
+fn the_chart_names_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for key in ["version", "appVersion"] {
+        assert!(CHART.lines().any(|line| line == format!("{key}: {version}")), "{key}: {CHART}");
+    }
+}
