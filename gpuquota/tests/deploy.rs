@@ -32,7 +32,7 @@ fn every_metric_that_an_alert_asks_for_is_exported() {
 }
 
 #[test]
-fn every_flag_that_the_chart_gives_the_agent_is_one() {
+fn every_flag_that_the_chart_gives_is_one() {
     let help = stdout(&output(gpuquota().args(["agent", "--help"])));
     let known = words(&help, "--");
     let args =
@@ -40,6 +40,13 @@ fn every_flag_that_the_chart_gives_the_agent_is_one() {
     let given = words(args.expect("the agent's arguments"), "--");
     assert!(given.len() > 10, "{given:?}");
     assert!(given.is_subset(&known), "{given:?} {known:?}");
+    let help = stdout(&output(gpuquota().args(["install", "--help"])));
+    let args = DAEMON_SET
+        .split("            - install\n")
+        .nth(1)
+        .and_then(|rest| rest.split("          securityContext:").next());
+    let given = words(args.expect("the installer's arguments"), "--");
+    assert!(given.len() == 2 && given.is_subset(&words(&help, "--")), "{given:?} {help}");
 }
 
 #[test]

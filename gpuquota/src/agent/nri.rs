@@ -18,14 +18,13 @@ pub use board::{Board, Event, Figures};
 use super::card::Cards;
 use super::identity::Sources;
 use crate::error::Error;
+use crate::install::INSTALLED;
 use files::Files;
 use nri_plugin::{DEFAULT_SOCKET, Options, keep};
 use plugin::Injector;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where the library lies on the node and, by the same path, in containers.
-pub const LIBRARY: &str = "/usr/local/lib/gpuquota/libgpuquota.so";
 /// Where regions are made unless the agent looks elsewhere for them.
 const REGIONS: &str = "/run/gpuquota";
 /// The plugin's place among others: late, so that it sees what they have done, and none sees what it replaces.
@@ -36,7 +35,7 @@ const INDEX: u8 = 90;
 pub struct Settings {
     /// The runtime's socket, if there is to be a plugin.
     pub socket: Option<PathBuf>,
-    /// The library on the node.
+    /// The library on the node and, by the same path, in containers.
     pub library: Option<PathBuf>,
     /// What to do about containers that ask for a quota and were started without it.
     pub unprotected: Policy,
@@ -62,7 +61,7 @@ pub fn start(
     cards: Arc<Cards>,
 ) -> Result<Option<Arc<Board>>, Error> {
     let Some(socket) = settings.socket.clone() else { return Ok(None) };
-    let library = settings.library.clone().unwrap_or_else(|| LIBRARY.into());
+    let library = settings.library.clone().unwrap_or_else(|| INSTALLED.into());
     let base = roots.first().cloned().unwrap_or_else(|| REGIONS.into());
     let files = Files::at(&base).map_err(Error::system(format!("keep limits in {}", base.display())))?;
     let board = Arc::new(Board::default());
