@@ -18,7 +18,7 @@ pub use board::{Board, Event, Figures};
 use super::card::Cards;
 use super::identity::Sources;
 use crate::error::Error;
-use crate::install::INSTALLED;
+use crate::library::INSTALLED;
 use files::Files;
 use nri_plugin::{DEFAULT_SOCKET, Options, keep};
 use plugin::Injector;

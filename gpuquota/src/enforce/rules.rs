@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::slice::Slice;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -53,10 +54,14 @@ pub fn slice_path(name: &str) -> Result<String, Error> {
 
 impl Files {
     fn add(&mut self, name: String, text: String) -> Result<(), Error> {
-        match self.limits.insert(name.clone(), text) {
-            None => Ok(()),
-            Some(_) => Err(Error::Asked(format!(
-                "two limits are given for {name}. Leave one of them out (root is exempt always)"
+        match self.limits.entry(name) {
+            Entry::Vacant(place) => {
+                place.insert(text);
+                Ok(())
+            }
+            Entry::Occupied(taken) => Err(Error::Asked(format!(
+                "two limits are given for {}. Leave one of them out (root is exempt always)",
+                taken.key()
             ))),
         }
     }

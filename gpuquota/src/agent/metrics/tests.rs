@@ -4,8 +4,9 @@ use super::exposition::{self, Family as Read, parse};
 use super::family::Family;
 use super::page::{MOST_SERIES, labels};
 use super::{Choice, Format, dcgm, encode, hami, native};
-use crate::agent::identity::Health;
+use crate::agent::identity::{Health, Identity};
 use crate::agent::looker::tests::{device, found, looker, snapshot};
+use crate::agent::nri;
 use crate::agent::snapshot::{Card, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -61,6 +62,17 @@ fn full() -> Snapshot {
     container.region.devices[0].physical_limit = Some(1 << 30);
     snapshot.own.errors.insert("too_short", 1);
     snapshot.own.sources = vec![Health { source: "cri", error: None, errors: 2, facts: 3 }];
+    let without_quota = BTreeMap::from([(
+        "of-nobody".to_owned(),
+        Identity {
+            namespace: "prod".into(),
+            pod: "train-1".into(),
+            container: "main".into(),
+            ..Identity::default()
+        },
+    )]);
+    snapshot.own.nri =
+        Some(nri::Figures { connected: true, given: 1, without_quota, ..nri::Figures::default() });
     snapshot
 }
 
