@@ -86,6 +86,13 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "top",
+        &[
+            ("Watch this node", "gpuquota top"),
+            ("Watch it by its agent", "gpuquota top --agent 127.0.0.1:9394"),
+        ],
+    ),
+    (
         "why",
         &[
             ("Tell why a container's requests are refused, and why it is slow", "gpuquota why web-0/main"),
@@ -264,6 +271,11 @@ pub fn variables(command: &str) -> Vec<Entry> {
         let means = "The node's agent, as --agent names it; none: read regions and NVML instead.";
         entry(source::VARIABLE, means)
     };
+    if command == "top" {
+        let colours = entry("NO_COLOR", "If it is set and not empty, there are no colours.");
+        let term = entry("TERM", "The terminal. One that cannot move its cursor (dumb) is refused.");
+        return vec![agent(), colours, term];
+    }
     match command {
         "run" => {
             let library = entry(

@@ -11,7 +11,7 @@ mod why;
 pub use doctor::*;
 pub use events::of as of_event;
 pub use message::Message;
-pub use refusals::{AGENT, AMBIGUOUS, NO_CONTAINER, NOT_UNDERSTOOD, REGION, refused};
+pub use refusals::{AGENT, AMBIGUOUS, NO_CONTAINER, NOT_UNDERSTOOD, REGION, TERMINAL, refused};
 pub use why::*;
 
 use crate::error::Error;

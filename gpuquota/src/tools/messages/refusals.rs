@@ -33,8 +33,15 @@ pub static REGION: Message = message(
     "The file is not there, is no region, is of another version, or this user may not read it.",
     "The line says which. Regions belong to the user that made them: try as root.",
 );
+pub static TERMINAL: Message = message(
+    "GQ506",
+    "no terminal",
+    "`gpuquota top` needs a terminal that is large enough.",
+    "Make it larger, or use `gpuquota snapshot`, which needs none.",
+);
+
 /// All of them.
-pub static ALL: [&Message; 5] = [&NO_CONTAINER, &AMBIGUOUS, &AGENT, &NOT_UNDERSTOOD, &REGION];
+pub static ALL: [&Message; 6] = [&NO_CONTAINER, &AMBIGUOUS, &AGENT, &NOT_UNDERSTOOD, &REGION, &TERMINAL];
 
 /// The error that says so, with its code.
 pub fn refused(message: &'static Message, why: impl std::fmt::Display) -> Error {

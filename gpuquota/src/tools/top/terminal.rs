@@ -1,0 +1,51 @@
+//! The terminal: taken, and given back as it was, however the program ends.
+
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::terminal as crossterm;
+use std::io::{self, IsTerminal};
+use std::ops::{Deref, DerefMut};
+
+/// Columns and lines of the terminal, or why there is none.
+pub fn size() -> Result<(u16, u16), String> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return Err("input and output have to be a terminal".to_owned());
+    }
+    match std::env::var("TERM").ok().as_deref() {
+        None | Some("" | "dumb" | "unknown") => {
+            return Err("the terminal cannot move its cursor (TERM says so)".to_owned());
+        }
+        Some(_) => {}
+    }
+    crossterm::size().map_err(|error| error.to_string())
+}
+
+/// A terminal that is in use.
+pub struct Terminal(DefaultTerminal);
+
+impl Terminal {
+    /// Takes it. A panic gives it back before it says anything.
+    pub fn take() -> io::Result<Self> {
+        ratatui::try_init().map(Self)
+    }
+}
+
+impl Deref for Terminal {
+    type Target = DefaultTerminal;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Terminal {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.0.show_cursor();
+        let _ = ratatui::try_restore();
+    }
+}
