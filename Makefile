@@ -9,6 +9,9 @@ GLIBC := 2.17
 ARCH := $(shell uname -m)
 # The tests run libcudart on the simulated driver, which does not start without this (cuda-shim/README.md, *Install*).
 SIMULATOR := --features cuda-shim-libcuda/integrity
+# Libraries are optimised as a whole (Cargo.toml). For programs that takes minutes, and makes nothing that anybody waits for faster.
+LIBRARIES := gpuquota-preload cuda-shim-libcuda cuda-shim-libnvidia-ml
+PROGRAM_PROFILE := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 RELEASE_ARCHES ?= x86_64 aarch64
 
 export CARGO_TARGET_DIR := $(OUT)
@@ -141,7 +144,8 @@ surface: prerequisites artifacts ## the hook table and the simulated driver agai
 
 .PHONY: artifacts
 artifacts: ## target/release: the library, gpuquota and the simulated GPU
-	$(CARGO) build --workspace --release --quiet $(SIMULATOR)
+	$(CARGO) build --release --quiet $(LIBRARIES:%=-p %) $(SIMULATOR)
+	$(PROGRAM_PROFILE) $(CARGO) build --release --quiet --workspace $(LIBRARIES:%=--exclude %)
 	@# The tests refuse what was built with another one (tests/src/artifacts.rs).
 	@cp Cargo.lock $(OUT)/release/Cargo.lock
 
