@@ -22,7 +22,9 @@ fn options(command: &str) -> BTreeSet<String> {
     let list = list.split("\nExamples:\n").next().unwrap_or(list);
     let words =
         list.lines().filter(|line| line.trim_start().starts_with('-')).flat_map(str::split_whitespace);
-    words.filter(|word| word.starts_with("--")).map(|word| word.trim_end_matches(',').to_owned()).collect()
+    // One whose value may be left out stands there with it, as `--nri[=<SOCKET>]`.
+    let bare = |word: &str| word.split('[').next().unwrap_or(word).trim_end_matches(',').to_owned();
+    words.filter(|word| word.starts_with("--")).map(bare).collect()
 }
 
 fn completions(shell: &str) -> String {
@@ -98,7 +100,7 @@ fn bash_completes_commands_options_and_values() {
     for command in commands() {
         assert!(offered.contains(&command), "{command} is not among {offered:?}");
     }
-    assert_eq!(completed(&["gpuquota", "in"]), set(&["inspect"]));
+    assert_eq!(completed(&["gpuquota", "in"]), set(&["inspect", "install"]));
     assert_eq!(completed(&["gpuquota", "run", "--mode", ""]), set(&["enforce", "observe", "off"]));
     assert_eq!(
         completed(&["gpuquota", "completions", ""])

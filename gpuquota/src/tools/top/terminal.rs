@@ -25,7 +25,12 @@ pub struct Terminal(DefaultTerminal);
 impl Terminal {
     /// Takes it. A panic gives it back before it says anything.
     pub fn take() -> io::Result<Self> {
-        ratatui::try_init().map(Self)
+        let taken = ratatui::try_init().map(Self);
+        if taken.is_err() {
+            // It may have gone half of the way.
+            let _ = ratatui::try_restore();
+        }
+        taken
     }
 }
 
