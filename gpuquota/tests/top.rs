@@ -197,6 +197,21 @@ fn it_follows_the_size_of_the_terminal_also_below_the_least() {
 }
 
 #[test]
+fn a_key_that_comes_with_a_new_size_is_not_lost() {
+    let home = node();
+    let mut screen = Screen::start(&mut top(&home), 80, 24);
+    for turn in 0..20 {
+        screen.shows(&["q quit"]);
+        screen.resize(if turn % 2 == 0 { 100 } else { 80 }, 24);
+        screen.type_in("?");
+        screen.shows(&["Any key goes back"]);
+        screen.type_in("x");
+    }
+    screen.type_in("q");
+    assert!(screen.ended().success());
+}
+
+#[test]
 fn keys_sort_filter_and_help() {
     let home = node();
     let mut screen = Screen::start(&mut top(&home), 80, 24);

@@ -1,7 +1,7 @@
 //! The terminal: taken, and given back as it was, however the program ends.
 
+use crossterm::terminal;
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::terminal as crossterm;
 use std::io::{self, IsTerminal};
 use std::ops::{Deref, DerefMut};
 
@@ -16,7 +16,7 @@ pub fn size() -> Result<(u16, u16), String> {
         }
         Some(_) => {}
     }
-    crossterm::size().map_err(|error| error.to_string())
+    terminal::size().map_err(|error| error.to_string())
 }
 
 /// A terminal that is in use.

@@ -1,6 +1,6 @@
 //! What the user has chosen, by keys.
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 /// By what containers are sorted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
