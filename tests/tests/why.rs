@@ -183,7 +183,8 @@ fn a_card_that_is_full_is_told_where_the_limit_would_allow_more() {
 #[test]
 fn a_container_that_its_share_slows_down_is_told_so_with_the_share() {
     let machine = Machine::new("H100");
-    let quota = machine.quota().cores(20);
+    // Nobody lends it what is idle, whatever agent runs here.
+    let quota = machine.quota().cores(20).with("GPUQUOTA_POLICY", "fixed-share");
     let mut program = quota.start("launch_loop", &["busy_5ms", "20"]);
     program.wait_for("ready");
     by_both(&machine, &quota, |by| {
