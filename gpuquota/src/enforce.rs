@@ -122,6 +122,9 @@ impl Enforce {
             let (path, slice) = rules::rule(text, "--cgroup")?;
             files.cgroup(path, slice, "--cgroup")?;
         }
+        if self.each.is_some() || !self.group.is_empty() {
+            files.people(&people::everybody(root));
+        }
         if let Some(text) = &self.each {
             files.each(crate::slice::Slice::parse(text, "--each")?)?;
         }

@@ -1,5 +1,7 @@
 //! What the help and the manual pages say beyond the options: examples, variables, files and exit statuses.
 
+#[cfg(test)]
+mod documents;
 pub mod knobs;
 
 use crate::agent::config as agent_config;

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     trials(&[
         ("ten_users_on_one_card_have_caps_of_their_own", ten_users),
         ("users_on_one_card_have_their_shares", shares),
+        ("all_of_a_cgroup_have_one_cap_whoever_s_they_are", cgroup),
         ("gpuquota_run_composes_with_what_is_enforced", composes),
         ("a_user_namespace_of_one_s_own_lifts_no_limit", user_namespace),
         ("one_command_takes_everything_back", undo),
@@ -40,8 +41,11 @@ impl Workstation {
         let folders = ["/run", "/usr/local/lib", "/usr/local/bin", "/var/lib"];
         let mounts: Vec<String> =
             folders.iter().map(|folder| format!("mount -t tmpfs none {folder}")).collect();
-        let script =
-            format!("{}; rm -f /etc/ld.so.preload; {}; echo pid=$$", own_etc(&etc), mounts.join("; "));
+        let script = format!(
+            "{}; rm -f /etc/ld.so.preload; echo ann:x:1777:1777::/: >> /etc/passwd; {}; echo pid=$$",
+            own_etc(&etc),
+            mounts.join("; ")
+        );
         let mut holder = start_after(options, &script, Command::new("cat"));
         let pid = holder.wait_for("pid");
         let own = Self { machine: Machine::new("H100"), _etc: etc, holder: Some(holder), pid };
@@ -144,6 +148,14 @@ fn ten_users() -> Verdict {
     for region in ["/run/gpuquota/user-2001.cache", "/run/gpuquota/others/2003.cache"] {
         assert!(told.out.contains(region), "{told}");
     }
+    // A user whom the machine knows has a region that nobody else can open; its memory is nobody's to write.
+    let mut look = Command::new("sh");
+    look.args([
+        "-c",
+        "stat -c %U=%a /run/gpuquota/others/1777.cache; echo x >> /run/gpuquota/others/1777.cache",
+    ]);
+    let told = Program::start(lab.as_user(2003, look)).finish();
+    assert!(told.out.contains("=600") && !told.status.success(), "{told}");
     // Its own user can neither remove nor replace a region that root made.
     let mut remove = Command::new("rm");
     remove.args(["-f", "/run/gpuquota/user-2001.cache"]);
@@ -189,6 +201,57 @@ fn shares() -> Verdict {
         (have, kept)
     };
     twice(attempt).expect("thirty, twenty and ten percent");
+    Verdict::Kept
+}
+
+/// A cgroup of the test's own, of the second version or of the first.
+struct Cgroup(std::path::PathBuf);
+
+impl Cgroup {
+    fn new() -> Option<Self> {
+        let name = format!("gpuquota-test-{}.slice", std::process::id());
+        let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"];
+        let root = roots.into_iter().find(|root| std::path::Path::new(root).join("cgroup.procs").exists())?;
+        let own = std::path::Path::new(root).join(name);
+        std::fs::create_dir(&own).ok()?;
+        Some(Self(own))
+    }
+
+    fn path(&self) -> String {
+        format!("/{}", self.0.file_name().expect("a name").display())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn cgroup() -> Verdict {
+    let lab = workstation!();
+    let Some(group) = Cgroup::new() else {
+        return Verdict::Skipped("this machine lets nobody here make a cgroup".into());
+    };
+    let rule = format!("{}=2GiB", group.path());
+    lab.gpuquota(&["enforce", "--each", "4GiB", "--cgroup", &rule]).success();
+    let start = |user: u32| {
+        let hold = lab.as_user(user, lab.machine.bare().command(program("hold"), &[]));
+        let mut inside = Command::new("sh");
+        inside.args(["-c", "echo $$ > \"$0/cgroup.procs\"; exec \"$@\""]).arg(&group.0);
+        inside.arg(hold.get_program()).args(hold.get_args());
+        let mut program = Program::start(inside);
+        program.wait_for("pid");
+        program
+    };
+    let (mut one, mut other) = (start(2001), start(2002));
+    assert_eq!(one.ask("info", "total"), 2 * GIB);
+    assert_eq!(one.ask(&format!("alloc {}", GIB / 2), "rc"), 0);
+    assert_eq!(other.ask(&format!("alloc {GIB}"), "rc"), 2, "they have one cap");
+    assert_eq!(lab.total(2001), 4 * GIB, "outside of it");
+    one.finish().success();
+    assert_eq!(other.ask(&format!("alloc {GIB}"), "rc"), 0);
+    other.finish().success();
     Verdict::Kept
 }
 

@@ -16,6 +16,13 @@ pub fn group(root: &Root, name: &str, origin: &str) -> Result<u32, Error> {
     number(root, name, origin, "group")
 }
 
+/// The numbers of people, as Linux distributions give them out, that the root's own file knows.
+pub fn everybody(root: &Root) -> Vec<u32> {
+    let text = fs::read_to_string(root.real(Path::new("/etc/passwd"))).unwrap_or_default();
+    let numbers = text.lines().filter_map(|line| line.split(':').nth(2)?.parse().ok());
+    numbers.filter(|number| (1000..60_000).contains(number)).collect()
+}
+
 fn number(root: &Root, name: &str, origin: &str, database: &str) -> Result<u32, Error> {
     // The last of them means "nobody in particular" to the system's calls.
     if let Ok(number) = name.parse::<u32>().map(|number| number.checked_add(1).map(|_| number)) {

@@ -94,6 +94,14 @@ impl Files {
         self.add("default".to_owned(), format!("{}region = {OTHERS}/%u.cache\n", slice.limits()))
     }
 
+    /// The regions of those who are known by now: one that its user makes itself is open to all.
+    pub fn people(&mut self, users: &[u32]) {
+        for user in users {
+            let path = format!("{OTHERS}/{user}.cache").into();
+            self.regions.push(Region { path, user: *user, mode: 0o600 });
+        }
+    }
+
     /// All processes of a cgroup together, whoever's they are.
     pub fn cgroup(&mut self, path: &str, slice: Slice, origin: &str) -> Result<(), Error> {
         let name = path.trim_matches('/').replace('/', ":");
