@@ -18,7 +18,6 @@ mod source;
 
 pub use cgroup::Cgroup;
 pub use facts::Identity;
-pub use grpc::stop_container;
 pub use owner::{open_region, owners};
 pub use path::is_name;
 pub use source::Health;
@@ -97,6 +96,12 @@ impl Default for Sources {
 }
 
 impl Sources {
+    /// Has the container runtime stop a container.
+    pub fn stop_container(&self, id: &str) -> io::Result<()> {
+        let sockets = self.cri_sockets().map_err(|error| io::Error::other(error.to_string()))?;
+        grpc::stop_container(&sockets, id)
+    }
+
     /// Where the container runtime may listen.
     fn cri_sockets(&self) -> Result<Vec<PathBuf>, Error> {
         let known =

@@ -3,7 +3,6 @@
 //! The messages are those of `k8s.io/kubelet/pkg/apis/podresources/v1` and `k8s.io/cri-api/pkg/apis/runtime/v1`, with the
 //! fields that are used; the others are skipped as their format provides.
 
-use super::Sources;
 use super::facts::Fact;
 use super::source::Source;
 use hyper::http::uri::PathAndQuery;
@@ -165,9 +164,8 @@ struct StopContainerRequest {
 }
 
 /// Has the container runtime stop a container: its processes have half a minute to end.
-pub fn stop_container(sources: &Sources, id: &str) -> io::Result<()> {
+pub fn stop_container(sockets: &[PathBuf], id: &str) -> io::Result<()> {
     const GRACE: i64 = 30;
-    let sockets = sources.cri_sockets().map_err(|error| io::Error::other(error.to_string()))?;
     let socket = sockets.iter().find(|socket| socket.exists());
     let socket = socket.ok_or_else(|| io::Error::other("the container runtime has no CRI socket here"))?;
     let request = StopContainerRequest { container_id: id.to_owned(), timeout: GRACE };

@@ -6,7 +6,7 @@ use super::audit::{Policy, without_quota};
 use super::board::{Board, Kind};
 use super::files::{Files, Who};
 use crate::agent::card::Cards;
-use crate::agent::identity::{Identity, Sources, stop_container};
+use crate::agent::identity::{Identity, Sources};
 use nri_plugin::api::{
     ConfigureRequest, Container, ContainerUpdate, CreateContainerRequest, CreateContainerResponse,
     PodSandbox, RemoveContainerRequest,
@@ -84,7 +84,7 @@ impl Injector {
         let (board, sources) = (Arc::clone(&self.board), self.sources.clone());
         // The runtime waits for the answer to this very request before it stops anything.
         let stopping = move || {
-            let action = match stop_container(&sources, &id) {
+            let action = match sources.stop_container(&id) {
                 Ok(()) => "stopped".to_owned(),
                 Err(error) => format!("it cannot be stopped ({error}), stop it yourself"),
             };
