@@ -15,6 +15,7 @@ mod unreadable;
 mod watch;
 
 pub use directory::Owner;
+pub use directory::PREPARED;
 pub use events::{Event, EventKind};
 pub use index::{Found, Index, Living, Mishap};
 pub use kinds::Kinds;

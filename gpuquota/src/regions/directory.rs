@@ -231,11 +231,13 @@ impl Directory {
     }
 }
 
-/// A file that becomes a region when the first process of its container wants one: no fault that is told.
+/// The agent makes an empty file of this name for a container that gets its quota by NRI.
+pub const PREPARED: &str = "region.cache";
+/// Such a file becomes a region when the first process of its container wants one: no fault that is told.
 pub const UNMADE: &str = "unmade";
 
-fn is_empty(file: &File) -> bool {
-    file.metadata().is_ok_and(|found| found.len() == 0)
+fn is_unmade(file: &File, path: &Path) -> bool {
+    path.ends_with(PREPARED) && file.metadata().is_ok_and(|found| found.len() == 0)
 }
 
 impl Entry {
@@ -245,7 +247,10 @@ impl Entry {
             return None;
         }
         let fault = match &self.file {
-            Ok(file) => room.check(file).err().map(|why| if is_empty(file) { UNMADE } else { why.word() }),
+            Ok(file) => {
+                let word = room.check(file).err().map(|why| why.word());
+                word.map(|word| if is_unmade(file, &self.path) { UNMADE } else { word })
+            }
             Err(word) => Some(*word),
         };
         self.good_until = fault.is_none().then(|| now + GOOD);

@@ -1,6 +1,7 @@
 //! What a container is given, as the runtime is told it.
 
-use super::files::{Given, REGION};
+use super::files::Given;
+use crate::regions::PREPARED;
 use gpuquota_quota::limits::LIMITS_FILE;
 use nri_plugin::Adjust;
 use nri_plugin::api::{Container, ContainerAdjustment, Mount};
@@ -19,7 +20,7 @@ pub fn limits_file() -> &'static str {
 
 /// The region's place in a container.
 pub fn region() -> String {
-    format!("{DIRECTORY}/{REGION}")
+    format!("{DIRECTORY}/{PREPARED}")
 }
 
 fn bind(source: &Path, destination: &str, access: &str) -> Mount {
@@ -45,7 +46,7 @@ pub fn adjustment(
         .with_mount(bind(preload, PRELOAD, "ro"))
         .with_mount(bind(&given.limits, limits_file(), "ro"))
         .with_mount(bind(&given.directory, DIRECTORY, "ro"))
-        .with_mount(bind(&given.directory.join(REGION), &region(), "rw"));
+        .with_mount(bind(&given.directory.join(PREPARED), &region(), "rw"));
     let prefix = format!("{VARIABLE}=");
     // Of a variable that is there twice the last one counts.
     let inherited = container.env.iter().rev().find_map(|variable| variable.strip_prefix(&prefix));

@@ -11,7 +11,7 @@
 //! names it.
 
 use crate::agent::identity::is_name;
-use crate::regions;
+use crate::regions::{self, PREPARED};
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -19,8 +19,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The region's name in its directory.
-pub const REGION: &str = "region.cache";
 const OWN: &str = ".nri";
 const LIMITS: &str = "limits";
 const NAMED: &str = "region";
@@ -94,7 +92,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 
 /// A region whose processes are all dead goes, with both of its names.
 fn remove_region(directory: &Path) -> io::Result<bool> {
-    let path = directory.join(REGION);
+    let path = directory.join(PREPARED);
     if regions::read_path(&path).is_ok_and(|region| region.alive().next().is_some()) {
         return Ok(false);
     }
@@ -136,7 +134,7 @@ impl Files {
         directory(&region)?;
         // The processes of a container that was here before have ended; what lives keeps its region.
         if remove_region(&region)? {
-            let file = File::create_new(region.join(REGION))?;
+            let file = File::create_new(region.join(PREPARED))?;
             // As a region's files are; the first process of the container makes it one.
             file.set_permissions(Permissions::from_mode(0o1666))?;
         }
@@ -215,7 +213,7 @@ mod tests {
         assert_eq!(first.directory, second.directory);
         assert_ne!(first.limits, second.limits);
         files.take("one").expect("taken");
-        assert!(second.directory.join(REGION).exists() && !first.limits.exists());
+        assert!(second.directory.join(PREPARED).exists() && !first.limits.exists());
         assert_eq!(fs::read_to_string(&second.limits).expect("text"), "memory = 2GiB\n");
         files.take("two").expect("taken");
         files.take("two").expect("nothing is there any more");
