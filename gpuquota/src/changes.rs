@@ -5,7 +5,7 @@
 //! rename; with it the change can be taken back after a crash at any moment.
 //!
 //! - [`disk`]: each single write, so that a test can let it fail; [`root`]: where a path lies below `--root`;
-//! - [`state`]: what lies at a path; [`record`]: what was changed; [`commit`]: all renames or none.
+//! - [`state`]: what lies at a path; [`record`]: what was changed; [`mod@commit`]: all renames or none.
 
 mod commit;
 mod disk;

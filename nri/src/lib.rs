@@ -1,7 +1,7 @@
 //! Plugins of the Node Resource Interface, with which containerd (from 1.7, by default from 2.0) and CRI-O let a program of
 //! the node see every container before it is made, and adjust it.
 //!
-//! A plugin implements [`Plugin`] and is kept connected by [`keep`]:
+//! A plugin implements [`Plugin`] and is kept connected by [`keep()`]:
 //!
 //! ```no_run
 //! use nri_plugin::{Adjust, Events, Options, Plugin, Status, api};

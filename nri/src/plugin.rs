@@ -127,7 +127,7 @@ pub trait Plugin: Send + Sync + 'static {
     /// The runtime ends.
     fn shutdown(&self) {}
 
-    /// The connection has ended, or could not be made; [`crate::keep`] tries again.
+    /// The connection has ended, or could not be made; [`keep()`](crate::keep()) tries again.
     fn disconnected(&self, error: &Error) {
         let _ = error;
     }
