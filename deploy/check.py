@@ -4,6 +4,7 @@ Helm renders (helm-python-sdk binds its engine), kubernetes-validate has the pub
 no schema in any registry: of them the parts that we set are looked at.
 """
 
+import json
 import pathlib
 import sys
 
@@ -15,7 +16,7 @@ CHART = pathlib.Path(__file__).parent / "helm" / "gpuquota"
 # The oldest Kubernetes whose schema there is, one between, and the newest.
 VERSIONS = ["1.25", "1.31", "1.37"]
 OPERATORS = "monitoring.coreos.com/v1"
-MONITORING = {"metrics": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}}}
+MONITORING = {"metrics": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}, "dashboard": {"enabled": True}}}
 SECRETS = {"tokenSecret": "gpuquota-token", "tlsSecret": "gpuquota-tls"}
 
 failures = []
@@ -118,6 +119,10 @@ def main():
         check(endpoint["port"] == port, "ServiceMonitor: the port has another name")
         rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
         check(everything["PrometheusRule"]["spec"] == rules, "PrometheusRule: not deploy/alerts.yaml")
+        dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+        made = everything["ConfigMap"]
+        check(json.loads(made["data"]["gpuquota.json"]) == dashboard, "ConfigMap: not deploy/dashboard.json")
+        check(made["metadata"]["labels"]["grafana_dashboard"] == "1", "ConfigMap: Grafana's sidecar does not take it")
         for values, words in [
             ({"unprotected": "kill"}, "needs hostPID: true"),
             ({"engine": "hami"}, "choose one"),

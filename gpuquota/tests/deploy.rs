@@ -6,6 +6,7 @@ use common::{gpuquota, output, stdout};
 use std::collections::BTreeSet;
 
 const ALERTS: &str = include_str!("../../deploy/alerts.yaml");
+const DASHBOARD: &str = include_str!("../../deploy/dashboard.json");
 const DAEMON_SET: &str = include_str!("../../deploy/helm/gpuquota/templates/daemonset.yaml");
 const CHART: &str = include_str!("../../deploy/helm/gpuquota/Chart.yaml");
 
@@ -15,19 +16,48 @@ fn words(text: &str, begins: &str) -> BTreeSet<String> {
     all.map(str::to_owned).collect()
 }
 
+/// The names that the agent exports, those of a histogram's parts among them.
+fn exported() -> BTreeSet<String> {
+    let page = stdout(&output(gpuquota().args(["agent", "--help-metrics"])));
+    let mut names = BTreeSet::new();
+    for line in page.lines() {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let (Some(name), Some(kind)) = (cells.next(), cells.next()) else { continue };
+        let name = name.trim_matches('`');
+        match kind {
+            "histogram" => names.extend(["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}"))),
+            _ => _ = names.insert(name.to_owned()),
+        }
+    }
+    assert!(names.len() > 50, "the page is not as this test reads it");
+    names
+}
+
+#[test]
+fn every_metric_that_the_dashboard_asks_for_is_exported() {
+    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let queries = dashboard["templating"]["list"].as_array().expect("variables").iter();
+    let queries = queries.filter_map(|variable| variable["definition"].as_str());
+    let expressions = targets.map(|target| target["expr"].as_str().expect("an expression"));
+    let asked = words(&expressions.chain(queries).collect::<Vec<_>>().join(" "), "gpuquota_");
+    assert!(asked.len() >= 20, "{asked:?}");
+    let exported = exported();
+    let missing: Vec<_> = asked.difference(&exported).collect();
+    assert!(missing.is_empty(), "nobody exports {missing:?}");
+}
+
 #[test]
 fn every_metric_that_an_alert_asks_for_is_exported() {
-    let page = stdout(&output(gpuquota().args(["agent", "--help-metrics"])));
-    let exported: BTreeSet<&str> =
-        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    assert!(exported.len() > 50, "the page is not as this test reads it");
+    let exported = exported();
     let expressions: Vec<&str> =
         ALERTS.lines().filter_map(|line| line.trim_start().strip_prefix("expr: ")).collect();
     let alerts = ALERTS.lines().filter(|line| line.trim_start().starts_with("- alert: ")).count();
     assert_eq!(expressions.len(), alerts, "an expression is not on one line");
     let asked = words(&expressions.join(" "), "gpuquota_");
     assert!(asked.len() >= 10, "{asked:?}");
-    let missing: Vec<_> = asked.iter().filter(|name| !exported.contains(name.as_str())).collect();
+    let missing: Vec<_> = asked.iter().filter(|name| !exported.contains(*name)).collect();
     assert!(missing.is_empty(), "nobody exports {missing:?}");
 }
 
