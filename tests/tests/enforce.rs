@@ -169,6 +169,10 @@ fn ten_users() -> Verdict {
 fn shares() -> Verdict {
     let lab = workstation!();
     lab.gpuquota(&["enforce", "--each", "10%", "--user", "2001=30%", "--user", "2002=4GiB-20"]).success();
+    let mut agent = Command::new(artifact("gpuquota"));
+    agent.args(["agent", "--listen", "127.0.0.1:0"]);
+    agent.args(["--root", "/run/gpuquota", "--root", "/run/gpuquota/others"]);
+    let agent = Program::start(lab.here(&agent));
     let wanted = [30.0, 20.0, 10.0];
     let attempt = || {
         let start = |user: u32| {
@@ -201,6 +205,8 @@ fn shares() -> Verdict {
         (have, kept)
     };
     twice(attempt).expect("thirty, twenty and ten percent");
+    let told = agent.kill();
+    assert!(told.status.code().is_none(), "the agent has ended by itself: {told}");
     Verdict::Kept
 }
 
