@@ -9,7 +9,7 @@ mod spec;
 
 use crate::changes::{Changes, Content, Disk, Root, Wanted, tell};
 use crate::error::Error;
-use crate::library::{self, INSTALLED};
+use crate::library::{self, INSTALLED, PRELOAD};
 use crate::slice::Slice;
 use spec::{Device, Edits, Mount, Spec};
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ impl Generate {
         for slice in slices {
             let source = Path::new(SOURCES).join(format!("limits-{}", slice.name()));
             all.push(file(source.clone(), format!("{}region = {HOME}/quota.cache\n", slice.limits())));
-            let mounts = vec![Mount::read_only(&source, Path::new("/etc/gpuquota/limits"))];
+            let mounts = vec![Mount::read_only(&source, Path::new(library::limits_file()))];
             devices.insert(slice.name(), Edits { mounts, ..Edits::default() });
         }
         let mut uuids: Vec<String> = gpus.iter().map(|(uuid, _)| uuid.clone()).collect();
@@ -148,7 +148,7 @@ impl Generate {
         }
         let mut mounts = vec![
             Mount::read_only(&self.library, &self.library),
-            Mount::read_only(&preload, Path::new("/etc/ld.so.preload")),
+            Mount::read_only(&preload, Path::new(PRELOAD)),
         ];
         mounts.push(Mount::tmpfs(Path::new(HOME)));
         let map = (!uuids.is_empty()).then(|| format!("MANAGER_VISIBLE_DEVICES={}", uuids.join(",")));

@@ -10,7 +10,7 @@ mod rules;
 
 use crate::changes::{Changes, Content, Disk, Root, Wanted, tell};
 use crate::error::Error;
-use crate::library::INSTALLED;
+use crate::library::{INSTALLED, PRELOAD};
 use rules::{FOLDER, Files, HOME, OTHERS};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
@@ -21,7 +21,6 @@ use std::process::{Command, ExitCode};
 /// The name of this set of files.
 pub const SET: &str = "enforce";
 
-const PRELOAD: &str = "/etc/ld.so.preload";
 const TMPFILES: &str = "/etc/tmpfiles.d/gpuquota-enforce.conf";
 
 /// Give each user, group or slice of this machine limits of its own.

@@ -109,7 +109,7 @@ impl Install {
         let told = Changes::new(&root, &disk, set(self.engine)).apply(&all)?;
         tell(&told);
         if told.iter().any(|(_, outcome)| *outcome == Outcome::Changed) {
-            println!("{}.", layout.note);
+            println!("{}", layout.note());
             if self.service {
                 println!("Start the agent: systemctl daemon-reload && systemctl enable --now gpuquota-agent");
             }

@@ -1,12 +1,22 @@
-//! The library as a file: where it is without any engine, and whether a file is it, for that machine.
+//! The library as a file: where it is without any engine, what names it and its limits to programs, and whether a file is it, for
+//! that machine.
 
 use crate::changes::Root;
 use crate::error::Error;
+use gpuquota_quota::limits::LIMITS_FILE;
 use std::fs;
 use std::path::Path;
 
 /// Where the library is without any engine.
 pub const INSTALLED: &str = "/usr/local/lib/gpuquota/libgpuquota.so";
+
+/// The loader's list of libraries that every program gets.
+pub const PRELOAD: &str = "/etc/ld.so.preload";
+
+/// The limits file's place, as the library has it.
+pub fn limits_file() -> &'static str {
+    LIMITS_FILE.to_str().unwrap_or_default()
+}
 
 /// Names of ELF machines that NVIDIA has drivers for.
 const MACHINES: [(u16, &str); 2] = [(62, "x86_64"), (183, "aarch64")];

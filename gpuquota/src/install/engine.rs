@@ -45,11 +45,10 @@ pub struct Layout {
     pub is_versioned: bool,
     /// The preload file in that folder, and the line in it: the path inside a container.
     pub preload: Option<(&'static str, &'static str)>,
-    /// What the operator should know.
-    pub note: &'static str,
+    /// Whose device plugin puts its own library back when it starts.
+    pub restored_by: Option<&'static str>,
 }
 
-const RUNNING: &str = "Containers that start from now on get it; those that run keep the one they have";
 const VGPU: &str = "/usr/local/vgpu/libvgpu.so";
 
 impl Engine {
@@ -72,20 +71,11 @@ impl Engine {
             library: "libvgpu.so",
             is_versioned: false,
             preload: Some(("ld.so.preload", VGPU)),
-            note: RUNNING,
+            restored_by: None,
         };
         match self {
-            Self::Hami => Layout {
-                is_versioned: true,
-                note: "Containers that start from now on get it; those that run keep the one they have. \
-                       HAMi's device plugin puts its own library back when it starts: run this again then, or put the library into its image",
-                ..vgpu
-            },
-            Self::Volcano => Layout {
-                note: "Containers that start from now on get it; those that run keep the one they have. \
-                       Volcano's device plugin puts its own library back when it starts: run this again then, or put the library into its image",
-                ..vgpu
-            },
+            Self::Hami => Layout { is_versioned: true, restored_by: Some("HAMi"), ..vgpu },
+            Self::Volcano => Layout { restored_by: Some("Volcano"), ..vgpu },
             Self::Kai => vgpu,
             // It sets LD_PRELOAD.
             Self::Koordinator => Layout { preload: None, ..vgpu },
@@ -94,20 +84,33 @@ impl Engine {
                 library: "libvgpu-control.so",
                 is_versioned: true,
                 preload: None,
-                note: RUNNING,
+                restored_by: None,
             },
             Self::Standalone => Layout {
                 folder: "/usr/local/lib/gpuquota",
                 library: "libgpuquota.so",
                 is_versioned: false,
                 preload: None,
-                note: RUNNING,
+                restored_by: None,
             },
         }
     }
 }
 
 impl Layout {
+    /// What the operator should know.
+    pub fn note(&self) -> String {
+        let again = self.restored_by.map(|engine| {
+            format!(
+                " {engine}'s device plugin puts its own library back when it starts: run this again then, or put the library into its image."
+            )
+        });
+        format!(
+            "Containers that start from now on get it; those that run keep the one they have.{}",
+            again.unwrap_or_default()
+        )
+    }
+
     /// The names in `folder` (as it is on the disk) that the engine would take: the versioned ones that are there, and the
     /// plain one.
     pub fn libraries(&self, folder: &Path) -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! Which container somebody means: by its names, a part of them, or a prefix that no other has.
 
 use super::messages::{AMBIGUOUS, NO_CONTAINER, refused};
-use super::node::{Container, Node};
+use super::node::{Container, Node, joined};
 use crate::error::Error;
 
 /// Candidates that are listed where a name may mean several.
@@ -12,18 +12,12 @@ impl Container {
     fn keys(&self) -> Vec<String> {
         let names = &self.names;
         let file = std::path::Path::new(&self.path).file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
-        let join = |words: &[&str]| {
-            let words: Vec<_> = words.iter().copied().filter(|word| !word.is_empty()).collect();
-            words.join("/")
-        };
-        let [namespace, pod, container] =
-            [&names.namespace, &names.pod, &names.container].map(String::as_str);
         let mut keys = vec![
-            join(&[namespace, pod, container]),
-            join(&[pod, container]),
-            join(&[namespace, pod]),
-            pod.to_owned(),
-            container.to_owned(),
+            names.full(),
+            joined(&[&names.pod, &names.container]),
+            joined(&[&names.namespace, &names.pod]),
+            names.pod.clone(),
+            names.container.clone(),
             file.to_owned(),
         ];
         keys.retain(|key| !key.is_empty());

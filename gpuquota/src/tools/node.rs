@@ -31,9 +31,14 @@ pub struct Names {
 impl Names {
     /// As people write it: `namespace/pod/container`, without what nobody knows.
     pub fn full(&self) -> String {
-        let words = [&self.namespace, &self.pod, &self.container].into_iter().filter(|word| !word.is_empty());
-        words.map(String::as_str).collect::<Vec<_>>().join("/")
+        joined(&[&self.namespace, &self.pod, &self.container])
     }
+}
+
+/// Names as people write them, without what nobody knows.
+pub fn joined(words: &[&str]) -> String {
+    let words: Vec<_> = words.iter().copied().filter(|word| !word.is_empty()).collect();
+    words.join("/")
 }
 
 /// One container.

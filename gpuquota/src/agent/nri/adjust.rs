@@ -1,22 +1,15 @@
 //! What a container is given, as the runtime is told it.
 
 use super::files::Given;
+use crate::library::{PRELOAD, limits_file};
 use crate::regions::PREPARED;
-use gpuquota_quota::limits::LIMITS_FILE;
 use nri_plugin::Adjust;
 use nri_plugin::api::{Container, ContainerAdjustment, Mount};
 use std::path::Path;
 
-/// The loader's list of libraries that every program gets.
-pub const PRELOAD: &str = "/etc/ld.so.preload";
 /// The region's directory in the container.
 const DIRECTORY: &str = "/run/gpuquota";
 const VARIABLE: &str = "LD_PRELOAD";
-
-/// The limits file's place in a container.
-pub fn limits_file() -> &'static str {
-    LIMITS_FILE.to_str().unwrap_or_default()
-}
 
 /// The region's place in a container.
 pub fn region() -> String {

@@ -1,8 +1,8 @@
 //! Containers that ask for a quota and were started without it, while no agent was connected.
 
-use super::adjust::{PRELOAD, limits_file};
 use super::annotations::Asked;
 use super::files::Files;
+use crate::library::{PRELOAD, limits_file};
 use nri_plugin::api::{Container, ContainerState, PodSandbox};
 use std::collections::HashMap;
 use std::path::Path;
