@@ -5,13 +5,14 @@ use gpuquota_quota::limits::{
     FilePath, LIMITS_FILE, LIMITS_FOLDER, NoConfig, Path, Person, VGPU_CONFIG, VGPU_CONFIG_BYTES,
     VGPU_LIBRARY, Words, vgpu_config,
 };
-use gpuquota_region::sys::{self, Errno};
-use gpuquota_region::{links, sys::Descriptor};
+use gpuquota_region::links;
+use gpuquota_region::sys::{self, Descriptor, Errno};
 
 /// What is opened here may be anything, and nothing waits for it.
 const FLAGS: i32 = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK;
-/// So much of `/proc/self/cgroup` is read, and so many groups: who has more is known by the first of them.
+/// So much of `/proc/self/cgroup` is read.
 const CGROUP_BYTES: usize = 2048;
+/// The real group and so many others, less one: a process with more of them is known by the real one alone.
 const GROUPS: usize = 64;
 /// How often a file is read anew that its writer was at.
 const READS: usize = 100;

@@ -89,7 +89,6 @@ impl<'p> Memory<'p> {
         let mut killed_at = None;
         while request.cap.is_none_or(|cap| bytes <= cap) {
             container.reap();
-            self.state.accounts.absent.look_again(container);
             request.cap = self.books().ceiling(device, placement);
             match self.books().try_take(device, bytes, placement) {
                 Ok(journal) => return Some(journal),
@@ -112,6 +111,7 @@ impl<'p> Memory<'p> {
             } else {
                 break;
             }
+            self.state.accounts.absent.look_again(container);
         }
         self.report(request, used);
         None

@@ -120,19 +120,22 @@ impl<T: Copy> Table<T> {
         self.entries.iter().flatten()
     }
 
+    /// The values for a device, and how special each is.
+    fn matching(&self, index: u32, uuid: &[u8]) -> impl Iterator<Item = (&Entry<T>, u8)> {
+        self.iter().filter_map(move |entry| Some((entry, entry.selector.matches(index, uuid)?)))
+    }
+
     /// The value that holds for a device, by the rules of this module.
     pub fn lookup(&self, index: u32, uuid: &[u8]) -> Option<&Entry<T>> {
-        self.iter()
-            .filter_map(|entry| Some((entry, entry.selector.matches(index, uuid)?)))
+        self.matching(index, uuid)
             .min_by_key(|(entry, specific)| (entry.source, core::cmp::Reverse(*specific)))
             .map(|(entry, _)| entry)
     }
 
     /// The value of one source for a device.
     pub fn lookup_of(&self, source: Source, index: u32, uuid: &[u8]) -> Option<&Entry<T>> {
-        self.iter()
-            .filter(|entry| entry.source == source)
-            .filter_map(|entry| Some((entry, entry.selector.matches(index, uuid)?)))
+        self.matching(index, uuid)
+            .filter(|(entry, _)| entry.source == source)
             .max_by_key(|(_, specific)| *specific)
             .map(|(entry, _)| entry)
     }

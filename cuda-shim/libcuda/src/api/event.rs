@@ -4,9 +4,7 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use cuda_shim_device::SharedEvent;
-
-use cuda_shim_device::Waits;
+use cuda_shim_device::{SharedEvent, Waits};
 
 use crate::api::export::export;
 use crate::model::objects::event::{Event, Moment};

@@ -11,15 +11,16 @@ use crate::tools::status::{CAPTURED_EVENT, Outcome};
 
 /// Records the end of a stream in an event.
 pub fn record(world: &mut World, event: EventHandle, stream: StreamHandle) -> Outcome {
-    if let Some(latency) = world.latency() {
-        let mark = streams::lay_out_event(world, stream, latency)?;
-        let waits = if mark.time <= mark.seat.now() { Waits::Unseen } else { Waits::No };
-        return set(world, event, mark, waits);
-    }
-    let mut mark = streams::stream_mark(world, stream)?;
+    let latency = world.latency();
+    let mut mark = match latency {
+        Some(latency) => streams::lay_out_event(world, stream, latency)?,
+        None => streams::stream_mark(world, stream)?,
+    };
     let now = mark.seat.now();
     let waits = if mark.time <= now { Waits::Unseen } else { Waits::No };
-    mark.time = mark.time.max(now);
+    if latency.is_none() {
+        mark.time = mark.time.max(now);
+    }
     set(world, event, mark, waits)
 }
 
