@@ -34,6 +34,12 @@ fn name((class, machine): (u8, u16)) -> String {
     known.map_or_else(|| format!("machine {machine}{bits}"), |(_, name)| format!("{name}{bits}"))
 }
 
+/// Whether a library is ours, whatever its file is called: by the SONAME that we give it.
+pub fn is_it(bytes: &[u8]) -> bool {
+    const SONAME: &[u8] = b"libgpuquota.so\0";
+    bytes.windows(SONAME.len()).any(|window| window == SONAME)
+}
+
 /// Reads the library, and refuses what would not load on that machine.
 pub fn read(path: &Path, root: &Root) -> Result<Vec<u8>, Error> {
     let bytes = fs::read(path).map_err(|error| {
@@ -55,8 +61,8 @@ pub fn read(path: &Path, root: &Root) -> Result<Vec<u8>, Error> {
             name(wanted)
         ));
     }
-    // The SONAME that we give it. Somebody else's library under our name would be a quota that is none.
-    if !bytes.windows(b"libgpuquota.so\0".len()).any(|window| window == b"libgpuquota.so\0") {
+    // Somebody else's library under our name would be a quota that is none.
+    if !is_it(&bytes) {
         return refused("it is a library, and not libgpuquota.so".to_owned());
     }
     Ok(bytes)

@@ -154,6 +154,23 @@ fn what_keeps_the_library_out_is_found() {
     );
 }
 
+/// `gpuquota install --engine hami` puts it there.
+#[test]
+fn the_library_under_an_engines_name_is_no_other_quota() {
+    let own = fs::read(artifact("libgpuquota.so")).expect("the library");
+    let engine = Visit::new()
+        .file("etc/ld.so.preload", "/usr/local/vgpu/libvgpu.so\n")
+        .file("usr/local/vgpu/libvgpu.so", own);
+    engine.finds("fine", "GQ400", &["usr/local/vgpu/libvgpu.so"]);
+    engine.does_not_find("GQ409");
+    let library = engine.path("usr/local/vgpu/libvgpu.so");
+    let mut sleeper = Command::new("sleep").arg("60").env("LD_PRELOAD", library).spawn().expect("sleep");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    engine.asked(&["--pid", &sleeper.id().to_string()]).finds("fine", "GQ410", &["libvgpu.so mapped"]);
+    sleeper.kill().expect("it sleeps");
+    sleeper.wait().expect("its end");
+}
+
 #[test]
 fn another_build_and_a_replaced_library_are_found() {
     let libc = fs::read_to_string("/proc/self/maps").expect("maps");
@@ -186,7 +203,7 @@ fn a_process_that_is_not_held_is_found() {
     Visit::new().asked(&["--pid", &pid]).finds("error", "GQ405", &["(hold) has the driver"]);
     bare.finish().success();
     Visit::new().asked(&["--pid", &pid]).finds("error", "GQ416", &[&pid]);
-    let other = Visit::new().file("libvgpu.so", fs::read(artifact("libgpuquota.so")).expect("a library"));
+    let other = Visit::new().file("libvgpu.so", fs::read(program("empty.so")).expect("a library"));
     let mut sleeper =
         Command::new("sleep").arg("60").env("LD_PRELOAD", other.path("libvgpu.so")).spawn().expect("sleep");
     std::thread::sleep(std::time::Duration::from_millis(300));

@@ -26,6 +26,13 @@ const OTHERS: [(&str, &str); 7] = [
     ("libcuda_limiter.so", "TensorFusion"),
 ];
 
+/// Whether a file is the library: by its name, or under the name that an engine gives it (`gpuquota install --engine`).
+pub fn is_ours(path: &Path, seen: &Path) -> bool {
+    let is_named = path.file_name() == Some(OsStr::new(NAME));
+    is_named
+        || other_quota(path).is_some() && elf::read(seen).is_ok_and(|bytes| crate::library::is_it(&bytes))
+}
+
 /// Whose quota library a file is, by its name.
 pub fn other_quota(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?;
@@ -50,8 +57,11 @@ pub fn look(system: &Path) -> Vec<Finding> {
     }
     let variable = std::env::var_os(VARIABLE).unwrap_or_default();
     entries.extend(split(variable.as_bytes()).map(|path| (VARIABLE.to_owned(), path)));
-    let is_ours = |path: &Path| path.file_name() == Some(OsStr::new(NAME));
-    for (from, path) in &entries {
+    // What this process was given is a path of its own.
+    let root = |from: &str| if from == VARIABLE { Path::new("/") } else { system };
+    let (ours, others): (Vec<_>, Vec<_>) =
+        entries.iter().partition(|(from, path)| is_ours(path, &within(root(from), path)));
+    for (from, path) in others {
         if let Some(whose) = other_quota(path) {
             findings.push(Finding::error(
                 &OTHER_QUOTA,
@@ -59,13 +69,10 @@ pub fn look(system: &Path) -> Vec<Finding> {
             ));
         }
     }
-    let ours: Vec<_> = entries.iter().filter(|(_, path)| is_ours(path)).collect();
     if ours.is_empty() {
         let says = format!("{} and LD_PRELOAD do not name {NAME}.", shown(&file));
         findings.push(Finding::warning(&NOT_PRELOADED, says));
     }
-    // What this process was given is a path of its own.
-    let root = |from: &str| if from == VARIABLE { Path::new("/") } else { system };
     findings.extend(ours.iter().map(|(from, path)| of_entry(root(from), from, path)));
     findings
 }

@@ -1,7 +1,7 @@
 //! What a running process has mapped.
 
 use super::finding::Finding;
-use super::preload::{NAME, other_build, other_quota};
+use super::preload::{NAME, is_ours, other_build, other_quota};
 use crate::tools::messages::{DELETED, MAPPED_FINE, NO_PROGRAM, NOT_MAPPED, OTHER_QUOTA};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -19,21 +19,22 @@ pub fn look(pid: u32) -> Vec<Finding> {
     let who = format!("process {pid} ({})", command.trim());
     let files = files(&maps);
     let mut findings = Vec::new();
-    for whose in files.iter().filter_map(|file| other_quota(file)) {
+    // As the process sees it.
+    let root = Path::new("/proc").join(pid.to_string()).join("root");
+    let seen = |file: &Path| root.join(file.strip_prefix("/").unwrap_or(file));
+    let is_ours = |file: &Path| name(file).starts_with(NAME.as_bytes()) || is_ours(file, &seen(file));
+    for whose in files.iter().filter(|file| !is_ours(file)).filter_map(|file| other_quota(file)) {
         findings.push(Finding::error(&OTHER_QUOTA, format!("{who} has {whose}'s library mapped.")));
     }
-    let ours = files.iter().find(|file| name(file).starts_with(NAME.as_bytes()));
+    let ours = files.iter().find(|file| is_ours(file));
     let has_driver = files.iter().any(|file| name(file).starts_with(b"libcuda.so"));
     match ours {
         Some(file) if name(file).ends_with(b" (deleted)") => {
             findings.push(Finding::warning(&DELETED, format!("{who} has {} mapped.", file.display())));
         }
         Some(file) => {
-            // As the process sees it.
-            let seen = Path::new("/proc").join(pid.to_string()).join("root");
-            let seen = seen.join(file.strip_prefix("/").unwrap_or(file));
             let fine = || Finding::fine(&MAPPED_FINE, format!("{who} has {} mapped.", file.display()));
-            findings.push(other_build(&seen).unwrap_or_else(fine));
+            findings.push(other_build(&seen(file)).unwrap_or_else(fine));
         }
         None if has_driver => {
             findings.push(Finding::error(&NOT_MAPPED, format!("{who} has the driver, and no {NAME}.")));
