@@ -39,10 +39,9 @@ impl Ps {
         if self.sources != Sources::default() {
             return Ok(None);
         }
-        match self.place.open()? {
-            Source::Own(_) => Ok(None),
-            mut agent => agent.look().map(|node| node.processes.filter(|_| !node.cards.is_empty())),
-        }
+        let Some(agent) = self.place.agent()? else { return Ok(None) };
+        let node = Source::Agent(agent).look()?;
+        Ok(node.processes.filter(|_| !node.cards.is_empty()))
     }
 
     fn own(&self) -> Result<Vec<Seat>, Error> {

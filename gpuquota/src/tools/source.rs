@@ -41,8 +41,18 @@ pub enum Source {
 impl Where {
     /// Opens a source for looking.
     pub fn open(&self) -> Result<Source, Error> {
+        self.agent_or_own(self.agent()?)
+    }
+
+    /// Opens a source for what is written by: an agent only if it was named, since anybody can take a port where none runs.
+    pub fn open_for_writing(&self) -> Result<Source, Error> {
+        self.agent_or_own(self.named()?)
+    }
+
+    /// The agent that was named, or that answers.
+    pub fn agent(&self) -> Result<Option<Client>, Error> {
         if let Some(client) = self.named()? {
-            return Ok(Source::Agent(client));
+            return Ok(Some(client));
         }
         if self.may_ask() {
             let known = [Address::Unix(SOCKET.into()), Address::Tcp(PORT.to_owned())];
@@ -50,23 +60,18 @@ impl Where {
                 let client = client(address)?;
                 // An agent that wants a token, or somebody else on its port, is as good as none.
                 if client.get("/version").is_ok() {
-                    return Ok(Source::Agent(client));
+                    return Ok(Some(client));
                 }
             }
         }
-        self.own()
+        Ok(None)
     }
 
-    /// Opens a source for what is written by: an agent only if it was named, since anybody can take a port where none runs.
-    pub fn open_for_writing(&self) -> Result<Source, Error> {
-        match self.named()? {
+    fn agent_or_own(&self, agent: Option<Client>) -> Result<Source, Error> {
+        match agent {
             Some(client) => Ok(Source::Agent(client)),
-            None => self.own(),
+            None => Ok(Source::Own(Box::new(Look::new(&Sources::default(), self.places())?))),
         }
-    }
-
-    fn own(&self) -> Result<Source, Error> {
-        Ok(Source::Own(Box::new(Look::new(&Sources::default(), self.places())?)))
     }
 
     /// Where regions are looked for.

@@ -3,7 +3,7 @@
 use super::history::{History, busy};
 use super::view::{Sort, View};
 use crate::regions::harmless;
-use crate::tools::node::{Container, Device, Node};
+use crate::tools::node::{Container, Device, Node, joined};
 use std::cmp::Reverse;
 
 /// One row of the list.
@@ -35,9 +35,7 @@ struct Place<'n> {
 
 impl Place<'_> {
     fn pod(&self) -> String {
-        let names = &self.container.names;
-        let words = [&names.namespace, &names.pod].into_iter().filter(|word| !word.is_empty());
-        words.map(String::as_str).collect::<Vec<_>>().join("/")
+        joined(&[&self.container.names.namespace, &self.container.names.pod])
     }
 }
 
