@@ -1,4 +1,5 @@
 /* Launches one kernel for some seconds, by the driver API alone: KERNEL SECONDS WAY AHEAD BLOCKS NODES.
+ * SECONDS is a number, or "told": until the test writes a line, or closes the pipe.
  * WAY is the call: plain, ex, cooperative, graph, each of them with _ptsz for the per-thread variant, thread (the
  * per-thread stream by its handle), the old old, grid and grid_async, or all (cooperative on several devices).
  * AHEAD is how many launches it makes before it waits for them, 4 if not given; below 0 it uses as many streams.
@@ -170,6 +171,16 @@ static void answer(void)
     }
 }
 
+static volatile int told_to_end;
+
+static void *hear(void *unused)
+{
+    char line[16];
+    next_line(line, sizeof line);
+    told_to_end = 1;
+    return unused;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "busy_5ms", *way = argc > 3 ? argv[3] : "plain";
@@ -193,14 +204,20 @@ int main(int argc, char **argv)
     if (launch == replay || launch == replay_ptsz)
         capture(number(argc, argv, 6, 1));
     say("ready", getpid());
+    int listens = argc > 2 && strcmp(argv[2], "told") == 0;
+    pthread_t listener;
+    if (listens)
+        must(pthread_create(&listener, NULL, hear, NULL));
     double until = seconds() + (argc > 2 ? atof(argv[2]) : 1.0);
-    while (seconds() < until) {
+    while (listens ? !told_to_end : seconds() < until) {
         stream = streams[launches % lanes];
         must(launch());
         if (++launches % (ahead < 0 ? 4 * lanes : ahead) == 0)
             must(cuCtxSynchronize());
     }
     must(cuCtxSynchronize());
+    if (listens)
+        must(pthread_join(listener, NULL));
     say("launches", launches);
     if (lasts)
         answer();

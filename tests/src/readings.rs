@@ -10,7 +10,8 @@ use crate::{Machine, Program, Truth};
 const PART: f64 = 0.002;
 const CLOCKS_NS: f64 = 1000.0;
 
-/// Figures of the programs on a machine, which run `launch_loop` with kernels named like `work_50us`. They hold once
+/// Figures of the programs on a machine, which run `launch_loop` with kernels named like `work_50us` until they are told to
+/// end: a program with an end of its own is over before a busy host has looked for the last time. They hold once
 /// [`Readings::agree`] has asked each program for its own.
 pub struct Readings<'m> {
     machine: &'m Machine,
@@ -71,13 +72,13 @@ impl<'m> Readings<'m> {
         self.looks.push(Look { device, from, to, unasked: pids.to_vec(), unserved_ns });
     }
 
-    /// Waits for the end of a program's loop, and asks it how long its kernels ran whenever it was watched.
+    /// Ends a program's loop, and asks it how long its kernels ran whenever it was watched.
     ///
     /// # Panics
     /// The readings differ: then one of the instruments is broken, and no second attempt is due.
     #[track_caller]
     pub fn agree(&mut self, mut program: Program, pid: i64) {
-        assert!(program.wait_for("launches") > 0, "it launched nothing");
+        assert!(program.ask("end", "launches") > 0, "it launched nothing");
         for look in self.looks.iter_mut().filter(|look| look.unasked.contains(&pid)) {
             let (from, to) = (look.from.clock_ns(), look.to.clock_ns());
             let early = |truth: &Truth| truth.clock_ns() - truth.late().as_nanos() as i64;
@@ -147,7 +148,7 @@ impl Used {
     }
 }
 
-/// Watches programs that have just been started for so many seconds, from a second after all of them are ready.
+/// Watches programs that have just been started, and run until they are told to end, for so many seconds, from a second after all of them are ready.
 #[track_caller]
 pub fn watch(machine: &Machine, device: usize, mut programs: Vec<Program>, seconds: u64) -> Used {
     let pids: Vec<i64> = programs.iter_mut().map(|one| one.wait_for("ready")).collect();

@@ -145,7 +145,7 @@ fn limits_file_ceiling() -> Verdict {
         let limits = r"mkdir -p /etc/gpuquota; printf 'memory = 2GiB\ncores = 30\n' > /etc/gpuquota/limits";
         let script = format!("{}; {limits}", own_etc(&scratch));
         let quota = machine.quota();
-        let command = || quota.command(program("launch_loop"), &["busy_5ms", "6"]);
+        let command = || quota.command(program("launch_loop"), &["busy_5ms", "9"]);
         std::thread::scope(|scope| {
             let running = scope.spawn(|| after(options, &script, command()).success());
             while machine.truth().device("busy_ns") == 0 {

@@ -176,7 +176,7 @@ fn shares() -> Verdict {
     let wanted = [30.0, 20.0, 10.0];
     let attempt = || {
         let start = |user: u32| {
-            let arguments = ["busy_1ms", "9", "plain", "4", "132"];
+            let arguments = ["busy_1ms", "told", "plain", "4", "132"];
             let command = lab.machine.bare().command(program("launch_loop"), &arguments);
             let mut program = Program::start(lab.as_user(user, command));
             let pid = program.wait_for("ready");

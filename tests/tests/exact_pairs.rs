@@ -95,9 +95,8 @@ impl fmt::Display for Cell {
 /// What two programs have of a device, after a time to warm up, and for what part of it one waited for a processor.
 fn have(machine: &Machine, settings: [&Setting<'_>; 2], load: Load, warm: Duration) -> ([f64; 2], f64) {
     let [kernel, way, ahead] = load.arguments;
-    let lasts = format!("{}", (warm + WATCHED).as_secs() + 1);
     let mut programs: [Program; 2] =
-        settings.map(|one| one.start("launch_loop", &[kernel, &lasts, way, ahead, "132"]));
+        settings.map(|one| one.start("launch_loop", &[kernel, "told", way, ahead, "132"]));
     let pids = programs.each_mut().map(|one| one.wait_for("ready"));
     thread::sleep(warm);
     let mut readings = Readings::of(machine);

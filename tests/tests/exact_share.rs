@@ -154,9 +154,8 @@ impl fmt::Display for Cell {
 fn used(judge: Judge, host: Host, load: Load, share: Option<u32>, seconds: u64) -> Used {
     let machine = judge.machine(host);
     let setting = share.map_or_else(|| machine.bare(), |share| machine.quota().cores(share));
-    let lasts = format!("{}.4", seconds + 1);
     let arguments: Vec<&str> =
-        [load.kernel, &lasts].into_iter().chain(load.arguments.iter().copied()).collect();
+        [load.kernel, "told"].into_iter().chain(load.arguments.iter().copied()).collect();
     watch(&machine, 0, vec![setting.start("launch_loop", &arguments)], seconds)
 }
 

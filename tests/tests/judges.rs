@@ -31,7 +31,7 @@ fn kernels_take_exactly_as_long_as_they_are_told() {
 
 /// Two programs that always have work.
 fn together(machine: &Machine, blocks: &str) -> (f64, f64) {
-    let arguments = ["work_5ms", "5", "plain", "8", blocks];
+    let arguments = ["work_5ms", "told", "plain", "8", blocks];
     let programs = [0, 1].map(|_| machine.bare().start("launch_loop", &arguments)).into();
     let used = watch(machine, 0, programs, 2);
     (used.means.iter().sum(), used.busy)
@@ -87,8 +87,8 @@ fn readings_that_differ_are_refused() {
         let pid = program.wait_for("ready");
         (program, pid)
     };
-    let (one, _) = start(&["work_1ms", "2", "plain", "1"]);
-    let (_two, pid) = start(&["work_5ms", "2", "plain", "4"]);
+    let (one, _) = start(&["work_1ms", "told", "plain", "1"]);
+    let (_two, pid) = start(&["work_5ms", "told", "plain", "4"]);
     let mut readings = Readings::of(&machine);
     readings.have(&[pid], Duration::from_millis(500));
     readings.agree(one, pid);
@@ -98,7 +98,7 @@ fn readings_that_differ_are_refused() {
 #[should_panic(expected = "read in one way alone")]
 fn a_reading_that_nobody_confirms_is_refused() {
     let machine = Judge::Interleaving.machine(Host::Usual);
-    let mut program = machine.bare().start("launch_loop", &["work_1ms", "1"]);
+    let mut program = machine.bare().start("launch_loop", &["work_1ms", "told"]);
     let pid = program.wait_for("ready");
     Readings::of(&machine).have(&[pid], Duration::from_millis(100));
 }

@@ -66,7 +66,7 @@ fn a_changed_share_holds_from_the_next_launch_on() {
     let attempt = || {
         let machine = Machine::new("H100");
         let quota = machine.quota();
-        let mut program = quota.start("launch_loop", &["busy_5ms", "11"]);
+        let mut program = quota.start("launch_loop", &["busy_5ms", "told"]);
         program.wait_for("ready");
         let seen = ["20%", "60", "100"].map(|share| {
             quota.limit(&["--cores", share]).success();

@@ -114,7 +114,7 @@ fn of_the_limits_of_living_processes_the_strictest_holds_as_long_as_its_process_
 fn a_share_that_a_later_process_brings_binds_the_earlier_one_too() {
     let machine = Machine::new("H100");
     let quota = machine.quota();
-    let mut unlimited = quota.start("launch_loop", &["busy_5ms", "6"]);
+    let mut unlimited = quota.start("launch_loop", &["busy_5ms", "told"]);
     unlimited.wait_for("ready");
     let _limited = holder(&quota.without_limits().cores(20));
     std::thread::sleep(std::time::Duration::from_millis(500));

@@ -11,8 +11,8 @@ const WATCHED: Duration = Duration::from_secs(3);
 /// Until the agent has found new regions, which it looks for every two seconds.
 const FOUND: Duration = Duration::from_secs(4);
 
-fn running(container: &Setting<'_>, seconds: &str) -> (Program, i64) {
-    let mut program = container.start("launch_loop", &["work_5ms", seconds, "plain", "4", "132"]);
+fn running(container: &Setting<'_>) -> (Program, i64) {
+    let mut program = container.start("launch_loop", &["work_5ms", "told", "plain", "4", "132"]);
     let pid = program.wait_for("ready");
     (program, pid)
 }
@@ -28,7 +28,7 @@ fn beside_each_other(judge: Judge) -> [Vec<f64>; 2] {
     let mut readings = Readings::of(&machine);
     let containers = [30, 70].map(|cores| machine.quota().cores(cores));
     let agent = agent_of(&containers.each_ref());
-    let programs = containers.each_ref().map(|one| running(one, "14"));
+    let programs = containers.each_ref().map(|one| running(one));
     let pids = programs.each_ref().map(|(_, pid)| *pid);
     thread::sleep(FOUND);
     let with = readings.have(&pids, WATCHED);
@@ -57,7 +57,7 @@ fn waits_of_containers_for_each_other_are_reported() {
         let machine = judge.machine(Host::Usual);
         let containers = [50, 50].map(|cores| machine.quota().cores(cores));
         let agent = agent_of(&containers.each_ref());
-        let programs = containers.each_ref().map(|one| running(one, "8"));
+        let programs = containers.each_ref().map(|one| running(one));
         thread::sleep(Duration::from_secs(7));
         let half_a_second = 500_000_000;
         let reported = containers.iter().all(|container| {
@@ -87,11 +87,11 @@ fn beside_one_that_comes_and_goes(judge: Judge, policy: &str) -> [f64; 3] {
     // Both have started, and one of them is idle.
     let mut idle = containers[1].start("hold", &[]);
     assert_eq!(idle.ask("alloc 1048576", "rc"), 0);
-    let (own, pid) = running(&containers[0], "24");
+    let (own, pid) = running(&containers[0]);
     thread::sleep(FOUND);
     let mut own_use = || readings.have(&[pid], WATCHED)[0];
     let alone = own_use();
-    let (other, _) = running(&containers[1], "8");
+    let (other, _) = running(&containers[1]);
     thread::sleep(FOUND);
     let beside = own_use();
     other.finish().success();
@@ -125,8 +125,9 @@ fn that_wait(flags: &[&str]) -> Vec<f64> {
     let containers = [50, 50].map(|cores| machine.quota().cores(cores));
     let homes = containers.each_ref().map(|one| one.home());
     let _agent = Agent::with(&homes, flags);
-    let mut programs =
-        containers.each_ref().map(|one| one.start("launch_loop", &["work_100us", "14", "plain", "1", "132"]));
+    let mut programs = containers
+        .each_ref()
+        .map(|one| one.start("launch_loop", &["work_100us", "told", "plain", "1", "132"]));
     let pids = programs.each_mut().map(|one| one.wait_for("ready"));
     // Turns come first; then the other way is tried.
     thread::sleep(FOUND + Duration::from_secs(4));
@@ -154,10 +155,10 @@ fn a_request_below_the_limit_is_guaranteed_and_the_limit_is_a_cap() {
         let own = machine.quota().cores(60).with("GPUQUOTA_CORES_REQUEST", "20%");
         let other = machine.quota().cores(80).with("GPUQUOTA_CORES_REQUEST", "80%");
         let _agent = agent_of(&[&own, &other]);
-        let (one, pid) = running(&own, "16");
+        let (one, pid) = running(&own);
         thread::sleep(FOUND);
         let alone = readings.have(&[pid], WATCHED)[0];
-        let (two, others) = running(&other, "8");
+        let (two, others) = running(&other);
         thread::sleep(FOUND);
         let beside = readings.have(&[pid, others], WATCHED);
         readings.agree(two, others);
@@ -177,7 +178,7 @@ fn a_neighbour_without_a_share_takes_nothing_of_one() {
         let mut readings = Readings::of(&machine);
         let (own, other) = (machine.quota().cores(40), machine.quota().memory("40GiB"));
         let _agent = agent_of(&[&own, &other]);
-        let programs = [&own, &other].map(|one| running(one, "9"));
+        let programs = [&own, &other].map(|one| running(one));
         thread::sleep(FOUND);
         let seen = readings.have(&programs.each_ref().map(|(_, pid)| *pid), WATCHED);
         programs.into_iter().for_each(|(one, pid)| readings.agree(one, pid));

@@ -40,8 +40,8 @@ impl Monitor {
     }
 }
 
-fn running(quota: &Setting<'_>, seconds: &str) -> (Program, i64) {
-    let mut program = quota.start("launch_loop", &["work_5ms", seconds]);
+fn running(quota: &Setting<'_>) -> (Program, i64) {
+    let mut program = quota.start("launch_loop", &["work_5ms", "told"]);
     let pid = program.wait_for("ready");
     thread::sleep(Duration::from_millis(500));
     (program, pid)
@@ -52,7 +52,7 @@ fn lent(judge: Judge, policy: &str) -> (f64, f64) {
     let machine = judge.machine(Host::Usual);
     let mut readings = Readings::of(&machine);
     let quota = machine.quota().cores(30).with("GPUQUOTA_POLICY", policy);
-    let (program, pid) = running(&quota, "21");
+    let (program, pid) = running(&quota);
     let monitor = Monitor::of(&quota);
     let over = AtomicBool::new(false);
     let with = thread::scope(|scope| {
@@ -103,7 +103,7 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                     None => quota,
                 };
                 let kernels = || machine.truth().device("kernels");
-                let (mut program, _) = running(&quota, "22");
+                let (mut program, _) = running(&quota);
                 let monitor = Monitor::of(&quota);
                 monitor.round(true, true);
                 thread::sleep(Duration::from_millis(200));
@@ -141,7 +141,7 @@ fn a_block_for_a_higher_priority_holds_while_its_author_renews_it_and_no_longer(
                     "{judge:?} at {cores:?}%: {:?}",
                     said.elapsed()
                 );
-                assert!(program.wait_for("launches") > 0);
+                assert!(program.ask("end", "launches") > 0);
                 program.finish().success();
                 let device = &quota.inspect()["devices"][0];
                 assert!(device["waited_ns"].as_i64() > Some(10_000_000_000), "{device}");
@@ -156,7 +156,7 @@ fn best_effort_has_no_share() {
         let machine = judge.machine(Host::Usual);
         let mut readings = Readings::of(&machine);
         let quota = machine.quota().cores(10).with("GPU_CORE_UTILIZATION_POLICY", "disable");
-        let (program, pid) = running(&quota, "4");
+        let (program, pid) = running(&quota);
         let seen = readings.have(&[pid], Duration::from_secs(2))[0];
         readings.agree(program, pid);
         (seen, seen > 60.0)

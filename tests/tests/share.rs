@@ -60,10 +60,10 @@ fn every_way_to_launch_is_held_to_the_share() {
         "graph_ptsz",
         "all",
     ];
-    let arguments = ways.map(|way| ["work_5ms", "6", way]);
+    let arguments = ways.map(|way| ["work_5ms", "told", way]);
     let cases = arguments.each_ref().map(|one| (1, &one[..]));
     // On the simulator the oldest calls pass no parameters, so kernels that they launch write nothing down.
-    let old = ["old", "grid", "grid_async"].map(|way| ["work_5ms", "6", way]);
+    let old = ["old", "grid", "grid_async"].map(|way| ["work_5ms", "told", way]);
     let old = old.each_ref().map(|one| (1, &one[..]));
     promise.asserts(|| {
         are_thirty(&Judge::ALONE, &cases);
@@ -78,9 +78,9 @@ fn kernels_of_any_length_are_held_to_the_share() {
         are_thirty(
             &Judge::ALONE,
             &[
-                (1, &["work_50us", "6", "plain", "50"]),
-                (1, &["work_1ms", "6", "graph"]),
-                (1, &["work_40ms", "6", "plain", "1"]),
+                (1, &["work_50us", "told", "plain", "50"]),
+                (1, &["work_1ms", "told", "graph"]),
+                (1, &["work_40ms", "told", "plain", "1"]),
             ],
         )
     });
@@ -92,7 +92,7 @@ fn is_thirty_within(host: Host, kernel: &str, ahead: &str, points: f64) {
     let attempt = || {
         let machine = Judge::Simulator.machine(host);
         let quota = machine.quota().cores(30);
-        let seen = watch(&machine, 0, vec![quota.start("launch_loop", &[kernel, "4.5", "plain", ahead])], 3);
+        let seen = watch(&machine, 0, vec![quota.start("launch_loop", &[kernel, "told", "plain", ahead])], 3);
         let kept = (seen.busy - 30.0).abs() <= points;
         (seen, kept)
     };
@@ -121,10 +121,10 @@ fn time_that_the_host_takes_to_launch_is_not_charged() {
 fn processes_and_streams_share_one_share() {
     are_thirty(
         &Judge::ALL,
-        &[(2, &["work_5ms", "6", "plain", "4", "132"]), (1, &["work_500us", "6", "plain", "-3"])],
+        &[(2, &["work_5ms", "told", "plain", "4", "132"]), (1, &["work_500us", "told", "plain", "-3"])],
     );
     // On the simulator kernels do not see that they are stopped, so those of several streams do not know how long they ran.
-    let both = [(2, &["work_2ms", "6", "plain", "-2", "132"][..])];
+    let both = [(2, &["work_2ms", "told", "plain", "-2", "132"][..])];
     are_thirty(&[Judge::Interleaving, Judge::Slicing], &both);
 }
 
@@ -134,7 +134,7 @@ fn a_launch_on_several_devices_waits_for_the_share_of_each() {
     let machine = Machine::new("2xH100");
     // The smaller share delays both devices, because one call launches on both.
     let quota = machine.quota().with("GPUQUOTA_CORES", "0=60,1=30");
-    let mut program = quota.start("launch_loop", &["busy_5ms", "6", "all"]);
+    let mut program = quota.start("launch_loop", &["busy_5ms", "told", "all"]);
     program.wait_for("ready");
     thread::sleep(Duration::from_secs(1));
     let seen = machine.busy_percent(1, Duration::from_secs(4));
@@ -151,7 +151,8 @@ fn a_launch_on_several_devices_waits_for_the_share_of_each() {
 fn without_a_quota_the_device_is_busy_throughout() {
     let attempt = |judge: Judge| {
         let machine = judge.machine(Host::Usual);
-        let seen = watch(&machine, 0, vec![machine.bare().start("launch_loop", &["work_5ms", "6"])], 4).busy;
+        let seen =
+            watch(&machine, 0, vec![machine.bare().start("launch_loop", &["work_5ms", "told"])], 4).busy;
         (seen, seen > 80.0)
     };
     on_each(&Judge::ALONE, attempt).expect("the program keeps the device busy by itself");

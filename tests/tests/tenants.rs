@@ -16,8 +16,8 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/tenant.py")
 }
 
-fn running(container: &Setting<'_>, seconds: &str) -> (Program, i64) {
-    let mut program = container.start("launch_loop", &["work_1ms", seconds, "plain", "4", "132"]);
+fn running(container: &Setting<'_>) -> (Program, i64) {
+    let mut program = container.start("launch_loop", &["work_1ms", "told", "plain", "4", "132"]);
     let pid = program.wait_for("ready");
     (program, pid)
 }
@@ -41,7 +41,7 @@ fn beside(judge: Judge, what: &str, number: u32) -> [Vec<f64>; 2] {
     let containers = [30, 70].map(|cores| machine.quota().cores(cores));
     let hostile = Scratch::new();
     let agent = Agent::of(&[containers[0].home(), containers[1].home(), hostile.path()]);
-    let programs = containers.each_ref().map(|one| running(one, "17"));
+    let programs = containers.each_ref().map(|one| running(one));
     thread::sleep(FOUND);
     let pids = programs.each_ref().map(|(_, pid)| *pid);
     let before = readings.have(&pids, WATCHED);

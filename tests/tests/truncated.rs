@@ -379,7 +379,7 @@ fn launches_under_a_share_are_held_to_it_while_the_file_is_truncated() {
     let attempt = || {
         let machine = Machine::new("H100");
         let quota = machine.quota().cores(30);
-        let mut program = quota.start("launch_loop", &["busy_5ms", "8"]);
+        let mut program = quota.start("launch_loop", &["busy_5ms", "told"]);
         program.wait_for("ready");
         cut(&quota.region(), 0);
         thread::sleep(Duration::from_secs(1));

@@ -185,7 +185,7 @@ fn a_container_that_its_share_slows_down_is_told_so_with_the_share() {
     let machine = Machine::new("H100");
     // Nobody lends it what is idle, whatever agent runs here.
     let quota = machine.quota().cores(20).with("GPUQUOTA_POLICY", "fixed-share");
-    let mut program = quota.start("launch_loop", &["busy_5ms", "20"]);
+    let mut program = quota.start("launch_loop", &["busy_5ms", "60"]);
     program.wait_for("ready");
     by_both(&machine, &quota, |by| {
         has(&answer(&quota, by, "GQ311", &["GQ312", "GQ330"]), &["In the last ", "share, which is 20%"]);
@@ -199,7 +199,7 @@ fn a_container_that_neighbours_slow_down_is_told_who_they_are() {
     let [own, other] = [30, 70].map(|cores| machine.quota().cores(cores));
     let agent = agent(&machine, &[own.home(), other.home()]);
     let running = [&own, &other].map(|quota| {
-        let mut program = quota.start("launch_loop", &["busy_5ms", "30"]);
+        let mut program = quota.start("launch_loop", &["busy_5ms", "60"]);
         program.wait_for("ready");
         program
     });
