@@ -43,8 +43,12 @@ pub struct Wanted {
 /// What became of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// It was not there before.
+    Made,
     /// It was changed.
     Changed,
+    /// It is no longer there.
+    Removed,
     /// It was so already.
     Unchanged,
     /// Somebody else has changed it since, and it was left alone.
@@ -55,7 +59,9 @@ impl Outcome {
     /// One word for it.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::Made => "made",
             Self::Changed => "changed",
+            Self::Removed => "removed",
             Self::Unchanged => "unchanged",
             Self::Foreign => "left alone: somebody else has changed it",
         }
@@ -300,6 +306,8 @@ fn told(steps: &[(PathBuf, Option<Step>)]) -> Vec<Told> {
     let outcome = |step: &Option<Step>| match step {
         None => Outcome::Foreign,
         Some(step) if step.before == step.after => Outcome::Unchanged,
+        Some(Step { before: State::Nothing, .. }) => Outcome::Made,
+        Some(Step { after: State::Nothing, .. }) => Outcome::Removed,
         Some(_) => Outcome::Changed,
     };
     steps.iter().map(|(path, step)| (path.clone(), outcome(step))).collect()

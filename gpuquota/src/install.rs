@@ -108,7 +108,7 @@ impl Install {
         let disk = Disk::default();
         let told = Changes::new(&root, &disk, set(self.engine)).apply(&all)?;
         tell(&told);
-        if told.iter().any(|(_, outcome)| *outcome == Outcome::Changed) {
+        if told.iter().any(|(_, outcome)| *outcome != Outcome::Unchanged) {
             println!("{}", layout.note());
             if self.service {
                 println!("Start the agent: systemctl daemon-reload && systemctl enable --now gpuquota-agent");
@@ -166,6 +166,11 @@ impl Uninstall {
             }
         }
         tell(&told);
+        if told.contains(&(UNIT.into(), Outcome::Removed)) {
+            println!(
+                "An agent that runs goes on until it is stopped: systemctl disable --now gpuquota-agent"
+            );
+        }
         if told.is_empty() {
             println!("Nothing is installed below {}.", self.root.display());
         }

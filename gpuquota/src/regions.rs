@@ -20,7 +20,7 @@ pub use events::{Event, EventKind};
 pub use index::{Found, Index, Living, Mishap};
 pub use kinds::Kinds;
 pub use names::{harmless, shown};
-pub use place::Places;
+pub use place::{OF_OTHERS, OF_USERS, Places};
 pub use read::read_path;
 pub use reap::{SETTLE, settle};
 #[cfg(test)]

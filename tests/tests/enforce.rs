@@ -148,6 +148,7 @@ fn ten_users() -> Verdict {
     for region in ["/run/gpuquota/user-2001.cache", "/run/gpuquota/others/2003.cache"] {
         assert!(told.out.contains(region), "{told}");
     }
+    assert_eq!(told.stderr, "", "files of users who have run nothing yet are no news");
     // A user whom the machine knows has a region that nobody else can open; its memory is nobody's to write.
     let mut look = Command::new("sh");
     look.args([
@@ -314,7 +315,9 @@ fn undo() -> Verdict {
     lab.gpuquota(&["enforce", "--each", "2GiB-10"]).success();
     assert!(files(&lab).contains("libgpuquota.so"));
     let again = lab.gpuquota(&["enforce", "--each", "2GiB-10"]).success();
-    assert!(!again.out.contains(": changed"), "{again}");
+    let paths = again.out.lines().filter(|line| line.starts_with('/'));
+    let news: Vec<_> = paths.filter(|line| !line.ends_with(": unchanged")).collect();
+    assert!(news.is_empty(), "{news:?}");
     assert_eq!(lab.total(2001), 2 * GIB);
     let told = lab.gpuquota(&["status"]).success();
     assert!(told.out.contains("/etc/ld.so.preload") && told.out.contains("enforce"), "{told}");

@@ -353,7 +353,7 @@ fn cdi() -> Verdict {
         }
     }
     let told = node.gpuquota(&["cdi", "remove"]).success();
-    assert!(told.out.contains("/etc/cdi/gpuquota.json: changed"), "{told}");
+    assert!(told.out.contains("/etc/cdi/gpuquota.json: removed"), "{told}");
     assert!(!node.path("/etc/cdi").exists() && !node.path("/var/lib/gpuquota/cdi").exists());
     Verdict::Kept
 }

@@ -218,4 +218,7 @@ fn the_service_is_a_unit_that_systemd_accepts_and_finds_hardened() {
         let told = String::from_utf8_lossy(&judged.stdout).into_owned();
         assert!(judged.status.success(), "{told}");
     }
+    let told = gpuquota("uninstall", &root, &[]).success();
+    assert!(told.out.contains("gpuquota-agent.service: removed\n") && !unit.exists(), "{told}");
+    assert!(told.out.contains("systemctl disable --now gpuquota-agent"), "{told}");
 }

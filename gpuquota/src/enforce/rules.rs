@@ -1,6 +1,7 @@
 //! From what was asked to files: limits by person, and where each region is.
 
 use crate::error::Error;
+use crate::regions::{OF_OTHERS, OF_USERS};
 use crate::slice::Slice;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -10,9 +11,9 @@ use std::path::PathBuf;
 /// The folder of limits by person.
 pub const FOLDER: &str = "/etc/gpuquota/limits.d";
 /// The folder of regions, of root.
-pub const HOME: &str = "/run/gpuquota";
+pub const HOME: &str = OF_USERS;
 /// The folder in which users make their own.
-pub const OTHERS: &str = "/run/gpuquota/others";
+pub const OTHERS: &str = OF_OTHERS;
 
 /// A region that is made before anybody needs it.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use super::look::{Seen, names, regions, restore};
 use super::names::plain;
-use super::place::Kind;
+use super::place::{Kind, OF_OTHERS, OF_USERS};
 use super::read::Sparse;
 use super::unreadable::Unreadable;
 use super::watch::Watcher;
@@ -233,11 +233,14 @@ impl Directory {
 
 /// The agent makes an empty file of this name for a container that gets its quota by NRI.
 pub const PREPARED: &str = "region.cache";
-/// Such a file becomes a region when the first process of its container wants one: no fault that is told.
+/// An empty file that this program has made becomes a region when the first process of its container or user wants one: no
+/// fault that is told.
 pub const UNMADE: &str = "unmade";
 
 fn is_unmade(file: &File, path: &Path) -> bool {
-    path.ends_with(PREPARED) && file.metadata().is_ok_and(|found| found.len() == 0)
+    let of_user =
+        || path.parent().is_some_and(|folder| [OF_USERS, OF_OTHERS].map(Path::new).contains(&folder));
+    (path.ends_with(PREPARED) || of_user()) && file.metadata().is_ok_and(|found| found.len() == 0)
 }
 
 impl Entry {

@@ -212,7 +212,7 @@ impl State {
         }
         let mut chosen = Vec::new();
         for root in &mut self.roots {
-            choose(root, &mut self.room, &mut chosen, &mut troubles);
+            choose(root, &self.places, &mut self.room, &mut chosen, &mut troubles);
         }
         let (mut files, mut containers, mut users) = (HashSet::new(), HashSet::new(), HashMap::new());
         let mut taken = 0;
@@ -248,6 +248,7 @@ impl State {
 /// Adds the region of each container in a directory, and what is wrong there.
 fn choose<'d>(
     directory: &'d mut Directory,
+    places: &Places,
     room: &mut Sparse,
     chosen: &mut Vec<Chosen<'d>>,
     troubles: &mut BTreeMap<PathBuf, &'static str>,
@@ -293,7 +294,10 @@ fn choose<'d>(
         chosen.extend(regions);
     }
     for inner in directory.directories.values_mut() {
-        choose(inner, room, chosen, troubles);
+        // A place within another one is no container's directory there.
+        if !places.0.iter().any(|place| place.path == inner.path) {
+            choose(inner, places, room, chosen, troubles);
+        }
     }
 }
 

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+/// Where `gpuquota enforce` makes the regions of users.
+pub const OF_USERS: &str = "/run/gpuquota";
+/// Where it makes those that users without limits of their own have.
+pub const OF_OTHERS: &str = "/run/gpuquota/others";
+
 /// What a directory or file is to us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -43,13 +48,13 @@ impl Places {
             "/usr/local/vgpu/containers",
             "/usr/local/vgpu/claims",
             "/usr/local/vgpu/vgpu/containers",
-            "/run/gpuquota",
+            OF_USERS,
         ];
         let user = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_absolute());
         let user = user.map(|path| Path::new(&path).join("gpuquota"));
         let trusted = trees.into_iter().map(PathBuf::from).chain(user).map(|path| (Kind::Tree, path));
         let open_to_all = [
-            (Kind::Tree, "/run/gpuquota/others".into()),
+            (Kind::Tree, OF_OTHERS.into()),
             (Kind::Tree, "/tmp/vgpu/containers".into()),
             (Kind::Users, "/tmp".into()),
             (Kind::File, "/tmp/cudevshr.cache".into()),
