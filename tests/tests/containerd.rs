@@ -280,7 +280,8 @@ fn slice() -> Verdict {
     }
     let directory = containerd.home.path().join("regions").join(format!("{POD_UID}_main"));
     assert!(directory.join("region.cache").exists());
-    assert!(agent.metrics().contains("gpuquota_nri_containers_total{result=\"given\"} 1"));
+    let given = "gpuquota_nri_containers_total{result=\"given\"} 1";
+    eventually("the container is not counted", || agent.metrics().contains(given));
     containerd.says(&["rm", &id]);
     eventually("the files of the container do not go", || !directory.exists());
     // Another pod is left alone.
