@@ -183,7 +183,7 @@ fn candidate(living: Living, open: &mut HashMap<(u64, u64), Weak<RegionWriter>>)
     let writer = match open.get(&living.inode).and_then(Weak::upgrade) {
         Some(writer) => writer,
         None => {
-            let writer = Arc::new(RegionWriter::of(living.file.as_ref()?)?);
+            let writer = Arc::new(RegionWriter::of(living.file.as_ref()?, living.owner)?);
             open.insert(writer.inode, Arc::downgrade(&writer));
             writer
         }

@@ -5,7 +5,7 @@
 //! the agent's words. What the agent writes lies in the header alone, which is the same in every minor version.
 
 use super::desk::{Lateness, Seat, Unseated};
-use crate::regions::Device as Reported;
+use crate::regions::{Device as Reported, Owner};
 use gpuquota_quota::share::client::{Client, Demand};
 use gpuquota_quota::share::lease::{AGENT_TIMEOUT_NS, Lease};
 use gpuquota_quota::share::{Rate, clock};
@@ -38,7 +38,7 @@ pub struct RegionWriter {
 impl RegionWriter {
     /// The file of a region to write in, opened anew by its descriptor, so no name leads anywhere else; `None` where another
     /// agent is at it, or a lease on the file would make the opening wait.
-    pub fn of(file: &OwnedFd) -> Option<Self> {
+    pub fn of(file: &OwnedFd, owner: Owner) -> Option<Self> {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let file = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
         let metadata = file.metadata().ok()?;
@@ -46,7 +46,7 @@ impl RegionWriter {
         let descriptor = Descriptor::from_raw(file.try_clone().ok()?.into_raw_fd());
         descriptor.try_lock(LockKind::Ofd, AGENT_BYTE).ok()?;
         let wake_page = WakePage::of(&descriptor, OURS as u64).ok()?;
-        Some(Self { file, inode, lateness: Arc::default(), wake_page })
+        Some(Self { file, inode, lateness: Arc::new(Lateness::of(owner)), wake_page })
     }
 
     fn write(&self, at: usize, bytes: &[u8]) {

@@ -4,8 +4,10 @@
 //! file, by taking its pages away. A call on a thread of its own for each file would cost two changes of threads for each of
 //! some thousand looks a second. So the thread that gives leases makes the calls itself, without holding anything, and says
 //! which file it is at. Another thread sees when a call has not come back: it takes that file out, lets a new thread go on,
-//! and the old one ends when its call does. A file that was late is left alone for a while, each time for longer.
+//! and the old one ends when its call does. A file that was late is left alone for a while, each time for longer; for a short
+//! while where files of several owners are late, because then the disk is slow, and none of them is to lose its leases for that.
 
+use crate::regions::Owner;
 use gpuquota_region::sys::{monotonic_ns, thread_id};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,14 +18,17 @@ const LATE_NS: u64 = 4_000_000;
 /// again is left alone for longer, at first and at most so long; it doubles each time.
 const FREE: u32 = 3;
 const LEFT_ALONE_NS: (u64, u64) = (100_000_000, 60_000_000_000);
+/// The longest where files of other owners were late as well: whoever holds two containers and makes both late costs the others
+/// twice [`LATE_NS`] of it.
+const LEFT_ALONE_BY_ALL_NS: u64 = 400_000_000;
 /// A file that was in time for so long begins anew.
 const FORGIVEN_NS: u64 = 2_000_000_000;
 /// Threads whose calls have not come back. With more of them nobody gives leases, and each container is on its own.
 const STUCK: u32 = 64;
 
 /// How late a file was.
-#[derive(Default)]
 pub struct Lateness {
+    owner: Owner,
     /// Until when it is left alone.
     until_ns: AtomicU64,
     times: AtomicU32,
@@ -32,19 +37,45 @@ pub struct Lateness {
 }
 
 impl Lateness {
+    /// Of a file that has not been late.
+    pub const fn of(owner: Owner) -> Self {
+        Self {
+            owner,
+            until_ns: AtomicU64::new(0),
+            times: AtomicU32::new(0),
+            is_stuck: AtomicBool::new(false),
+        }
+    }
+
     /// Whether it is to be left alone now.
     pub fn is_late(&self, now_ns: u64) -> bool {
         self.is_stuck.load(SeqCst) || now_ns < self.until_ns.load(SeqCst)
     }
 
-    fn was_late(&self, now_ns: u64) {
+    /// It was late; `alone`: no other owner's file has been lately.
+    fn was_late(&self, now_ns: u64, alone: bool) {
         if now_ns.saturating_sub(self.until_ns.load(SeqCst)) > FORGIVEN_NS {
             self.times.store(0, SeqCst);
         }
         let times = self.times.fetch_add(1, SeqCst);
         let (least, most) = LEFT_ALONE_NS;
-        let alone_ns = times.checked_sub(FREE).map_or(0, |times| (least << times.min(16)).min(most));
-        self.until_ns.store(now_ns.saturating_add(alone_ns), SeqCst);
+        let most = if alone { most } else { LEFT_ALONE_BY_ALL_NS };
+        let left_alone_ns = times.checked_sub(FREE).map_or(0, |times| (least << times.min(16)).min(most));
+        self.until_ns.store(now_ns.saturating_add(left_alone_ns), SeqCst);
+    }
+}
+
+/// Whose files were late last, and when.
+#[derive(Default)]
+struct Recent([Option<(Owner, u64)>; 2]);
+
+impl Recent {
+    /// Notes that a file of an owner is late. Whether no file of another one has been for a while.
+    fn note(&mut self, owner: Owner, now_ns: u64) -> bool {
+        let [last, before] = self.0;
+        let other = if last.is_some_and(|(late, _)| late == owner) { before } else { last };
+        self.0 = [Some((owner, now_ns)), other];
+        other.is_none_or(|(_, at_ns)| now_ns.saturating_sub(at_ns) > FORGIVEN_NS)
     }
 }
 
@@ -64,6 +95,7 @@ pub struct Desk {
     term: AtomicU64,
     call: Mutex<Arc<Call>>,
     stuck: AtomicU32,
+    recent: Mutex<Recent>,
 }
 
 /// A thread's right to give leases.
@@ -105,7 +137,8 @@ impl Desk {
             return false;
         };
         file.is_stuck.store(true, SeqCst);
-        file.was_late(now_ns);
+        let alone = locked(&self.recent).note(file.owner, now_ns);
+        file.was_late(now_ns, alone);
         self.stuck.fetch_add(1, SeqCst);
         self.term.fetch_add(1, SeqCst);
         true
@@ -141,4 +174,57 @@ fn runs(thread: u32) -> bool {
     let stat = std::fs::read(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
     let state = stat.iter().rposition(|byte| *byte == b')').and_then(|at| stat.get(at.saturating_add(2)));
     state == Some(&b'R')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// Makes files late one after the other, each as soon as it is no longer left alone. How long each was left alone at most.
+    fn left_alone(owners: &[Owner]) -> Vec<u64> {
+        let mut recent = Recent::default();
+        let files: Vec<Lateness> = owners.iter().map(|owner| Lateness::of(*owner)).collect();
+        let mut longest = vec![0; files.len()];
+        let mut now_ns = 1_000_000 * MS;
+        for _ in 0..40 {
+            for (file, longest) in files.iter().zip(&mut longest) {
+                now_ns += 10 * MS;
+                if !file.is_late(now_ns) {
+                    file.was_late(now_ns, recent.note(file.owner, now_ns));
+                    *longest = file.until_ns.load(SeqCst).saturating_sub(now_ns).max(*longest);
+                }
+            }
+            let next = files.iter().map(|file| file.until_ns.load(SeqCst)).min().unwrap_or(0);
+            now_ns = now_ns.max(next);
+        }
+        longest
+    }
+
+    #[test]
+    fn a_file_that_is_late_by_itself_is_left_alone_for_ever_longer() {
+        assert_eq!(left_alone(&[Owner::User(1)]), [LEFT_ALONE_NS.1]);
+        // However many files its owner has.
+        let seen = left_alone(&[Owner::User(1), Owner::User(1), Owner::User(1)]);
+        assert!(seen.iter().all(|longest| *longest == LEFT_ALONE_NS.1), "{seen:?}");
+    }
+
+    #[test]
+    fn a_disk_that_makes_files_of_several_owners_late_takes_no_leases_for_long() {
+        let owners = [Owner::Container(1, 1), Owner::Container(1, 2), Owner::User(7)];
+        let seen = left_alone(&owners);
+        assert!(seen.iter().all(|longest| *longest <= LEFT_ALONE_BY_ALL_NS), "{seen:?}");
+    }
+
+    #[test]
+    fn a_file_that_was_in_time_for_long_begins_anew() {
+        let file = Lateness::of(Owner::User(1));
+        let mut now_ns = MS;
+        for _ in 0..20 {
+            now_ns += FORGIVEN_NS + MS;
+            file.was_late(now_ns, true);
+            assert!(!file.is_late(now_ns));
+        }
+    }
 }
