@@ -1,6 +1,7 @@
 /* A load for the accuracy bench: KERNELS SECONDS WAY AHEAD. KERNELS are names, separated by commas; each launch takes
  * one of them at random. WAY is sync (waits for each), async, streams (four of them) or graph (of AHEAD kernels).
- * AHEAD is how many launches it makes before it waits for them. Says its pid, and at the end how many launches it made
+ * AHEAD is how many launches it makes before it waits for them. SECONDS is a number, or "told": until the test writes a line
+ * or closes the pipe. Says its pid, and at the end how many launches it made
  * and the 99th percentile of how long a launch call took. */
 #include "common.h"
 
@@ -75,8 +76,11 @@ int main(int argc, char **argv)
     if (strcmp(way, "sync") == 0 || graph)
         ahead = 1;
     say("ready", getpid());
+    int listens = strcmp(argv[2], "told") == 0;
+    if (listens)
+        listen_for_end();
     double until = seconds() + atof(argv[2]);
-    for (double now = seconds(); now < until;) {
+    for (double now = seconds(); listens ? !told_to_end : now < until;) {
         double before = now;
         must(graph ? cuGraphLaunch(graph, streams[0]) : launch(streams[launches % lanes]));
         now = seconds();

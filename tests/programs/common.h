@@ -45,6 +45,25 @@ static inline void wait_for_test(void)
         exit(0);
 }
 
+/* Whether the test has written a line or closed the pipe, since listen_for_end. */
+static volatile int told_to_end;
+
+static inline void *hear_end(void *unused)
+{
+    char line[64];
+    next_line(line, sizeof line);
+    told_to_end = 1;
+    return unused;
+}
+
+/* In a thread of its own, so that a loop costs no system call more. Join it before the next line is read. */
+static inline pthread_t listen_for_end(void)
+{
+    pthread_t listener;
+    must(pthread_create(&listener, NULL, hear_end, NULL));
+    return listener;
+}
+
 /* The n-th argument as a number, or what it is when absent. */
 static inline long long number(int argc, char **argv, int n, long long otherwise)
 {

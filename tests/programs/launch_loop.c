@@ -171,16 +171,6 @@ static void answer(void)
     }
 }
 
-static volatile int told_to_end;
-
-static void *hear(void *unused)
-{
-    char line[16];
-    next_line(line, sizeof line);
-    told_to_end = 1;
-    return unused;
-}
-
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "busy_5ms", *way = argc > 3 ? argv[3] : "plain";
@@ -205,9 +195,7 @@ int main(int argc, char **argv)
         capture(number(argc, argv, 6, 1));
     say("ready", getpid());
     int listens = argc > 2 && strcmp(argv[2], "told") == 0;
-    pthread_t listener;
-    if (listens)
-        must(pthread_create(&listener, NULL, hear, NULL));
+    pthread_t listener = listens ? listen_for_end() : pthread_self();
     double until = seconds() + (argc > 2 ? atof(argv[2]) : 1.0);
     while (listens ? !told_to_end : seconds() < until) {
         stream = streams[launches % lanes];

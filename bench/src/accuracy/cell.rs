@@ -80,6 +80,8 @@ pub struct Cell {
     pub ideal: bool,
     /// Whether the streams of a process share one hardware queue, so that they wait for each other.
     pub aliased: bool,
+    /// Whether the host stops its programs for half of the time, as a CPU limit does.
+    pub paced: bool,
     /// The processes of each container.
     pub processes: usize,
     pub event: Event,
@@ -96,6 +98,7 @@ impl Cell {
             fixed: true,
             ideal: false,
             aliased: false,
+            paced: false,
             processes: 1,
             event: Event::Nothing,
             seconds: 8,
@@ -114,6 +117,11 @@ impl Cell {
     /// Lets all streams of a process share one hardware queue.
     pub fn aliased(self) -> Self {
         Self { aliased: true, ..self }
+    }
+
+    /// Stops the programs for 50 of each 100 ms.
+    pub fn paced(self) -> Self {
+        Self { paced: true, ..self }
     }
 
     /// Lets the containers use idle time.
@@ -200,6 +208,9 @@ impl Cell {
         let mut name = format!("{}, {}, {}", self.kernels.describe(), self.way, shares.join(" : "));
         if self.aliased {
             name += ", one queue";
+        }
+        if self.paced {
+            name += ", half a processor";
         }
         if !self.fixed {
             name += ", lent";

@@ -54,6 +54,9 @@ fn by_way() -> Vec<Cell> {
         cells.extend([30, 75].map(|share| Cell::new(Kernels::Each(length), "streams", share).aliased()));
     }
     cells.push(Cell::new(Kernels::Each(50 * US), "streams", 75));
+    for (length, way) in [(200 * US, "sync"), (MS, "sync"), (MS, "async"), (5 * MS, "async")] {
+        cells.push(Cell::new(Kernels::Each(length), way, 30).paced());
+    }
     cells.extend([30, 75].map(|share| Cell::new(Kernels::Each(200 * US), PYTORCH, share)));
     cells
 }

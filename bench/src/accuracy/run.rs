@@ -1,7 +1,7 @@
 //! Runs a cell, and reads from the device every tenth of a second the time that each container has used.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,8 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     let lasts = cell.settling() + Duration::from_secs(cell.seconds + 1);
     let seconds = format!("{:.1}", lasts.as_secs_f64());
     let ahead = cell.ahead().to_string();
-    let arguments = [&cell.kernels.names(), seconds.as_str(), cell.way, &ahead];
+    // A program with an end of its own is over before a busy host has looked for the last time.
+    let arguments = [&cell.kernels.names(), "told", cell.way, &ahead];
     let path = program("accuracy").display().to_string();
     let aliased: Vec<&str> = ["CUDA_DEVICE_MAX_CONNECTIONS=1", &path].into_iter().chain(arguments).collect();
     // Only our own regions have folders of their own, and only several containers need an agent.
@@ -117,6 +118,7 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
         .iter_mut()
         .map(|container| container.iter_mut().map(|one| one.wait_for("ready")).collect())
         .collect();
+    let pace = cell.paced.then(|| Pace::of(&pids));
     thread::sleep(cell.settling() / 2);
     match cell.event {
         Event::Nothing => {}
@@ -126,8 +128,39 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     }
     thread::sleep(cell.settling() / 2);
     let samples = samples(machine, &pids, Duration::from_secs(cell.seconds));
+    drop(pace);
     let ended = programs.into_iter().flatten().map(|one| one.finish().success().value("p99_ns") as f64);
     Figures { p99_ns: ended.fold(0.0, f64::max), ..figures(cell, &samples) }
+}
+
+/// What a CPU limit of half a processor does: it stops programs for 50 of each 100 ms.
+struct Pace {
+    script: Child,
+    pids: Vec<String>,
+}
+
+impl Pace {
+    const SCRIPT: &str = "import os, sys, time, signal\n\
+                          pids, at = [int(pid) for pid in sys.argv[1:]], time.monotonic()\n\
+                          while True:\n\
+                          \x20   for what in signal.SIGCONT, signal.SIGSTOP:\n\
+                          \x20       [os.kill(pid, what) for pid in pids]\n\
+                          \x20       at += 0.05\n\
+                          \x20       time.sleep(max(0, at - time.monotonic()))\n";
+
+    fn of(pids: &[Vec<i64>]) -> Self {
+        let pids: Vec<String> = pids.iter().flatten().map(i64::to_string).collect();
+        let script = Command::new("python3").args(["-c", Self::SCRIPT]).args(&pids).spawn();
+        Self { script: script.expect("python3 is among the prerequisites"), pids }
+    }
+}
+
+impl Drop for Pace {
+    fn drop(&mut self) {
+        self.script.kill().ok();
+        self.script.wait().ok();
+        Command::new("kill").arg("-CONT").args(&self.pids).status().ok();
+    }
 }
 
 /// The Python with PyTorch of the tests with real clients, if it is installed.
