@@ -20,8 +20,15 @@ const KEPT_NS: (u64, u64) = (1_000_000_000, 64_000_000_000);
 /// A trial ends early once it has done worse for so long, by this part.
 const WORSE_NS: u64 = 30_000_000;
 const WORSE: u64 = 8;
+/// While so much of the time is charged in turns, in millionths, nothing else is tried: there is next to nothing to win.
+const FULL: u64 = 970_000;
 /// A way has to do better by this part to be taken instead of the other one.
 const BETTER: u64 = 50;
+
+/// How far back the work of a way is remembered, at least; it is judged after so many times what is in flight, at most.
+const REMEMBERED_NS: u64 = 4_000_000_000;
+const STEADY: u64 = 60;
+const LONGEST_STEADY_NS: u64 = 30_000_000_000;
 
 /// How far ahead of the one that has had the least a container may be.
 const LAG_NS: u64 = 2_000_000;
@@ -63,6 +70,10 @@ pub(super) struct Comparison {
     work: Work,
     used_ns: u64,
     kept_ns: u64,
+    /// All work of the way that is kept, since it was taken up or since `REMEMBERED_NS`.
+    all: Work,
+    /// How long that has to be before it is judged.
+    steady_ns: u64,
     /// The work of the last whole time of the way that is kept, and of the other way when it was compared.
     rate: u64,
     other_rate: u64,
@@ -73,13 +84,21 @@ impl Comparison {
         self.way
     }
 
-    /// Time has passed in which several wanted the device, and all were charged so much.
-    pub(super) fn pass(&mut self, passed_ns: u64, charged_ns: i64) {
+    /// Time has passed in which several wanted the device, and all were charged so much; `in_flight_ns` is the most that one of
+    /// them has in flight.
+    pub(super) fn pass(&mut self, passed_ns: u64, charged_ns: i64, in_flight_ns: u64) {
         self.used_ns = self.used_ns.saturating_add(passed_ns);
         if self.is_trial && self.used_ns < UNCOUNTED_NS {
             return;
         }
         self.work.add(passed_ns, charged_ns);
+        self.all.add(passed_ns, charged_ns);
+        // What is charged and not yet done, or the reverse, is to be little beside it.
+        self.steady_ns = self.steady_ns.max(in_flight_ns.saturating_mul(STEADY)).min(LONGEST_STEADY_NS);
+        if self.all.passed_ns > self.steady_ns.saturating_mul(2).max(REMEMBERED_NS) {
+            self.all = Work { passed_ns: self.all.passed_ns / 2, charged_ns: self.all.charged_ns / 2 };
+            self.steady_ns /= 2;
+        }
         if self.is_trial {
             self.end_trial();
         } else {
@@ -107,13 +126,16 @@ impl Comparison {
         // Less than the other way did: programs have changed, or a container tells less than it does.
         let has_fallen = self.rate.saturating_add(self.other_rate / WORSE) < self.other_rate;
         let kept_ns = if has_fallen { KEPT_NS.0 } else { self.kept_ns.max(KEPT_NS.0) };
-        if self.used_ns >= kept_ns {
+        let is_full = self.all.passed_ns < self.steady_ns || self.all.rate() >= FULL;
+        let is_full = self.way == Way::Turns && is_full;
+        if self.used_ns >= kept_ns && !is_full {
             self.begin(self.way.other(), true);
         }
     }
 
     fn begin(&mut self, way: Way, is_trial: bool) {
         (self.way, self.is_trial, self.work, self.used_ns) = (way, is_trial, Work::default(), 0);
+        (self.all, self.steady_ns) = (Work::default(), 0);
     }
 }
 

@@ -108,7 +108,8 @@ impl Scheduler {
             return 0;
         }
         let passed_ns = now_ns.saturating_sub(since_ns);
-        self.comparison.pass(passed_ns, charged_ns.wrapping_sub(before_ns).cast_signed());
+        let longest_ns = all.iter().map(Client::in_flight_ns).max().unwrap_or(0);
+        self.comparison.pass(passed_ns, charged_ns.wrapping_sub(before_ns).cast_signed(), longest_ns);
         passed_ns
     }
 

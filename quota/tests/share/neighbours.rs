@@ -68,6 +68,27 @@ fn by_leases_each_has_its_share_and_the_device_is_busy() {
     }
 }
 
+/// Where turns keep a device busy there is nothing to win, so an agent that may let all launch gives turns, however long and
+/// however different kernels are.
+#[test]
+fn by_turns_that_keep_the_device_busy_each_has_its_share_from_an_agent_that_may_let_all_launch_too() {
+    for shares in [&[50, 50][..], &[30, 70], &[5, 31, 31, 31]] {
+        for lengths in [Lengths::Fixed(100 * US), Lengths::Around(MS), Lengths::Around(100 * MS)] {
+            for burst in [false, true] {
+                let seen = have(shares, &lengths, |world| {
+                    world.containers.iter_mut().for_each(|container| container.may_burst = burst);
+                    world.agent_that_may_let_all_launch();
+                });
+                let all: f64 = seen.iter().sum();
+                let due = |share: &u32| f64::from(*share) * 100.0 / f64::from(shares.iter().sum::<u32>());
+                let off = seen.iter().zip(shares).map(|(seen, share)| (seen - due(share)).abs());
+                let off = off.fold(0.0, f64::max);
+                assert!(off <= 2.0 && all >= 96.0, "{lengths:?} at {shares:?}, {burst}: {seen:.2?}");
+            }
+        }
+    }
+}
+
 /// The time that a container has beside a saturating one, and that one, in percent.
 fn beside(shares: [u32; 2], program: Program, neighbour: Lengths, burst: bool) -> [f64; 2] {
     world(Host::CALM, 3, |world| {
