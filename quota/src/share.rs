@@ -5,6 +5,7 @@
 //!
 //! `use(W) <= r*W + B + one kernel + (actual minus predicted) of the launches in flight`
 //!
+//! and, in the tenth of a second after the host has stopped the process, r times as long as it was stopped before,
 //! and a long-run error of zero for any prediction. Nothing here reads a clock, sleeps or asks a driver: times are
 //! arguments, in nanoseconds of CLOCK_MONOTONIC. [`gate`] is the way in: the preloaded library drives it on the real clock
 //! (`src/time/meter.rs`), the tests in virtual time (`tests/share/`).
@@ -24,6 +25,7 @@
 //! | 1 | [`predict`] | how long a launch will take: a mean by key |
 //! | 1 | [`trust`] | what the agent believes of a container, by its own clock and by what that was charged |
 //! | 1 | [`submission`] | which part of the interval between a launch's events is the launch's own |
+//! | 2 | [`starved`] | time in which the host does not let a process run is no idle time |
 //! | 2 | [`books`] | where the use of a device is written down |
 //! | 2 | [`in_flight`] | what a process has in flight on a device; which launch is measured |
 //! | 2 | [`client`] | a container as the agent's scheduler sees it |
@@ -51,6 +53,7 @@ mod overlap;
 mod pace;
 pub mod predict;
 pub mod scheduler;
+pub mod starved;
 pub mod submission;
 pub mod trust;
 pub mod types;

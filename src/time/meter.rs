@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::anchors::{Anchors, Begun, Pair};
+use super::starved;
 use crate::container::{DeviceRef, hami};
 use crate::devices::{Place, Scope};
 use crate::driver::cuda::events::{self, Relaxed as RelaxedCapture};
@@ -182,8 +183,11 @@ impl Meter {
             if gate.force(now, time.in_flight, &time.books) {
                 time.device.would_wait.fetch_add(1, Relaxed);
             }
-        } else if let Step::Sleep { until_ns, cause } = gate.step(now, time.in_flight, &time.books) {
-            now = self.wait(scope, device, &mut gate, &mut time, until_ns, cause);
+        } else {
+            let step = gate.step(now, time.in_flight, &time.books);
+            if step != Step::Go {
+                now = self.wait(scope, device, &mut gate, &mut time, now, step);
+            }
         }
         time.device.launches.fetch_add(1, Relaxed);
         if let Some(slot) = scope.container.slot() {
@@ -196,7 +200,7 @@ impl Meter {
         answer
     }
 
-    /// Sleeps as a launch was told, and steps it until it may go. Returns when that was, and leaves the books of then in `time`.
+    /// Does what a launch was told until it may go. Returns when that was, and leaves the books of then in `time`.
     #[cold]
     fn wait<'d>(
         &'d self,
@@ -204,27 +208,30 @@ impl Meter {
         device: DeviceRef,
         gate: &mut Gate,
         time: &mut DeviceTime<'d>,
-        until_ns: u64,
-        cause: Cause,
+        mut now: u64,
+        mut step: Step,
     ) -> u64 {
         let _errno = sys::KeepErrno::new();
-        time.sleep(until_ns, cause);
         loop {
+            match step {
+                Step::Sleep { until_ns, cause } => time.sleep(until_ns, cause),
+                Step::Behind => {
+                    gate.go_behind(now, &time.books, starved::credit_ns(time.books.clock, now));
+                    break;
+                }
+                Step::Go => break,
+            }
             self.complete(scope, Ask::Kernel);
             // The time that the dead were charged and did not use delays no launch.
             scope.container.reap_sometimes();
-            let now = sys::monotonic_ns();
+            now = sys::monotonic_ns();
             // The limit may have changed.
             let Some(new) = self.time_of(scope, device) else { return now };
             *time = new;
-            match gate.step(now, time.in_flight, &time.books) {
-                Step::Sleep { until_ns, cause } => time.sleep(until_ns, cause),
-                Step::Go => {
-                    time.count_wait(gate.waited());
-                    return now;
-                }
-            }
+            step = gate.step(now, time.in_flight, &time.books);
         }
+        time.count_wait(gate.waited());
+        now
     }
 
     /// Changes the measurements, unless another thread uses them for too long: no launch waits for that.

@@ -10,6 +10,7 @@
 mod agent;
 mod artifacts;
 mod container;
+mod cpu_limit;
 mod judge;
 mod machine;
 mod monitors;
@@ -23,6 +24,7 @@ mod trial;
 pub use agent::Agent;
 pub use artifacts::{artifact, client, fetched, program};
 pub use container::{NO_NAMESPACE, Podman, after, mount_namespace, own_etc, start_after};
+pub use cpu_limit::CpuLimit;
 pub use judge::{Host, Judge, on_each};
 pub use machine::{Machine, Setting, Truth};
 pub use monitors::{Seen, hamis_monitor, kais_monitor, volcanos_monitor};

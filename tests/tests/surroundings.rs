@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use gpuquota_promises::{
-    GIB, Machine, OUT_OF_MEMORY, Outcome, Program, Promise, Setting, Verdict, artifact, program, trials,
+    CpuLimit, GIB, Host, Judge, Machine, OUT_OF_MEMORY, Outcome, Program, Promise, Setting, Verdict,
+    artifact, program, trials, twice, watch,
 };
 
 const CAP: i64 = 2 * GIB;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         ("run_needs_no_handles_of_processes", no_pidfd),
         ("without_locks_of_file_descriptions_there_is_no_gpu_and_a_line_says_why", no_locks),
         ("a_share_holds_where_a_sandbox_refuses_timed_waits", no_timed_waits),
+        ("a_program_under_a_cpu_limit_has_its_share", cpu_limit),
         ("on_linux_4_14_the_quota_works", old_kernel),
         ("more_processes_than_slots_are_refused_quickly_and_with_the_reason", too_many_processes),
     ])
@@ -163,6 +165,28 @@ fn no_timed_waits() -> Verdict {
     outcome.success();
     let busy = machine.truth().device("busy_ns") as f64 / 2e9;
     assert!(busy < 0.4, "{busy}");
+    Verdict::Kept
+}
+
+/// A CPU limit stops a program for half of the time. That is no time in which it does not want its share.
+fn cpu_limit() -> Verdict {
+    if CpuLimit::half().is_none() {
+        return Verdict::Skipped("this machine lets nobody here set a CPU limit".into());
+    }
+    let cases = [("work_1ms", "20"), ("work_1ms", "1")];
+    let all = Judge::ALONE.into_iter().flat_map(|judge| cases.map(|case| (judge, case)));
+    for (judge, (kernel, ahead)) in all {
+        let attempt = || {
+            let machine = judge.machine(Host::Usual);
+            let limit = CpuLimit::half().expect("there was one");
+            let quota = machine.quota().cores(40);
+            let command = quota.command(program("launch_loop"), &[kernel, "told", "plain", ahead]);
+            let seen = watch(&machine, 0, vec![Program::start(limit.on(&command))], 4);
+            let kept = (seen.busy - 40.0).abs() <= 1.5;
+            (seen, kept)
+        };
+        twice(attempt).unwrap_or_else(|seen| panic!("{judge:?}, {kernel}, {ahead} ahead: {seen}"));
+    }
     Verdict::Kept
 }
 

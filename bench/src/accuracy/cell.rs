@@ -80,7 +80,7 @@ pub struct Cell {
     pub ideal: bool,
     /// Whether the streams of a process share one hardware queue, so that they wait for each other.
     pub aliased: bool,
-    /// Whether the host stops its programs for half of the time, as a CPU limit does.
+    /// Whether its programs have half of a processor together, by a CPU limit.
     pub paced: bool,
     /// The processes of each container.
     pub processes: usize,
@@ -119,7 +119,7 @@ impl Cell {
         Self { aliased: true, ..self }
     }
 
-    /// Stops the programs for 50 of each 100 ms.
+    /// Sets a CPU limit of half a processor.
     pub fn paced(self) -> Self {
         Self { paced: true, ..self }
     }

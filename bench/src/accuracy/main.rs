@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use cell::{Cell, PYTORCH};
+use gpuquota_promises::CpuLimit;
 use run::{Figures, Library};
 
 /// The options of the command line.
@@ -123,7 +124,7 @@ fn next_of<'c>(cells: &'c [Cell], next: &AtomicUsize) -> Option<(usize, &'c Cell
 }
 
 fn row<'c>(cell: &'c Cell, rounds: usize, peer: Option<&Library>) -> Row<'c> {
-    let cannot = cell.way == PYTORCH && run::python().is_none();
+    let cannot = cell.way == PYTORCH && run::python().is_none() || cell.paced && CpuLimit::half().is_none();
     let uncapped = if cannot { 0.0 } else { run::uncapped(cell) };
     let ours = Library::ours();
     // A program cannot get more than it uses without a limit. Several containers have to fill the device.

@@ -1,11 +1,11 @@
 //! Runs a cell, and reads from the device every tenth of a second the time that each container has used.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Agent, Machine, Program, Scratch, Setting, client, fetched, program};
+use gpuquota_promises::{Agent, CpuLimit, Machine, Program, Scratch, Setting, client, fetched, program};
 
 use crate::cell::{Cell, Event, PYTORCH};
 
@@ -104,13 +104,15 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     // Only our own regions have folders of their own, and only several containers need an agent.
     let homes: Vec<_> = containers.iter().filter_map(Setting::folder).collect();
     let agent = (homes.len() > 1 || cell.event == Event::AgentStopped).then(|| Agent::of(&homes));
+    let limit = cell.paced.then(CpuLimit::half).flatten();
     let start = |container: &Setting<'_>| -> Vec<Program> {
         let command = || match (cell.way == PYTORCH).then(python).flatten() {
             Some(python) => torch(container, &python, cell, &seconds),
             None if cell.aliased => container.command("env", &aliased),
             None => container.command(program("accuracy"), &arguments),
         };
-        let one = || Program::start(command()).timeout(lasts * 3 + Duration::from_secs(60));
+        let limited = || limit.as_ref().map_or_else(command, |limit| limit.on(&command()));
+        let one = || Program::start(limited()).timeout(lasts * 3 + Duration::from_secs(60));
         (0..cell.processes).map(|_| one()).collect()
     };
     let mut programs: Vec<Vec<Program>> = containers.iter().map(start).collect();
@@ -118,7 +120,6 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
         .iter_mut()
         .map(|container| container.iter_mut().map(|one| one.wait_for("ready")).collect())
         .collect();
-    let pace = cell.paced.then(|| Pace::of(&pids));
     thread::sleep(cell.settling() / 2);
     match cell.event {
         Event::Nothing => {}
@@ -128,39 +129,8 @@ fn watch(machine: &Machine, cell: &Cell, containers: &[Setting<'_>]) -> Figures 
     }
     thread::sleep(cell.settling() / 2);
     let samples = samples(machine, &pids, Duration::from_secs(cell.seconds));
-    drop(pace);
     let ended = programs.into_iter().flatten().map(|one| one.finish().success().value("p99_ns") as f64);
     Figures { p99_ns: ended.fold(0.0, f64::max), ..figures(cell, &samples) }
-}
-
-/// What a CPU limit of half a processor does: it stops programs for 50 of each 100 ms.
-struct Pace {
-    script: Child,
-    pids: Vec<String>,
-}
-
-impl Pace {
-    const SCRIPT: &str = "import os, sys, time, signal\n\
-                          pids, at = [int(pid) for pid in sys.argv[1:]], time.monotonic()\n\
-                          while True:\n\
-                          \x20   for what in signal.SIGCONT, signal.SIGSTOP:\n\
-                          \x20       [os.kill(pid, what) for pid in pids]\n\
-                          \x20       at += 0.05\n\
-                          \x20       time.sleep(max(0, at - time.monotonic()))\n";
-
-    fn of(pids: &[Vec<i64>]) -> Self {
-        let pids: Vec<String> = pids.iter().flatten().map(i64::to_string).collect();
-        let script = Command::new("python3").args(["-c", Self::SCRIPT]).args(&pids).spawn();
-        Self { script: script.expect("python3 is among the prerequisites"), pids }
-    }
-}
-
-impl Drop for Pace {
-    fn drop(&mut self) {
-        self.script.kill().ok();
-        self.script.wait().ok();
-        Command::new("kill").arg("-CONT").args(&self.pids).status().ok();
-    }
 }
 
 /// The Python with PyTorch of the tests with real clients, if it is installed.

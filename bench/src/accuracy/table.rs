@@ -55,7 +55,8 @@ pub fn is_kept(row: &Row<'_>, rounds: &[Figures]) -> bool {
 pub fn line(row: &Row<'_>) -> String {
     let (name, uncapped) = (row.cell.name(), row.uncapped);
     if row.ours.is_empty() {
-        let why = if row.cannot { "PyTorch is not there" } else { "it would not use more by itself" };
+        let why =
+            if row.cannot { "this machine has not what it needs" } else { "it would not use more by itself" };
         return format!("| {name} | {uncapped:.1} | - | - | - | - | - | {why} |");
     }
     let [means, window, rest] = cells(row, &row.ours);

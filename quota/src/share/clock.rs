@@ -11,6 +11,9 @@ use core::num::NonZeroU64;
 /// GPU time that may be used at once after a pause: 10 ms, so that a 1 s window is off by at most one point.
 pub const BURST_NS: u64 = 10_000_000;
 
+/// Virtual time that is less behind is brought up to the clock without a question.
+const WORTH_NS: i64 = 2_000_000;
+
 /// Wall time by which a launch that has waited for a second may go before one that has just arrived: of many launches
 /// that wait for one share none starves.
 const AGING_NS: u64 = 1_000_000;
@@ -65,6 +68,8 @@ pub enum Admission {
         /// When to ask again.
         until_ns: u64,
     },
+    /// Virtual time is so far behind that it is worth knowing why ([`charge_behind`]); nothing is charged.
+    Behind,
 }
 
 /// Admits a launch predicted to take `cost_ns` that has waited for `waited_ns`, or says when to ask again.
@@ -79,6 +84,9 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
     let allowance = rate.stretch(BURST_NS).saturating_sub(penalty);
     let mut seen = clock.virtual_time.load(Ordering::Acquire);
     loop {
+        if now_ns.wrapping_sub(seen).cast_signed() >= WORTH_NS {
+            return Admission::Behind;
+        }
         let base = seen.max(now_ns);
         let ahead = base.saturating_sub(now_ns);
         let (next, admission) = if ahead <= allowance {
@@ -127,6 +135,12 @@ pub fn charge(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
     note_charge(clock, cost_ns);
     let seen = change(clock, |seen| seen.max(now_ns).saturating_add(rate.stretch(cost_ns)));
     note_idle(clock, seen, now_ns);
+}
+
+/// Charges a launch that goes while virtual time is behind, and leaves that so far behind the clock.
+#[cold]
+pub fn charge_behind(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, starved_ns: u64) {
+    charge(clock, now_ns.saturating_sub(starved_ns), cost_ns, rate);
 }
 
 /// Notes that virtual time was found behind and has been brought up to the clock.

@@ -120,16 +120,24 @@ impl<'p> Gate<'p> {
         }
     }
 
+    /// Goes, and is charged: virtual time is behind, for so long because the host has not let this process run ([`super::starved`]).
+    #[cold]
+    pub fn go_behind(&self, now_ns: u64, books: &Books, starved_ns: u64) {
+        if let Some(rate) = books.rate {
+            clock::charge_behind(books.clock, now_ns, self.charge_ns, rate, starved_ns);
+        }
+    }
+
     /// Goes at once and is charged all the same; returns whether it would have waited for the share.
     pub fn force(&mut self, now_ns: u64, in_flight: &InFlight, books: &Books) -> bool {
         in_flight.admit_over_limit(self.cost.proven);
         self.price(now_ns, in_flight);
         let Some(rate) = books.rate else { return false };
-        let waits = clock::admit(books.clock, now_ns, self.charge_ns, rate, 0) != Admission::Go;
-        if waits {
+        let admission = clock::admit(books.clock, now_ns, self.charge_ns, rate, 0);
+        if admission != Admission::Go {
             clock::charge(books.clock, now_ns, self.charge_ns, rate);
         }
-        waits
+        matches!(admission, Admission::Wait { .. })
     }
 
     /// The launch goes: writes the prediction down, and records the first event if the launch is to be measured. The call of

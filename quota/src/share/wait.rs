@@ -38,6 +38,8 @@ pub enum Step {
         /// A wait for a lease also ends when the agent changes the lease.
         cause: Cause,
     },
+    /// Find out why the container has used less than its share, charge it ([`super::Gate::go_behind`]), and go.
+    Behind,
 }
 
 /// A launch that asks to go.
@@ -118,6 +120,7 @@ impl Wait {
         match clock::admit(books.clock, now_ns, charge_ns, rate, waited) {
             Admission::Go => Step::Go,
             Admission::Wait { until_ns } => self.sleep(Cause::Share, now_ns, until_ns, in_flight),
+            Admission::Behind => Step::Behind,
         }
     }
 

@@ -549,9 +549,11 @@ impl<'p> World<'p> {
                 self.plan(until_ns + late, number);
                 self.threads[number].state = State::Launching(gate, kernel, cause);
             }
-            Step::Go => {
+            Step::Behind => {
+                gate.go_behind(now, &books, 0);
                 self.launch(number, gate, kernel);
             }
+            Step::Go => self.launch(number, gate, kernel),
         }
     }
 
