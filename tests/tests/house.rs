@@ -24,6 +24,7 @@ const CRATES: &[&str] = &[
     "region/src",
     "gpuquota/src",
     "nri/src",
+    "kubelet/src",
     "cuda-shim/symbols/src",
     "cuda-shim/device/src",
     "cuda-shim/libcuda/src",

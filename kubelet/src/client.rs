@@ -1,0 +1,43 @@
+//! Questions of gRPC over a socket of the node.
+
+use hyper::http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use std::io;
+use std::path::Path;
+use tokio::net::UnixStream;
+use tonic::Request;
+use tonic::client::Grpc;
+
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
+
+/// Bytes of an answer.
+const LONGEST: usize = 16 << 20;
+
+/// A connection.
+pub type Client = Grpc<Channel>;
+
+/// Connects to a socket.
+pub async fn connect(path: &Path) -> io::Result<Client> {
+    let path = path.to_path_buf();
+    let connector = service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
+    Ok(Grpc::new(channel.map_err(io::Error::other)?).max_decoding_message_size(LONGEST))
+}
+
+/// Calls one method.
+pub async fn call<Q, A>(client: &mut Client, method: &'static str, question: Q) -> io::Result<A>
+where
+    Q: Message + Send + Sync + 'static,
+    A: Message + Default + Send + Sync + 'static,
+{
+    client.ready().await.map_err(io::Error::other)?;
+    let codec = ProstCodec::<Q, A>::default();
+    let answer = client.unary(Request::new(question), PathAndQuery::from_static(method), codec).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| io::Error::other(status.to_string()))
+}
