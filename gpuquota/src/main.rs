@@ -11,6 +11,7 @@ mod completions;
 mod enforce;
 mod environment;
 mod error;
+mod given;
 mod inspect;
 mod install;
 mod library;

@@ -1,14 +1,13 @@
 //! Containers get their quota when the runtime makes them: the agent as a plugin of NRI.
 //!
 //! A pod asks by annotations ([`annotations`]). Its containers get the library, a limits file that they cannot write, and a region of
-//! their own ([`files`], [`adjust`]). What cannot be understood fails the container, since a container without its limits would have
+//! their own ([`crate::given`], [`adjust`]). What cannot be understood fails the container, since a container without its limits would have
 //! the whole device. What was started while nobody looked is found when the agent comes back ([`audit`]).
 
 mod adjust;
 mod annotations;
 mod audit;
 mod board;
-mod files;
 mod plugin;
 mod quantity;
 
@@ -17,16 +16,15 @@ pub use board::{Board, Event, Figures};
 
 use super::card::Cards;
 use super::identity::Sources;
+use crate::changes::Disk;
 use crate::error::Error;
+use crate::given::{Files, REGIONS};
 use crate::library::INSTALLED;
-use files::Files;
 use nri_plugin::{DEFAULT_SOCKET, Options, keep};
 use plugin::Injector;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where regions are made unless the agent looks elsewhere for them.
-const REGIONS: &str = "/run/gpuquota";
 /// The plugin's place among others: late, so that it sees what they have done, and none sees what it replaces.
 const INDEX: u8 = 90;
 
@@ -63,7 +61,8 @@ pub fn start(
     let Some(socket) = settings.socket.clone() else { return Ok(None) };
     let library = settings.library.clone().unwrap_or_else(|| INSTALLED.into());
     let base = roots.first().cloned().unwrap_or_else(|| REGIONS.into());
-    let files = Files::at(&base).map_err(Error::system(format!("keep limits in {}", base.display())))?;
+    let files = Files::at(&base, ".nri", Disk::default())
+        .map_err(Error::system(format!("keep limits in {}", base.display())))?;
     let board = Arc::new(Board::default());
     let policy = settings.unprotected;
     let plugin = Injector::new(files, library, policy, sources.clone(), cards, Arc::clone(&board));

@@ -10,7 +10,7 @@ use std::path::Path;
 #[derive(Default)]
 pub struct Disk {
     #[cfg(test)]
-    pub plan: std::cell::RefCell<Plan>,
+    pub plan: std::sync::Mutex<Plan>,
 }
 
 /// Which changes fail.
@@ -29,7 +29,7 @@ impl Disk {
     fn step(&self) -> io::Result<()> {
         #[cfg(test)]
         {
-            let mut plan = self.plan.borrow_mut();
+            let mut plan = self.plan.lock().expect("no panic");
             let now = plan.done;
             plan.done += 1;
             if plan.fails_at.is_some_and(|at| now == at || plan.for_good && now > at) {

@@ -1,31 +1,22 @@
 //! What a container is given, as the runtime is told it.
 
-use super::files::Given;
-use crate::library::{PRELOAD, limits_file};
-use crate::regions::PREPARED;
+use crate::given::{Bind, Given, binds};
 use nri_plugin::Adjust;
 use nri_plugin::api::{Container, ContainerAdjustment, Mount};
 use std::path::Path;
 
-/// The region's directory in the container.
-const DIRECTORY: &str = "/run/gpuquota";
 const VARIABLE: &str = "LD_PRELOAD";
 
-/// The region's place in a container.
-pub fn region() -> String {
-    format!("{DIRECTORY}/{PREPARED}")
-}
-
-fn bind(source: &Path, destination: &str, access: &str) -> Mount {
+fn mount(bind: Bind) -> Mount {
+    let access = if bind.is_read_only { "ro" } else { "rw" };
     let options = ["bind", access, "nosuid", "nodev"].map(str::to_owned).into();
-    let source = source.to_string_lossy().into_owned();
-    Mount { destination: destination.to_owned(), r#type: "bind".to_owned(), source, options }
+    let source = bind.source.to_string_lossy().into_owned();
+    Mount { destination: bind.destination, r#type: "bind".to_owned(), source, options }
 }
 
 /// The library for a container, its line in the loader's list, and what it was given.
 ///
-/// The region's directory is mounted without write access and its file with it, so that no process of the container takes the file
-/// away. What the image or the pod has the loader preload stays, behind the library; a list of the loader's that was
+/// What the image or the pod has the loader preload stays, behind the library; a list of the loader's that was
 /// mounted is replaced.
 pub fn adjustment(
     container: &Container,
@@ -34,12 +25,9 @@ pub fn adjustment(
     given: &Given,
 ) -> ContainerAdjustment {
     let own = library.to_string_lossy();
-    let adjustment = ContainerAdjustment::default()
-        .with_mount(bind(library, &own, "ro"))
-        .with_mount(bind(preload, PRELOAD, "ro"))
-        .with_mount(bind(&given.limits, limits_file(), "ro"))
-        .with_mount(bind(&given.directory, DIRECTORY, "ro"))
-        .with_mount(bind(&given.directory.join(PREPARED), &region(), "rw"));
+    let all = binds(library, preload, given).into_iter();
+    let adjustment =
+        all.fold(ContainerAdjustment::default(), |adjustment, bind| adjustment.with_mount(mount(bind)));
     let prefix = format!("{VARIABLE}=");
     // Of a variable that is there twice the last one counts.
     let inherited = container.env.iter().rev().find_map(|variable| variable.strip_prefix(&prefix));

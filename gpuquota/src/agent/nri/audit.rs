@@ -1,7 +1,7 @@
 //! Containers that ask for a quota and were started without it, while no agent was connected.
 
 use super::annotations::Asked;
-use super::files::Files;
+use crate::given::Files;
 use crate::library::{PRELOAD, limits_file};
 use nri_plugin::api::{Container, ContainerState, PodSandbox};
 use std::collections::HashMap;

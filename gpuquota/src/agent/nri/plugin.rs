@@ -1,12 +1,12 @@
 //! The plugin itself: what it does when the runtime makes, knows and removes containers.
 
-use super::adjust::{adjustment, region};
+use super::adjust::adjustment;
 use super::annotations::{Asked, Device};
 use super::audit::{Policy, without_quota};
 use super::board::{Board, Kind};
-use super::files::{Files, Who};
 use crate::agent::card::Cards;
 use crate::agent::identity::{Identity, Sources};
+use crate::given::{Files, Region, region, unusable};
 use nri_plugin::api::{
     ConfigureRequest, Container, ContainerUpdate, CreateContainerRequest, CreateContainerResponse,
     PodSandbox, RemoveContainerRequest,
@@ -73,9 +73,13 @@ impl Injector {
                 "the agent cannot keep the limits of the container: {error}. See the agent's log on this node."
             )
         };
-        let preload = self.files.preload(&self.library.to_string_lossy()).map_err(cannot)?;
-        let who = Who { id: &container.id, pod_uid: &pod.uid, name: &container.name };
-        let given = self.files.give(who, &asked.limits_file(&region())).map_err(cannot)?;
+        let preload = self.files.preload(&self.library).map_err(cannot)?;
+        // It separates the two in the name of the region's directory.
+        if pod.uid.contains('_') {
+            return Err(cannot(unusable()));
+        }
+        let (place, limits) = (format!("{}_{}", pod.uid, container.name), asked.limits_file(&region()));
+        let given = self.files.give(&container.id, &place, &limits, Region::Anew).map_err(cannot)?;
         let adjust = Some(adjustment(container, &self.library, &preload, &given));
         Ok(Some(CreateContainerResponse { adjust, ..CreateContainerResponse::default() }))
     }
