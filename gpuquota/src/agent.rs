@@ -11,7 +11,7 @@ mod counters;
 mod events;
 pub mod identity;
 mod leases;
-mod logs;
+pub mod logs;
 mod look;
 mod looker;
 mod metrics;

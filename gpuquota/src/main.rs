@@ -14,6 +14,7 @@ mod error;
 mod given;
 mod inspect;
 mod install;
+mod kubelet;
 mod library;
 mod limit;
 mod man;
@@ -53,6 +54,8 @@ enum Command {
     Uninstall(install::Uninstall),
     Status(install::Status),
     Cdi(cdi::Cdi),
+    DevicePlugin(kubelet::device_plugin::DevicePlugin),
+    Dra(kubelet::dra::Dra),
     Enforce(enforce::Enforce),
     Completions(completions::Completions),
     Man(man::Man),
@@ -84,6 +87,8 @@ fn main() -> ExitCode {
         Command::Uninstall(uninstall) => uninstall.run(),
         Command::Status(status) => status.run(),
         Command::Cdi(cdi) => cdi.run(),
+        Command::DevicePlugin(plugin) => plugin.run(),
+        Command::Dra(dra) => dra.run(),
         Command::Enforce(enforce) => enforce.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

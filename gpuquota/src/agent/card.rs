@@ -18,7 +18,7 @@ mod process;
 pub use compare::{Seated, Standing};
 pub use events::{Event, EventKind, container};
 pub use guard::Policy;
-pub use nvml::{Card, throttle_reasons};
+pub use nvml::{Card, Errors, throttle_reasons};
 
 use crate::agent::identity::{Identity, Naming};
 use crate::regions::Found;

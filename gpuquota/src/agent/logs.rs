@@ -32,6 +32,12 @@ impl<S: Subscriber + for<'l> LookupSpan<'l>, F: for<'w> FormatFields<'w> + 'stat
     }
 }
 
+/// Begins to log for people, all but what is for developers.
+pub fn plain() {
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
+    lines.log_internal_errors(false).event_format(Plain).init();
+}
+
 /// Begins to log.
 pub fn begin(settings: &Settings) {
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);

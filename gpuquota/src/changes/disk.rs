@@ -7,25 +7,31 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 /// The disk, and in tests the number of changes before one fails.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Disk {
     #[cfg(test)]
-    pub plan: std::sync::Mutex<Plan>,
+    plan: std::sync::Arc<std::sync::Mutex<Plan>>,
 }
 
 /// Which changes fail.
 #[cfg(test)]
 #[derive(Default)]
-pub struct Plan {
+struct Plan {
     /// Changes so far.
-    pub done: usize,
+    done: usize,
     /// The number of the first one that fails.
-    pub fails_at: Option<usize>,
+    fails_at: Option<usize>,
     /// Whether all later ones fail too, as after a crash.
-    pub for_good: bool,
+    for_good: bool,
 }
 
 impl Disk {
+    /// One whose change of that number fails, and all later ones where it is for good, as after a crash.
+    #[cfg(test)]
+    pub fn failing(at: usize, for_good: bool) -> Self {
+        Self { plan: std::sync::Arc::new(Plan { done: 0, fails_at: Some(at), for_good }.into()) }
+    }
+
     fn step(&self) -> io::Result<()> {
         #[cfg(test)]
         {

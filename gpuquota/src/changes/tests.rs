@@ -1,6 +1,5 @@
 //! Promises of changed files: all or none, whatever fails, and back again.
 
-use super::disk::Plan;
 use super::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,10 +68,6 @@ fn wanted(version: &str) -> Vec<Wanted> {
     ]
 }
 
-fn failing(at: usize, for_good: bool) -> Disk {
-    Disk { plan: Plan { done: 0, fails_at: Some(at), for_good }.into() }
-}
-
 fn outcomes(told: &[Told]) -> Vec<Outcome> {
     told.iter().map(|(_, outcome)| *outcome).collect()
 }
@@ -109,7 +104,7 @@ fn a_change_that_fails_at_any_step_leaves_what_was_there() {
     loop {
         let machine = Machine::new("fails");
         let (root, before) = (machine.root(), machine.all());
-        let disk = failing(steps, false);
+        let disk = Disk::failing(steps, false);
         if Changes::new(&root, &disk, "test").apply(&wanted("one")).is_ok() {
             break;
         }
@@ -127,7 +122,7 @@ fn an_update_that_fails_at_any_step_leaves_the_version_before() {
         let root = machine.root();
         Changes::new(&root, &Disk::default(), "test").apply(&wanted("one")).expect("applied");
         let before = machine.all();
-        let disk = failing(steps, false);
+        let disk = Disk::failing(steps, false);
         // The new version leaves one path out.
         let new = &wanted("two")[..3];
         if Changes::new(&root, &disk, "test").apply(new).is_ok() {
@@ -146,7 +141,7 @@ fn after_a_crash_at_any_step_each_file_is_whole_and_both_commands_finish() {
         loop {
             let machine = Machine::new(finish);
             let (root, before) = (machine.root(), machine.all());
-            let disk = failing(steps, true);
+            let disk = Disk::failing(steps, true);
             let done = Changes::new(&root, &disk, "test").apply(&wanted("one")).is_ok();
             let now = fs::read_to_string(machine.0.join("opt/vgpu/old.so")).expect("text");
             assert!(now == "theirs" || now == "one", "step {steps}: {now}");

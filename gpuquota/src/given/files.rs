@@ -20,6 +20,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 const LIMITS: &str = "limits";
 const NAMED: &str = "region";
@@ -166,6 +167,11 @@ impl Files {
             return Err(unusable());
         }
         write(&disk, &self.own.join(id).join(LIMITS), limits)
+    }
+
+    /// When the files of an id were made last.
+    pub fn made(&self, id: &str) -> io::Result<SystemTime> {
+        fs::metadata(self.own.join(id).join(NAMED))?.modified()
     }
 
     /// Whether a path is a limits file that was given here.

@@ -5,61 +5,22 @@
 
 use super::facts::Fact;
 use super::source::Source;
-use hyper::http::uri::PathAndQuery;
-use hyper_util::rt::TokioIo;
+use kubelet_plugin::api::pod_resources::{ListPodResourcesResponse, PodResources};
+use kubelet_plugin::client::{Client, call, connect};
 use prost::Message;
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
-use tonic::Request;
-use tonic::client::Grpc;
-
-use tonic::transport::{Channel, Endpoint};
-use tonic_prost::ProstCodec;
-use tower::service_fn;
 
 /// How long a source may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of an answer.
-const LONGEST: usize = 16 << 20;
 
 /// A message without content.
 #[derive(Clone, PartialEq, Message)]
 struct Empty {}
-
-#[derive(Clone, PartialEq, Message)]
-struct ListPodResourcesResponse {
-    #[prost(message, repeated, tag = "1")]
-    pod_resources: Vec<PodResources>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PodResources {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    namespace: String,
-    #[prost(message, repeated, tag = "3")]
-    containers: Vec<ContainerResources>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ContainerResources {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    devices: Vec<ContainerDevices>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ContainerDevices {
-    #[prost(string, repeated, tag = "2")]
-    device_ids: Vec<String>,
-}
 
 #[derive(Clone, PartialEq, Message)]
 struct ListContainersResponse {
@@ -112,34 +73,12 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-async fn connect(path: &Path) -> Result<Grpc<Channel>, tonic::transport::Error> {
-    let path = path.to_path_buf();
-    let connector = service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await?;
-    Ok(Grpc::new(channel).max_decoding_message_size(LONGEST))
-}
-
 /// Asks one method that takes no argument.
 async fn ask<A: Message + Default + Send + Sync + 'static>(
-    client: &mut Grpc<Channel>,
+    client: &mut Client,
     method: &'static str,
 ) -> io::Result<A> {
     call(client, method, Empty {}).await
-}
-
-/// Calls one method.
-async fn call<Q, A>(client: &mut Grpc<Channel>, method: &'static str, question: Q) -> io::Result<A>
-where
-    Q: Message + Send + Sync + 'static,
-    A: Message + Default + Send + Sync + 'static,
-{
-    client.ready().await.map_err(io::Error::other)?;
-    let codec = ProstCodec::<Q, A>::default();
-    let answer = client.unary(Request::new(question), PathAndQuery::from_static(method), codec).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| io::Error::other(status.to_string()))
 }
 
 /// Asks at the first of these sockets that is there, in bounded time. Where there is none nobody knows anything, and that is
@@ -170,7 +109,7 @@ pub fn stop_container(sockets: &[PathBuf], id: &str) -> io::Result<()> {
     let socket = socket.ok_or_else(|| io::Error::other("the container runtime has no CRI socket here"))?;
     let request = StopContainerRequest { container_id: id.to_owned(), timeout: GRACE };
     runtime()?.block_on(async {
-        let mut client = connect(socket).await.map_err(io::Error::other)?;
+        let mut client = connect(socket).await?;
         let stopped = call(&mut client, "/runtime.v1.RuntimeService/StopContainer", request);
         let patience = Duration::from_secs(GRACE.unsigned_abs()) + PATIENCE;
         let answer = timeout(patience, stopped).await;
@@ -190,7 +129,7 @@ impl Kubelet {
     }
 
     async fn list(socket: PathBuf) -> io::Result<Vec<Fact>> {
-        let mut client = connect(&socket).await.map_err(io::Error::other)?;
+        let mut client = connect(&socket).await?;
         let answer: ListPodResourcesResponse = ask(&mut client, "/v1.PodResourcesLister/List").await?;
         let of_pod = |pod: PodResources| {
             let (namespace, name) = (pod.namespace, pod.name);
@@ -232,7 +171,7 @@ impl Cri {
     }
 
     async fn list(socket: PathBuf) -> io::Result<Vec<Fact>> {
-        let mut client = connect(&socket).await.map_err(io::Error::other)?;
+        let mut client = connect(&socket).await?;
         let pods: ListPodSandboxResponse =
             ask(&mut client, "/runtime.v1.RuntimeService/ListPodSandbox").await?;
         let containers: ListContainersResponse =
