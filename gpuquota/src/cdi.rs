@@ -5,7 +5,7 @@
 //!
 //! [`spec`] has the words of a specification.
 
-mod spec;
+pub mod spec;
 
 use crate::changes::{Changes, Content, Disk, Root, Wanted, tell};
 use crate::error::Error;

@@ -9,7 +9,7 @@ mod annotations;
 mod audit;
 mod board;
 mod plugin;
-mod quantity;
+pub mod quantity;
 
 pub use audit::Policy;
 pub use board::{Board, Event, Figures};

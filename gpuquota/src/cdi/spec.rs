@@ -4,6 +4,7 @@
 //! crates into this program, a reader of schemas over the network among them, and none of its types can be made from outside.
 
 use crate::error::Error;
+use crate::given::Bind;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -85,6 +86,13 @@ impl Mount {
     /// A file of the node that the container can only read.
     pub fn read_only(host: &Path, container: &Path) -> Self {
         Self::new(host, container, None, &["ro", "nosuid", "nodev", "bind"])
+    }
+
+    /// What a container is given.
+    pub fn of(bind: &Bind) -> Self {
+        let access = if bind.is_read_only { "ro" } else { "rw" };
+        let options = [access, "nosuid", "nodev", "bind"];
+        Self::new(&bind.source, Path::new(&bind.destination), None, &options)
     }
 
     /// A small file system of the container's own, for any of its users.

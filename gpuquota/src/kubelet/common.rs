@@ -6,6 +6,7 @@ use crate::changes::Disk;
 use crate::error::Error;
 use crate::given::{Bind, Files, REGIONS, binds, region};
 use crate::library::INSTALLED;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// How a container gets the card's device and driver.
@@ -97,29 +98,43 @@ impl Common {
 }
 
 /// A part of one card.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The card's UUID.
     pub uuid: String,
     /// Bytes of its memory; `None`: all of it.
     pub memory: Option<u64>,
-    /// Percent of its time; `None`: what others leave.
+    /// Percent of its time that are booked; `None`: what others leave.
     pub cores: Option<u64>,
+    /// Percent that it may have while others leave it; `None`: what is booked, or all.
+    pub cores_limit: Option<u64>,
 }
 
-/// The limits file of a container with these parts. What is booked as time is guaranteed, and with `further` lines a container
-/// may be let have more.
+impl Part {
+    /// One more part of the same card.
+    pub fn add(&mut self, other: &Self) {
+        self.memory = self.memory.zip(other.memory).map(|(one, other)| one.saturating_add(other));
+        self.cores = match (self.cores, other.cores) {
+            (Some(one), Some(other)) => Some((one + other).min(100)),
+            (one, other) => one.or(other),
+        };
+        let limit = self.cores_limit.max(other.cores_limit);
+        self.cores_limit = limit.map(|limit| limit.max(self.cores.unwrap_or(0)));
+    }
+}
+
+/// The limits file of a container with these parts, and further lines. What is booked as time is guaranteed.
 pub fn limits(by: &str, parts: &[Part], further: &[(&str, String)]) -> String {
     let mut text = format!("# By gpuquota {by}.\n");
     let mut line = |key: &str, of: &dyn Fn(&Part) -> Option<String>| {
         let values: Vec<_> =
             parts.iter().filter_map(|part| Some(format!("{}={}", part.uuid, of(part)?))).collect();
-        if !values.is_empty() && !further.iter().any(|(given, _)| *given == key) {
+        if !values.is_empty() {
             text.push_str(&format!("{key} = {}\n", values.join(",")));
         }
     };
     line("memory", &|part| part.memory.map(|bytes| bytes.to_string()));
-    line("cores", &|part| part.cores.map(|cores| cores.to_string()));
+    line("cores", &|part| part.cores_limit.or(part.cores).map(|cores| cores.to_string()));
     line("cores_request", &|part| part.cores.map(|cores| cores.to_string()));
     for (key, value) in further {
         text.push_str(&format!("{key} = {value}\n"));
@@ -139,7 +154,8 @@ mod tests {
 
     #[test]
     fn the_library_understands_the_limits_of_every_card() {
-        let part = |uuid: &str, memory, cores| Part { uuid: uuid.to_owned(), memory, cores };
+        let part =
+            |uuid: &str, memory, cores| Part { uuid: uuid.to_owned(), memory, cores, cores_limit: None };
         let parts = [part("GPU-aa", Some(8 << 30), Some(30)), part("GPU-bb", Some(4 << 30), None)];
         let text = super::limits("dra", &parts, &[("policy", "burst-share".to_owned())]);
         let reading = limits::read(&|_| None, Some(text.as_bytes()));

@@ -230,5 +230,5 @@ fn part(units: &Units, names: &BTreeSet<String>, piece: &Piece, cores: Option<u6
     let count = names.len() as u64;
     // All units are the whole card, and with it what is less than a unit.
     let memory = if count == units.of(piece) { piece.memory } else { count * units.size };
-    Part { uuid: piece.uuid.clone(), memory: Some(memory), cores }
+    Part { uuid: piece.uuid.clone(), memory: Some(memory), cores, cores_limit: None }
 }
