@@ -41,3 +41,17 @@ where
     let answer = client.unary(Request::new(question), PathAndQuery::from_static(method), codec).await;
     answer.map(tonic::Response::into_inner).map_err(|status| io::Error::other(status.to_string()))
 }
+
+/// The first message of a stream, which is broken off after it.
+pub async fn first<Q, A>(client: &mut Client, method: &'static str, question: Q) -> io::Result<A>
+where
+    Q: Message + Send + Sync + 'static,
+    A: Message + Default + Send + Sync + 'static,
+{
+    client.ready().await.map_err(io::Error::other)?;
+    let codec = ProstCodec::<Q, A>::default();
+    let path = PathAndQuery::from_static(method);
+    let wrong = |status: tonic::Status| io::Error::other(status.to_string());
+    let answer = client.server_streaming(Request::new(question), path, codec).await.map_err(wrong)?;
+    answer.into_inner().message().await.map_err(wrong)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
