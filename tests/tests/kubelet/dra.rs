@@ -1,1 +1,383 @@
 //! Promises of `gpuquota dra`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::api_server::ApiServer;
+use crate::stub::{Kubelet, Running, ask, eventually};
+use gpuquota_promises::{Machine, Scratch, artifact};
+use kubelet_plugin::api::dra::{
+    Claim, NodePrepareResourceResponse, NodePrepareResourcesRequest, NodePrepareResourcesResponse,
+    NodeUnprepareResourcesRequest, NodeUnprepareResourcesResponse,
+};
+use kubelet_plugin::api::plugin_registration::{
+    InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
+};
+use serde_json::{Value, json};
+
+const UID: &str = "4d7c2d1e-5a6b-4c7d-8e9f-0a1b2c3d4e5f";
+const OTHER: &str = "7777cccc-5a6b-4c7d-8e9f-0a1b2c3d4e5f";
+const GIB: u64 = 1 << 30;
+
+/// A node of a cluster, and the driver on it.
+struct Node {
+    kubelet: Kubelet,
+    api: ApiServer,
+    home: Scratch,
+    driver: Option<Running>,
+}
+
+impl Node {
+    fn new(api: ApiServer) -> Self {
+        let home = Scratch::new();
+        home.file("token", "secret\n");
+        Self { kubelet: Kubelet::new(), api, home, driver: None }
+    }
+
+    fn start(mut self, machine: &Machine, flags: &[&str]) -> Self {
+        self.drive(machine, flags);
+        self.slices();
+        self
+    }
+
+    /// Starts the driver, in the place of one that runs.
+    fn drive(&mut self, machine: &Machine, flags: &[&str]) {
+        self.driver = None;
+        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let below = |name: &str| text(&self.home.path().join(name));
+        let (kubelet, library) = (text(self.kubelet.home.path()), text(&artifact("libgpuquota.so")));
+        let (regions, specs, token) = (below("regions"), below("cdi"), below("token"));
+        let all = [
+            &["dra", "--node-name", "node-1", "--kubelet", &kubelet, "--root", &regions, "--cdi", &specs][..],
+            &["--api", self.api.address(), "--api-token", &token, "--library", &library, "--period", "1s"],
+            flags,
+        ];
+        self.driver = Some(Running::start(machine, &all.concat()));
+    }
+
+    fn driver(&self) -> &Running {
+        self.driver.as_ref().expect("it runs")
+    }
+
+    /// The devices of this node as the scheduler sees them, once they are there.
+    fn slices(&self) -> Vec<Value> {
+        let all = eventually(|| Some(self.api.slices()).filter(|all| !all.is_empty()), "a ResourceSlice");
+        all.iter().flat_map(|slice| slice["spec"]["devices"].as_array().expect("devices").clone()).collect()
+    }
+
+    /// Registers the driver as the kubelet's watcher does; its socket for claims.
+    fn register(&self) -> PathBuf {
+        let socket = self.kubelet.home.path().join("plugins_registry/gpuquota.dev-reg.sock");
+        let info = || ask(&socket, "/pluginregistration.Registration/GetInfo", InfoRequest {}).ok();
+        let info: PluginInfo = eventually(info, "the driver's registration");
+        assert_eq!((info.r#type.as_str(), info.name.as_str()), ("DRAPlugin", "gpuquota.dev"));
+        assert_eq!(info.supported_versions, ["v1.DRAPlugin", "v1beta1.DRAPlugin"]);
+        let status = RegistrationStatus { plugin_registered: true, error: String::new() };
+        let method = "/pluginregistration.Registration/NotifyRegistrationStatus";
+        ask(&socket, method, status).map(|RegistrationStatusResponse {}| ()).expect("told");
+        info.endpoint.into()
+    }
+
+    /// An allocated claim of the cluster's.
+    fn allocate(&self, name: &str, uid: &str, results: &[Value], config: Value) {
+        let devices = json!({ "results": results, "config": config });
+        let claim = json!({
+            "metadata": { "namespace": "team", "name": name, "uid": uid },
+            "status": { "allocation": { "devices": devices } },
+        });
+        self.api.put(&claim_path("v1", name), claim.clone());
+        self.api.put(&claim_path("v1beta1", name), claim);
+    }
+
+    fn prepare(&self, name: &str, uid: &str) -> NodePrepareResourceResponse {
+        self.prepare_by("/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodePrepareResources", name, uid)
+    }
+
+    fn prepare_by(&self, method: &'static str, name: &str, uid: &str) -> NodePrepareResourceResponse {
+        let request = NodePrepareResourcesRequest { claims: vec![claim(name, uid)] };
+        let answer: Result<NodePrepareResourcesResponse, _> = ask(&self.register(), method, request);
+        answer.expect("an answer").claims[uid].clone()
+    }
+
+    fn refused(&self, name: &str, uid: &str, words: &[&str]) {
+        let answer = self.prepare(name, uid);
+        assert!(answer.devices.is_empty(), "{answer:?}");
+        assert!(words.iter().all(|word| answer.error.contains(word)), "{}", answer.error);
+        let events = self.api.events();
+        assert!(events.iter().any(|(of, message)| of == name && *message == answer.error), "{events:?}");
+        assert!(!self.files().iter().any(|file| file.contains(uid)), "{:?}", self.files());
+    }
+
+    fn unprepare(&self, name: &str, uid: &str) -> String {
+        let request = NodeUnprepareResourcesRequest { claims: vec![claim(name, uid)] };
+        let method = "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodeUnprepareResources";
+        let answer: Result<NodeUnprepareResourcesResponse, _> = ask(&self.register(), method, request);
+        answer.expect("an answer").claims[uid].error.clone()
+    }
+
+    fn spec(&self, uid: &str) -> Option<Value> {
+        let path = self.home.path().join(format!("cdi/gpuquota.dev-claim-{uid}.json"));
+        fs::read(path).ok().map(|text| serde_json::from_slice(&text).expect("JSON"))
+    }
+
+    /// The limits file of a claim.
+    fn limits(&self, uid: &str) -> String {
+        let spec = self.spec(uid).expect("a specification");
+        let mounts = spec["devices"][0]["containerEdits"]["mounts"].as_array().expect("mounts").clone();
+        let limits = mounts.iter().find(|mount| mount["containerPath"] == "/etc/gpuquota/limits");
+        fs::read_to_string(limits.expect("limits")["hostPath"].as_str().expect("a path"))
+            .expect("the limits file")
+    }
+
+    /// Every file below this node's directories.
+    fn files(&self) -> Vec<String> {
+        let (mut found, mut open) = (Vec::new(), vec![self.home.path().to_path_buf()]);
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).expect("a folder").flatten() {
+                match entry.path() {
+                    path if path.is_dir() => open.push(path),
+                    path => found.push(path.display().to_string()),
+                }
+            }
+        }
+        found
+    }
+}
+
+fn claim(name: &str, uid: &str) -> Claim {
+    Claim { namespace: "team".to_owned(), uid: uid.to_owned(), name: name.to_owned() }
+}
+
+fn claim_path(version: &str, name: &str) -> String {
+    format!("/apis/resource.k8s.io/{version}/namespaces/team/resourceclaims/{name}")
+}
+
+fn result(request: &str, device: &str, memory: &str, cores: &str) -> Value {
+    json!({
+        "request": request, "driver": "gpuquota.dev", "pool": "node-1", "device": device,
+        "consumedCapacity": { "memory": memory, "cores": cores },
+    })
+}
+
+fn text<'v>(device: &'v Value, attribute: &str) -> &'v str {
+    device["attributes"][attribute]["string"].as_str().unwrap_or_else(|| panic!("no {attribute} in {device}"))
+}
+
+#[test]
+fn cards_are_told_with_what_may_be_asked_of_them() {
+    let machine = Machine::new("2xH100");
+    let node = Node::new(ApiServer::new(&["v1", "v1beta1"])).start(&machine, &["--whole", "gpu-1"]);
+    let slice = node.api.slices().remove(0);
+    assert_eq!(slice["metadata"]["ownerReferences"][0]["uid"], "uid-of-node-1");
+    assert_eq!(slice["spec"]["pool"], json!({ "name": "node-1", "generation": 1, "resourceSliceCount": 1 }));
+    let devices = node.slices();
+    let (shared, whole) = (&devices[0], &devices[1]);
+    assert_eq!((text(shared, "type"), shared["name"].as_str()), ("gpu", Some("gpu-0")));
+    assert!(text(shared, "uuid").starts_with("GPU-") && text(shared, "productName").contains("H100"));
+    assert_eq!(text(shared, "architecture"), "Hopper");
+    assert_eq!(shared["attributes"]["cudaComputeCapability"]["version"], "9.0.0");
+    assert_eq!(shared["allowMultipleAllocations"], true);
+    assert_eq!(shared["capacity"]["memory"]["value"], "81920Mi");
+    let range = json!({ "min": "256Mi", "step": "256Mi" });
+    assert_eq!(
+        shared["capacity"]["memory"]["requestPolicy"],
+        json!({ "default": "81920Mi", "validRange": range })
+    );
+    assert_eq!(shared["capacity"]["cores"]["value"], "100");
+    assert_eq!(whole["allowMultipleAllocations"], Value::Null);
+    assert_eq!(whole["capacity"], json!({ "memory": { "value": "81920Mi" } }));
+    // Nothing is written again that is right.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(node.api.written(), 1);
+}
+
+#[test]
+fn instances_of_mig_are_devices_of_their_own() {
+    let scratch = Scratch::new();
+    let file = "[[device]]\nlike = \"H100\"\nmig = [\"1g.10gb\", \"3g.40gb\"]\n";
+    let machine = Machine::new(scratch.file("mig.toml", file).to_str().expect("UTF-8"));
+    let node = Node::new(ApiServer::new(&["v1"])).start(&machine, &[]);
+    let devices = node.slices();
+    assert_eq!(devices.len(), 2, "{devices:?}");
+    for (device, profile) in devices.iter().zip(["1g.10gb", "3g.40gb"]) {
+        assert_eq!((text(device, "type"), text(device, "profile")), ("mig", profile));
+        assert!(text(device, "uuid").starts_with("MIG-") && text(device, "parentUUID").starts_with("GPU-"));
+        assert_eq!(device["allowMultipleAllocations"], Value::Null);
+    }
+}
+
+#[test]
+fn a_claim_becomes_a_cdi_device_once_however_often_the_kubelet_asks() {
+    let machine = Machine::new("2xH100");
+    let mut node = Node::new(ApiServer::new(&["v1"])).start(&machine, &[]);
+    node.register();
+    node.driver().says("the kubelet has taken in gpuquota.dev");
+    let config = json!([
+        { "source": "FromClass", "opaque": { "driver": "gpuquota.dev", "parameters": {
+            "apiVersion": "gpuquota.dev/v1", "kind": "SliceParameters", "policy": "fixed-share", "coresLimit": 50 } } },
+        { "source": "FromClaim", "requests": ["one"], "opaque": { "driver": "gpuquota.dev", "parameters": {
+            "apiVersion": "gpuquota.dev/v1", "kind": "SliceParameters", "coresLimit": 60 } } },
+        { "source": "FromClaim", "opaque": { "driver": "other.example", "parameters": { "what": "ever" } } },
+    ]);
+    let results = [result("one", "gpu-0", "8Gi", "30"), result("two", "gpu-1", "4Gi", "0")];
+    node.allocate("web", UID, &results, config);
+    let first = node.prepare("web", UID);
+    assert_eq!(first.error, "");
+    assert_eq!(first.devices.len(), 2);
+    assert_eq!(first.devices[0].request_names, ["one"]);
+    assert_eq!(
+        (first.devices[1].pool_name.as_str(), first.devices[1].device_name.as_str()),
+        ("node-1", "gpu-1")
+    );
+    assert_eq!(first.devices[0].cdi_device_ids, [format!("gpuquota.dev/claim={UID}")]);
+    let uuids: Vec<_> = node.slices().iter().map(|device| text(device, "uuid").to_owned()).collect();
+    let limits = node.limits(UID);
+    for line in [
+        format!("memory = {}={},{}={}\n", uuids[0], 8 * GIB, uuids[1], 4 * GIB),
+        format!("cores = {}=60,{}=50\n", uuids[0], uuids[1]),
+        format!("cores_request = {}=30\n", uuids[0]),
+        "policy = fixed-share\n".to_owned(),
+    ] {
+        assert!(limits.contains(&line), "{line} is not in\n{limits}");
+    }
+    let edits = node.spec(UID).expect("a specification")["devices"][0]["containerEdits"].clone();
+    assert_eq!(edits["env"], json!([format!("NVIDIA_VISIBLE_DEVICES={}", uuids.join(","))]));
+    // The API server may be gone, the driver may be killed, the kubelet may be older: the answer is the same.
+    node.api.set_down(true);
+    assert_eq!(node.prepare("web", UID), first);
+    node.driver.take().expect("it runs").kill();
+    node.drive(&machine, &[]);
+    assert_eq!(node.prepare_by("/v1beta1.DRAPlugin/NodePrepareResources", "web", UID), first);
+    assert_eq!(node.limits(UID), limits);
+    node.api.set_down(false);
+    for _ in 0..2 {
+        assert_eq!(node.unprepare("web", UID), "");
+        assert!(!node.files().iter().any(|file| file.contains(UID)));
+    }
+    assert_eq!(node.unprepare("never", OTHER), "");
+}
+
+#[test]
+fn what_cannot_be_held_is_an_event_on_the_claim_and_nothing_half_prepared() {
+    let machine = Machine::new("H100");
+    let node = Node::new(ApiServer::new(&["v1"])).start(&machine, &[]);
+    let one = |memory: &str, cores: &str| [result("gpu", "gpu-0", memory, cores)];
+    let parameters = |more: Value| {
+        let mut all = json!({ "apiVersion": "gpuquota.dev/v1", "kind": "SliceParameters" });
+        all.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+        json!([{ "source": "FromClaim", "opaque": { "driver": "gpuquota.dev", "parameters": all } }])
+    };
+    node.refused("none", UID, &["gpuquota: there is no such claim any more"]);
+    node.allocate("large", UID, &one("81Gi", "0"), json!([]));
+    node.refused("large", UID, &["gpu-0 consumes 81.00 GiB of memory", "has 80.00 GiB"]);
+    node.allocate("words", UID, &one("1Gi", "0"), parameters(json!({ "polcy": "burst-share" })));
+    node.refused("words", UID, &["polcy", "Write apiVersion: gpuquota.dev/v1"]);
+    node.allocate("below", UID, &one("1Gi", "30"), parameters(json!({ "coresLimit": 20 })));
+    node.refused("below", UID, &["coresLimit is 20 percent, and 30 percent are booked"]);
+    node.allocate("moved", UID, &[result("gpu", "gpu-7", "1Gi", "0")], json!([]));
+    node.refused("moved", UID, &["gpu-7 is not on this node any more"]);
+    node.allocate("odd", UID, &one("much", "0"), json!([]));
+    node.refused("odd", UID, &["consumes memory", "much"]);
+    node.allocate("theirs", UID, &[json!({ "driver": "other.example" })], json!([]));
+    node.refused("theirs", UID, &["no device of it is gpuquota.dev's"]);
+    node.allocate("renamed", OTHER, &one("1Gi", "0"), json!([]));
+    node.refused("renamed", UID, &["another claim of this name"]);
+    // Two that were counted by two: the card is not given away twice.
+    node.allocate("first", OTHER, &one("60Gi", "70"), json!([]));
+    assert_eq!(node.prepare("first", OTHER).error, "");
+    node.allocate("second", UID, &one("30Gi", "10"), json!([]));
+    node.refused("second", UID, &["60.00 GiB are prepared for team/first", "wants 30.00 GiB"]);
+    node.allocate("third", UID, &one("10Gi", "40"), json!([]));
+    node.refused("third", UID, &["70 percent are prepared for team/first", "40 percent"]);
+    node.allocate("fourth", UID, &one("20Gi", "30"), json!([]));
+    assert_eq!(node.prepare("fourth", UID).error, "");
+    // A claim whose events were told is not told them all the time.
+    let events = node.api.events().len();
+    node.refused("second", "8888cccc-5a6b-4c7d-8e9f-0a1b2c3d4e5f", &["another claim of this name"]);
+    node.prepare("second", "8888cccc-5a6b-4c7d-8e9f-0a1b2c3d4e5f");
+    assert_eq!(node.api.events().len(), events + 1);
+}
+
+#[test]
+fn what_the_kubelet_forgot_is_cleaned_up() {
+    let machine = Machine::new("H100");
+    let node = Node::new(ApiServer::new(&["v1"])).start(&machine, &[]);
+    for (name, uid) in [("gone", UID), ("stays", OTHER)] {
+        node.allocate(name, uid, &[result("gpu", "gpu-0", "1Gi", "10")], json!([]));
+        assert_eq!(node.prepare(name, uid).error, "");
+    }
+    node.api.remove(&claim_path("v1", "gone"));
+    eventually(|| node.spec(UID).is_none().then_some(()), "the end of what was forgotten");
+    node.driver().says("claim team/gone is gone");
+    // What an API server does not tell is not gone.
+    node.api.set_down(true);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(node.spec(OTHER).is_some());
+}
+
+#[test]
+fn an_older_cluster_gets_whole_cards_and_is_told_so() {
+    let machine = Machine::new("H100");
+    let node = Node::new(ApiServer::new(&["v1beta1"])).start(&machine, &[]);
+    let device = node.slices().remove(0);
+    assert_eq!(device["basic"]["capacity"], json!({ "memory": { "value": "81920Mi" } }));
+    assert_eq!(device["basic"]["allowMultipleAllocations"], Value::Null);
+    node.driver().says("every card is given away whole");
+    node.allocate(
+        "web",
+        UID,
+        &[json!({ "request": "gpu", "driver": "gpuquota.dev", "pool": "node-1", "device": "gpu-0" })],
+        json!([]),
+    );
+    assert_eq!(node.prepare("web", UID).error, "");
+    assert!(!node.limits(UID).contains("memory ="), "{}", node.limits(UID));
+    // A whole card is not divided by whom the scheduler has forgotten.
+    node.allocate("more", OTHER, &[result("gpu", "gpu-0", "1Gi", "0")], json!([]));
+    node.refused("more", OTHER, &["80.00 GiB are prepared for team/web"]);
+    drop(node);
+    let api = ApiServer::new(&["v1"]);
+    api.drop_sharing();
+    let node = Node::new(api).start(&machine, &[]);
+    node.driver().says("DRAConsumableCapacity");
+    let none = Node::new(ApiServer::new(&[]));
+    let mut none = none;
+    none.drive(&machine, &[]);
+    none.driver().says("the cluster has no resource.k8s.io");
+}
+
+#[test]
+fn a_card_that_is_lost_gets_a_taint_and_no_further_claim() {
+    let file = "[[device]]\nlike = \"H100\"\n[[fault]]\ncall = \"cuMemAlloc\"\nnth = 1\nlost = 0\n";
+    let scratch = Scratch::new();
+    let machine = Machine::new(scratch.file("lost.toml", file).to_str().expect("UTF-8"));
+    let node = Node::new(ApiServer::new(&["v1"])).start(&machine, &[]);
+    node.allocate("web", UID, &[result("gpu", "gpu-0", "1Gi", "10")], json!([]));
+    machine.bare().start("hold", &[]).ask("alloc 1048576", "rc");
+    let taint = || Some(node.slices().remove(0)["taints"][0].clone()).filter(|taint| !taint.is_null());
+    let taint = eventually(taint, "a taint");
+    assert_eq!(
+        (taint["key"].as_str(), taint["effect"].as_str()),
+        (Some("gpuquota.dev/unhealthy"), Some("NoSchedule"))
+    );
+    assert!(node.api.slices()[0]["spec"]["pool"]["generation"].as_i64() >= Some(2));
+    node.refused("web", UID, &["gpu-0", "Delete the pod, so that it is placed anew"]);
+}
+
+#[test]
+fn a_driver_beside_another_one_is_refused_and_its_sockets_come_back() {
+    let machine = Machine::new("H100");
+    let mut node = Node::new(ApiServer::new(&["v1"]));
+    let theirs = node.kubelet.home.path().join("plugins_registry/gpu.nvidia.com-reg.sock");
+    let listening = std::os::unix::net::UnixListener::bind(&theirs).expect("a socket");
+    node.drive(&machine, &[]);
+    node.driver().says("NVIDIA's DRA driver is on this node and books gpu.nvidia.com");
+    node.driver().says("Both would give away the same cards");
+    drop(listening);
+    let node = node.start(&machine, &[]);
+    let socket = node.register();
+    fs::remove_file(&socket).expect("taken away");
+    node.driver().says("a socket of gpuquota.dev was taken away");
+    eventually(|| socket.exists().then_some(()), "the socket");
+    assert_eq!(node.register(), socket);
+}
