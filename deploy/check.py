@@ -16,6 +16,10 @@ CHART = pathlib.Path(__file__).parent / "helm" / "gpuquota"
 # The oldest Kubernetes whose schema there is, one between, and the newest.
 VERSIONS = ["1.25", "1.31", "1.37"]
 OPERATORS = "monitoring.coreos.com/v1"
+# Dynamic resource allocation is v1 from here on.
+DRA, DRA_VERSIONS = "resource.k8s.io/v1", ["1.34", "1.35", "1.36", "1.37"]
+CLUSTERS = {"DeviceClass", "ClusterRole", "ClusterRoleBinding"}
+SAMPLES = pathlib.Path(__file__).parent / "samples"
 MONITORING = {"metrics": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}, "dashboard": {"enabled": True}}}
 SECRETS = {"tokenSecret": "gpuquota-token", "tlsSecret": "gpuquota-tls"}
 
@@ -54,16 +58,45 @@ def containers(objects):
     return spec, spec.get("initContainers", []) + spec["containers"]
 
 
+def check_schema(name, document, versions=None):
+    for version in versions or (DRA_VERSIONS if document["apiVersion"].startswith("resource.k8s.io/") else VERSIONS):
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            check(False, f"{name}: {document['kind']} is none of Kubernetes {version}: {error.message}")
+
+
+def check_samples():
+    """The pods and claims of the quick starts; what they name is what the chart makes."""
+    paths = [*sorted((SAMPLES / "dra").glob("*.yaml")), SAMPLES / "device-plugin.yaml"]
+    for path in paths:
+        for document in yaml.safe_load_all(path.read_text()):
+            check_schema(path.name, document, DRA_VERSIONS if path.parent.name == "dra" else VERSIONS)
+            for request in devices_of(document):
+                check(request["exactly"]["deviceClassName"] == "gpuquota.dev", f"{path.name}: another device class")
+    return len(paths)
+
+
+def devices_of(document):
+    spec = document["spec"]
+    if document["kind"] == "ResourceClaimTemplate":
+        spec = spec["spec"]
+    return spec["devices"]["requests"] if document["apiVersion"] == DRA else []
+
+
+def check_written():
+    """What the driver writes: tests/tests/kubelet/dra.rs holds this file to it."""
+    path = pathlib.Path(__file__).parent.parent / "tests/tests/kubelet/objects.json"
+    for document in json.loads(path.read_text()):
+        check_schema(path.name, document)
+
+
 def check_objects(name, objects):
     for kind, document in objects.items():
-        check(document["metadata"].get("namespace") == "gpuquota", f"{name}: {kind} is in no namespace")
-        if document["apiVersion"] == OPERATORS:
-            continue
-        for version in VERSIONS:
-            try:
-                kubernetes_validate.validate(document, version, strict=True)
-            except kubernetes_validate.ValidationError as error:
-                check(False, f"{name}: {kind} is none of Kubernetes {version}: {error.message}")
+        namespace = None if kind in CLUSTERS else "gpuquota"
+        check(document["metadata"].get("namespace") == namespace, f"{name}: {kind} is in another namespace")
+        if document["apiVersion"] != OPERATORS:
+            check_schema(name, document)
 
 
 def check_rights(name, objects, host_pid):
@@ -97,13 +130,22 @@ def main():
         "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
         "nodeSelector": {"nvidia.com/gpu.present": "true"}, "podAnnotations": {"a": "b"},
     })
+    sets["dra"] = {"dra": {"enabled": True, "extendedResourceName": "gpuquota.dev/gpu"}, "placement": {"whole": ["gpu-0"]}}
+    sets["dra alone"] = {"dra": {"enabled": True}, "nri": {"enabled": False}, "install": {"enabled": False}}
+    sets["device plugin"] = {"devicePlugin": {"enabled": True, "placement": "spread"}, "placement": {"besideOthers": True}}
+    sets["hami's names"] = {"devicePlugin": {"enabled": True, "hamiNames": True, "hamiMemoryFactor": 10}}
     with helm.Chart.load(str(CHART)) as chart:
         for name, values in sets.items():
             chart.validate_schema(chart.merge_values(values))
             objects = rendered(chart, values)
             check_objects(name, objects)
             paths = check_rights(name, objects, values.get("hostPID", False))
-            _, (*_, agent) = containers(objects)
+            agent = next(of for of in containers(objects)[1] if of["name"] == "agent")
+            placing = {of["name"] for of in containers(objects)[1]} - {"agent", "install"}
+            both = chart.merge_values(values)
+            wanted = {word for word, key in (("dra", "dra"), ("device-plugin", "devicePlugin")) if both[key]["enabled"]}
+            check(placing == wanted, f"{name}: {placing}")
+            check(("DeviceClass" in objects) == ("dra" in wanted), f"{name}: DeviceClass")
             with_nri = chart.merge_values(values)["nri"]["enabled"]
             check(any(flag.startswith("--nri=") for flag in agent["args"]) == with_nri, f"{name}: --nri")
             check(("/run/containerd" in paths) == (name == "everything"), f"{name}: the CRI socket")
@@ -126,18 +168,23 @@ def main():
         for values, words in [
             ({"unprotected": "kill"}, "needs hostPID: true"),
             ({"engine": "hami"}, "choose one"),
+            ({"dra": {"enabled": True}, "devicePlugin": {"enabled": True}}, "the same cards; choose one"),
+            ({"engine": "hami", "nri": {"enabled": False}, "dra": {"enabled": True}}, "gives the cards away itself"),
         ]:
             check(words in refused(chart, values), f"{values} are taken")
-        for wrong in [{"engine": "hamy"}, {"nri": {"unprotected": "kill"}}, {"regions": []}, {"metrics": {"port": 0}}]:
+        for wrong in [{"engine": "hamy"}, {"nri": {"unprotected": "kill"}}, {"regions": []}, {"metrics": {"port": 0}},
+                      {"dra": {"enable": True}}, {"devicePlugin": {"placement": "fill"}}]:
             try:
                 chart.validate_schema(chart.merge_values(wrong))
                 check(False, f"{wrong} are taken")
             except helm.HelmError:
                 pass
+    samples = check_samples()
+    check_written()
     told = helm.lint(str(CHART))
     for finding in told["errors"] + [of for of in told["messages"] if "icon" not in str(of)]:
         check(False, f"helm lint: {finding}")
-    print(f"{len(sets)} sets of values, {len(VERSIONS)} versions of Kubernetes, {len(failures)} failures")
+    print(f"{len(sets)} sets of values, {samples} samples, {len(VERSIONS)} versions of Kubernetes, {len(failures)} failures")
     sys.exit(1 if failures else 0)
 
 

@@ -73,7 +73,7 @@ fn answer(kept: &mut Kept, method: &str, target: &str, body: &str) -> (u16, Valu
                 if kept.drops_sharing {
                     device.as_object_mut().expect("a device").remove("allowMultipleAllocations");
                 }
-                for taint in device["taints"].as_array_mut().into_iter().flatten() {
+                for taint in device.get_mut("taints").and_then(Value::as_array_mut).into_iter().flatten() {
                     taint["timeAdded"] = json!("2026-11-27T00:00:00Z");
                 }
             }
@@ -167,6 +167,12 @@ impl ApiServer {
     /// How many objects were written.
     pub fn written(&self) -> u64 {
         self.kept.lock().expect("no panic").written
+    }
+
+    /// Everything that was written of these kinds, as it came.
+    pub fn objects(&self) -> Vec<Value> {
+        let events = self.kept.lock().expect("no panic").events.clone();
+        self.slices().into_iter().chain(events).collect()
     }
 
     /// The messages of the events, with the claim that each is of.

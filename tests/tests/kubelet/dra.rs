@@ -192,6 +192,65 @@ fn cards_are_told_with_what_may_be_asked_of_them() {
     assert_eq!(node.api.written(), 1);
 }
 
+/// A machine of which one card is lost as soon as a program asks for memory.
+fn losing(scratch: &Scratch, count: usize, lost: usize) -> Machine {
+    let card = format!("[[device]]\nlike = \"H100\"\ncount = {count}\n");
+    let fault = format!("[[fault]]\ncall = \"cuMemAlloc\"\nnth = 1\nlost = {lost}\n");
+    Machine::new(scratch.file("lost.toml", card + &fault).to_str().expect("UTF-8"))
+}
+
+/// What is written, less what is another time another.
+fn steady(mut object: Value, devices: &[Value]) -> Value {
+    let mut text = object.to_string();
+    for (at, device) in devices.iter().enumerate() {
+        text = text.replace(uuid(device), &format!("GPU-0000000{at}-0000-4000-8000-000000000000"));
+    }
+    object = serde_json::from_str(&text).expect("JSON");
+    object["metadata"]
+        .as_object_mut()
+        .expect("metadata")
+        .retain(|key, _| key != "resourceVersion" && key != "uid");
+    for key in ["firstTimestamp", "lastTimestamp"] {
+        if !object[key].is_null() {
+            object[key] = json!("2026-11-27T00:00:00Z");
+        }
+    }
+    object
+}
+
+fn uuid(device: &Value) -> &str {
+    let attributes = if device["basic"].is_null() { device } else { &device["basic"] };
+    text(attributes, "uuid")
+}
+
+#[test]
+fn what_is_written_is_what_the_schemas_of_kubernetes_are_asked_about() {
+    let scratch = Scratch::new();
+    let machine = losing(&scratch, 2, 1);
+    let mut written = Vec::new();
+    for version in ["v1", "v1beta2", "v1beta1"] {
+        let node = Node::new(ApiServer::new(&[version])).start(&machine, &["--whole", "gpu-1"]);
+        if version == "v1" {
+            assert_ne!(node.prepare("missing", UID).error, "");
+            machine.bare().start("hold", &["1"]).ask("alloc 1048576", "rc");
+            eventually(|| (!node.slices()[1]["taints"].is_null()).then_some(()), "a taint");
+        }
+        let devices = node.slices();
+        written.extend(node.api.objects().into_iter().map(|object| steady(object, &devices)));
+    }
+    let written = serde_json::to_string_pretty(&written).expect("JSON") + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubelet/objects.json");
+    if std::env::var_os("GPUQUOTA_WRITE_OBJECTS").is_some() {
+        fs::write(&path, &written).expect("written");
+    }
+    let known = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        known == written,
+        "{} is of another time: set GPUQUOTA_WRITE_OBJECTS=1 and run this test",
+        path.display()
+    );
+}
+
 #[test]
 fn instances_of_mig_are_devices_of_their_own() {
     let scratch = Scratch::new();
@@ -348,9 +407,8 @@ fn an_older_cluster_gets_whole_cards_and_is_told_so() {
 
 #[test]
 fn a_card_that_is_lost_gets_a_taint_and_no_further_claim() {
-    let file = "[[device]]\nlike = \"H100\"\n[[fault]]\ncall = \"cuMemAlloc\"\nnth = 1\nlost = 0\n";
     let scratch = Scratch::new();
-    let machine = Machine::new(scratch.file("lost.toml", file).to_str().expect("UTF-8"));
+    let machine = losing(&scratch, 1, 0);
     let node = Node::new(ApiServer::new(&["v1"])).start(&machine, &[]);
     node.allocate("web", UID, &[result("gpu", "gpu-0", "1Gi", "10")], json!([]));
     machine.bare().start("hold", &[]).ask("alloc 1048576", "rc");
