@@ -189,6 +189,30 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "device-plugin",
+        &[
+            ("Offer memory in units of 1 GiB, and percents of time", "gpuquota device-plugin"),
+            (
+                "Offer HAMi's names, and fill the emptiest card first",
+                "gpuquota device-plugin --hami-names --hami-memory-factor 10 --placement spread",
+            ),
+        ],
+    ),
+    (
+        "dra",
+        &[
+            ("Offer memory and time of each card to the scheduler", "gpuquota dra --node-name node-1"),
+            (
+                "Leave the first card whole, and give 8 GiB to a claim that asks for no memory",
+                "gpuquota dra --whole gpu-0 --default-memory 8GiB",
+            ),
+            (
+                "Ask an API server by kubectl proxy, without a pod",
+                "gpuquota dra --api http://127.0.0.1:8001 --node-name node-1",
+            ),
+        ],
+    ),
+    (
         "enforce",
         &[
             ("Give each user of this machine 4 GiB and 10% of GPU time", "gpuquota enforce --each 4GiB-10"),
@@ -325,6 +349,20 @@ pub fn files(command: &str) -> Vec<Entry> {
     };
     match command {
         "install" | "uninstall" | "status" => vec![record()],
+        "device-plugin" => vec![
+            entry("/var/lib/kubelet/device-plugins", "The kubelet's socket, and one of each resource."),
+            entry(
+                "/var/lib/kubelet/pod-resources/kubelet.sock",
+                "What the kubelet has given to which container.",
+            ),
+            entry("/run/gpuquota", "Regions and limits files of containers."),
+        ],
+        "dra" => vec![
+            entry("/var/lib/kubelet/plugins/gpuquota.dev", "The socket for claims, and what is prepared."),
+            entry("/var/lib/kubelet/plugins_registry", "The socket by which the kubelet finds the driver."),
+            entry("/var/run/cdi", "A CDI specification of each claim that is prepared."),
+            entry("/run/gpuquota", "Regions and limits files of claims."),
+        ],
         "cdi" => vec![
             entry("/etc/cdi/gpuquota.json", "The specification."),
             entry("/var/lib/gpuquota/cdi", "The files that containers mount."),

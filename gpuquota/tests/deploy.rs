@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 const ALERTS: &str = include_str!("../../deploy/alerts.yaml");
 const DASHBOARD: &str = include_str!("../../deploy/dashboard.json");
 const DAEMON_SET: &str = include_str!("../../deploy/helm/gpuquota/templates/daemonset.yaml");
+const PLACEMENT: &str = include_str!("../../deploy/helm/gpuquota/templates/_placement.tpl");
 const CHART: &str = include_str!("../../deploy/helm/gpuquota/Chart.yaml");
 
 fn words(text: &str, begins: &str) -> BTreeSet<String> {
@@ -59,6 +60,22 @@ fn every_metric_that_an_alert_asks_for_is_exported() {
     assert!(asked.len() >= 10, "{asked:?}");
     let missing: Vec<_> = asked.iter().filter(|name| !exported.contains(*name)).collect();
     assert!(missing.is_empty(), "nobody exports {missing:?}");
+}
+
+#[test]
+fn every_flag_that_the_chart_gives_for_placement_is_one() {
+    let flags = |name: &str| {
+        let part = PLACEMENT.split(&format!("{{{{- define \"gpuquota.placement.{name}\" -}}}}")).nth(1);
+        part.and_then(|part| part.split("{{- end -}}").next()).expect("a part of the chart").to_owned()
+    };
+    let both = words(&flags("flags"), "--");
+    for (command, begins) in [("dra", "    - dra\n"), ("device-plugin", "    - device-plugin\n")] {
+        let known = words(&stdout(&output(gpuquota().args([command, "--help"]))), "--");
+        let containers = flags("containers");
+        let args = containers.split(begins).nth(1).and_then(|rest| rest.split("  env:").next());
+        let given: BTreeSet<_> = words(args.expect("arguments"), "--").union(&both).cloned().collect();
+        assert!(given.len() > 8 && given.is_subset(&known), "{given:?} {known:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -152,6 +153,23 @@ fn what_keeps_the_library_out_is_found() {
         "GQ409",
         &["libvgpu.so, which is HAMi's"],
     );
+}
+
+#[test]
+fn cards_that_two_give_away_are_found() {
+    let visit = Visit::new();
+    let listen = |name: &str| {
+        let path = visit.system.path().join("var/lib/kubelet").join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        UnixListener::bind(path).expect("a socket")
+    };
+    let _theirs = listen("device-plugins/nvidia-gpu.sock");
+    visit.does_not_find("GQ464");
+    let ours = listen("plugins_registry/gpuquota.dev-reg.sock");
+    visit.finds("error", "GQ464", &["gpuquota's DRA driver is on this node", "NVIDIA's device plugin"]);
+    // One that is gone has left its socket.
+    drop(ours);
+    visit.does_not_find("GQ464");
 }
 
 /// `gpuquota install --engine hami` puts it there.

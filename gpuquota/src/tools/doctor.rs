@@ -1,12 +1,13 @@
 //! `gpuquota doctor`: is the quota on here, and if not, why?
 //!
 //! - [`preload`], [`program`], [`process`]: does the library get in; [`driver`]: what it meets; [`limits`], [`region`]: what
-//!   it is told; [`agent`]: who schedules; [`finding`]: what is found; [`elf`]: files of programs and libraries.
+//!   it is told; [`agent`]: who schedules; [`kubelet`]: who gives cards away; [`finding`]: what is found; [`elf`]: files of programs and libraries.
 
 mod agent;
 mod driver;
 mod elf;
 mod finding;
+mod kubelet;
 mod limits;
 mod preload;
 mod process;
@@ -63,6 +64,7 @@ impl Doctor {
         findings.extend(region::look());
         findings.extend(driver::look(&self.system));
         findings.extend(agent::look());
+        findings.extend(kubelet::look(&self.system));
         let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Fine);
         let text = if self.json {
             output::json(&Told { severity, findings: &findings })

@@ -127,4 +127,7 @@ findings! {
     OTHER_AGENT = "GQ462", "an agent of another version",
         "The node's agent is of another version than this program.", "Install both from one release.";
     AGENT_FINE = "GQ463", "the agent answers", "The node's agent answers, and is of this version.", "Nothing.";
+    TWO_BOOKERS = "GQ464", "two give the same cards away",
+        "gpuquota's device plugin or DRA driver is on this node, and another plugin or driver books cards too: each counts by itself, so a card may be given away twice.",
+        "Take one of them off the node; or, if they serve different cards, start ours with --beside-others and tell it and the other one which.";
 }
