@@ -5,7 +5,7 @@
 
 mod files;
 
-pub use files::{Files, Given, Region, unusable};
+pub use files::{BY_ANNOTATIONS, BY_CLAIMS, BY_UNITS, Files, Given, Region, unusable};
 
 use crate::library::{PRELOAD, limits_file};
 use crate::regions::PREPARED;

@@ -181,6 +181,27 @@ fn what_cannot_be_understood_fails_the_container_with_value_origin_and_next_step
 }
 
 #[test]
+fn annotations_do_not_outrank_what_a_claim_or_a_resource_has_booked() {
+    let mut node = Node::start(&[]);
+    for own in [".dra", ".device-plugin"] {
+        let source = node.regions().join(own).join(UID).join("limits");
+        let mut booked = container(ID, "main");
+        let destination = "/etc/gpuquota/limits".to_owned();
+        booked.mounts = vec![Mount { destination, source: source.display().to_string(), ..Mount::default() }];
+        let asks = pod(&[("gpuquota.dev/memory", "64GiB")]);
+        let why = node.create(asks, booked.clone()).expect_err("refused");
+        assert!(why.contains("it has one by") && why.contains("Remove the annotations"), "{why}");
+        // Without annotations it is left alone.
+        assert_eq!(node.create(pod(&[]), booked), Ok(ContainerAdjustment::default()));
+    }
+    // What a tenant mounted there is no quota.
+    let mut own = container(ID, "main");
+    let (destination, source) = ("/etc/gpuquota/limits".to_owned(), "/tenant/.dra/x/limits".to_owned());
+    own.mounts = vec![Mount { destination, source, ..Mount::default() }];
+    node.create(pod(&[("gpuquota.dev/memory", "1GiB")]), own).expect("a quota");
+}
+
+#[test]
 fn a_container_whose_library_is_not_there_is_refused() {
     let mut node = Node::start(&["--nri-library=/nowhere/libgpuquota.so"]);
     let why =

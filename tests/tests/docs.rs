@@ -13,6 +13,7 @@ const FOLDERS: &[&str] = &[
     "gpu-kit/",
     "gpuquota/",
     "include/",
+    "kubelet/",
     "nri/",
     "quota/",
     "region/",

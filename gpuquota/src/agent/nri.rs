@@ -18,7 +18,7 @@ use super::card::Cards;
 use super::identity::Sources;
 use crate::changes::Disk;
 use crate::error::Error;
-use crate::given::{Files, REGIONS};
+use crate::given::{BY_ANNOTATIONS, Files, REGIONS};
 use crate::library::INSTALLED;
 use nri_plugin::{DEFAULT_SOCKET, Options, keep};
 use plugin::Injector;
@@ -61,7 +61,7 @@ pub fn start(
     let Some(socket) = settings.socket.clone() else { return Ok(None) };
     let library = settings.library.clone().unwrap_or_else(|| INSTALLED.into());
     let base = roots.first().cloned().unwrap_or_else(|| REGIONS.into());
-    let files = Files::at(&base, ".nri", Disk::default())
+    let files = Files::at(&base, BY_ANNOTATIONS, Disk::default())
         .map_err(Error::system(format!("keep limits in {}", base.display())))?;
     let board = Arc::new(Board::default());
     let policy = settings.unprotected;

@@ -22,6 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+/// The directories of those who give.
+pub const BY_ANNOTATIONS: &str = ".nri";
+pub const BY_CLAIMS: &str = ".dra";
+pub const BY_UNITS: &str = ".device-plugin";
+
 const LIMITS: &str = "limits";
 const NAMED: &str = "region";
 const PRELOAD: &str = "ld.so.preload";
@@ -174,9 +179,10 @@ impl Files {
         fs::metadata(self.own.join(id).join(NAMED))?.modified()
     }
 
-    /// Whether a path is a limits file that was given here.
-    pub fn is_limits(&self, path: &Path) -> bool {
-        path.starts_with(&self.own) && path.ends_with(LIMITS)
+    /// Who gave a limits file of this node, by its path.
+    pub fn giver(&self, path: &Path) -> Option<&'static str> {
+        let below = path.strip_prefix(&self.base).ok().filter(|_| path.ends_with(LIMITS))?;
+        [BY_ANNOTATIONS, BY_CLAIMS, BY_UNITS].into_iter().find(|own| below.starts_with(own))
     }
 
     /// Removes the files of what is gone. The name of its region goes last, so that a second try finds it.

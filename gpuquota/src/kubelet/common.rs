@@ -36,7 +36,8 @@ pub struct Common {
     #[arg(long, value_enum, default_value_t)]
     pub visible: Visible,
 
-    /// A card that is not divided: its UUID, its name such as gpu-0, or all. May be given several times.
+    /// A card that is not divided: its UUID, its name such as gpu-0, or all. May be given several times. The device plugin does not
+    /// offer it, and the DRA driver offers it whole.
     #[arg(long, value_name = "CARD")]
     pub whole: Vec<String>,
 

@@ -16,6 +16,7 @@ use super::beside::PLUGIN;
 use super::cards::{self, Piece};
 use super::common::Common;
 use crate::error::Error;
+use crate::given::BY_UNITS;
 use books::Books;
 use gpuquota_quota::limits::own_size;
 use kubelet_plugin::api::device_plugin::ListAndWatchResponse;
@@ -53,7 +54,7 @@ pub struct DevicePlugin {
     #[arg(long)]
     hami_names: bool,
 
-    /// With --hami-names: how many MiB one nvidia.com/gpumem is. A kubelet takes a list of 4 MiB, which is a card and a half of
+    /// With --hami-names: how many MiB one nvidia.com/gpumem is. A kubelet takes a list of 4 MiB, which is two cards of
     /// 80 GiB in units of 1 MiB.
     #[arg(long, value_name = "MIB", default_value_t = 1, requires = "hami_names", value_parser = clap::value_parser!(u64).range(1..))]
     hami_memory_factor: u64,
@@ -107,7 +108,7 @@ impl DevicePlugin {
         let pod_resources =
             self.pod_resources.clone().unwrap_or_else(|| kubelet.join("pod-resources/kubelet.sock"));
         let directory = kubelet.join("device-plugins");
-        let files = self.common.files(".device-plugin")?;
+        let files = self.common.files(BY_UNITS)?;
         let kinds = resources.iter().map(|(name, _, units)| (*name, units.clone())).collect();
         let books = Arc::new(Books::new(
             self.common.clone(),

@@ -12,10 +12,12 @@ mod parameters;
 mod slices;
 mod store;
 
+use super::beside::DRIVER;
 use super::cards;
 use super::common::Common;
 use crate::changes::Disk;
 use crate::error::Error;
+use crate::given::BY_CLAIMS;
 use api::{Api, Server};
 use capacity::Policies;
 use kubelet_plugin::{DriverOptions, keep_driver};
@@ -26,9 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// The driver's name, in ResourceSlices and device classes.
-pub const DRIVER: &str = super::beside::DRIVER;
 
 /// Offer the memory and time of each card to Kubernetes' scheduler, as a driver of dynamic resource allocation.
 #[derive(clap::Args)]
@@ -71,7 +70,7 @@ impl Dra {
             let doing = format!("make {}", path.display());
             std::fs::create_dir_all(path).map_err(Error::system(doing))?;
         }
-        let files = self.common.files(".dra")?;
+        let files = self.common.files(BY_CLAIMS)?;
         let checkpoint = directory.join("checkpoint.json");
         let store = Store::open(&checkpoint, &self.cdi, &self.common, files, Disk::default());
         let store = store.map_err(Error::system("take up what was prepared"))?;

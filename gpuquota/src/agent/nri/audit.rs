@@ -39,5 +39,5 @@ fn has_quota(container: &Container, files: &Files) -> bool {
         let mount = container.mounts.iter().find(|mount| mount.destination == destination)?;
         Some(Path::new(mount.source.as_str()))
     };
-    source(limits_file()).is_some_and(|path| files.is_limits(path)) && source(PRELOAD).is_some()
+    source(limits_file()).is_some_and(|path| files.giver(path).is_some()) && source(PRELOAD).is_some()
 }

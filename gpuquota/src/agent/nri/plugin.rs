@@ -6,13 +6,14 @@ use super::audit::{Policy, without_quota};
 use super::board::{Board, Kind};
 use crate::agent::card::Cards;
 use crate::agent::identity::{Identity, Sources};
-use crate::given::{Files, Region, region, unusable};
+use crate::given::{BY_ANNOTATIONS, BY_CLAIMS, Files, Region, region, unusable};
+use crate::library::limits_file;
 use nri_plugin::api::{
     ConfigureRequest, Container, ContainerUpdate, CreateContainerRequest, CreateContainerResponse,
     PodSandbox, RemoveContainerRequest,
 };
 use nri_plugin::{Error, Events, Plugin, Runtime, Status, code};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -62,6 +63,15 @@ impl Injector {
         let Some(asked) = Asked::of(&pod.annotations, &container.name, &self.devices())? else {
             return Ok(None);
         };
+        // Who writes a pod writes its annotations. They must not outrank what was booked for it.
+        let of_limits = container.mounts.iter().find(|mount| mount.destination == limits_file());
+        let giver = of_limits.and_then(|mount| self.files.giver(Path::new(&mount.source)));
+        if let Some(giver) = giver.filter(|giver| *giver != BY_ANNOTATIONS) {
+            let by = if giver == BY_CLAIMS { "its claim" } else { "what it asks of its resources" };
+            return Err(format!(
+                "its annotations ask for a quota, and it has one by {by} already. Remove the annotations."
+            ));
+        }
         let library = self.library.display();
         if !self.library.is_file() {
             return Err(format!(

@@ -1,12 +1,12 @@
 //! The driver on its node: claims are prepared and taken back, slices kept, and what the kubelet forgot is cleaned up.
 
-use super::DRIVER;
 use super::api::{Api, Refusal};
 use super::capacity::Read;
 use super::claim::{fits, read};
 use super::slices::{Version, wanted, write};
 use super::store::{KIND, Store, Wanted};
 use crate::agent::identity::is_name;
+use crate::kubelet::beside::DRIVER;
 use crate::kubelet::cards::Piece;
 use crate::kubelet::common::Common;
 use kubelet_plugin::api::dra::{Claim, Device};
