@@ -1,6 +1,6 @@
 //! Questions of gRPC over a socket of the node.
 
-use hyper::http::uri::PathAndQuery;
+use hyper::http::uri::{PathAndQuery, Uri};
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use std::io;
@@ -21,12 +21,23 @@ pub type Client = Grpc<Channel>;
 
 /// Connects to a socket.
 pub async fn connect(path: &Path) -> io::Result<Client> {
+    connect_as(path, "localhost").await
+}
+
+/// What the kubelet sends as the authority of a request over a socket of which it was told the path alone.
+pub fn authority_of(path: &Path) -> String {
+    path.to_string_lossy().replace('/', "%2F")
+}
+
+/// The same, with this authority.
+pub async fn connect_as(path: &Path, authority: &str) -> io::Result<Client> {
+    let origin: Uri = format!("http://{authority}").parse().map_err(io::Error::other)?;
     let path = path.to_path_buf();
     let connector = service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
+    let channel = Endpoint::from(origin).connect_with_connector(connector).await;
     Ok(Grpc::new(channel.map_err(io::Error::other)?).max_decoding_message_size(LONGEST))
 }
 

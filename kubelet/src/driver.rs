@@ -51,8 +51,11 @@ pub struct DriverOptions {
 
 impl DriverOptions {
     /// The socket for claims.
+    ///
+    /// The kubelet's library sends the path of this socket as the authority of its requests, with `%2F` for each slash, and the
+    /// server's library here takes percents before an `@` only. So there is one in the name.
     pub fn socket(&self) -> PathBuf {
-        self.directory.join("dra.sock")
+        self.directory.join(format!("dra@{}", self.name))
     }
 
     /// The socket for the kubelet's watcher.

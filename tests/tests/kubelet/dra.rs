@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::api_server::ApiServer;
-use crate::stub::{Kubelet, Running, ask, eventually};
+use crate::stub::{Kubelet, Running, ask, ask_as, eventually};
 use gpuquota_promises::{Machine, Scratch, artifact};
 use kubelet_plugin::api::dra::{
     Claim, NodePrepareResourceResponse, NodePrepareResourcesRequest, NodePrepareResourcesResponse,
@@ -14,6 +14,7 @@ use kubelet_plugin::api::dra::{
 use kubelet_plugin::api::plugin_registration::{
     InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
 };
+use kubelet_plugin::client::authority_of;
 use serde_json::{Value, json};
 
 const UID: &str = "4d7c2d1e-5a6b-4c7d-8e9f-0a1b2c3d4e5f";
@@ -96,7 +97,7 @@ impl Node {
 
     fn prepare_by(&self, method: &'static str, name: &str, uid: &str) -> NodePrepareResourceResponse {
         let request = NodePrepareResourcesRequest { claims: vec![claim(name, uid)] };
-        let answer: Result<NodePrepareResourcesResponse, _> = ask(&self.register(), method, request);
+        let answer: Result<NodePrepareResourcesResponse, _> = self.claims(method, request);
         answer.expect("an answer").claims[uid].clone()
     }
 
@@ -109,10 +110,20 @@ impl Node {
         assert!(!self.files().iter().any(|file| file.contains(uid)), "{:?}", self.files());
     }
 
+    /// Calls the socket for claims as the kubelet does, which takes its path for the authority.
+    fn claims<Q, A>(&self, method: &'static str, request: Q) -> Result<A, String>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let socket = self.register();
+        ask_as(&socket, &authority_of(&socket), method, request)
+    }
+
     fn unprepare(&self, name: &str, uid: &str) -> String {
         let request = NodeUnprepareResourcesRequest { claims: vec![claim(name, uid)] };
         let method = "/k8s.io.kubelet.pkg.apis.dra.v1.DRAPlugin/NodeUnprepareResources";
-        let answer: Result<NodeUnprepareResourcesResponse, _> = ask(&self.register(), method, request);
+        let answer: Result<NodeUnprepareResourcesResponse, _> = self.claims(method, request);
         answer.expect("an answer").claims[uid].error.clone()
     }
 

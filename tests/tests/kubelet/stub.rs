@@ -12,7 +12,7 @@ use kubelet_plugin::api::device_plugin::{Empty, RegisterRequest};
 use kubelet_plugin::api::pod_resources::{
     ContainerDevices, ContainerResources, ListPodResourcesRequest, ListPodResourcesResponse, PodResources,
 };
-use kubelet_plugin::client::{call, connect};
+use kubelet_plugin::client::{call, connect_as};
 use kubelet_plugin::server::{Answer, Call, Service, serve, unary, unknown};
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
@@ -39,8 +39,17 @@ where
     Q: prost::Message + Send + Sync + 'static,
     A: prost::Message + Default + Send + Sync + 'static,
 {
+    ask_as(socket, "localhost", method, question)
+}
+
+/// The same, with the authority that the kubelet sends.
+pub fn ask_as<Q, A>(socket: &Path, authority: &str, method: &'static str, question: Q) -> Result<A, String>
+where
+    Q: prost::Message + Send + Sync + 'static,
+    A: prost::Message + Default + Send + Sync + 'static,
+{
     runtime().block_on(async {
-        let mut client = connect(socket).await.map_err(|error| error.to_string())?;
+        let mut client = connect_as(socket, authority).await.map_err(|error| error.to_string())?;
         call(&mut client, method, question).await.map_err(|error| error.to_string())
     })
 }
