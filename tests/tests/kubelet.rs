@@ -3,6 +3,8 @@
 
 #[path = "kubelet/api_server.rs"]
 mod api_server;
+#[path = "kubelet/container.rs"]
+mod container;
 #[path = "kubelet/device_plugin.rs"]
 mod device_plugin;
 #[path = "kubelet/dra.rs"]

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::container;
 use crate::stub::{Kubelet, Running, ask, eventually, runtime};
 use gpuquota_promises::{Machine, Scratch, artifact};
 use kubelet_plugin::api::device_plugin::{
     AllocateRequest, AllocateResponse, ContainerAllocateRequest, ContainerAllocateResponse,
-    ContainerPreferredAllocationRequest, Device, Empty, ListAndWatchResponse, PreStartContainerRequest,
-    PreStartContainerResponse, PreferredAllocationRequest, PreferredAllocationResponse,
+    ContainerPreferredAllocationRequest, Device, Empty, ListAndWatchResponse, Mount,
+    PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
+    PreferredAllocationResponse,
 };
 use kubelet_plugin::client::connect;
 
@@ -130,6 +132,9 @@ fn a_container_gets_its_memory_and_its_share_of_one_card_in_one_limits_file() {
         fs::read_to_string(source(&given, "/etc/ld.so.preload")).expect("a list").trim(),
         text(&artifact("libgpuquota.so"))
     );
+    let bind = |mount: &Mount| (mount.host_path.clone(), mount.container_path.clone(), mount.read_only);
+    let binds: Vec<_> = given.mounts.iter().map(bind).collect();
+    container::has(&machine, &binds, 8 << 30);
 }
 
 #[test]

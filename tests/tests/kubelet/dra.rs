@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::api_server::ApiServer;
+use crate::container;
 use crate::stub::{Kubelet, Running, ask, ask_as, eventually};
 use gpuquota_promises::{Machine, Scratch, artifact};
 use kubelet_plugin::api::dra::{
@@ -134,11 +135,21 @@ impl Node {
 
     /// The limits file of a claim.
     fn limits(&self, uid: &str) -> String {
+        let binds = self.binds(uid);
+        let limits = binds.iter().find(|(_, to, _)| to == "/etc/gpuquota/limits").expect("limits");
+        fs::read_to_string(&limits.0).expect("the limits file")
+    }
+
+    /// What is mounted for a claim.
+    fn binds(&self, uid: &str) -> Vec<container::Bind> {
         let spec = self.spec(uid).expect("a specification");
         let mounts = spec["devices"][0]["containerEdits"]["mounts"].as_array().expect("mounts").clone();
-        let limits = mounts.iter().find(|mount| mount["containerPath"] == "/etc/gpuquota/limits");
-        fs::read_to_string(limits.expect("limits")["hostPath"].as_str().expect("a path"))
-            .expect("the limits file")
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let of = |mount: &Value| {
+            let is_read_only = mount["options"].as_array().expect("options").contains(&json!("ro"));
+            (text(&mount["hostPath"]), text(&mount["containerPath"]), is_read_only)
+        };
+        mounts.iter().map(of).collect()
     }
 
     /// Every file below this node's directories.
@@ -321,6 +332,8 @@ fn a_claim_becomes_a_cdi_device_once_however_often_the_kubelet_asks() {
     assert_eq!(node.prepare_by("/v1beta1.DRAPlugin/NodePrepareResources", "web", UID), first);
     assert_eq!(node.limits(UID), limits);
     node.api.set_down(false);
+    // Containers of the claim have it for themselves, all of them together.
+    container::has(&machine, &node.binds(UID), 8 * GIB);
     for _ in 0..2 {
         assert_eq!(node.unprepare("web", UID), "");
         assert!(!node.files().iter().any(|file| file.contains(UID)));
