@@ -3,6 +3,8 @@
 
 #[path = "kubelet/api_server.rs"]
 mod api_server;
+#[path = "kubelet/cluster.rs"]
+mod cluster;
 #[path = "kubelet/container.rs"]
 mod container;
 #[path = "kubelet/device_plugin.rs"]

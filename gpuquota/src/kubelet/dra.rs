@@ -2,13 +2,14 @@
 //! capacity that claims consume; a claim that the scheduler has placed becomes a CDI device.
 //!
 //! - [`api`]: the API server; [`capacity`]: what may be asked of a card; [`slices`]: what the scheduler is told;
-//! - [`claim`], [`parameters`]: what was asked; [`store`]: what is prepared, and survives a kill; [`node`]: all of it together.
+//! - [`claim`], [`parameters`], [`pods`]: what was asked; [`store`]: what is prepared, and survives a kill; [`node`]: all of it together.
 
 mod api;
 mod capacity;
 mod claim;
 mod node;
 mod parameters;
+mod pods;
 mod slices;
 mod store;
 

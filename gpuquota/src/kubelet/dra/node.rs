@@ -3,6 +3,7 @@
 use super::api::{Api, Refusal};
 use super::capacity::Read;
 use super::claim::{fits, read};
+use super::pods::{contradiction, reserved_for};
 use super::slices::{Version, wanted, write};
 use super::store::{KIND, Store, Wanted};
 use crate::agent::identity::is_name;
@@ -85,6 +86,27 @@ impl Node {
         wanted.devices.iter().map(of).collect()
     }
 
+    /// Whether no container uses this claim and another one. Whoever does not tell what its pods are is believed.
+    async fn has_one_claim(&self, claim: &Claim, object: &Value) -> Result<(), String> {
+        let all = locked(&self.store).all();
+        let others: Vec<&str> = all
+            .iter()
+            .filter(|(uid, namespace, _)| *uid != claim.uid && *namespace == claim.namespace)
+            .map(|(_, _, name)| name.as_str())
+            .collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        for name in reserved_for(object) {
+            let path = format!("/api/v1/namespaces/{}/pods/{name}", claim.namespace);
+            let Ok(pod) = self.api.get(&path).await else { continue };
+            if let Some(why) = contradiction(&pod, &claim.name, &others) {
+                return Err(why);
+            }
+        }
+        Ok(())
+    }
+
     async fn try_prepare(&self, claim: &Claim) -> Prepared {
         if !is_name(&claim.uid, 64) || claim.uid.contains('_') {
             return Err("its UID is none that Kubernetes gives".to_owned());
@@ -105,6 +127,7 @@ impl Node {
                         "there is another claim of this name now. The pod has to be made anew".to_owned()
                     );
                 }
+                self.has_one_claim(claim, &object).await?;
                 read(&object, DRIVER, &self.name, &self.pieces.borrow())?
             }
         };
