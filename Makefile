@@ -43,6 +43,10 @@ test-heavy: prerequisites artifacts programs clients ## real software from PyPI,
 test-containerd: prerequisites artifacts programs ## pods of a real containerd (CONTAINERD=/path; its shim, ctr and crictl lie beside it) with the agent as its NRI plugin
 	CONTAINERD="$(CONTAINERD)" $(CARGO) test -p gpuquota-promises --test containerd
 
+.PHONY: test-kubelet
+test-kubelet: prerequisites artifacts programs ## the device plugin with a real kubelet (KUBELET=/path) and the container runtime that it needs (CRI=/path/of/socket)
+	KUBELET="$(KUBELET)" CRI="$(CRI)" $(CARGO) test -p gpuquota-promises --test real_kubelet
+
 .PHONY: deploy-check
 deploy-check: ## the Helm chart with all of its values, against the schemas of Kubernetes; the alert rules
 	@.ci/run deploy
