@@ -6,10 +6,12 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::sleep;
 
 /// What the names of their sockets begin with, whose they are, and what they book.
 const KNOWN: [(&str, &str, &str); 8] = [
-    ("nvidia-gpu.sock", "NVIDIA's device plugin", "nvidia.com/gpu"),
+    ("nvidia-gpu.sock", "NVIDIA's device plugin, or HAMi's,", "nvidia.com/gpu"),
     ("nvidia-mig", "NVIDIA's device plugin", "nvidia.com/mig"),
     ("gpu.nvidia.com", "NVIDIA's DRA driver", "gpu.nvidia.com"),
     ("hami-core-gpu.project-hami.io", "HAMi's DRA driver", "hami-core-gpu.project-hami.io"),
@@ -25,6 +27,9 @@ pub const PLUGIN: &str = "gpuquota-";
 
 /// Directories of the kubelet in which sockets of plugins lie.
 const DIRECTORIES: [&str; 2] = ["device-plugins", "plugins_registry"];
+
+/// How often it is looked again.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,4 +78,17 @@ pub fn others(kubelet: &Path, root: &Path, own: &str) -> Vec<Other> {
     }
     found.sort_by(|a, b| a.socket.cmp(&b.socket));
     found
+}
+
+/// Says so when another one comes later, for ever: whoever runs containers by then is not taken away.
+pub async fn watch(kubelet: &Path, own: &str) {
+    let mut known = others(kubelet, Path::new("/"), own);
+    loop {
+        sleep(LOOK).await;
+        let now = others(kubelet, Path::new("/"), own);
+        for other in now.iter().filter(|other| !known.contains(other)) {
+            tracing::error!("{other}: it gives the same cards away. Take one of the two off this node");
+        }
+        known = now;
+    }
 }

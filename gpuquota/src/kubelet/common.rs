@@ -51,6 +51,18 @@ pub struct Common {
 }
 
 impl Common {
+    /// The usual one, with these places.
+    #[cfg(test)]
+    pub fn of_test(root: &Path, library: &Path) -> Self {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            common: Common,
+        }
+        let words = [Path::new("x"), Path::new("--root"), root, Path::new("--library"), library];
+        <Line as clap::Parser>::parse_from(words).common
+    }
+
     /// Begins: the log, and whether this node is somebody else's. `own` is what the names of this command's sockets begin with.
     pub fn begin(&self, own: &str) -> Result<(), Error> {
         logs::plain();

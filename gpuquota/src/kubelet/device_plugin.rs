@@ -12,7 +12,7 @@ mod holder;
 mod resource;
 mod units;
 
-use super::beside::PLUGIN;
+use super::beside::{self, PLUGIN};
 use super::cards::{self, Piece};
 use super::common::Common;
 use crate::error::Error;
@@ -139,6 +139,8 @@ impl DevicePlugin {
                 keeping.spawn(async move { keep_device_plugin(plugin, &place).await });
             }
             keeping.spawn(async move { books.clean_for_ever().await });
+            let kubelet = self.common.kubelet.clone();
+            keeping.spawn(async move { beside::watch(&kubelet, PLUGIN).await });
             let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
             let [mut end, mut interrupt] = match signals {
                 [Ok(end), Ok(interrupt)] => [end, interrupt],

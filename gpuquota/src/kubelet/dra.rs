@@ -13,7 +13,7 @@ mod pods;
 mod slices;
 mod store;
 
-use super::beside::DRIVER;
+use super::beside::{self, DRIVER};
 use super::cards;
 use super::common::Common;
 use crate::changes::Disk;
@@ -96,6 +96,7 @@ impl Dra {
                 () = keep_driver(Arc::clone(&node), &options) => {}
                 () = async { node.keep_slices(self.period).await; std::future::pending().await } => {}
                 () = cleaning => {}
+                () = beside::watch(&node.common.kubelet, DRIVER) => {}
                 _ = end.recv() => {}
                 _ = interrupt.recv() => {}
             }

@@ -274,7 +274,8 @@ fn a_node_whose_cards_somebody_else_books_is_refused() {
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{told}");
     assert!(
-        told.contains("NVIDIA's device plugin is on this node") && told.contains("--beside-others"),
+        told.contains("NVIDIA's device plugin, or HAMi's, is on this node")
+            && told.contains("--beside-others"),
         "{told}"
     );
     // A socket that nobody listens at was left.

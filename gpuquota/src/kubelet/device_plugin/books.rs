@@ -201,26 +201,32 @@ impl Books {
         Ok((place(names), limits("device-plugin", &[part(units, names, piece, cores)], &[])))
     }
 
-    /// Removes the files of containers that the kubelet does not know any more.
+    /// Removes the files of containers that the kubelet does not know any more, for ever.
     pub async fn clean_for_ever(&self) {
         let memory = self.name(Kind::Memory);
         loop {
             sleep(CLEAN).await;
-            let Ok(holders) = ask(&self.pod_resources, |name| (name == memory).then_some(Kind::Memory)).await
-            else {
-                continue;
-            };
-            let kept: BTreeSet<String> =
-                holders.iter().filter_map(|holder| holder.units.get(&Kind::Memory)).map(place).collect();
-            for id in self.files.ids().unwrap_or_default().iter().filter(|id| !kept.contains(*id)) {
-                let made = self.files.made(id).unwrap_or(SystemTime::UNIX_EPOCH);
-                if made.elapsed().is_ok_and(|age| age > NEW)
-                    && let Err(error) = self.files.take(id)
-                {
-                    tracing::warn!(
-                        "the files of {id}, which no container has any more, cannot be removed: {error}"
-                    );
-                }
+            // A kubelet that does not answer has forgotten nobody.
+            if let Ok(holders) =
+                ask(&self.pod_resources, |name| (name == memory).then_some(Kind::Memory)).await
+            {
+                self.clean(&holders, NEW);
+            }
+        }
+    }
+
+    /// The same once. What was allocated just now may not be told yet.
+    fn clean(&self, holders: &[Holder], new: Duration) {
+        let kept: BTreeSet<String> =
+            holders.iter().filter_map(|holder| holder.units.get(&Kind::Memory)).map(place).collect();
+        for id in self.files.ids().unwrap_or_default().iter().filter(|id| !kept.contains(*id)) {
+            let made = self.files.made(id).unwrap_or(SystemTime::UNIX_EPOCH);
+            if made.elapsed().is_ok_and(|age| age >= new)
+                && let Err(error) = self.files.take(id)
+            {
+                tracing::warn!(
+                    "the files of {id}, which no container has any more, cannot be removed: {error}"
+                );
             }
         }
     }
@@ -231,4 +237,45 @@ fn part(units: &Units, names: &BTreeSet<String>, piece: &Piece, cores: Option<u6
     // All units are the whole card, and with it what is less than a unit.
     let memory = if count == units.of(piece) { piece.memory } else { count * units.size };
     Part { uuid: piece.uuid.clone(), memory: Some(memory), cores, cores_limit: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    #[test]
+    fn the_files_of_a_container_that_the_kubelet_forgot_go_and_no_others() {
+        let home = std::env::temp_dir().join(format!("gpuquota-books-{}", std::process::id()));
+        let common = Common::of_test(&home, Path::new("/proc/self/exe"));
+        let files = common.files(".device-plugin").expect("files");
+        let piece = Piece {
+            name: "gpu-0".to_owned(),
+            uuid: "GPU-513dc0da-2330-4000-8000-000000000000".to_owned(),
+            index: 0,
+            memory: 8 << 30,
+            is_shared: true,
+            attributes: BTreeMap::new(),
+            trouble: None,
+        };
+        let units = Units { kind: Kind::Memory, size: 1 << 30, is_short: false };
+        let names: Vec<String> = units.names(&piece).collect();
+        let (_sender, pieces) = watch::channel(vec![piece]);
+        let resources = vec![("gpuquota.dev/memory", units.clone())];
+        let books = Books::new(common, files, resources, pieces, Placement::Pack, home.join("none.sock"));
+        for names in [&names[..2], &names[2..4]] {
+            books.allocate(&units, names).expect("memory");
+        }
+        let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+        let stays = Holder { name: "a".to_owned(), units: [(Kind::Memory, set(&names[..2]))].into() };
+        let ids = || books.files.ids().expect("ids");
+        books.clean(std::slice::from_ref(&stays), NEW);
+        assert_eq!(ids().len(), 2, "what is new stays");
+        books.clean(std::slice::from_ref(&stays), Duration::ZERO);
+        assert_eq!(ids(), [place(&set(&names[..2]))]);
+        books.clean(&[], Duration::ZERO);
+        assert_eq!(ids(), [""; 0]);
+        std::fs::remove_dir_all(&home).expect("it is there");
+    }
 }

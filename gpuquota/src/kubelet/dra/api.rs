@@ -218,17 +218,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_read_whole_or_not_at_all() {
-        assert_eq!(address("https://10.0.0.1:6443"), Some(("10.0.0.1".to_owned(), 6443, false)));
-        assert_eq!(address("https://[fd00::1]:6443/"), Some(("fd00::1".to_owned(), 6443, false)));
-        assert_eq!(address("http://127.0.0.1:8001"), Some(("127.0.0.1".to_owned(), 8001, true)));
-        assert_eq!(address("https://api.example"), Some(("api.example".to_owned(), 443, false)));
-        for wrong in ["", "10.0.0.1:6443", "ftp://x", "https://"] {
-            assert_eq!(address(wrong), None, "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -20,14 +20,7 @@ impl Home {
     }
 
     fn common(&self) -> Common {
-        #[derive(clap::Parser)]
-        struct Line {
-            #[command(flatten)]
-            common: Common,
-        }
-        let root = self.0.join("regions");
-        let words = ["x", "--root", root.to_str().expect("text"), "--library", "/l/libgpuquota.so"];
-        <Line as clap::Parser>::parse_from(words).common
+        Common::of_test(&self.0.join("regions"), Path::new("/l/libgpuquota.so"))
     }
 
     /// A driver that starts, with a disk that may fail.
@@ -199,6 +192,17 @@ fn what_a_restart_of_the_node_has_taken_is_made_again() {
     let store = home.open(Disk::default()).expect("it starts anew");
     assert_eq!(home.left(), whole(UID));
     assert_eq!(store.prepared(UID), Some(&wanted(1 << 30)));
+}
+
+#[test]
+fn what_belongs_to_no_claim_goes_when_the_driver_starts() {
+    let home = Home::new();
+    home.open(Disk::default()).expect("open").prepare(UID, wanted(1 << 30)).expect("prepared");
+    fs::remove_file(home.0.join("plugin/checkpoint.json")).expect("moved away");
+    let theirs = home.0.join("cdi/nvidia.yaml");
+    fs::write(&theirs, "theirs").expect("written");
+    home.open(Disk::default()).expect("it starts anew");
+    assert_eq!(home.left(), ["cdi/nvidia.yaml"]);
 }
 
 #[test]
