@@ -6,6 +6,7 @@ no schema in any registry: of them the parts that we set are looked at.
 
 import json
 import pathlib
+import re
 import sys
 
 import helm_python as helm
@@ -84,6 +85,26 @@ def devices_of(document):
     return spec["devices"]["requests"] if document["apiVersion"] == DRA else []
 
 
+def check_quick_starts(chart):
+    """What docs/kubernetes.md has Helm set is a value of the chart, and renders."""
+    text = (pathlib.Path(__file__).parent.parent / "docs/kubernetes.md").read_text()
+    lines = [line for line in text.splitlines() if "--set " in line]
+    for line in lines:
+        values = {}
+        for path, value in re.findall(r"--set ([\w.]+)=(\w+)", line):
+            of = {"true": True, "false": False}.get(value, value)
+            for part in reversed(path.split(".")):
+                of = {part: of}
+            values = merged(values, of)
+            known = yaml.safe_load((CHART / "values.yaml").read_text())
+            for part in path.split("."):
+                check(part in known, f"docs/kubernetes.md: {path} is no value of the chart")
+                known = known.get(part, {})
+        chart.validate_schema(chart.merge_values(values))
+        rendered(chart, values)
+    check(len(lines) >= 3, "docs/kubernetes.md is not as this check reads it")
+
+
 def check_written():
     """What the driver writes: tests/tests/kubelet/dra.rs holds this file to it."""
     path = pathlib.Path(__file__).parent.parent / "tests/tests/kubelet/objects.json"
@@ -150,6 +171,7 @@ def main():
             check(any(flag.startswith("--nri=") for flag in agent["args"]) == with_nri, f"{name}: --nri")
             check(("/run/containerd" in paths) == (name == "everything"), f"{name}: the CRI socket")
             check({"DaemonSet", "Service", "ServiceAccount", "NetworkPolicy"} <= set(objects), f"{name}: {set(objects)}")
+        check_quick_starts(chart)
         everything = rendered(chart, sets["everything"])
         endpoint = everything["ServiceMonitor"]["spec"]["endpoints"][0]
         check(endpoint["authorization"]["credentials"]["name"] == "gpuquota-token", "ServiceMonitor: no token")

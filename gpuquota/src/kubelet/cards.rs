@@ -63,6 +63,13 @@ pub struct Piece {
     pub trouble: Option<Trouble>,
 }
 
+impl Piece {
+    /// Whether it is called so: by its name or its UUID.
+    fn is(&self, name: &str) -> bool {
+        self.name == name || self.uuid == name
+    }
+}
+
 /// A version in the form that a ResourceSlice wants: three numbers without leading zeros.
 fn semantic(version: &str) -> Option<Value> {
     let parts: Result<Vec<u64>, _> = version.split('.').map(str::parse).collect();
@@ -195,6 +202,7 @@ pub fn watch(whole: Vec<String>) -> Result<watch::Receiver<Vec<Piece>>, Error> {
     Ok(receiver)
 }
 
+/// Looks until no card answers any more.
 fn look(card: &Card, whole: &[String], sender: &watch::Sender<Vec<Piece>>) {
     let errors: Errors<'_> = card.errors();
     // An error stays until this program is started anew: nothing says that it is over.
@@ -204,15 +212,25 @@ fn look(card: &Card, whole: &[String], sender: &watch::Sender<Vec<Piece>>) {
         let before = sender.borrow().clone();
         let mut now = read(card, &before);
         for piece in &mut now {
-            let named = |name: &String| [&piece.uuid, &piece.name].contains(&name);
-            piece.is_shared &= !whole.iter().any(|name| name == "all" || named(name));
+            piece.is_shared &= !whole.iter().any(|name| name == "all" || piece.is(name));
             let parent = piece.attributes.get("parentUUID").and_then(|parent| parent["string"].as_str());
             let told = xids.get(parent.unwrap_or(&piece.uuid)).map(|xid| Trouble::Xid(*xid));
             piece.trouble = piece.trouble.take().or(told);
         }
+        if before.is_empty() {
+            for name in whole.iter().filter(|name| *name != "all" && !now.iter().any(|piece| piece.is(name)))
+            {
+                tracing::warn!("--whole {name}: no card of this node is called so");
+            }
+        }
+        // A driver that was exchanged answers nothing to who has opened the one before.
+        let is_over = !now.is_empty() && now.iter().all(|piece| piece.trouble == Some(Trouble::Lost));
         if now != before {
             tell(&before, &now);
             sender.send_replace(now);
+        }
+        if is_over {
+            return;
         }
         while begun.elapsed() < LOOK {
             let told = errors.next();

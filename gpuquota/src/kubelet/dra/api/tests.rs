@@ -72,7 +72,7 @@ fn the_server_is_asked_by_tls_with_the_token_and_only_if_its_authority_is_the_cl
         ask(serve(&other), &home.join("ca.crt")).expect("an authority").expect_err("another authority");
     assert!(matches!(refused, Refusal::Unreachable(_)), "{refused}");
     let why =
-        ask("https://127.0.0.1:1".to_owned(), &home.join("none")).err().expect("no authority").to_string();
+        ask("https://127.0.0.1:1".to_owned(), &home.join("none")).expect_err("no authority").to_string();
     assert!(why.contains("--api-ca") && why.contains("Name the cluster's ca.crt"), "{why}");
     fs::remove_dir_all(&home).expect("it is there");
 }
