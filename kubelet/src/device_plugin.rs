@@ -121,10 +121,19 @@ async fn register(place: &Place) -> io::Result<()> {
 
 /// Serves and registers, and does both anew when the kubelet was, until it is dropped.
 pub async fn keep_device_plugin<P: DevicePlugin>(plugin: Arc<P>, place: &Place) {
+    let mut last = String::new();
     loop {
-        if let Err(error) = once(&plugin, place).await {
-            plugin.told(Told::NotRegistered(error.to_string()));
-            sleep(RETRY).await;
+        match once(&plugin, place).await {
+            Ok(()) => last.clear(),
+            Err(error) => {
+                // It is tried every few seconds, and told once.
+                let why = error.to_string();
+                if why != last {
+                    plugin.told(Told::NotRegistered(why.clone()));
+                    last = why;
+                }
+                sleep(RETRY).await;
+            }
         }
     }
 }

@@ -131,11 +131,20 @@ impl<D: Driver> Service for Methods<D> {
 /// Serves, and makes the sockets anew when they were taken away, until it is dropped. A kubelet that is started anew finds
 /// the socket in its registry by itself.
 pub async fn keep_driver<D: Driver>(driver: Arc<D>, options: &DriverOptions) {
+    let mut last = String::new();
     loop {
         match once(&driver, options).await {
-            Ok(()) => driver.told(Told::Again),
+            Ok(()) => {
+                last.clear();
+                driver.told(Told::Again);
+            }
             Err(error) => {
-                driver.told(Told::NotRegistered(error.to_string()));
+                // It is tried every few seconds, and told once.
+                let why = error.to_string();
+                if why != last {
+                    driver.told(Told::NotRegistered(why.clone()));
+                    last = why;
+                }
                 sleep(RETRY).await;
             }
         }
@@ -161,5 +170,26 @@ async fn once<D: Driver>(driver: &Arc<D>, options: &DriverOptions) -> io::Result
         () = both_there => Ok(()),
         never = serve(&claims.listener, Arc::clone(&methods)) => match never {},
         never = serve(&registration.listener, methods) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::authority_of;
+    use hyper::http::uri::Authority;
+
+    #[test]
+    fn what_the_kubelet_sends_for_the_socket_is_an_authority_that_this_server_takes() {
+        let options = DriverOptions {
+            name: "gpu.example".to_owned(),
+            directory: "/var/lib/kubelet/plugins/gpu.example".into(),
+            registry: "/var/lib/kubelet/plugins_registry".into(),
+        };
+        let sent = authority_of(&options.socket());
+        assert_eq!(sent, "%2Fvar%2Flib%2Fkubelet%2Fplugins%2Fgpu.example%2Fdra@gpu.example");
+        assert!(sent.parse::<Authority>().is_ok());
+        // The usual name is refused, and with it every request.
+        assert!(sent.replace('@', "-").parse::<Authority>().is_err());
     }
 }
