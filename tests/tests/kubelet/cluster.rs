@@ -51,7 +51,8 @@ impl Node {
         let (regions, specs, token) = (below("regions"), below("cdi"), below("token"));
         let all = [
             &["dra", "--node-name", "node-1", "--kubelet", &kubelet, "--root", &regions, "--cdi", &specs][..],
-            &["--api", self.api.address(), "--api-token", &token, "--library", &library, "--period", "1s"],
+            &["--api", self.api.address(), "--api-token", &token, "--library", &library],
+            if flags.contains(&"--period") { &[] } else { &["--period", "1s"] },
             flags,
         ];
         self.driver = Some(Running::start(machine, &all.concat()));

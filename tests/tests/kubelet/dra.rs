@@ -99,6 +99,20 @@ fn what_is_written_is_what_the_schemas_of_kubernetes_are_asked_about() {
 }
 
 #[test]
+fn slices_that_a_kubelet_removes_as_it_starts_are_written_again() {
+    let machine = Machine::new("H100");
+    let node = Node::new(ApiServer::new(&["v1"])).start(&machine, &["--period", "1h"]);
+    let name = node.api.slices()[0]["metadata"]["name"].as_str().expect("a name").to_owned();
+    let path = format!("/apis/resource.k8s.io/v1/resourceslices/{name}");
+    node.api.remove(&path);
+    node.register();
+    node.slices();
+    // A kubelet may do so after it has taken the driver in too.
+    node.api.remove(&path);
+    node.slices();
+}
+
+#[test]
 fn instances_of_mig_are_devices_of_their_own() {
     let scratch = Scratch::new();
     let file = "[[device]]\nlike = \"H100\"\nmig = [\"1g.10gb\", \"3g.40gb\"]\n";

@@ -16,13 +16,18 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 /// How long the same is not told again of the same claim: a kubelet tries every few seconds.
 const QUIET: Duration = Duration::from_secs(300);
 /// How long after a failure slices are written again.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// A kubelet that starts removes the slices of its node, some time before or after it takes a driver in. So often, and so far
+/// apart, they are looked at after that.
+const HURRIED: u32 = 6;
+const HURRY: Duration = Duration::from_secs(3);
 
 /// All of it.
 pub struct Node {
@@ -33,6 +38,7 @@ pub struct Node {
     pub pieces: watch::Receiver<Vec<Piece>>,
     pub store: Mutex<Store>,
     version: Mutex<Option<Version>>,
+    taken_in: Notify,
     told: Mutex<HashMap<String, (String, Instant)>>,
 }
 
@@ -50,7 +56,17 @@ impl Node {
         store: Store,
     ) -> Self {
         let store = Mutex::new(store);
-        Self { name, api, common, policies, pieces, store, version: Mutex::default(), told: Mutex::default() }
+        Self {
+            name,
+            api,
+            common,
+            policies,
+            pieces,
+            store,
+            version: Mutex::default(),
+            taken_in: Notify::new(),
+            told: Mutex::default(),
+        }
     }
 
     async fn version(&self) -> Result<Version, String> {
@@ -212,7 +228,7 @@ impl Node {
         }
     }
 
-    /// Keeps the slices, for ever: at once when a card changes, and now and then in any case.
+    /// Keeps the slices, for ever: at once when a card changes or the kubelet has started, and now and then in any case.
     pub async fn keep_slices(&self, period: Duration) {
         let (mut pieces, mut uid, mut last) = (self.pieces.clone(), String::new(), String::new());
         // A node whose cards are not known yet has none to take back.
@@ -221,12 +237,13 @@ impl Node {
                 return;
             }
         }
+        let mut hurried: u32 = 0;
         loop {
             pieces.borrow_and_update();
             let pause = match self.write_slices(&mut uid).await {
                 Ok(()) => {
                     last.clear();
-                    period
+                    if hurried > 0 { period.min(HURRY) } else { period }
                 }
                 Err(why) => {
                     if why != last {
@@ -238,8 +255,10 @@ impl Node {
                     RETRY
                 }
             };
+            hurried = hurried.saturating_sub(1);
             tokio::select! {
                 () = sleep(pause) => {}
+                () = self.taken_in.notified() => hurried = HURRIED,
                 changed = pieces.changed() => if changed.is_err() { return },
             }
         }
@@ -295,7 +314,10 @@ impl Driver for Node {
 
     fn told(&self, told: Told) {
         match told {
-            Told::Registered => tracing::info!("the kubelet has taken in {DRIVER}"),
+            Told::Registered => {
+                tracing::info!("the kubelet has taken in {DRIVER}");
+                self.taken_in.notify_one();
+            }
             Told::NotRegistered(why) => tracing::warn!("the kubelet does not take in {DRIVER}: {why}"),
             Told::Again => tracing::info!("a socket of {DRIVER} was taken away: it is made anew"),
         }
