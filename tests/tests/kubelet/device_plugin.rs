@@ -1,6 +1,8 @@
 //! Promises of `gpuquota device-plugin`.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -197,6 +199,29 @@ fn a_kubelet_that_is_started_anew_has_every_resource_again() {
     node.start_container(MEMORY, &ids).expect("started");
     node.start_container(MEMORY, &ids).expect("a second time");
     assert!(source(&given, "/etc/gpuquota/limits").exists());
+}
+
+#[test]
+fn a_kubelet_that_refuses_is_told_once_and_asked_again_and_whoever_says_nothing_holds_up_nobody() {
+    let machine = Machine::new("H100");
+    let (kubelet, regions) = (Kubelet::new(), Scratch::new());
+    kubelet.refuse(Some("the version is not supported"));
+    let plugin = Node::plugin(&machine, &kubelet, &regions, &["--pod-resources", "/nowhere/kubelet.sock"]);
+    plugin.says("the kubelet does not take in gpuquota.dev/memory");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(plugin.lines("does not take in gpuquota.dev/memory"), 1);
+    kubelet.refuse(None);
+    let node = Node { kubelet, plugin, regions };
+    let socket = node.kubelet.registered(MEMORY);
+    let silent: Vec<_> = (0..32).map(|_| UnixStream::connect(&socket).expect("a connection")).collect();
+    for mut stream in silent.iter().take(8) {
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("written");
+    }
+    let ids = node.ids(MEMORY)[..1].to_vec();
+    node.allocate(MEMORY, &ids).expect("memory");
+    // Who cannot be asked what a container has starts none.
+    let told = node.start_container(MEMORY, &ids).expect_err("refused");
+    assert!(told.contains("/nowhere/kubelet.sock") && told.contains("mount the socket"), "{told}");
 }
 
 #[test]

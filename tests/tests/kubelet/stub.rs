@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gpuquota_promises::{Machine, Scratch, artifact};
+use kubelet_plugin::Status;
 use kubelet_plugin::api::device_plugin::{Empty, RegisterRequest};
 use kubelet_plugin::api::pod_resources::{
     ContainerDevices, ContainerResources, ListPodResourcesRequest, ListPodResourcesResponse, PodResources,
@@ -61,6 +62,8 @@ struct Known {
     pods: Vec<PodResources>,
     /// How long it takes to answer.
     delay: Duration,
+    /// Why it takes nobody in.
+    refusal: Option<&'static str>,
 }
 
 struct Methods(Arc<Mutex<Known>>);
@@ -72,8 +75,14 @@ impl Service for Methods {
         match call.uri().path() {
             "/v1beta1.Registration/Register" => {
                 unary(call, async |request: RegisterRequest| {
-                    self.0.lock().expect("no panic").registered.push(request);
-                    Ok(Empty {})
+                    let mut known = self.0.lock().expect("no panic");
+                    match known.refusal {
+                        Some(why) => Err(Status::unimplemented(why)),
+                        None => {
+                            known.registered.push(request);
+                            Ok(Empty {})
+                        }
+                    }
                 })
                 .await
             }
@@ -157,6 +166,11 @@ impl Kubelet {
         self.known.lock().expect("no panic").delay = delay;
     }
 
+    /// Takes nobody in from now on, or everybody again.
+    pub fn refuse(&self, refusal: Option<&'static str>) {
+        self.known.lock().expect("no panic").refusal = refusal;
+    }
+
     /// The socket of a resource's plugin, once it has registered.
     pub fn registered(&self, resource: &str) -> PathBuf {
         let found = || {
@@ -212,6 +226,11 @@ impl Running {
             assert!(Instant::now() < until, "{words:?} is not in\n{said}");
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// How many lines of its log have these words.
+    pub fn lines(&self, words: &str) -> usize {
+        self.said.lock().expect("no panic").iter().filter(|line| line.contains(words)).count()
     }
 
     /// Ends it as a crash does.
