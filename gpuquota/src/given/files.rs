@@ -126,10 +126,12 @@ impl Files {
         if let Some(parent) = base.parent() {
             fs::create_dir_all(parent)?;
         }
-        let own = base.join(own);
         directory(&disk, base)?;
+        // The runtime tells sources of mounts without links, and they are compared.
+        let base = base.canonicalize()?;
+        let own = base.join(own);
         directory(&disk, &own)?;
-        Ok(Self { base: base.to_owned(), own, changing: Mutex::new(disk) })
+        Ok(Self { base, own, changing: Mutex::new(disk) })
     }
 
     /// The file that is mounted as `/etc/ld.so.preload`.

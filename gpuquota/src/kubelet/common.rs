@@ -115,8 +115,8 @@ impl Common {
 pub struct Part {
     /// The card's UUID.
     pub uuid: String,
-    /// Bytes of its memory; `None`: all of it.
-    pub memory: Option<u64>,
+    /// Bytes of its memory.
+    pub memory: u64,
     /// Percent of its time that are booked; `None`: what others leave.
     pub cores: Option<u64>,
     /// Percent that it may have while others leave it; `None`: what is booked, or all.
@@ -126,7 +126,7 @@ pub struct Part {
 impl Part {
     /// One more part of the same card.
     pub fn add(&mut self, other: &Self) {
-        self.memory = self.memory.zip(other.memory).map(|(one, other)| one.saturating_add(other));
+        self.memory = self.memory.saturating_add(other.memory);
         self.cores = match (self.cores, other.cores) {
             (Some(one), Some(other)) => Some((one + other).min(100)),
             (one, other) => one.or(other),
@@ -136,19 +136,22 @@ impl Part {
     }
 }
 
+/// What a container may have of a card that it was not given. A tenant may make other cards visible by a variable of its own.
+const OF_OTHERS: &str = "1";
+
 /// The limits file of a container with these parts, and further lines. What is booked as time is guaranteed.
 pub fn limits(by: &str, parts: &[Part], further: &[(&str, String)]) -> String {
     let mut text = format!("# By gpuquota {by}.\n");
-    let mut line = |key: &str, of: &dyn Fn(&Part) -> Option<String>| {
-        let values: Vec<_> =
-            parts.iter().filter_map(|part| Some(format!("{}={}", part.uuid, of(part)?))).collect();
+    let mut line = |key: &str, others: Option<&str>, of: &dyn Fn(&Part) -> Option<String>| {
+        let own = parts.iter().filter_map(|part| Some(format!("{}={}", part.uuid, of(part)?)));
+        let values: Vec<_> = others.map(str::to_owned).into_iter().chain(own).collect();
         if !values.is_empty() {
             text.push_str(&format!("{key} = {}\n", values.join(",")));
         }
     };
-    line("memory", &|part| part.memory.map(|bytes| bytes.to_string()));
-    line("cores", &|part| part.cores_limit.or(part.cores).map(|cores| cores.to_string()));
-    line("cores_request", &|part| part.cores.map(|cores| cores.to_string()));
+    line("memory", Some(OF_OTHERS), &|part| Some(part.memory.to_string()));
+    line("cores", None, &|part| part.cores_limit.or(part.cores).map(|cores| cores.to_string()));
+    line("cores_request", None, &|part| part.cores.map(|cores| cores.to_string()));
     for (key, value) in further {
         text.push_str(&format!("{key} = {value}\n"));
     }
@@ -169,7 +172,7 @@ mod tests {
     fn the_library_understands_the_limits_of_every_card() {
         let part =
             |uuid: &str, memory, cores| Part { uuid: uuid.to_owned(), memory, cores, cores_limit: None };
-        let parts = [part("GPU-aa", Some(8 << 30), Some(30)), part("GPU-bb", Some(4 << 30), None)];
+        let parts = [part("GPU-aa", 8 << 30, Some(30)), part("GPU-bb", 4 << 30, None)];
         let text = super::limits("dra", &parts, &[("policy", "burst-share".to_owned())]);
         let reading = limits::read(&|_| None, Some(text.as_bytes()));
         assert_eq!(reading.problems.iter().count(), 0, "{text}");
@@ -183,5 +186,7 @@ mod tests {
         };
         assert_eq!(of("GPU-aa"), (Some(8 << 30), Some(30), Some(30)));
         assert_eq!(of("GPU-bb"), (Some(4 << 30), None, None));
+        // A card that was not given has no room for anything.
+        assert_eq!(of("GPU-cc"), (Some(1), None, None));
     }
 }

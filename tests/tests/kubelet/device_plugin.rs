@@ -129,7 +129,7 @@ fn a_container_gets_its_memory_and_its_share_of_one_card_in_one_limits_file() {
     node.start_container(MEMORY, &memory).expect("it belongs together");
     let limits = fs::read_to_string(source(&given, "/etc/gpuquota/limits")).expect("the limits file");
     let uuid = card(&memory[0]);
-    assert!(limits.contains(&format!("memory = {uuid}={}\ncores = {uuid}=30\n", 8u64 << 30)), "{limits}");
+    assert!(limits.contains(&format!("memory = 1,{uuid}={}\ncores = {uuid}=30\n", 8u64 << 30)), "{limits}");
     assert_eq!(
         fs::read_to_string(source(&given, "/etc/ld.so.preload")).expect("a list").trim(),
         text(&artifact("libgpuquota.so"))

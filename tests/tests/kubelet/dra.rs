@@ -154,7 +154,7 @@ fn a_claim_becomes_a_cdi_device_once_however_often_the_kubelet_asks() {
     let uuids: Vec<_> = node.slices().iter().map(|device| text(device, "uuid").to_owned()).collect();
     let limits = node.limits(UID);
     for line in [
-        format!("memory = {}={},{}={}\n", uuids[0], 8 * GIB, uuids[1], 4 * GIB),
+        format!("memory = 1,{}={},{}={}\n", uuids[0], 8 * GIB, uuids[1], 4 * GIB),
         format!("cores = {}=60,{}=50\n", uuids[0], uuids[1]),
         format!("cores_request = {}=30\n", uuids[0]),
         "policy = fixed-share\n".to_owned(),
@@ -269,7 +269,7 @@ fn an_older_cluster_gets_whole_cards_and_is_told_so() {
         json!([]),
     );
     assert_eq!(node.prepare("web", UID).error, "");
-    assert!(!node.limits(UID).contains("memory ="), "{}", node.limits(UID));
+    assert!(node.limits(UID).contains(&format!("={}\n", 80 * GIB)), "{}", node.limits(UID));
     // A whole card is not divided by whom the scheduler has forgotten.
     node.allocate("more", OTHER, &[result("gpu", "gpu-0", "1Gi", "0")], json!([]));
     node.refused("more", OTHER, &["80.00 GiB are prepared for team/web"]);

@@ -236,7 +236,7 @@ fn part(units: &Units, names: &BTreeSet<String>, piece: &Piece, cores: Option<u6
     let count = names.len() as u64;
     // All units are the whole card, and with it what is less than a unit.
     let memory = if count == units.of(piece) { piece.memory } else { count * units.size };
-    Part { uuid: piece.uuid.clone(), memory: Some(memory), cores, cores_limit: None }
+    Part { uuid: piece.uuid.clone(), memory, cores, cores_limit: None }
 }
 
 #[cfg(test)]

@@ -43,18 +43,19 @@ fn part(result: &Value, piece: &Piece, driver: &str, parameters: &Parameters) ->
         )
     };
     let memory = match consumed(result, "memory", driver) {
-        Some(text) => Some(mebibytes(text).ok_or_else(|| unread("memory", text))?.saturating_mul(MIB)),
-        None => None,
+        Some(text) => mebibytes(text).ok_or_else(|| unread("memory", text))?.saturating_mul(MIB),
+        // A card that is not divided is given away whole.
+        None => piece.memory,
     };
     let cores = match consumed(result, "cores", driver) {
         None | Some("0") => None,
         Some(text) => Some(whole(text).filter(|cores| *cores <= 100).ok_or_else(|| unread("cores", text))?),
     };
-    if memory.is_some_and(|memory| memory > piece.memory) {
+    if memory > piece.memory {
         return Err(format!(
             "{} consumes {} of memory, and {} has {}. The card has changed since it was allocated; delete the pod and the claim",
             piece.name,
-            bytes(memory.unwrap_or(0)),
+            bytes(memory),
             piece.uuid,
             bytes(piece.memory)
         ));
@@ -141,18 +142,17 @@ pub fn fits(wanted: &Wanted, others: &[(String, &Wanted)], pieces: &[Piece]) -> 
             };
             others.iter().filter_map(of)
         };
-        let memory = |part: &Part| part.memory.unwrap_or(piece.memory);
-        let taken: u64 = on_it().map(|(_, part)| memory(&part)).sum();
+        let taken: u64 = on_it().map(|(_, part)| part.memory).sum();
         let cores: u64 = on_it().filter_map(|(_, part)| part.cores).sum();
         let names = || on_it().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
-        if taken.saturating_add(memory(part)) > piece.memory {
+        if taken.saturating_add(part.memory) > piece.memory {
             return Err(format!(
                 "{} has {}, of which {} are prepared for {}, and this claim wants {}. Two of them contradict: delete one of the pods",
                 piece.name,
                 bytes(piece.memory),
                 bytes(taken),
                 names(),
-                bytes(memory(part))
+                bytes(part.memory)
             ));
         }
         if cores + part.cores.unwrap_or(0) > 100 {

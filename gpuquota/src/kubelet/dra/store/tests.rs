@@ -58,7 +58,7 @@ impl Drop for Home {
 }
 
 fn wanted(memory: u64) -> Wanted {
-    let part = Part { uuid: "GPU-aaaa".to_owned(), memory: Some(memory), cores: Some(30), cores_limit: None };
+    let part = Part { uuid: "GPU-aaaa".to_owned(), memory, cores: Some(30), cores_limit: None };
     Wanted {
         namespace: "team".to_owned(),
         name: "web".to_owned(),
