@@ -32,7 +32,10 @@ pub trait DevicePlugin: Send + Sync + 'static {
     fn devices(&self) -> watch::Receiver<Vec<Device>>;
 
     /// Which of the devices it should be.
-    fn prefer(&self, request: &ContainerPreferredAllocationRequest) -> Vec<String>;
+    fn prefer(
+        &self,
+        request: ContainerPreferredAllocationRequest,
+    ) -> impl Future<Output = Vec<String>> + Send;
 
     /// What a container with these devices gets. A refusal fails the pod, and its reason is shown there.
     fn allocate(&self, devices: &[String]) -> Result<ContainerAllocateResponse, Status>;
@@ -81,11 +84,13 @@ impl<P: DevicePlugin> Service for Methods<P> {
                 stream(call, move |Empty {}| unfold(devices.clone(), next)).await
             }
             "/v1beta1.DevicePlugin/GetPreferredAllocation" => {
-                unary(call, |request: PreferredAllocationRequest| {
-                    let of =
-                        |request| ContainerPreferredAllocationResponse { device_ids: plugin.prefer(request) };
-                    let container_responses = request.container_requests.iter().map(of).collect();
-                    async move { Ok(PreferredAllocationResponse { container_responses }) }
+                unary(call, async |request: PreferredAllocationRequest| {
+                    let mut container_responses = Vec::new();
+                    for request in request.container_requests {
+                        let device_ids = plugin.prefer(request).await;
+                        container_responses.push(ContainerPreferredAllocationResponse { device_ids });
+                    }
+                    Ok(PreferredAllocationResponse { container_responses })
                 })
                 .await
             }

@@ -140,6 +140,21 @@ fn a_container_gets_its_memory_and_its_share_of_one_card_in_one_limits_file() {
 }
 
 #[test]
+fn a_card_whose_time_is_given_away_gets_no_memory_while_another_one_has_both() {
+    let machine = Machine::new("2xH100");
+    let node = Node::start(&machine, &[]);
+    let (memory, cores) = (node.ids(MEMORY), node.ids(CORES));
+    let busy = card(&memory[0]).to_owned();
+    let of = |ids: &[String]| ids.iter().filter(|id| card(id) == busy).cloned().collect::<Vec<_>>();
+    // Packing would take the first card, of which less memory is left.
+    let (some, all) = (of(&memory)[..8].to_vec(), of(&cores));
+    node.kubelet.give("busy", &[(MEMORY, &some), (CORES, &all)]);
+    let free: Vec<String> = memory.into_iter().filter(|id| !some.contains(id)).collect();
+    let chosen = node.prefer(MEMORY, &free, 4);
+    assert!(chosen.len() == 4 && chosen.iter().all(|id| card(id) != busy), "{chosen:?}");
+}
+
+#[test]
 fn what_does_not_belong_together_is_refused_in_words() {
     let machine = Machine::new("2xH100");
     let node = Node::start(&machine, &[]);

@@ -7,12 +7,12 @@ use crate::given::{Files, Region};
 use crate::kubelet::cards::Piece;
 use crate::kubelet::common::{Common, Part, limits, mounts};
 use kubelet_plugin::api::device_plugin::{CdiDevice, ContainerAllocateResponse, Mount};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// How long two allocations may lie apart that are of one container.
 const SAME_POD: Duration = Duration::from_secs(10);
@@ -22,6 +22,8 @@ const NEW: Duration = Duration::from_secs(120);
 /// How often, and how far apart, the kubelet is asked who has units that it has just allocated.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a preference may wait for the kubelet.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What was allocated last, and may be a part of what one container asks for.
 struct Recent {
@@ -76,6 +78,28 @@ impl Books {
         let of =
             recent.as_ref().filter(|recent| recent.at.elapsed() < SAME_POD && !recent.kinds.contains(&kind));
         of.map(|recent| recent.uuid.clone())
+    }
+
+    /// The cards of which another kind has no unit left: a container that asks for both would be torn apart there.
+    pub async fn full(&self, kind: Kind, pieces: &[Piece]) -> BTreeSet<String> {
+        let others = || self.resources.iter().filter(|(_, units)| units.kind != kind);
+        let of = |name: &str| others().find(|(known, _)| *known == name).map(|(_, units)| units.kind);
+        // It is a preference: a kubelet that does not answer soon is not waited for.
+        let Ok(Ok(holders)) = timeout(SOON, ask(&self.pod_resources, of)).await else {
+            return BTreeSet::new();
+        };
+        let mut full = BTreeSet::new();
+        for (_, units) in others() {
+            let names = holders.iter().filter_map(|holder| holder.units.get(&units.kind)).flatten();
+            let mut used: BTreeMap<&str, u64> = BTreeMap::new();
+            for piece in names.filter_map(|name| units.find(name, pieces)) {
+                *used.entry(&piece.uuid).or_default() += 1;
+            }
+            let is_full =
+                |piece: &&Piece| used.get(piece.uuid.as_str()).is_some_and(|used| *used >= units.of(piece));
+            full.extend(pieces.iter().filter(is_full).map(|piece| piece.uuid.clone()));
+        }
+        full
     }
 
     fn note(&self, kind: Kind, uuid: &str) {
@@ -242,7 +266,6 @@ fn part(units: &Units, names: &BTreeSet<String>, piece: &Piece, cores: Option<u6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     #[test]

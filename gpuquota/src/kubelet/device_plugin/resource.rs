@@ -1,7 +1,7 @@
 //! One resource, as the kubelet calls it.
 
 use super::books::Books;
-use super::units::Units;
+use super::units::{Units, Wish};
 use crate::kubelet::cards::Piece;
 use kubelet_plugin::api::device_plugin::{
     ContainerAllocateResponse, ContainerPreferredAllocationRequest, Device,
@@ -50,15 +50,20 @@ impl DevicePlugin for Resource {
         self.devices.clone()
     }
 
-    fn prefer(&self, request: &ContainerPreferredAllocationRequest) -> Vec<String> {
-        let hint = self.books.hint(self.units.kind);
+    async fn prefer(&self, request: ContainerPreferredAllocationRequest) -> Vec<String> {
+        let (pieces, kind) = (self.books.pieces(), self.units.kind);
+        let wish = Wish {
+            placement: self.books.placement,
+            hint: self.books.hint(kind),
+            full: self.books.full(kind, &pieces).await,
+        };
+        let count = usize::try_from(request.allocation_size).unwrap_or(0);
         self.units.prefer(
             &request.available_device_ids,
             &request.must_include_device_ids,
-            usize::try_from(request.allocation_size).unwrap_or(0),
-            &self.books.pieces(),
-            self.books.placement,
-            hint.as_deref(),
+            count,
+            &pieces,
+            &wish,
         )
     }
 

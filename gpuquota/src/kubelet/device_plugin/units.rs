@@ -36,6 +36,16 @@ pub enum Placement {
     Spread,
 }
 
+/// What is wished of a card.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    pub placement: Placement,
+    /// The card of what was allocated just before, most likely for the same container.
+    pub hint: Option<String>,
+    /// Cards of which another kind has no unit left.
+    pub full: BTreeSet<String>,
+}
+
 /// How the units of one kind are counted and named.
 #[derive(Clone, Debug)]
 pub struct Units {
@@ -128,15 +138,14 @@ impl Units {
         }
     }
 
-    /// Which units it should be: all of one card. `hint` is the card of what was allocated just before.
+    /// Which units it should be: all of one card.
     pub fn prefer(
         &self,
         available: &[String],
         must: &[String],
         count: usize,
         pieces: &[Piece],
-        placement: Placement,
-        hint: Option<&str>,
+        wish: &Wish,
     ) -> Vec<String> {
         let mut by_card: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
         for name in available.iter().chain(must) {
@@ -147,10 +156,15 @@ impl Units {
         let has =
             |names: &BTreeSet<&String>| names.len() >= count && must.iter().all(|name| names.contains(name));
         let fitting = by_card.iter().filter(|(_, names)| has(names));
-        let hinted = hint.and_then(|hint| by_card.get(hint)).filter(|names| has(names));
-        let chosen = hinted.or_else(|| match placement {
-            Placement::Pack => fitting.min_by_key(|(_, names)| names.len()).map(|(_, names)| names),
-            Placement::Spread => fitting.max_by_key(|(_, names)| names.len()).map(|(_, names)| names),
+        let hinted = wish.hint.as_deref().and_then(|hint| by_card.get(hint)).filter(|names| has(names));
+        let chosen = hinted.or_else(|| {
+            // One that is full of another kind is better than none: the container may not ask for that.
+            let cost = |names: &BTreeSet<&String>| match wish.placement {
+                Placement::Pack => names.len(),
+                Placement::Spread => usize::MAX - names.len(),
+            };
+            let best = fitting.min_by_key(|(uuid, names)| (wish.full.contains(**uuid), cost(names)));
+            best.map(|(_, names)| names)
         });
         // Where no card has so many, Allocate says so; the kubelet wants an answer of the right length.
         let all: BTreeSet<&String> = by_card.values().flatten().copied().collect();
@@ -217,8 +231,9 @@ mod tests {
         let units = memory(false);
         // Three units are free on the first card, eight on the second.
         let free: Vec<_> = units.names(&cards[0]).take(3).chain(units.names(&cards[1])).collect();
-        let on = |count, placement, hint| {
-            let names = units.prefer(&free, &[], count, &cards, placement, hint);
+        let on = |count, placement, hint: Option<&str>| {
+            let wish = Wish { placement, hint: hint.map(str::to_owned), ..Wish::default() };
+            let names = units.prefer(&free, &[], count, &cards, &wish);
             assert_eq!(names.len(), count);
             units.one_card(&names, &cards).ok().map(|card| card.name.clone())
         };
@@ -228,6 +243,13 @@ mod tests {
         assert_eq!(on(2, Placement::Pack, Some(&cards[1].uuid)).as_deref(), Some("gpu-1"));
         assert_eq!(on(4, Placement::Pack, Some(&cards[0].uuid)).as_deref(), Some("gpu-1"));
         assert_eq!(on(9, Placement::Pack, None), None);
+        let full = Wish { full: [cards[0].uuid.clone()].into(), ..Wish::default() };
+        let beside = |count: usize, wish: &Wish| {
+            units.one_card(&units.prefer(&free, &[], count, &cards, wish), &cards).map(|card| card.index)
+        };
+        assert_eq!(beside(2, &full), Ok(1), "there is no time left on the first card");
+        let both = Wish { full: cards.iter().map(|card| card.uuid.clone()).collect(), ..Wish::default() };
+        assert_eq!(beside(2, &both), Ok(0));
     }
 
     proptest! {
@@ -247,7 +269,7 @@ mod tests {
             for (takes, count, which) in steps {
                 if takes {
                     let available: Vec<_> = free.iter().cloned().collect();
-                    let names = units.prefer(&available, &[], count, &cards, placement, None);
+                    let names = units.prefer(&available, &[], count, &cards, &Wish { placement, ..Wish::default() });
                     let fits = left.iter().any(|left| *left >= count);
                     let one = units.one_card(&names, &cards).ok().filter(|_| names.len() == count);
                     prop_assert_eq!(one.is_some(), fits, "{} of {:?}", count, left);
