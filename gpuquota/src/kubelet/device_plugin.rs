@@ -162,6 +162,12 @@ fn show(
     pieces: &[Piece],
     sender: &watch::Sender<Vec<kubelet_plugin::api::device_plugin::Device>>,
 ) -> Result<(), Error> {
+    if let Some((one, other)) = units.twins(pieces) {
+        return Err(Error::Asked(format!(
+            "{} and {} have the same short name, so their units of {name} would too. Leave --hami-names out",
+            one.uuid, other.uuid
+        )));
+    }
     let list = ListAndWatchResponse { devices: devices(units, pieces) };
     let bytes = list.encoded_len();
     if bytes > LONGEST_LIST {

@@ -241,16 +241,20 @@ fn a_kubelet_that_refuses_is_told_once_and_asked_again_and_whoever_says_nothing_
 
 #[test]
 fn hamis_names_stand_for_the_same_parts() {
-    let machine = Machine::new("H100");
+    let machine = Machine::new("2xH100");
     let node = Node::start(&machine, &["--hami-names", "--hami-memory-factor", "2"]);
     let [seats, memory, cores] = ["nvidia.com/gpu", "nvidia.com/gpumem", "nvidia.com/gpucores"];
     let listed = node.list(memory);
-    assert_eq!(listed.len(), 81_920 / 2);
+    assert_eq!(listed.len(), 81_920);
     let ids: Vec<String> = listed.into_iter().map(|device| device.id).collect();
     let ids = node.prefer(memory, &ids, 1500);
     let given = node.allocate(memory, &ids).expect("memory");
     let (seat, share) = (node.ids(seats), node.ids(cores));
-    assert_eq!(seat.len(), 10);
+    assert_eq!(seat.len(), 20);
+    // Of the same card: the first letters of a name are the card's.
+    let of = |all: Vec<String>| all.into_iter().filter(|id| id[..6] == ids[0][..6]).collect::<Vec<_>>();
+    let (seat, share) = (of(seat), of(share));
+    assert_eq!((seat.len(), share.len()), (10, 100));
     let told = node.allocate(seats, &seat[..2]).expect_err("refused");
     assert!(told.contains("a part of one card") && told.contains("gpuquota dra"), "{told}");
     node.allocate(seats, &seat[..1]).expect("a seat");

@@ -69,8 +69,8 @@ capabilities:
     {{- toYaml .Values.placement.resources | nindent 4 }}
   volumeMounts:
     {{- include "gpuquota.placement.mounts" . | nindent 4 }}
-    - name: plugins
-      mountPath: {{ .Values.kubeletDir }}/plugins
+    - name: plugin
+      mountPath: {{ .Values.kubeletDir }}/plugins/gpuquota.dev
     - name: cdi
       mountPath: {{ .Values.dra.cdiDir }}
     - name: account
@@ -114,8 +114,8 @@ capabilities:
   hostPath: { path: {{ .Values.kubeletDir }}/plugins_registry, type: DirectoryOrCreate }
 {{- end }}
 {{- if .Values.dra.enabled }}
-- name: plugins
-  hostPath: { path: {{ .Values.kubeletDir }}/plugins, type: DirectoryOrCreate }
+- name: plugin
+  hostPath: { path: {{ .Values.kubeletDir }}/plugins/gpuquota.dev, type: DirectoryOrCreate }
 - name: cdi
   hostPath: { path: {{ .Values.dra.cdiDir }}, type: DirectoryOrCreate }
 # The token for the API server, for this container alone.

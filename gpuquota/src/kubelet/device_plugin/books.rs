@@ -7,7 +7,7 @@ use crate::given::{Files, Region};
 use crate::kubelet::cards::Piece;
 use crate::kubelet::common::{Common, Part, limits, mounts};
 use kubelet_plugin::api::device_plugin::{CdiDevice, ContainerAllocateResponse, Mount};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -91,10 +91,7 @@ impl Books {
         let mut full = BTreeSet::new();
         for (_, units) in others() {
             let names = holders.iter().filter_map(|holder| holder.units.get(&units.kind)).flatten();
-            let mut used: BTreeMap<&str, u64> = BTreeMap::new();
-            for piece in names.filter_map(|name| units.find(name, pieces)) {
-                *used.entry(&piece.uuid).or_default() += 1;
-            }
+            let used = units.count(names, pieces);
             let is_full =
                 |piece: &&Piece| used.get(piece.uuid.as_str()).is_some_and(|used| *used >= units.of(piece));
             full.extend(pieces.iter().filter(is_full).map(|piece| piece.uuid.clone()));
@@ -266,6 +263,7 @@ fn part(units: &Units, names: &BTreeSet<String>, piece: &Piece, cores: Option<u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     #[test]

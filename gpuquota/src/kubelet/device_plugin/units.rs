@@ -1,8 +1,12 @@
 //! Units of cards as the kubelet counts them: each has a name that says of which card it is.
 
+use crate::changes::digest;
 use crate::kubelet::cards::Piece;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+/// Letters of a card's name where names are short.
+const SHORT: usize = 6;
 
 /// What a unit is one of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,37 +99,62 @@ impl Units {
         }
     }
 
-    /// The name of a card's unit of a number.
-    fn card<'p>(&self, piece: &'p Piece) -> &'p str {
+    /// What the names of a card's units begin with.
+    fn card(&self, piece: &Piece) -> String {
         // A kubelet takes names of up to 63 bytes, and NVIDIA's exporter knows cards by what stands before two colons.
         match self.is_short {
-            true => piece.uuid.split('-').nth(1).and_then(|part| part.get(..4)).unwrap_or(&piece.uuid),
-            false => &piece.uuid,
+            true => digest(piece.uuid.as_bytes()).chars().take(SHORT).collect(),
+            false => format!("{}::", piece.uuid),
         }
+    }
+
+    /// Two cards that would have the same names.
+    pub fn twins<'p>(&self, pieces: &'p [Piece]) -> Option<(&'p Piece, &'p Piece)> {
+        let mut known: BTreeMap<String, &Piece> = BTreeMap::new();
+        pieces.iter().find_map(|piece| Some((known.insert(self.card(piece), piece)?, piece)))
     }
 
     /// The names of all units of a card.
     pub fn names(&self, piece: &Piece) -> impl Iterator<Item = String> {
         let (card, letter) = (self.card(piece), self.kind.letter());
-        let between = if self.is_short { "" } else { "::" };
-        (0..self.of(piece)).map(move |number| format!("{card}{between}{letter}{number}"))
+        (0..self.of(piece)).map(move |number| format!("{card}{letter}{number}"))
+    }
+
+    /// The cards by what the names of their units begin with.
+    fn cards<'p>(&self, pieces: &'p [Piece]) -> Vec<(String, &'p Piece)> {
+        pieces.iter().map(|piece| (self.card(piece), piece)).collect()
     }
 
     /// The card of a unit.
-    pub fn find<'p>(&self, name: &str, pieces: &'p [Piece]) -> Option<&'p Piece> {
-        pieces.iter().find(|piece| {
-            let rest = name.strip_prefix(self.card(piece));
-            let rest = rest.and_then(|rest| if self.is_short { Some(rest) } else { rest.strip_prefix("::") });
-            let number = rest.and_then(|rest| rest.strip_prefix(self.kind.letter()));
+    fn of_unit<'p>(&self, name: &str, cards: &[(String, &'p Piece)]) -> Option<&'p Piece> {
+        let found = cards.iter().find(|(card, piece)| {
+            let number =
+                name.strip_prefix(card.as_str()).and_then(|rest| rest.strip_prefix(self.kind.letter()));
             number.and_then(|number| number.parse().ok()).is_some_and(|number: u64| number < self.of(piece))
-        })
+        });
+        found.map(|(_, piece)| *piece)
+    }
+
+    /// How many of these units each card has, by its UUID.
+    pub fn count<'p>(
+        &self,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+        pieces: &'p [Piece],
+    ) -> BTreeMap<&'p str, u64> {
+        let (cards, mut counts) = (self.cards(pieces), BTreeMap::new());
+        for name in names {
+            if let Some(piece) = self.of_unit(name.as_ref(), &cards) {
+                *counts.entry(piece.uuid.as_str()).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// The one card that all of these are of.
     pub fn one_card<'p>(&self, names: &[String], pieces: &'p [Piece]) -> Result<&'p Piece, Unfit> {
-        let mut cards: BTreeMap<&str, (&Piece, usize)> = BTreeMap::new();
+        let (known, mut cards) = (self.cards(pieces), BTreeMap::<&str, (&Piece, usize)>::new());
         for name in names {
-            let piece = self.find(name, pieces).ok_or_else(|| Unfit::Unknown(name.clone()))?;
+            let piece = self.of_unit(name, &known).ok_or_else(|| Unfit::Unknown(name.clone()))?;
             cards.entry(&piece.uuid).or_insert((piece, 0)).1 += 1;
         }
         let mut found = cards.values();
@@ -147,9 +176,10 @@ impl Units {
         pieces: &[Piece],
         wish: &Wish,
     ) -> Vec<String> {
+        let cards = self.cards(pieces);
         let mut by_card: BTreeMap<&str, BTreeSet<&String>> = BTreeMap::new();
         for name in available.iter().chain(must) {
-            if let Some(piece) = self.find(name, pieces) {
+            if let Some(piece) = self.of_unit(name, &cards) {
                 by_card.entry(&piece.uuid).or_default().insert(name);
             }
         }
@@ -183,7 +213,7 @@ mod tests {
     fn card(number: u32, gib: u64) -> Piece {
         Piece {
             name: format!("gpu-{number}"),
-            uuid: format!("GPU-{number:04x}0000-0000-4a5b-9c6d-001122334455"),
+            uuid: format!("GPU-513dc0da-2330-4000-8000-{number:012x}"),
             index: number,
             memory: gib * GIB + 123,
             is_shared: true,
@@ -201,15 +231,20 @@ mod tests {
         let cards = [card(0, 4), card(1, 2)];
         for is_short in [false, true] {
             let units = memory(is_short);
+            let find = |name: &str| units.of_unit(name, &units.cards(&cards));
             let names: Vec<_> = cards.iter().flat_map(|card| units.names(card)).collect();
             assert_eq!(names.len(), 6);
             assert!(names.iter().all(|name| name.len() <= 63));
             for name in &names[..4] {
-                assert_eq!(units.find(name, &cards), Some(&cards[0]), "{name}");
+                assert_eq!(find(name), Some(&cards[0]), "{name}");
             }
-            assert_eq!(units.find(&names[0].replace("m0", "m4"), &cards), None);
-            assert_eq!(units.find(&names[0].replace("m0", "c0"), &cards), None);
-            assert_eq!(units.find("", &cards), None);
+            let other = |end: &str| names[0].trim_end_matches("m0").to_owned() + end;
+            assert_eq!(find(&other("m4")), None);
+            assert_eq!(find(&other("c0")), None);
+            assert_eq!(find(""), None);
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 6);
+            assert_eq!(units.twins(&cards), None);
+            assert!(units.twins(&[card(0, 1), card(0, 2)]).is_some());
         }
     }
 
