@@ -37,7 +37,21 @@ impl Agent {
 
     /// An agent that sees a machine's cards too.
     pub fn on(machine: &Machine, folders: &[&Path]) -> Self {
-        Self::begun(machine.bare().command(artifact("gpuquota"), &LISTEN), folders)
+        Self::on_with(machine, folders, &[])
+    }
+
+    /// The same with further flags.
+    pub fn on_with(machine: &Machine, folders: &[&Path], flags: &[&str]) -> Self {
+        let mut command = machine.bare().command(artifact("gpuquota"), &LISTEN);
+        command.args(flags);
+        Self::begun(command, folders)
+    }
+
+    /// An agent at an address of before, for those who come again.
+    pub fn at(address: SocketAddr, folders: &[&Path]) -> Self {
+        let mut command = Command::new(artifact("gpuquota"));
+        command.args(["agent", "--listen", &address.to_string()]);
+        Self::begun(command, folders)
     }
 
     fn begun(mut command: Command, folders: &[&Path]) -> Self {

@@ -9,6 +9,7 @@
 
 mod agent;
 mod artifacts;
+mod browser;
 mod container;
 mod cpu_limit;
 mod judge;
@@ -23,6 +24,7 @@ mod trial;
 
 pub use agent::Agent;
 pub use artifacts::{artifact, client, fetched, program};
+pub use browser::Browser;
 pub use container::{NO_NAMESPACE, Podman, after, mount_namespace, own_etc, start_after};
 pub use cpu_limit::CpuLimit;
 pub use judge::{Host, Judge, on_each};

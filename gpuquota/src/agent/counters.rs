@@ -62,6 +62,16 @@ struct DeviceCounters {
     steps: [Counter; STEPS],
     /// GPU time at the look before, and when that was.
     used: Option<(u64, Instant)>,
+    /// The time that launches had waited by then, and when that was.
+    waited: Option<(u64, Instant)>,
+}
+
+/// Parts of the time since the look before.
+struct Parts {
+    /// In which the device was used, if that was measured.
+    used: Option<f64>,
+    /// In which launches waited; of several threads the sum.
+    waiting: Option<f64>,
 }
 
 /// Which region it is: its file and how often that was initialised.
@@ -102,6 +112,7 @@ impl Ledger {
             ended: false,
             region: found.region,
             utilization: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             unprotected: None,
             card_bytes: BTreeMap::new(),
         };
@@ -127,10 +138,11 @@ impl Ledger {
                 fields: [Counter::default(); KEPT],
                 steps: [Counter::default(); STEPS],
                 used: None,
+                waited: None,
             });
-            if let Some(ratio) = counters.go_on(device, anew, now) {
-                container.utilization.insert(device.index, ratio);
-            }
+            let parts = counters.go_on(device, anew, now);
+            container.utilization.extend(parts.used.map(|part| (device.index, part)));
+            container.waiting.extend(parts.waiting.map(|part| (device.index, part)));
             devices.insert(key, counters);
         }
         known.devices = devices;
@@ -184,6 +196,7 @@ fn bare(container: &Container) -> Container {
         ended: false,
         region,
         utilization: BTreeMap::new(),
+            waiting: BTreeMap::new(),
         unprotected: None,
         card_bytes: BTreeMap::new(),
     }
@@ -194,9 +207,8 @@ fn identity(found: &Found) -> Identity {
 }
 
 impl DeviceCounters {
-    /// Puts the kept counters into what the region says. The part of the time since the look before in which the device was
-    /// used, if that was measured.
-    fn go_on(&mut self, device: &mut Device, anew: bool, now: Instant) -> Option<f64> {
+    /// Puts the kept counters into what the region says, and tells what has happened since the look before.
+    fn go_on(&mut self, device: &mut Device, anew: bool, now: Instant) -> Parts {
         for (counter, field) in self.fields.iter_mut().zip(COUNTERS) {
             if let Some(value) = field(device) {
                 *value = counter.see(*value, anew);
@@ -205,12 +217,20 @@ impl DeviceCounters {
         for (counter, step) in self.steps.iter_mut().zip(&mut device.wait_times) {
             *step = counter.see(*step, anew);
         }
-        let used = device.gpu_time_ns.map(|used| (used, now));
-        let before = std::mem::replace(&mut self.used, used);
-        let ((used, _), (before, when)) = (used?, before?);
-        let elapsed = now.duration_since(when).as_nanos() as f64;
-        (elapsed > 0.0).then(|| ((used - before) as f64 / elapsed).min(1.0))
+        let waited = device.waited_ns.saturating_add(device.lease.waited_ns);
+        Parts {
+            used: part(&mut self.used, device.gpu_time_ns, now).map(|part| part.min(1.0)),
+            waiting: part(&mut self.waited, Some(waited), now),
+        }
     }
+}
+
+/// What part of the time since the look before a counter of nanoseconds has grown by.
+pub fn part(kept: &mut Option<(u64, Instant)>, ns: Option<u64>, now: Instant) -> Option<f64> {
+    let before = std::mem::replace(kept, ns.map(|ns| (ns, now)));
+    let (ns, (before, when)) = (ns?, before?);
+    let elapsed = now.duration_since(when).as_nanos() as f64;
+    (elapsed > 0.0).then(|| ns.saturating_sub(before) as f64 / elapsed)
 }
 
 #[cfg(test)]
@@ -302,5 +322,21 @@ mod tests {
         assert_eq!(of(100, 0), None);
         assert_eq!(of(350, 1000), Some(0.25));
         assert_eq!(of(9000, 2000), Some(1.0));
+    }
+
+    #[test]
+    fn waits_are_told_of_the_time_between_two_looks_and_several_threads_add_up() {
+        let mut looker = looker();
+        let begun = Instant::now();
+        let mut of = |share_ms: u64, others_ms: u64, at_ms: u64| {
+            let mut found = found("a", "GPU-1");
+            found.region.devices[0].waited_ns = share_ms * 1_000_000;
+            found.region.devices[0].lease.waited_ns = others_ms * 1_000_000;
+            let snapshot = looker.put_together(vec![found], begun + Duration::from_millis(at_ms));
+            snapshot.containers[0].waiting.get(&0).copied()
+        };
+        assert_eq!(of(100, 0, 0), None);
+        assert_eq!(of(300, 50, 1000), Some(0.25));
+        assert_eq!(of(2300, 1050, 2000), Some(3.0));
     }
 }

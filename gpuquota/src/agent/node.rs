@@ -1,8 +1,10 @@
 //! The node's snapshot, made at most once a second and shared by all who ask.
 
 use super::config::Settings;
+use super::history::{EVERY, History};
 use super::looker::Looker;
 use super::metrics::{self, Choice, Format};
+use super::picture;
 use super::snapshot::Snapshot;
 use super::who::Who;
 use crate::regions::Index;
@@ -10,10 +12,11 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 /// How long a look is told again.
 pub const FRESH: Duration = Duration::from_secs(1);
@@ -33,10 +36,12 @@ pub enum Telling {
     Events,
     /// What the agent counts of itself.
     Agent,
+    /// What the page shows.
+    Picture,
 }
 
 /// How many ways there are.
-const TELLINGS: usize = 7;
+const TELLINGS: usize = 8;
 
 impl Telling {
     fn place(self) -> usize {
@@ -48,6 +53,7 @@ impl Telling {
             Self::Devices => 4,
             Self::Events => 5,
             Self::Agent => 6,
+            Self::Picture => 7,
         }
     }
 
@@ -61,6 +67,7 @@ impl Telling {
             Self::Devices => part(snapshot, "devices", &snapshot.devices()),
             Self::Events => part(snapshot, "events", &snapshot.events),
             Self::Agent => part(snapshot, "agent", &snapshot.own),
+            Self::Picture => picture::of(snapshot),
         };
         json.map(|text| text + "\n").map_err(|error| error.to_string())
     }
@@ -80,12 +87,14 @@ fn part(snapshot: &Snapshot, name: &str, part: &impl Serialize) -> serde_json::R
 /// A look at the node. Each way of telling it is written once, and all who are told share the text.
 pub struct View {
     pub snapshot: Arc<Snapshot>,
+    /// When the look was.
+    pub when: Instant,
     told: [OnceLock<Result<Bytes, String>>; TELLINGS],
 }
 
 struct State {
     looker: Looker,
-    latest: Option<(Instant, Arc<View>)>,
+    latest: Option<Arc<View>>,
 }
 
 /// What every connection shares.
@@ -93,6 +102,7 @@ pub struct Node {
     index: Arc<Index>,
     choice: Choice,
     state: Arc<Mutex<State>>,
+    history: std::sync::Mutex<History>,
 }
 
 impl Node {
@@ -101,7 +111,7 @@ impl Node {
         let (hami, dcgm) = (settings.hami_metrics, settings.dcgm_metrics);
         let choice = Choice { hami, dcgm, node: settings.node_name.clone() };
         let state = Arc::new(Mutex::new(State { looker, latest: None }));
-        Self { index, choice, state }
+        Self { index, choice, state, history: std::sync::Mutex::default() }
     }
 
     /// The regions of the node.
@@ -113,24 +123,29 @@ impl Node {
     /// in the meantime leaves it to the others.
     pub async fn view(self: &Arc<Self>) -> io::Result<Arc<View>> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
-        if let Some((when, view)) = &state.latest
-            && when.elapsed() < FRESH
+        if let Some(view) = &state.latest
+            && view.when.elapsed() < FRESH
         {
             return Ok(Arc::clone(view));
         }
         let node = Arc::clone(self);
         let look = spawn_blocking(move || {
             let snapshot = Arc::new(state.looker.look(&node.index));
-            let view = Arc::new(View { snapshot, told: Default::default() });
-            state.latest = Some((Instant::now(), Arc::clone(&view)));
+            let view = Arc::new(View { snapshot, when: Instant::now(), told: Default::default() });
+            state.latest = Some(Arc::clone(&view));
             view
         });
         look.await.map_err(io::Error::other)
     }
 
-    /// The node, told so.
+    /// The node now, told so.
     pub async fn tell(self: &Arc<Self>, telling: Telling) -> io::Result<Bytes> {
-        let (view, node) = (self.view().await?, Arc::clone(self));
+        self.tell_view(self.view().await?, telling).await
+    }
+
+    /// A look, told so.
+    pub async fn tell_view(self: &Arc<Self>, view: Arc<View>, telling: Telling) -> io::Result<Bytes> {
+        let node = Arc::clone(self);
         // A node of many containers takes a while to write down, and others ask meanwhile.
         let written = spawn_blocking(move || {
             let told = view.told[telling.place()]
@@ -138,6 +153,27 @@ impl Node {
             told.clone()
         });
         written.await.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+
+    /// Looks at the node for its history, for ever.
+    pub async fn remember(self: &Arc<Self>) {
+        loop {
+            if let Ok(view) = self.view().await {
+                let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+                history.take(&view.snapshot, view.when);
+            }
+            sleep(EVERY).await;
+        }
+    }
+
+    /// The last minutes.
+    pub async fn history(self: &Arc<Self>) -> io::Result<Bytes> {
+        let node = Arc::clone(self);
+        let written = spawn_blocking(move || {
+            let history = node.history.lock().unwrap_or_else(PoisonError::into_inner);
+            serde_json::to_string(&history.told())
+        });
+        Ok((written.await.map_err(io::Error::other)?? + "\n").into())
     }
 
     /// Why nothing can be told of the node, if so.

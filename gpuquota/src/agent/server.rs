@@ -1,12 +1,14 @@
 //! The agent's server: where it listens, who gets a seat, and for how long.
 
 mod answer;
+mod page;
 mod routes;
 mod seats;
 mod secrets;
 mod socket;
 mod stream;
 mod tls;
+mod why;
 
 use super::config::{Listen, Settings};
 use super::node::Node;
@@ -82,7 +84,7 @@ pub async fn serve(
     let index = Arc::clone(node.index());
     service::ready(move || index.answers());
     let seats = Arc::new(Seats::new(room(settings.connections)));
-    let router = routes::router(node, token.clone());
+    let router = routes::router(Arc::clone(&node), token.clone());
     let server = Arc::new(Server { router, seats, tls: tls.clone() });
     let accepting: Vec<_> =
         bound.into_iter().map(|bound| tokio::spawn(accept(bound, Arc::clone(&server)))).collect();
@@ -95,6 +97,7 @@ pub async fn serve(
     };
     tokio::select! {
         never = reload => never,
+        () = node.remember() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -34,6 +34,8 @@ pub struct Container {
     pub region: Region,
     /// Part of the time since the look before in which it used a device, by the device's index; measured ones only.
     pub utilization: BTreeMap<usize, f64>,
+    /// The same of the time in which its launches waited for their share or for others; of several threads the sum.
+    pub waiting: BTreeMap<usize, f64>,
     /// Processes that use a device and are held to no limit, by the device's UUID. `None` where nobody has looked.
     pub unprotected: Option<BTreeMap<String, u64>>,
     /// Memory of its processes by the card's own figures, by the device's UUID.

@@ -1,5 +1,7 @@
 //! `gpuquota events`: what has happened in the node's containers and at its cards, and what happens.
 
+pub mod fields;
+
 use super::messages;
 use super::name;
 use super::node::{Event, Names, Node};
@@ -7,8 +9,6 @@ use super::output;
 use super::source::{Source, Where, silent};
 use crate::error::Error;
 use crate::regions::harmless;
-use crate::words::bytes;
-use serde_json::Value;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -96,24 +96,6 @@ fn people(event: &Event) -> String {
     let owner = event.names.full();
     let place = event.device_uuid.as_deref().filter(|_| owner.is_empty()).unwrap_or(&owner);
     let who = if event.pid == 0 { String::new() } else { format!(" process {}", event.pid) };
-    let more: Vec<String> = event.more.iter().filter_map(|(name, value)| field(name, value)).collect();
-    let line = format!("{} {code} {place}{who} {} {}", event.time, event.event, more.join(" "));
+    let line = format!("{} {code} {place}{who} {} {}", event.time, event.event, fields::told(event));
     harmless(line.trim_end()).replace('\n', " ") + "\n"
-}
-
-/// One field of an event, as a person reads it; sizes by their names.
-fn field(name: &str, value: &Value) -> Option<String> {
-    let is_size = matches!(name, "requested" | "used" | "limit" | "bytes" | "card_bytes" | "booked_bytes");
-    match value {
-        _ if matches!(name, "number" | "device") => None,
-        Value::Null => None,
-        Value::Number(number) if is_size => match number.as_u64() {
-            Some(percent) if percent <= 100 => Some(format!("{name}={percent}")),
-            Some(size) => Some(format!("{name}={}", bytes(size).replace(' ', ""))),
-            None => None,
-        },
-        Value::String(text) if text.contains(' ') => Some(format!("{name}={text:?}")),
-        Value::String(text) => Some(format!("{name}={text}")),
-        value => Some(format!("{name}={value}")),
-    }
 }

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 pub struct Shared {
     pub node: Arc<Node>,
     pub streams: Arc<Semaphore>,
+    pub whys: Arc<Semaphore>,
 }
 
 /// A line for people and scripts.

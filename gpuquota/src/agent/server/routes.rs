@@ -1,9 +1,10 @@
 //! What is answered to whom.
 
 use super::answer::{Shared, as_json, failed, plain};
+use super::page;
 use super::secrets::Token;
 use super::socket::Peer;
-use super::stream;
+use super::{stream, why};
 use crate::agent::metrics::Format;
 use crate::agent::node::{Node, Telling};
 use axum::Router;
@@ -27,15 +28,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BODY: u64 = 16 << 10;
 /// Streams of events at a time.
 const STREAMS: usize = 64;
+/// Answers to `why` that are worked out at a time: each reads all of two looks.
+const WHYS: usize = 2;
 /// What probes ask: it tells nothing of the containers, and needs no token.
 const PROBES: [&str; 3] = ["/livez", "/healthz", "/readyz"];
 /// What there is.
-const PATHS: &str = "/metrics, /livez, /readyz, /healthz, /version, /events, /api/v1, /api/v1/containers, \
-                     /api/v1/devices, /api/v1/events or /api/v1/agent\n";
+const PATHS: &str = "/, /metrics, /livez, /readyz, /healthz, /version, /events, /api/v1, /api/v1/containers, \
+                     /api/v1/devices, /api/v1/events, /api/v1/agent, /api/v1/live, /api/v1/history or \
+                     /api/v1/why\n";
 
 /// Every path.
 pub fn router(node: Arc<Node>, token: Option<Arc<Token>>) -> Router {
-    let shared = Shared { node, streams: Arc::new(Semaphore::new(STREAMS)) };
+    let (streams, whys) = (Semaphore::new(STREAMS), Semaphore::new(WHYS));
+    let shared = Shared { node, streams: Arc::new(streams), whys: Arc::new(whys) };
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(alive))
@@ -48,6 +53,10 @@ pub fn router(node: Arc<Node>, token: Option<Arc<Token>>) -> Router {
         .route("/api/v1/devices", json_of(Telling::Devices))
         .route("/api/v1/events", json_of(Telling::Events))
         .route("/api/v1/agent", json_of(Telling::Agent))
+        .route("/api/v1/live", get(stream::live))
+        .route("/api/v1/history", get(history))
+        .route("/api/v1/why", get(why::why))
+        .merge(page::files())
         .fallback(|| async { plain(StatusCode::NOT_FOUND, PATHS) })
         .with_state(shared)
         .layer(middleware::from_fn_with_state(token, guard))
@@ -63,9 +72,9 @@ async fn guard(State(token): State<Option<Arc<Token>>>, request: Request, next: 
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "no body is read here\n");
     }
     let peer = request.extensions().get().copied().unwrap_or(Peer::Stranger);
-    let is_probe = PROBES.contains(&request.uri().path());
+    let is_open = [&PROBES[..], &page::PATHS].concat().contains(&request.uri().path());
     let refused = match (peer, &token) {
-        _ if is_probe => None,
+        _ if is_open => None,
         (Peer::Stranger, _) => Some(plain(StatusCode::FORBIDDEN, "root or the agent's own user only\n")),
         (Peer::Tcp, Some(token)) if !may(token, request.headers()) => {
             let challenge = [(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
@@ -119,6 +128,10 @@ async fn version() -> Response {
     let told =
         json!({ "version": env!("CARGO_PKG_VERSION"), "region_abi": format!("{ABI_MAJOR}.{ABI_MINOR}") });
     as_json(Ok(format!("{told}\n").into()))
+}
+
+async fn history(State(shared): State<Shared>) -> Response {
+    as_json(shared.node.history().await)
 }
 
 /// A path of JSON.

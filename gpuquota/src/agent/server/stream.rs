@@ -1,8 +1,8 @@
-//! The node's events as they happen, as server-sent events.
+//! Server-sent events: what happens on the node, and what the page shows of it.
 
 use super::answer::{Shared, plain};
 use crate::agent::events::resume;
-use crate::agent::node::{FRESH, Node};
+use crate::agent::node::{FRESH, Node, Telling};
 use crate::agent::snapshot::NodeEvent;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -12,6 +12,7 @@ use futures_util::stream::{Stream, unfold};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
@@ -27,12 +28,49 @@ struct Reader {
 
 /// All events that are kept and then each new one; with `Last-Event-ID`, those behind that one.
 pub async fn events(State(shared): State<Shared>, headers: HeaderMap) -> Response {
-    let Ok(permit) = Arc::clone(&shared.streams).try_acquire_owned() else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "too many streams of events\n");
+    let permit = match permit(&shared) {
+        Ok(permit) => permit,
+        Err(refused) => return *refused,
     };
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let reader = Reader { node: shared.node, seen, after: 0, due: VecDeque::new(), _permit: permit };
     Sse::new(stream(reader)).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// What the page shows, at once and after each look.
+pub async fn live(State(shared): State<Shared>) -> Response {
+    let permit = match permit(&shared) {
+        Ok(permit) => permit,
+        Err(refused) => return *refused,
+    };
+    let watcher = Watcher { node: shared.node, seen: None, _permit: permit };
+    Sse::new(pictures(watcher)).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn permit(shared: &Shared) -> Result<OwnedSemaphorePermit, Box<Response>> {
+    let taken = Arc::clone(&shared.streams).try_acquire_owned();
+    taken.map_err(|_| Box::new(plain(StatusCode::SERVICE_UNAVAILABLE, "too many streams of events\n")))
+}
+
+/// One page that is open.
+struct Watcher {
+    node: Arc<Node>,
+    /// When the look was that it has seen last.
+    seen: Option<Instant>,
+    _permit: OwnedSemaphorePermit,
+}
+
+fn pictures(watcher: Watcher) -> impl Stream<Item = Result<Event, Infallible>> {
+    unfold(watcher, |mut watcher| async {
+        if let Some(seen) = watcher.seen {
+            sleep(FRESH.saturating_sub(seen.elapsed()) + Duration::from_millis(1)).await;
+        }
+        let view = watcher.node.view().await.ok()?;
+        watcher.seen = Some(view.when);
+        let text = watcher.node.tell_view(view, Telling::Picture).await.ok()?;
+        let event = Event::default().event("node").data(String::from_utf8_lossy(&text).trim_end());
+        Some((Ok(event), watcher))
+    })
 }
 
 fn stream(reader: Reader) -> impl Stream<Item = Result<Event, Infallible>> {

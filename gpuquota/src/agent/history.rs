@@ -1,0 +1,281 @@
+//! The last minutes of the node: what each container and each card had, some seconds apart. Bounded, and lost with the agent.
+
+use super::counters::part;
+use super::snapshot::{Card, Container, Names, Snapshot};
+use crate::regions::Device;
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// How often the agent takes a look for it.
+pub const EVERY: Duration = Duration::from_secs(5);
+/// Looks that are kept: ten minutes of them.
+const KEPT: u64 = 120;
+/// Devices of containers that are kept, those included that have ended since.
+const MOST: usize = 4096;
+
+/// All looks that are kept.
+#[derive(Debug, Default)]
+pub struct History {
+    /// When each look was, UTC.
+    times: VecDeque<String>,
+    /// Looks so far.
+    looks: u64,
+    cards: BTreeMap<String, (Card, Line<OfCard>)>,
+    containers: BTreeMap<(Names, usize), (Named, Line<OfContainer>)>,
+    last: Option<Instant>,
+}
+
+/// Samples, each with the number of its look.
+#[derive(Debug)]
+struct Line<T>(VecDeque<(u64, T)>);
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OfCard {
+    used: Option<u64>,
+    /// From 0 to 1.
+    busy: Option<f32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OfContainer {
+    used: u64,
+    /// Parts of the time since the look before: in which it used the device, and in which its launches waited.
+    busy: Option<f32>,
+    waiting: Option<f32>,
+    /// Refusals since the look before.
+    denied: u64,
+}
+
+/// A container's device as the last look found it, and what was counted by then.
+#[derive(Debug)]
+struct Named {
+    uuid: String,
+    memory_limit: Option<u64>,
+    core_limit: Option<u32>,
+    used_ns: Option<(u64, Instant)>,
+    waited_ns: Option<(u64, Instant)>,
+    denied: u64,
+}
+
+impl<T> Line<T> {
+    fn push(&mut self, look: u64, sample: T) {
+        self.0.push_back((look, sample));
+    }
+
+    /// Drops what is too old; whether anything is left.
+    fn is_kept(&mut self, looks: u64) -> bool {
+        while self.0.front().is_some_and(|(look, _)| look + KEPT <= looks) {
+            self.0.pop_front();
+        }
+        !self.0.is_empty()
+    }
+
+    /// A value for each look that is kept; none where there was none.
+    fn series<V: Clone>(&self, looks: u64, many: usize, value: impl Fn(&T) -> Option<V>) -> Vec<Option<V>> {
+        let mut series = vec![None; many];
+        for (look, sample) in &self.0 {
+            let at = many.checked_sub((looks - look) as usize + 1);
+            if let Some(slot) = at.and_then(|at| series.get_mut(at)) {
+                *slot = value(sample);
+            }
+        }
+        series
+    }
+}
+
+impl Named {
+    fn of(device: &Device) -> Self {
+        let (uuid, denied) = (device.uuid.clone(), device.denied);
+        let (memory_limit, core_limit) = (device.memory_limit, device.core_limit);
+        Self { uuid, memory_limit, core_limit, used_ns: None, waited_ns: None, denied }
+    }
+
+    fn take(&mut self, device: &Device, now: Instant) -> OfContainer {
+        let waited = device.waited_ns.saturating_add(device.lease.waited_ns);
+        (self.memory_limit, self.core_limit) = (device.memory_limit, device.core_limit);
+        let denied = device.denied.saturating_sub(self.denied);
+        self.denied = device.denied;
+        OfContainer {
+            used: device.used,
+            busy: part(&mut self.used_ns, device.gpu_time_ns, now).map(|part| part.min(1.0) as f32),
+            waiting: part(&mut self.waited_ns, Some(waited), now).map(|part| part as f32),
+            denied,
+        }
+    }
+}
+
+impl History {
+    /// Takes a look, which was at this time. The same one again tells nothing.
+    pub fn take(&mut self, snapshot: &Snapshot, now: Instant) {
+        if self.last.is_some_and(|last| last >= now) {
+            return;
+        }
+        self.last = Some(now);
+        self.looks += 1;
+        self.times.push_back(snapshot.taken.clone());
+        if self.times.len() as u64 > KEPT {
+            self.times.pop_front();
+        }
+        for card in &snapshot.cards {
+            let (last, line) = self.cards.entry(card.uuid.clone()).or_default();
+            *last = card.clone();
+            let busy = card.utilization_ratio.map(|ratio| ratio as f32);
+            line.push(self.looks, OfCard { used: card.memory_used_bytes, busy });
+        }
+        for container in snapshot.containers.iter().filter(|container| !container.ended) {
+            self.take_container(container, now);
+        }
+        let looks = self.looks;
+        self.cards.retain(|_, (_, line)| line.is_kept(looks));
+        self.containers.retain(|_, (_, line)| line.is_kept(looks));
+    }
+
+    fn take_container(&mut self, container: &Container, now: Instant) {
+        for device in &container.region.devices {
+            let key = (container.names.clone(), device.index);
+            if self.containers.len() >= MOST && !self.containers.contains_key(&key) {
+                return;
+            }
+            let (named, line) =
+                self.containers.entry(key).or_insert_with(|| (Named::of(device), Line::default()));
+            line.push(self.looks, named.take(device, now));
+        }
+    }
+
+    /// As JSON.
+    pub fn told(&self) -> Told<'_> {
+        let (looks, many) = (self.looks, self.times.len());
+        let cards = self.cards.iter().map(|(uuid, (card, line))| ToldCard {
+            uuid,
+            index: card.index,
+            model: card.model.as_deref(),
+            memory_total: card.memory_total_bytes,
+            used: line.series(looks, many, |sample| sample.used),
+            busy: line.series(looks, many, |sample| sample.busy),
+        });
+        let containers = self.containers.iter().map(|((names, index), (named, line))| ToldContainer {
+            names,
+            device_uuid: &named.uuid,
+            device_index: *index,
+            memory_limit: named.memory_limit,
+            core_limit: named.core_limit,
+            used: line.series(looks, many, |sample| Some(sample.used)),
+            busy: line.series(looks, many, |sample| sample.busy),
+            waiting: line.series(looks, many, |sample| sample.waiting),
+            denied: line.series(looks, many, |sample| Some(sample.denied)),
+        });
+        Told { times: &self.times, cards: cards.collect(), containers: containers.collect() }
+    }
+}
+
+/// What is told of it.
+#[derive(Debug, Serialize)]
+pub struct Told<'h> {
+    times: &'h VecDeque<String>,
+    cards: Vec<ToldCard<'h>>,
+    containers: Vec<ToldContainer<'h>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToldCard<'h> {
+    uuid: &'h str,
+    index: u32,
+    model: Option<&'h str>,
+    memory_total: Option<u64>,
+    used: Vec<Option<u64>>,
+    busy: Vec<Option<f32>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToldContainer<'h> {
+    #[serde(flatten)]
+    names: &'h Names,
+    device_uuid: &'h str,
+    device_index: usize,
+    memory_limit: Option<u64>,
+    core_limit: Option<u32>,
+    used: Vec<Option<u64>>,
+    busy: Vec<Option<f32>>,
+    waiting: Vec<Option<f32>>,
+    denied: Vec<Option<u64>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::looker::tests::{found, looker};
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn told(history: &History) -> Value {
+        serde_json::to_value(history.told()).expect("plain data")
+    }
+
+    #[test]
+    fn each_look_is_told_with_what_was_used_waited_and_refused_since_the_one_before() {
+        let (mut looker, mut history, begun) = (looker(), History::default(), Instant::now());
+        for (look, (used_ms, waited_ms, denied)) in [(0, 0, 3), (500, 1000, 3), (1000, 1000, 5)].iter().enumerate() {
+            let mut found = found("a", "GPU-1");
+            let device = &mut found.region.devices[0];
+            device.gpu_time_ns = Some(used_ms * 1_000_000);
+            (device.waited_ns, device.lease.waited_ns, device.denied) = (waited_ms * 1_000_000, 0, *denied);
+            let now = begun + look as u32 * EVERY;
+            let snapshot = looker.put_together(vec![found], now);
+            history.take(&snapshot, now);
+            history.take(&snapshot, now);
+        }
+        let told = told(&history);
+        assert_eq!(told["times"].as_array().map(Vec::len), Some(3));
+        let line = &told["containers"][0];
+        assert_eq!((&line["container"], &line["device_uuid"]), (&json!("a"), &json!("GPU-1")));
+        let near = |name: &str, at: usize| line[name][at].as_f64().map(|part| (part * 1000.0).round() / 1000.0);
+        assert_eq!([0, 1, 2].map(|at| near("busy", at)), [None, Some(0.1), Some(0.1)]);
+        assert_eq!([0, 1, 2].map(|at| near("waiting", at)), [None, Some(0.2), Some(0.0)]);
+        assert_eq!(line["denied"], json!([0, 0, 2]));
+        assert_eq!(line["used"], json!([1 << 30, 1 << 30, 1 << 30]));
+    }
+
+    #[test]
+    fn what_comes_later_or_has_ended_leaves_gaps_and_what_is_old_is_forgotten() {
+        let (mut looker, mut history, begun) = (looker(), History::default(), Instant::now());
+        let mut look = 0;
+        let mut see = |names: &[&str]| {
+            let now = begun + look * EVERY;
+            look += 1;
+            let found = names.iter().map(|name| found(name, "GPU-1")).collect();
+            history.take(&looker.put_together(found, now), now);
+            told(&history)
+        };
+        see(&["old"]);
+        see(&["old", "late"]);
+        let told = see(&["late"]);
+        let used = |told: &Value, at: usize| told["containers"][at]["used"].as_array().expect("numbers").clone();
+        let gib = json!(1 << 30);
+        assert_eq!(used(&told, 0), [json!(null), gib.clone(), gib.clone()]);
+        assert_eq!(used(&told, 1), [gib.clone(), gib, json!(null)]);
+        for _ in 0..KEPT {
+            see(&["late"]);
+        }
+        let told = see(&["late"]);
+        assert_eq!(told["times"].as_array().map(Vec::len), Some(KEPT as usize));
+        assert_eq!(told["containers"].as_array().map(Vec::len), Some(1));
+        assert!(used(&told, 0).iter().all(|value| !value.is_null()));
+    }
+
+    #[test]
+    fn churn_leaves_no_more_than_the_bound() {
+        let (mut looker, mut history, begun) = (looker(), History::default(), Instant::now());
+        for round in 0..10u32 {
+            let now = begun + round * EVERY;
+            let found = (0..1000).map(|number| found(&format!("c{round}-{number}"), "GPU-1")).collect();
+            history.take(&looker.put_together(found, now), now);
+        }
+        assert_eq!(history.containers.len(), MOST);
+    }
+}
