@@ -296,6 +296,108 @@ fn events_come_as_they_happen_and_a_stream_goes_on_where_it_was() {
 }
 
 #[test]
+fn the_page_may_ask_nobody_but_this_agent_and_names_its_files_alone() {
+    let root = Scratch::new();
+    let agent = Agent::of(root.path());
+    let mut page = String::new();
+    for (path, kind) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {
+        let (head, body) = asked(agent.connect(), &format!("GET {path} HTTP/1.1\r\nHost: agent\r\n\r\n"));
+        assert!(head.contains(&format!("content-type: {kind}; charset=utf-8")), "{head}");
+        for rule in
+            ["default-src 'none'", "script-src 'self';", "frame-ancestors 'none'", "trusted-types 'none'"]
+        {
+            assert!(head.contains(rule), "{path}: {rule} is not in {head}");
+        }
+        assert!(head.contains("x-content-type-options: nosniff") && !head.contains("unsafe"), "{head}");
+        page += &body;
+    }
+    for outside in
+        ["http:", "https:", "innerHTML", "insertAdjacentHTML", "document.write", "eval(", " style="]
+    {
+        assert!(!page.contains(outside), "{outside} is in the page");
+    }
+}
+
+#[test]
+fn what_the_page_shows_comes_with_each_look() {
+    let root = Scratch::new();
+    let region = sample(&root.join("a.cache"));
+    join(&region, &root.join("a.cache"));
+    let agent = Agent::of(root.path());
+    deny(&region, 0);
+    let mut stream = agent.connect();
+    write!(stream, "GET /api/v1/live HTTP/1.1\r\nHost: agent\r\n\r\n").expect("sent");
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let mut pictures =
+        lines.filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    let (first, second) = (pictures.next().expect("a picture"), pictures.next().expect("a picture"));
+    assert_ne!(first["taken"], second["taken"]);
+    let (container, event) = (&second["containers"][0], &second["events"][0]);
+    assert_eq!((&container["container"], &container["processes"]), (&"a".into(), &1.into()));
+    let device = &container["devices"][0];
+    assert_eq!((&device["used"], &device["core_limit"]), (&(1_u64 << 30).into(), &30.into()));
+    assert_eq!(
+        (device["waiting"].as_f64(), &first["containers"][0]["devices"][0]["waiting"]),
+        (Some(0.0), &Value::Null)
+    );
+    assert_eq!((&event["code"], &event["container"]), (&"GQ101".into(), &"a".into()));
+    assert!(event["says"].as_str().is_some_and(|says| says.contains("requested=1.00MiB")), "{event}");
+}
+
+#[test]
+fn why_is_answered_for_a_name_and_for_a_region_and_unknown_ones_are_told() {
+    let root = Scratch::new();
+    sample(&root.join("a b.cache"));
+    sample(&root.join("a c.cache"));
+    let agent = Agent::of(root.path());
+    let region = format!("/api/v1/why?region={}", root.join("a b.cache").display()).replace(' ', "%20");
+    for path in ["/api/v1/why?container=a%20b", &region] {
+        let told = json(&agent, path);
+        assert_eq!((&told["container"], &told["source"]), (&"a b".into(), &"agent".into()));
+        assert_eq!(told["answers"][0]["code"], "GQ305", "{told}");
+    }
+    for (path, status, words) in [
+        ("/api/v1/why", "400 Bad Request", "?container=NAME"),
+        (
+            "/api/v1/why?container=x",
+            "404 Not Found",
+            "there is no container \"x\"; there are a b, a c (GQ501)",
+        ),
+        ("/api/v1/why?container=a", "404 Not Found", "may be a b, a c: name one of them (GQ502)"),
+        ("/api/v1/why?region=%2Fx", "404 Not Found", "region /x: it is gone (GQ501)"),
+    ] {
+        let (told, body) = agent.get(path);
+        assert_eq!(told, format!("HTTP/1.1 {status}"), "{path}");
+        assert!(body.contains(words) && body.lines().count() == 1, "{body}");
+    }
+}
+
+#[test]
+fn the_last_minutes_are_told_also_of_what_has_ended_since() {
+    let root = Scratch::new();
+    sample(&root.join("a.cache"));
+    let agent = Agent::of(root.path());
+    let until = Instant::now() + Duration::from_secs(20);
+    let many = |told: &Value| told["times"].as_array().map_or(0, Vec::len);
+    while many(&json(&agent, "/api/v1/history")) < 1 {
+        assert!(Instant::now() < until, "no look is taken");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::fs::remove_file(root.join("a.cache")).expect("it is there");
+    let told = loop {
+        let told = json(&agent, "/api/v1/history");
+        if many(&told) > 1 {
+            break told;
+        }
+        assert!(Instant::now() < until, "no second look is taken: {told}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let line = &told["containers"][0];
+    assert_eq!((&line["container"], &line["memory_limit"]), (&"a".into(), &(2_u64 << 30).into()));
+    assert_eq!((&line["used"][0], &line["used"][1]), (&(1_u64 << 30).into(), &Value::Null));
+}
+
+#[test]
 fn readiness_says_why_not() {
     let root = Scratch::new();
     let later = root.join("later");
@@ -317,10 +419,12 @@ fn a_token_opens_everything_and_probes_need_none() {
     let with = |path: &str, header: &str| {
         agent.ask(&format!("GET {path} HTTP/1.1\r\nHost: agent\r\n{header}\r\n")).0
     };
-    for path in ["/livez", "/healthz", "/readyz"] {
+    // The files of the page tell nothing of the node.
+    for path in ["/livez", "/healthz", "/readyz", "/", "/page.css", "/page.js"] {
         assert_eq!(with(path, ""), "HTTP/1.1 200 OK", "{path}");
     }
-    for path in ["/metrics", "/api/v1", "/events", "/version", "/nothing"] {
+    let of_page = ["/api/v1/live", "/api/v1/history", "/api/v1/why?container=a", "//", "/page.js/"];
+    for path in ["/metrics", "/api/v1", "/events", "/version", "/nothing"].into_iter().chain(of_page) {
         for header in [
             "",
             "Authorization: Bearer first-secre\r\n",

@@ -45,7 +45,8 @@ impl Browser {
         let mut driver = command.spawn().map_err(|_| missing.to_owned())?;
         let lines = BufReader::new(driver.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
         let of_line = |line: String| line.split("on port ").nth(1)?.trim_end_matches('.').parse().ok();
-        let port = lines.filter_map(of_line).find(|port: &u16| *port != 0).ok_or("chromedriver says no port")?;
+        let port =
+            lines.filter_map(of_line).find(|port: &u16| *port != 0).ok_or("chromedriver says no port")?;
         let profile = Scratch::new();
         let mut browser = Self { driver, port, session: String::new(), _profile: profile };
         let folder = format!("--user-data-dir={}", browser._profile.path().display());

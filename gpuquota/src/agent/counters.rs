@@ -196,7 +196,7 @@ fn bare(container: &Container) -> Container {
         ended: false,
         region,
         utilization: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+        waiting: BTreeMap::new(),
         unprotected: None,
         card_bytes: BTreeMap::new(),
     }

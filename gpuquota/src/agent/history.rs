@@ -220,7 +220,9 @@ mod tests {
     #[test]
     fn each_look_is_told_with_what_was_used_waited_and_refused_since_the_one_before() {
         let (mut looker, mut history, begun) = (looker(), History::default(), Instant::now());
-        for (look, (used_ms, waited_ms, denied)) in [(0, 0, 3), (500, 1000, 3), (1000, 1000, 5)].iter().enumerate() {
+        for (look, (used_ms, waited_ms, denied)) in
+            [(0, 0, 3), (500, 1000, 3), (1000, 1000, 5)].iter().enumerate()
+        {
             let mut found = found("a", "GPU-1");
             let device = &mut found.region.devices[0];
             device.gpu_time_ns = Some(used_ms * 1_000_000);
@@ -234,7 +236,8 @@ mod tests {
         assert_eq!(told["times"].as_array().map(Vec::len), Some(3));
         let line = &told["containers"][0];
         assert_eq!((&line["container"], &line["device_uuid"]), (&json!("a"), &json!("GPU-1")));
-        let near = |name: &str, at: usize| line[name][at].as_f64().map(|part| (part * 1000.0).round() / 1000.0);
+        let near =
+            |name: &str, at: usize| line[name][at].as_f64().map(|part| (part * 1000.0).round() / 1000.0);
         assert_eq!([0, 1, 2].map(|at| near("busy", at)), [None, Some(0.1), Some(0.1)]);
         assert_eq!([0, 1, 2].map(|at| near("waiting", at)), [None, Some(0.2), Some(0.0)]);
         assert_eq!(line["denied"], json!([0, 0, 2]));
@@ -255,7 +258,8 @@ mod tests {
         see(&["old"]);
         see(&["old", "late"]);
         let told = see(&["late"]);
-        let used = |told: &Value, at: usize| told["containers"][at]["used"].as_array().expect("numbers").clone();
+        let used =
+            |told: &Value, at: usize| told["containers"][at]["used"].as_array().expect("numbers").clone();
         let gib = json!(1 << 30);
         assert_eq!(used(&told, 0), [json!(null), gib.clone(), gib.clone()]);
         assert_eq!(used(&told, 1), [gib.clone(), gib, json!(null)]);

@@ -55,8 +55,7 @@ impl Why {
             return output::write(&output::json(&told));
         }
         let Told { container, taken, source, answers, .. } = &told;
-        let mut text =
-            format!("{} by {source}, {}\n", harmless(container), harmless(taken));
+        let mut text = format!("{} by {source}, {}\n", harmless(container), harmless(taken));
         for Answer { message, says, next, .. } in answers {
             text.push_str(&format!(
                 "\n{} {}\n  {}\n  Next: {}\n",

@@ -186,7 +186,8 @@ function showRow(place) {
   seen.memory.show(sized(used, limit) + spilled, limit ? used / limit : null);
   const busy = device.utilization;
   const told = busy === null ? "not measured" : percent(busy);
-  seen.time.show(share === null ? `${told}, no share` : `${told} of ${share}%`, busy === null ? null : busy / ((share || 100) / 100));
+  const part = busy === null ? null : busy / ((share || 100) / 100);
+  seen.time.show(share === null ? `${told}, no share` : `${told}, share ${share}%`, part);
   seen.time.cell.querySelector(".bar").classList.remove("hot");
   put(seen.waiting, device.waiting === null ? "" : percent(device.waiting));
   put(seen.denied, String(device.denied));
