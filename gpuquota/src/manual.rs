@@ -124,6 +124,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("Keep the state of this node for a report", "gpuquota snapshot --json > node.json"),
             ("Open the containers in a spreadsheet", "gpuquota snapshot --csv > node.csv"),
+            ("Draw the last ten minutes for a report", "gpuquota snapshot --svg > node.svg"),
         ],
     ),
     (

@@ -143,6 +143,49 @@ fn a_snapshot_is_json_or_a_table_for_a_spreadsheet() {
     }
 }
 
+/// Its texts, as a parser of XML reads them.
+fn texts(svg: &str, folder: &Scratch) -> Vec<String> {
+    let file = folder.join("picture.svg");
+    std::fs::write(&file, svg).expect("a file");
+    let read = "import sys, json, xml.etree.ElementTree as tree
+root = tree.parse(sys.argv[1]).getroot()
+assert root.tag == '{http://www.w3.org/2000/svg}svg', root.tag
+print(json.dumps([[node.tag.split('}')[1], node.text] for node in root.iter()]))";
+    let python = Command::new("python3").args(["-c", read]).arg(&file).output().expect("python3");
+    assert!(python.status.success(), "{}\n{svg}", String::from_utf8_lossy(&python.stderr));
+    let nodes: Vec<(String, Option<String>)> = serde_json::from_slice(&python.stdout).expect("JSON");
+    let known = ["svg", "style", "title", "text", "rect", "path", "polyline"];
+    assert!(nodes.iter().all(|(tag, _)| known.contains(&tag.as_str())), "{nodes:?}");
+    nodes.into_iter().filter(|(tag, _)| tag == "text").filter_map(|(_, text)| text).collect()
+}
+
+#[test]
+fn a_picture_of_the_last_minutes_is_xml_and_complete_by_itself() {
+    let (home, files) = (Scratch::new(), Scratch::new());
+    let region = sample(&home.join("train.cache"));
+    sample(&home.join("<script>alert(1)&amp;\u{1b}\u{ffff}'\".cache"));
+    region.event(EVENT_DENIED, 0, 3 << 30, 1 << 30, 2 << 30);
+    let agent = Agent::of(home.path());
+    for by in [None, Some(&agent)] {
+        let told = output(gpuquota().args(["snapshot", "--svg"]).args(place(home.path(), by)));
+        let picture = stdout(&told);
+        assert!(told.status.success(), "{}", stderr(&told));
+        assert_eq!(stderr(&told).contains("no agent has kept the last minutes"), by.is_none());
+        let texts = texts(&picture, &files);
+        let has = |words: &str| assert!(texts.iter().any(|text| text.contains(words)), "{words}: {texts:?}");
+        has("<script>alert(1)&amp;\\x1b\u{fffd}'\"");
+        ["2.00 GiB, share 30%", "GQ101 denied train"].into_iter().for_each(has);
+        has(if by.is_some() { "looks by agent http" } else { "7 looks by this command" });
+        for outside in ["http:", "https:", "href", "url(", "@import"] {
+            let rest = picture.replace("xmlns=\"http://www.w3.org/2000/svg\"", "").replace("agent http:", "");
+            assert!(!rest.contains(outside), "{outside} is in {picture}");
+        }
+        assert!(picture.contains("<path d=\"M270.0") && picture.contains("<polyline "), "{picture}");
+    }
+    let both = output(gpuquota().args(["snapshot", "--svg", "--csv"]).args(place(home.path(), None)));
+    assert_eq!(both.status.code(), Some(2));
+}
+
 #[test]
 fn a_code_is_explained_and_one_that_does_not_exist_is_refused() {
     let told = stdout(&output(gpuquota().args(["messages", "gq101"])));

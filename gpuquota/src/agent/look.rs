@@ -1,6 +1,7 @@
 //! The node as an agent would tell it, for tools where none runs.
 
 use super::card::{self, Card, View};
+use super::history::History;
 use super::identity::{Naming, Sources};
 use super::looker::Looker;
 use super::snapshot::Snapshot;
@@ -8,7 +9,8 @@ use super::who::Who;
 use crate::error::Error;
 use crate::regions::{Index, Places};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// How long what has ended is told; and of how many devices of containers anything is told.
 const GRACE: Duration = Duration::from_secs(60);
@@ -41,5 +43,18 @@ impl Look {
             None => View::default(),
         };
         self.looker.look_with(&self.index, Arc::new(self.view.clone()))
+    }
+
+    /// So many looks, so far apart, as an agent would tell its last minutes.
+    pub fn watch(&mut self, looks: u32, apart: Duration) -> serde_json::Result<String> {
+        let mut history = History::default();
+        for look in 0..looks {
+            if look != 0 {
+                sleep(apart);
+            }
+            let snapshot = self.now();
+            history.take(&snapshot, Instant::now());
+        }
+        serde_json::to_string(&history.told())
     }
 }

@@ -1,12 +1,18 @@
-//! `gpuquota snapshot`: the node at one moment, for a report or a program.
+//! `gpuquota snapshot`: the node at one moment, for a report or a program; or a picture of its last minutes.
+
+mod past;
+mod svg;
 
 use super::node::{Container, Device, Node};
 use super::output;
-use super::source::Where;
+use super::source::{Source, Where, silent};
 use crate::error::Error;
+use past::Past;
 use std::process::ExitCode;
 
 /// Print the node at one moment: containers, devices, cards, processes and events.
+///
+/// With --svg, a picture of its last ten minutes, for a bug report.
 #[derive(clap::Args)]
 pub struct Snapshot {
     /// As JSON, as the agent tells it. The default.
@@ -16,6 +22,10 @@ pub struct Snapshot {
     /// The containers' devices as comma-separated values, with a line of names before them.
     #[arg(long)]
     csv: bool,
+
+    /// A picture of the last ten minutes, which the agent keeps. Without an agent the node is looked at for six seconds.
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
+    svg: bool,
 
     #[command(flatten)]
     place: Where,
@@ -48,11 +58,31 @@ impl Snapshot {
     /// Prints it.
     pub fn run(self) -> Result<ExitCode, Error> {
         let mut source = self.place.open()?;
+        if self.svg {
+            return output::write(&picture(&mut source)?);
+        }
         if self.csv {
             return output::write(&csv(&source.look()?));
         }
         output::write(&(source.raw()?.trim_end().to_owned() + "\n"))
     }
+}
+
+fn picture(source: &mut Source) -> Result<String, Error> {
+    if let Source::Own(_) = source {
+        eprintln!("gpuquota: no agent has kept the last minutes, so the node is looked at for some seconds");
+    }
+    let told = source.history()?;
+    let past = Past::parse(&told).map_err(|why| match source {
+        Source::Agent(client) => silent(client, &format!("its history is not understood: {why}")),
+        Source::Own(_) => Error::Asked(why),
+    })?;
+    let node = source.look()?;
+    let by = match source {
+        Source::Agent(client) => format!("agent {}", client.address()),
+        Source::Own(_) => "this command, because no agent has kept them".to_owned(),
+    };
+    Ok(svg::picture(&past, &node, &by))
 }
 
 fn csv(node: &Node) -> String {

@@ -10,10 +10,13 @@ use crate::error::Error;
 use crate::regions::{self, Places};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The agent's socket, as its page has it, and its port.
 const SOCKET: &str = "/run/gpuquota/agent.sock";
 const PORT: &str = "127.0.0.1:9394";
+/// Looks, a second apart, where no agent has kept the last minutes.
+const LOOKS: u32 = 7;
 /// The variable that names another.
 pub const VARIABLE: &str = "GPUQUOTA_AGENT";
 
@@ -131,12 +134,20 @@ impl Source {
     /// The node now as JSON, with all that this agent tells.
     pub fn raw(&mut self) -> Result<String, Error> {
         match self {
-            Self::Agent(client) => {
-                let answer = client.get("/api/v1").map_err(|why| silent(client, &why))?;
-                Ok(String::from_utf8_lossy(&answer).into_owned())
-            }
+            Self::Agent(client) => got(client, "/api/v1"),
             Self::Own(look) => {
                 serde_json::to_string(&look.now()).map_err(|error| Error::Asked(error.to_string()))
+            }
+        }
+    }
+
+    /// The last minutes as JSON; where no agent has kept them, some seconds from now on.
+    pub fn history(&mut self) -> Result<String, Error> {
+        match self {
+            Self::Agent(client) => got(client, "/api/v1/history"),
+            Self::Own(look) => {
+                let told = look.watch(LOOKS, Duration::from_secs(1));
+                told.map_err(|error| Error::Asked(error.to_string()))
             }
         }
     }
@@ -148,6 +159,11 @@ impl Source {
             Self::Own(_) => "regions and NVML".to_owned(),
         }
     }
+}
+
+fn got(client: &Client, path: &str) -> Result<String, Error> {
+    let answer = client.get(path).map_err(|why| silent(client, &why))?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// Whether somebody has written a path and no name.
