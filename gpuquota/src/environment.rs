@@ -1,26 +1,12 @@
 //! The environment of this process as `quota::limits` asks for it.
 
 use crate::error::Error;
-use gpuquota_quota::limits::{self, DEFAULT_REGION, LIMITS_FILE};
+use crate::limits_file;
+use gpuquota_quota::limits::{self, DEFAULT_REGION};
 use gpuquota_quota::text::Line;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-/// The longest limits file that is read.
-const MOST_BYTES: u64 = 8192;
-
-/// The limits file. Whatever lies there, nothing waits for it.
-fn limits_file() -> io::Result<Vec<u8>> {
-    let path = OsStr::from_bytes(LIMITS_FILE.to_bytes());
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let mut text = Vec::new();
-    file.take(MOST_BYTES).read_to_end(&mut text)?;
-    Ok(text)
-}
 
 /// Names and values.
 pub struct Environment(Vec<(OsString, OsString)>);
@@ -41,11 +27,16 @@ impl Environment {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_bytes())
     }
 
-    /// The region of the container that we are in, if the limits file or the environment says that we are in one.
+    /// The region of the container that we are in, if a limits file or the environment says that we are in one.
     pub fn region(&self) -> Result<Option<PathBuf>, Error> {
-        let file = limits_file().unwrap_or_default();
-        if let Some(path) = limits::read(&|_| None, Some(&file)).region {
-            return Ok(Some(OsStr::from_bytes(path.as_bytes()).into()));
+        self.region_below(Path::new("/"))
+    }
+
+    /// The same, with the limits files below a folder that stands for `/`.
+    pub fn region_below(&self, system: &Path) -> Result<Option<PathBuf>, Error> {
+        let file = limits_file::find(system).ok().flatten();
+        if let Some(path) = file.and_then(|file| file.region()) {
+            return Ok(Some(path));
         }
         let region = limits::region_path(&|name| self.get(name)).map_err(|problem| {
             let mut line = Line::<512>::new();

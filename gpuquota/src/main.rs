@@ -17,6 +17,7 @@ mod install;
 mod kubelet;
 mod library;
 mod limit;
+mod limits_file;
 mod man;
 mod manual;
 mod ps;

@@ -329,6 +329,67 @@ fn faults_of_the_limits_are_found() {
     Visit::new().with("GPUQUOTA_MODE", "observe").finds("warning", "GQ446", &["observe"]);
 }
 
+/// A `vgpu.config` of layout 1 with one device of 2 GiB and 30%, whose writer is at it where `seq` is odd.
+fn vgpu_config(seq: u32) -> Vec<u8> {
+    let mut file = vec![0; 8192];
+    let mut put = |at: usize, value: u32| file[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    [(0, 0x5647_4346), (4, 1), (8, 2560), (12, 16)].into_iter().for_each(|(at, value)| put(at, value));
+    let device =
+        [(0, seq), (56, 2 << 30), (64, 2 << 30), (72, 30), (76, 30), (80, 1), (84, 1), (88, 1), (96, 1)];
+    device.into_iter().for_each(|(at, value)| put(512 + at, value));
+    let uuid = b"GPU-513dc0da-2330-4000-8000-000000000000";
+    file[520..520 + uuid.len()].copy_from_slice(uuid);
+    file
+}
+
+#[test]
+fn limits_of_this_user_are_limits_and_their_region_is_looked_at() {
+    let each = "memory = 2GiB\ncores = 30\nregion = /run/gpuquota/others/%u.cache\n";
+    let visit = Visit::new().file("etc/gpuquota/limits.d/default", each);
+    visit.finds("fine", "GQ443", &["etc/gpuquota/limits.d/default"]);
+    visit.does_not_find("GQ444");
+    // Its region, with this user's number.
+    let output = Command::new("id").arg("-u").output().expect("id");
+    let user = String::from_utf8(output.stdout).expect("text").trim().to_owned();
+    visit.finds("error", "GQ453", &[&format!("run/gpuquota/others/{user}.cache")]);
+    // What is wrong in it closes the GPU, as in the limits file.
+    let wrong = Visit::new().file("etc/gpuquota/limits.d/default", "memory = 2 parsecs\n");
+    wrong.finds("error", "GQ441", &["line 1", "2 parsecs"]);
+    // The limits file goes before it.
+    let both =
+        Visit::new().file("etc/gpuquota/limits.d/default", "").file("etc/gpuquota/limits", "cores = 7\n");
+    both.finds("fine", "GQ443", &["etc/gpuquota/limits."]);
+    let folder = Visit::new().file("etc/gpuquota/limits.d/default/file", "");
+    folder.finds("error", "GQ447", &["limits.d/default"]);
+    if user == "0" {
+        // The folder is root's, so a number counts.
+        let own = Visit::new()
+            .file("etc/gpuquota/limits.d/default", each)
+            .file("etc/gpuquota/limits.d/user-0", "mode = off\n");
+        own.finds("note", "GQ446", &["etc/gpuquota/limits.d/user-0", "no limit"]);
+        own.does_not_find("GQ444");
+        // Where it does not seem so, a user may have chosen its own number: then only `default` counts.
+        let folder = own.system.path().join("etc/gpuquota/limits.d");
+        std::os::unix::fs::chown(&folder, Some(1000), None).expect("root may");
+        own.finds("fine", "GQ443", &["limits.d/default"]);
+        fs::remove_file(folder.join("default")).expect("it is there");
+        own.finds("error", "GQ447", &["has no file `default`"]);
+    }
+}
+
+#[test]
+fn limits_of_vgpu_manager_s_file_are_limits_where_its_library_is() {
+    let alone = Visit::new().file("etc/vgpu-manager/config/vgpu.config", vgpu_config(2));
+    alone.finds("note", "GQ444", &[]);
+    let visit = alone.file("etc/vgpu-manager/driver/libvgpu-control.so", "");
+    visit.finds("fine", "GQ443", &["etc/vgpu-manager/config/vgpu.config"]);
+    visit.does_not_find("GQ444");
+    let damaged = visit.file("etc/vgpu-manager/config/vgpu.config", vgpu_config(3));
+    damaged.finds("error", "GQ447", &["vgpu.config"]);
+    let first = damaged.file("etc/gpuquota/limits.d/default", "cores = 7\n");
+    first.finds("fine", "GQ443", &["limits.d/default"]);
+}
+
 #[test]
 fn faults_of_the_region_are_found() {
     Visit::new().finds("note", "GQ451", &["does not exist"]);

@@ -61,7 +61,7 @@ impl Doctor {
         }
         findings.extend(self.pid.iter().flat_map(|pid| process::look(*pid)));
         findings.extend(limits::look(&self.system));
-        findings.extend(region::look());
+        findings.extend(region::look(&self.system));
         findings.extend(driver::look(&self.system));
         findings.extend(agent::look());
         findings.extend(kubelet::look(&self.system));

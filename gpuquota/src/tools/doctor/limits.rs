@@ -2,21 +2,16 @@
 
 use super::finding::Finding;
 use crate::environment::Environment;
+use crate::limits_file::{self, Kind, Unread};
 use crate::regions::shown;
 use crate::tools::messages::{
     LIMIT_DOUBTFUL, LIMIT_WRONG, LIMITS, LIMITS_UNREADABLE, MISSPELT, NO_LIMIT, NOT_ENFORCED,
 };
 use crate::tools::source::VARIABLE;
-use gpuquota_quota::limits::{self, KNOBS, Key, LIMITS_FILE, Mode, Severity};
+use gpuquota_quota::limits::{self, KNOBS, Key, Mode, Severity};
 use gpuquota_quota::text::Line;
-use std::ffi::OsStr;
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Bytes of a limits file.
-const LONGEST: usize = 8191;
 /// Variables that are the quota's and set no limit.
 const FURTHER: [&str; 3] = ["GPUQUOTA_REGION", "GPUQUOTA_LIBRARY", VARIABLE];
 /// What the quota's variables begin with.
@@ -27,23 +22,12 @@ const NEAR: usize = 3;
 /// The limits, and what is wrong with them.
 pub fn look(system: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let path =
-        system.join(OsStr::from_bytes(LIMITS_FILE.to_bytes()).to_string_lossy().trim_start_matches('/'));
-    let file = match fs::read(&path) {
-        Ok(text) if text.len() <= LONGEST => Some(text),
-        Ok(text) => {
-            let says = format!("{} has {} bytes; {LONGEST} are read.", shown(&path), text.len());
-            findings.push(Finding::error(&LIMITS_UNREADABLE, says));
-            None
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => {
-            findings.push(Finding::error(&LIMITS_UNREADABLE, format!("{}: {error}.", shown(&path))));
-            None
-        }
-    };
+    let file = limits_file::find(system).unwrap_or_else(|Unread { path, why }| {
+        findings.push(Finding::error(&LIMITS_UNREADABLE, format!("{}: {why}.", shown(&path))));
+        None
+    });
     let environment = Environment::inherited();
-    let reading = limits::read(&|name| environment.get(name), file.as_deref());
+    let reading = limits::read(&|name| environment.get(name), file.as_ref().map(|file| &file.text[..]));
     for problem in reading.problems.iter() {
         let mut line = Line::<512>::new();
         problem.write(&mut line, reading.consequence());
@@ -51,11 +35,19 @@ pub fn look(system: &Path) -> Vec<Finding> {
         let find = if is_error { Finding::error } else { Finding::warning };
         findings.push(find(if is_error { &LIMIT_WRONG } else { &LIMIT_DOUBTFUL }, line.to_string()));
     }
-    if reading.limits.mode != Mode::Enforce {
-        let mode = if reading.limits.mode == Mode::Off { "off" } else { "observe" };
-        findings.push(Finding::warning(&NOT_ENFORCED, format!("The mode is {mode}.")));
+    let exempt = file.as_ref().filter(|file| matches!(file.kind, Kind::Person(_)));
+    match (reading.limits.mode, exempt) {
+        (Mode::Enforce, _) => {}
+        (Mode::Off, Some(file)) => {
+            let says = format!("{} exempts this user: no limit holds.", shown(&file.path));
+            findings.push(Finding::note(&NOT_ENFORCED, says));
+        }
+        (Mode::Off, None) => findings.push(Finding::warning(&NOT_ENFORCED, "The mode is off.")),
+        (Mode::Observe, _) => findings.push(Finding::warning(&NOT_ENFORCED, "The mode is observe.")),
     }
-    findings.push(in_force(&reading.limits, &environment, file.is_some().then_some(path.as_path())));
+    if reading.limits.mode != Mode::Off || exempt.is_none() {
+        findings.push(in_force(&reading.limits, &environment, file.as_ref().map(|file| file.path.as_path())));
+    }
     findings.extend(std::env::vars_os().filter_map(|(name, _)| misspelt(name.to_str()?)));
     findings
 }

@@ -11,8 +11,8 @@ use rustix::fs::{Access, access};
 use std::path::{Path, PathBuf};
 
 /// The region and its rights.
-pub fn look() -> Vec<Finding> {
-    let path = match Environment::inherited().region() {
+pub fn look(system: &Path) -> Vec<Finding> {
+    let path = match Environment::inherited().region_below(system) {
         Ok(path) => path.unwrap_or_else(|| PathBuf::from(DEFAULT_REGION)),
         Err(error) => return vec![Finding::error(&REGION_WRONG, error.to_string())],
     };

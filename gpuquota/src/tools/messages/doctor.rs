@@ -97,15 +97,16 @@ findings! {
     LIMITS = "GQ443", "the limits of this place",
         "Programs that start here bring these limits.", "Nothing.";
     NO_LIMIT = "GQ444", "no limits here",
-        "Neither a limits file nor a variable sets a limit, so programs that start here bring none.",
+        "Neither a limits file (nor one of limits.d, nor vgpu-manager's) nor a variable sets a limit, so programs that start here bring none.",
         "Set GPUQUOTA_MEMORY and GPUQUOTA_CORES, or write /etc/gpuquota/limits.";
     MISSPELT = "GQ445", "a variable that nobody reads",
         "A variable looks like one of the quota's and is none.", "The finding names the one that is nearest.";
     NOT_ENFORCED = "GQ446", "limits are not enforced",
-        "The mode is observe or off: nothing is refused or delayed.", "Set GPUQUOTA_MODE=enforce, if limits are to bind.";
+        "The mode is observe or off: nothing is refused or delayed. A note: a file of limits.d exempts this user.",
+        "Set GPUQUOTA_MODE=enforce, if limits are to bind.";
     LIMITS_UNREADABLE = "GQ447", "the limits file cannot be read",
-        "/etc/gpuquota/limits exists and this user cannot read it, or it is too long: programs of this user have no GPU.",
-        "Make it readable for every user of the container.";
+        "A file that sets limits (/etc/gpuquota/limits, one of limits.d, vgpu-manager's) exists, and this user cannot read it, or it is damaged or too long: programs of this user have no GPU.",
+        "Make it readable for every user of this place; the finding names it.";
     NO_REGION = "GQ451", "no region yet",
         "The region file does not exist: no program has used a GPU here through the library.",
         "Nothing, before the first CUDA program has run. After it: look for GQ401 and GQ405.";
