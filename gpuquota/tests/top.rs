@@ -248,6 +248,17 @@ fn a_signal_ends_it_and_the_terminal_is_as_it_was() {
 }
 
 #[test]
+fn a_panic_is_told_on_a_terminal_that_is_as_it_was() {
+    let home = node();
+    for place in ["draw", "look"] {
+        let mut screen = Screen::start(top(&home).env("GPUQUOTA_TEST_PANIC", place), 100, 24);
+        assert!(!screen.ended().success(), "{place}");
+        screen.is_given_back();
+        screen.shows(&["panicked at", "as the test wants it"]);
+    }
+}
+
+#[test]
 fn an_agent_that_is_killed_is_told_and_the_figures_stay() {
     let home = node();
     let agent = Agent::of(home.path());

@@ -67,6 +67,8 @@ impl Top {
         history.take(&picture.node);
         let mut view = View::default();
         while !is_over.load(Relaxed) && !view.is_over {
+            #[cfg(debug_assertions)]
+            assert!(!terminal::panics("draw"), "as the test wants it");
             if let Some(told) = feed.latest() {
                 match told {
                     Ok(node) => {

@@ -122,7 +122,7 @@ impl Drawing {
             };
             self.put(format_args!("{shape}"));
             self.text(x + 24.0, y, "faint", words);
-            x += 118.0;
+            x += 130.0;
         }
         self.y += 12.0;
     }
@@ -147,14 +147,13 @@ impl Drawing {
         let limit = container.memory_limit.map_or_else(|| "no limit of memory".to_owned(), bytes);
         let share =
             container.core_limit.map_or_else(|| "no share".to_owned(), |share| format!("share {share}%"));
-        let busy =
-            last(&container.busy).map_or_else(String::new, |busy| format!("GPU time {}", percent(busy)));
-        let waited =
-            last(&container.waiting).map_or_else(String::new, |part| format!(", waited {}", percent(part)));
+        let told = |what: &str, series: &[Option<f64>]| Some(format!("{what} {}", percent(last(series)?)));
+        let times = [told("GPU time", &container.busy), told("waited", &container.waiting)];
+        let times: Vec<String> = times.into_iter().flatten().collect();
         let refused: u64 = container.denied.iter().flatten().sum();
         let used = last(&container.used).map_or_else(|| "ended".to_owned(), bytes);
         let used = if refused == 0 { used } else { format!("{used}, {refused} refused") };
-        let now = [Some(used), Some(busy + &waited)];
+        let now = [Some(used), Some(times.join(", "))];
         self.row(&container.names.full(), &format!("device {index}, {limit}, {share}"), &memory, &now);
         self.curve("busy", &container.busy);
         self.curve("waiting", &container.waiting);

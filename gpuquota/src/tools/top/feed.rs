@@ -16,6 +16,8 @@ impl Feed {
         let watch = move || {
             loop {
                 thread::sleep(every);
+                #[cfg(debug_assertions)]
+                assert!(!super::terminal::panics("look"), "as the test wants it");
                 if sender.send(source.look().map_err(|error| error.to_string())).is_err() {
                     return;
                 }

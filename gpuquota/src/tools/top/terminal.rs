@@ -1,9 +1,11 @@
 //! The terminal: taken, and given back as it was, however the program ends.
 
-use crossterm::terminal;
+use crossterm::cursor::Show;
+use crossterm::{execute, terminal};
 use ratatui::DefaultTerminal;
 use std::io::{self, IsTerminal};
 use std::ops::{Deref, DerefMut};
+use std::{mem, panic};
 
 /// Columns and lines of the terminal, or why there is none.
 pub fn size() -> Result<(u16, u16), String> {
@@ -29,9 +31,21 @@ impl Terminal {
         if taken.is_err() {
             // It may have gone half of the way.
             let _ = ratatui::try_restore();
+        } else {
+            give_back_first();
         }
         taken
     }
+}
+
+/// A panic of any thread shows the cursor too, and holds stdout from then on, so that nothing is drawn over its message.
+fn give_back_first() {
+    let restore = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        mem::forget(io::stdout().lock());
+        let _ = execute!(io::stdout(), Show);
+        restore(info);
+    }));
 }
 
 impl Deref for Terminal {
@@ -53,4 +67,10 @@ impl Drop for Terminal {
         let _ = self.0.show_cursor();
         let _ = ratatui::try_restore();
     }
+}
+
+/// Whether a test wants a panic here; no release asks.
+#[cfg(debug_assertions)]
+pub fn panics(place: &str) -> bool {
+    std::env::var_os("GPUQUOTA_TEST_PANIC").is_some_and(|wanted| wanted == place)
 }
