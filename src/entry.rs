@@ -13,6 +13,7 @@ use crate::driver::loader::{self, DLOPEN, DLSYM, DLVSYM, LoaderFunction};
 use crate::driver::sys::{LIBCUDA, LIBNVML};
 use crate::driver::watch;
 use crate::thread;
+use crate::trace::{self, Door};
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
@@ -289,6 +290,7 @@ unsafe fn decide(
     if watch::is_driver(caller) {
         return CALL_REAL;
     }
+    trace::looked_up(Door::Dlsym, name, hook.is_some());
     let Some(hook) = hook else {
         let is_lone = handle == libc::RTLD_NEXT || !library.has_several_copies();
         let answer = if is_lone { null_mut() } else { look_up(handle, name) };

@@ -28,8 +28,7 @@ impl Environment {
     /// (setuid, file capabilities) has none: its environment is the caller's.
     pub fn read() -> Self {
         let mut knobs = Self { entries: [&[]; MAX_ENTRIES], used: 0 };
-        // SAFETY: reads a word that the kernel gave the process at its start.
-        if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        if has_more_rights() {
             return knobs;
         }
         // SAFETY: environ is null or a list of C strings that ends with null.
@@ -58,6 +57,17 @@ impl Environment {
         let value = |entry: &&'static [u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
         self.entries.iter().take(self.used).find_map(value)
     }
+}
+
+/// Whether the program runs with more rights than its caller.
+fn has_more_rights() -> bool {
+    // SAFETY: reads a word that the kernel gave the process at its start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The value of a variable that only its own user may set.
+pub fn get_trusted(name: &str) -> Option<&'static [u8]> {
+    if has_more_rights() { None } else { get(name) }
 }
 
 /// The value of any variable.

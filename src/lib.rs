@@ -2,7 +2,7 @@
 //!
 //! The floors, bottom up. Each imports only from those before it, and a test checks this:
 //!
-//! - tools: [`lock`], [`thread`] (the library's thread-local word), [`environment`], [`uuid`];
+//! - tools: [`lock`], [`thread`] (the library's thread-local word), [`environment`], [`trace`], [`uuid`];
 //! - [`driver`]: the real libraries: slots, symbol tables, typed questions to CUDA and NVML;
 //! - [`container`]: the state that its processes share: the region, this process's slot, the limits;
 //! - [`devices`]: the device of the region that a call acts on, and the limits there;
@@ -42,6 +42,7 @@ mod memory;
 mod process;
 mod thread;
 mod time;
+mod trace;
 mod uuid;
 mod view;
 

@@ -106,6 +106,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("Find out whether the quota is on here", "gpuquota doctor"),
             ("Find out whether a command would be held", "gpuquota doctor -- python3 train.py"),
+            ("Run it, and see what it asks the driver for", "gpuquota doctor --trace -- python3 train.py"),
             (
                 "Look at a running process and at the files of its container",
                 "gpuquota doctor --pid 4711 --system /proc/4711/root",

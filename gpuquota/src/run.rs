@@ -6,7 +6,7 @@
 
 mod child;
 pub mod driver;
-mod home;
+pub mod home;
 pub mod library;
 mod unheld;
 

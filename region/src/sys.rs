@@ -598,6 +598,17 @@ pub fn kill(pid: u32, is: impl FnOnce() -> bool) -> bool {
     }
 }
 
+/// Puts a line behind what a plain file has, if there is one; nobody makes it, and nobody waits for it.
+pub fn append(path: &CStr, line: &[u8]) {
+    const FLAGS: i32 = libc::O_WRONLY | libc::O_APPEND | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+    let Ok(file) = Descriptor::open(path, FLAGS, 0) else { return };
+    if !file.stat().is_ok_and(|stat| stat.regular) {
+        return;
+    }
+    // SAFETY: so many bytes are there.
+    unsafe { uncancelled::write(file.0, line.as_ptr().cast(), line.len()) };
+}
+
 /// Writes to standard error, if that can be done at once: nobody waits for a reader that is stuck, and nobody dies of
 /// one that is gone.
 pub fn write_stderr(text: &[u8]) {

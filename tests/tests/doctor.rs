@@ -309,6 +309,62 @@ fn entries_of_a_driver_that_the_library_does_not_know_are_found() {
     );
 }
 
+/// What a traced program asked for: name, standing and doors.
+fn traced(visit: &Visit<'_>, command: &[&str]) -> (Outcome, Vec<(String, String, Vec<String>)>) {
+    let told = visit.run(&[&["--json", "--trace", "--"], command].concat());
+    let json: Value = serde_json::from_str(&told.out).unwrap_or_else(|why| panic!("{why}: {told}"));
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let doors = |value: &Value| value.as_array().expect("doors").iter().map(text).collect();
+    let entry = |entry: &Value| (text(&entry["name"]), text(&entry["standing"]), doors(&entry["doors"]));
+    let entries = json["entries"].as_array().expect("entries").iter().map(entry).collect();
+    (told, entries)
+}
+
+#[test]
+fn what_a_program_asks_the_driver_for_is_told_by_each_door() {
+    let machine = Machine::new("H100");
+    let own = |name: &str| program(name).display().to_string();
+    for (name, arguments, door, alloc) in [
+        ("door_dlsym", &[][..], "dlsym", "cuMemAlloc_v2"),
+        ("door_linked", &[], "linked", "cuMemAlloc_v2"),
+        ("door_getproc", &["2", "0"], "cuGetProcAddress", "cuMemAlloc"),
+    ] {
+        let path = own(name);
+        let command = [&[path.as_str()], arguments].concat();
+        let (told, entries) = traced(&Visit::on(&machine), &command);
+        let of = |name: &str| {
+            entries.iter().find(|entry| entry.0 == name).unwrap_or_else(|| panic!("{name}: {entries:?}"))
+        };
+        let held = of(alloc);
+        assert!(held.1 == "held" && held.2.iter().any(|one| one == door), "{name}: {held:?}");
+        assert!(entries.iter().any(|entry| entry.1 == "passed"), "{name}: {entries:?}");
+        assert!(!entries.iter().any(|entry| entry.1 == "unknown"), "{name}: {entries:?}");
+        assert!(told.out.contains("\"GQ432\""), "{told}");
+        let visit = Visit::on(&machine).asked(&[&["--trace", "--", path.as_str()], arguments].concat());
+        visit.finds("fine", "GQ432", &["exit status: 0", "functions", "0 are unknown"]);
+    }
+    // A program that has nothing to do with CUDA, and its own words and end.
+    let visit = Visit::on(&machine).asked(&["--trace", "--", "sh", "-c", "echo own words; exit 7"]);
+    visit.finds("note", "GQ432", &["exit status: 7", "no function of the driver"]);
+    let told = visit.run(&[]);
+    assert!(told.out.contains("own words"), "{told}");
+    let refused = Visit::new().run(&["--trace"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused}");
+    Visit::new().asked(&["--trace", "--", "no-such-program"]).finds("error", "GQ416", &["no-such-program"]);
+}
+
+#[test]
+fn a_function_that_the_library_does_not_know_is_told_with_who_asks_for_it() {
+    let scratch = Scratch::new();
+    let driver = "int cuInit(unsigned f) { return 0 * f; } int cuBrandNewThing(void) { return 0; }";
+    let driver =
+        compiled(&scratch, "libcuda.so.1", driver, &["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]);
+    let source = "int cuInit(unsigned); int cuBrandNewThing(void); int main(void) { return cuInit(0) + cuBrandNewThing(); }";
+    let user = compiled(&scratch, "user", source, &[&driver]);
+    let visit = Visit::new().with("LD_LIBRARY_PATH", scratch.path()).asked(&["--trace", "--", &user]);
+    visit.finds("warning", "GQ433", &["cuBrandNewThing"]);
+}
+
 #[test]
 fn faults_of_the_limits_are_found() {
     Visit::new().finds("note", "GQ444", &[]);

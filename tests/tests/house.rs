@@ -6,7 +6,7 @@ use syn::visit::{self, Visit};
 
 /// The floors of the preloaded library, bottom up: a file imports only from its own floor and from those before it.
 const FLOORS: &[&[&str]] = &[
-    &["lock", "thread", "environment", "uuid"],
+    &["lock", "thread", "environment", "trace", "uuid"],
     &["driver"],
     &["container"],
     &["devices"],

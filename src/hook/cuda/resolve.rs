@@ -10,6 +10,7 @@ use crate::driver::FunctionRequest;
 use crate::driver::cuda::CUresult;
 use crate::driver::sys::{LIBCUDA, cuda as sys};
 use crate::hook::hooks;
+use crate::trace::{self, Door};
 use core::ffi::{CStr, c_char, c_int, c_void};
 
 fn translate(
@@ -29,7 +30,11 @@ fn translate(
         let request = FunctionRequest { name, version, per_thread };
         if real.is_null() { None } else { LIBCUDA.hook_by_request(&request, real) }
     };
-    if let Some(hook) = LIBCUDA.hook_by_address(real).or_else(by_request) {
+    let hook = LIBCUDA.hook_by_address(real).or_else(by_request);
+    if !real.is_null() {
+        trace::looked_up(Door::GetProcAddress, name, hook.is_some());
+    }
+    if let Some(hook) = hook {
         // SAFETY: as above.
         unsafe { *function = hook };
     }

@@ -2,9 +2,10 @@
 
 use super::elf::{self, Elf};
 use super::finding::Finding;
+use super::surface::{Standing, Surface, is_api};
 use crate::agent::card::Card;
 use crate::regions::shown;
-use crate::run::{driver, library};
+use crate::run::driver;
 use crate::tools::messages::{
     ABSENT_DEVICE, CARD_LOST, COVERED, DRIVER_FINE, MIG, MPS, MPS_ABSENT, NO_DRIVER, NO_NVML,
     UNKNOWN_ENTRIES, WSL,
@@ -14,8 +15,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Functions that the library leaves alone, each for a reason.
-const EXEMPT: &str = include_str!("../../../../tests/surface/exempt.txt");
 /// Names that are listed.
 const LISTED: usize = 5;
 /// Where MPS has its pipes where nothing says otherwise.
@@ -73,51 +72,27 @@ fn nvml() -> Vec<Finding> {
     findings
 }
 
-fn file_name(path: &Path) -> &[u8] {
+pub fn file_name(path: &Path) -> &[u8] {
     path.file_name().unwrap_or_default().as_bytes()
 }
 
 /// The files that this process has mapped, the driver's among them.
-fn mapped() -> BTreeSet<PathBuf> {
+pub fn mapped() -> BTreeSet<PathBuf> {
     let maps = std::fs::read("/proc/self/maps").unwrap_or_default();
     let lines = maps.split(|byte| *byte == b'\n');
     let paths = lines.filter_map(|line| line.iter().position(|byte| *byte == b'/').map(|at| &line[at..]));
     paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
 }
 
-/// The name of a function without the suffixes of its versions.
-fn base(export: &str) -> &str {
-    let name = export.trim_end_matches("_ptds").trim_end_matches("_ptsz");
-    match name.rsplit_once("_v") {
-        Some((name, version)) if version.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => name,
-    }
-}
-
-/// Functions that a driver exports and that are neither held nor left alone for a reason.
-fn unknown(exports: &BTreeSet<String>, hooks: &BTreeSet<String>) -> Vec<String> {
-    let exempt: BTreeSet<&str> =
-        EXEMPT.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
-    let held: BTreeSet<&str> = hooks.iter().map(|hook| base(hook)).collect();
-    let is_known = |name: &String| {
-        let base = base(name);
-        hooks.contains(name)
-            || exempt.contains(name.as_str())
-            || exempt.contains(base) && !held.contains(base)
-    };
-    let is_api =
-        |name: &String| name.starts_with("cu") && !name.starts_with("cudbg") || name.starts_with("nvml");
-    exports.iter().filter(|name| is_api(name) && !is_known(name)).cloned().collect()
-}
-
 fn coverage(path: &Path) -> Option<Finding> {
-    let exports = |path: &Path| Some(Elf::parse(&elf::read(path).ok()?)?.exports());
-    let (all, hooks) = (exports(path)?, exports(&library::find().ok()?)?);
-    let unknown = unknown(&all, &hooks);
+    let all = Elf::parse(&elf::read(path).ok()?)?.exports();
+    let surface = Surface::of_library()?;
+    let is_unknown = |name: &&String| is_api(name) && surface.standing(name) == Standing::Unknown;
+    let unknown: Vec<&String> = all.iter().filter(is_unknown).collect();
     Some(if unknown.is_empty() {
         Finding::fine(&COVERED, format!("{} exports {} names.", shown(path), all.len()))
     } else {
-        let some: Vec<&str> = unknown.iter().take(LISTED).map(String::as_str).collect();
+        let some: Vec<&str> = unknown.iter().take(LISTED).map(|name| name.as_str()).collect();
         let says = format!("{} of {}, among them {}.", unknown.len(), shown(path), some.join(", "));
         Finding::warning(&UNKNOWN_ENTRIES, says)
     })
@@ -134,19 +109,5 @@ fn mps(system: &Path) -> Option<Finding> {
             Some(Finding::warning(&MPS_ABSENT, says))
         }
         (false, None) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_function_that_nobody_has_decided_on_is_unknown() {
-        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-        let hooks = set(&["cuMemAlloc_v2", "cuLaunchKernel"]);
-        let exports =
-            set(&["cuMemAlloc_v2", "cuMemAlloc_v9", "cuMemcpy_v2", "cuNewThing", "cudbgApi", "other"]);
-        assert_eq!(unknown(&exports, &hooks), ["cuMemAlloc_v9", "cuNewThing"]);
     }
 }

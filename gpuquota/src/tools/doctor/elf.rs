@@ -62,7 +62,12 @@ impl<'b> Elf<'b> {
 
     /// Whether it calls a function of another library.
     pub fn imports(&self, name: &str) -> bool {
-        self.names(|symbol| symbol.is_undefined()).contains(name)
+        self.all_imports().contains(name)
+    }
+
+    /// The functions that it takes from other libraries.
+    pub fn all_imports(&self) -> BTreeSet<String> {
+        self.names(|symbol| symbol.is_undefined())
     }
 
     fn names(

@@ -13,7 +13,7 @@ use gpuquota_quota::text::Line;
 use std::path::Path;
 
 /// Variables that are the quota's and set no limit.
-const FURTHER: [&str; 3] = ["GPUQUOTA_REGION", "GPUQUOTA_LIBRARY", VARIABLE];
+const FURTHER: [&str; 4] = ["GPUQUOTA_REGION", "GPUQUOTA_LIBRARY", "GPUQUOTA_TRACE", VARIABLE];
 /// What the quota's variables begin with.
 const PREFIXES: [&str; 3] = ["GPUQUOTA_", "CUDA_DEVICE_MEMORY", "CUDA_DEVICE_SM"];
 /// Another spelling is told up to so many letters off.

@@ -18,24 +18,28 @@ const DEEPEST: usize = 4;
 
 /// What would become of the command.
 pub fn look(name: &OsStr) -> Vec<Finding> {
+    match file(name) {
+        Ok((path, bytes)) => of_program(&path, &bytes),
+        Err(says) => vec![Finding::error(&NO_PROGRAM, says)],
+    }
+}
+
+/// The file that would be run: of a script that of its interpreter.
+pub fn real(name: &OsStr) -> Option<PathBuf> {
+    file(name).ok().map(|(path, _)| path)
+}
+
+fn file(name: &OsStr) -> Result<(PathBuf, Vec<u8>), String> {
     let mut name = name.to_owned();
     for _ in 0..DEEPEST {
-        let Some(path) = find(&name) else {
-            return vec![Finding::error(&NO_PROGRAM, format!("{} is not found.", shown(Path::new(&name))))];
-        };
-        let bytes = match elf::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) => return vec![Finding::error(&NO_PROGRAM, format!("{}: {error}.", shown(&path)))],
-        };
+        let path = find(&name).ok_or_else(|| format!("{} is not found.", shown(Path::new(&name))))?;
+        let bytes = elf::read(&path).map_err(|error| format!("{}: {error}.", shown(&path)))?;
         match script(&bytes) {
             Some(interpreter) => name = interpreter,
-            None => return of_program(&path, &bytes),
+            None => return Ok((path, bytes)),
         }
     }
-    vec![Finding::error(
-        &NO_PROGRAM,
-        format!("{} is a script of a script of a script.", shown(Path::new(&name))),
-    )]
+    Err(format!("{} is a script of a script of a script.", shown(Path::new(&name))))
 }
 
 /// As a shell finds it.

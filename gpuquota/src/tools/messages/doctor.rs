@@ -89,6 +89,12 @@ findings! {
     ABSENT_DEVICE = "GQ431", "a visible device that is not there",
         "CUDA_VISIBLE_DEVICES names a UUID that no card here has, so CUDA shows none of the devices behind it.",
         "Take the UUID from `nvidia-smi -L`.";
+    TRACED = "GQ432", "what the program asked the driver for",
+        "The command was run under the library, and each function of the driver that it asked for was told. A function that was asked for was not necessarily called.",
+        "Nothing. If it asked for none and uses CUDA, look for GQ401 to GQ418.";
+    TRACED_UNKNOWN = "GQ433", "the program asked for functions that the library does not know",
+        "This version of the library has no decision on these functions: memory that they give and work that they start is not counted.",
+        "Use a version of gpuquota that knows them; report the names if there is none.";
     LIMIT_WRONG = "GQ441", "a limit that cannot be understood",
         "A value cannot be understood. Unless GPUQUOTA_ON_ERROR=open, programs have no GPU here.",
         "The finding says which value it is and what to write.";
