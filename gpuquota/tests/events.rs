@@ -180,7 +180,9 @@ fn a_picture_of_the_last_minutes_is_xml_and_complete_by_itself() {
             let rest = picture.replace("xmlns=\"http://www.w3.org/2000/svg\"", "").replace("agent http:", "");
             assert!(!rest.contains(outside), "{outside} is in {picture}");
         }
-        assert!(picture.contains("<path d=\"M270.0") && picture.contains("<polyline "), "{picture}");
+        // An agent that has looked once has nothing to draw a line between.
+        assert!(picture.contains("<path d=\"M270.0"), "{picture}");
+        assert!(by.is_some() || picture.contains("<polyline "), "{picture}");
     }
     let both = output(gpuquota().args(["snapshot", "--svg", "--csv"]).args(place(home.path(), None)));
     assert_eq!(both.status.code(), Some(2));

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, artifact, program};
+use gpuquota_promises::{GIB, Machine, Outcome, Program, Promise, Scratch, artifact, program};
 use serde_json::Value;
 
 /// What a doctor is given: a machine or none, a system of files, variables and arguments.
@@ -134,9 +134,10 @@ fn a_container_in_order_has_nothing_worse_than_a_note() {
 
 #[test]
 fn what_keeps_the_library_out_is_found() {
+    let promise = &Promise::to(&["website#741"]);
     Visit::new().finds("warning", "GQ401", &["do not name libgpuquota.so"]);
     let missing = Visit::new().file("etc/ld.so.preload", "/usr/lib/gpuquota/libgpuquota.so\n");
-    missing.finds("error", "GQ402", &["ld.so.preload", "is not there"]);
+    promise.asserts(|| missing.finds("error", "GQ402", &["ld.so.preload", "is not there"]));
     missing.does_not_find("GQ401");
     let by_lib = Visit::new()
         .file("etc/ld.so.preload", "/opt/$LIB/libgpuquota.so\n")
@@ -215,10 +216,12 @@ fn another_build_and_a_replaced_library_are_found() {
 
 #[test]
 fn a_process_that_is_not_held_is_found() {
+    let promise = &Promise::to(&["website#741"]);
     let machine = Machine::new("H100");
     let mut bare = machine.bare().start("hold", &[]);
     let pid = bare.wait_for("pid").to_string();
-    Visit::new().asked(&["--pid", &pid]).finds("error", "GQ405", &["(hold) has the driver"]);
+    let visit = Visit::new().asked(&["--pid", &pid]);
+    promise.asserts(|| visit.finds("error", "GQ405", &["(hold) has the driver"]));
     bare.finish().success();
     Visit::new().asked(&["--pid", &pid]).finds("error", "GQ416", &[&pid]);
     let other = Visit::new().file("libvgpu.so", fs::read(program("empty.so")).expect("a library"));

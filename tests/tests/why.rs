@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use gpuquota_promises::{
-    Agent, GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Program, Scratch, Setting, artifact,
+    Agent, GIB, MIB, Machine, OUT_OF_MEMORY, Outcome, Program, Promise, Scratch, Setting, artifact,
 };
 use serde_json::Value;
 
@@ -117,6 +117,7 @@ fn a_process_that_has_filled_the_cap_itself_is_told_what_it_holds() {
 
 #[test]
 fn a_request_that_others_left_no_room_for_names_them_and_a_limit_that_is_enough() {
+    let promise = &Promise::to(&["HAMi#1522"]);
     let machine = Machine::new("H100");
     let quota = machine.quota().memory("4GiB");
     let mut holder = quota.start("hold", &[]);
@@ -127,7 +128,8 @@ fn a_request_that_others_left_no_room_for_names_them_and_a_limit_that_is_enough(
     assert_eq!(asker.ask(&format!("alloc {GIB}"), "rc"), OUT_OF_MEMORY);
     by_both(&machine, &quota, |by| {
         let says = answer(&quota, by, "GQ302", &but("GQ302"));
-        has(&says, &[&format!("process {pid} alone"), "most of it allocations", "was refused 1.00 GiB"]);
+        let words = [&format!("process {pid} alone"), "most of it allocations", "was refused 1.00 GiB"];
+        promise.asserts(|| has(&says, &words));
     });
     let says = answer(&quota, &By::Itself(&machine), "GQ302", &[]);
     let limit = says.rsplit("--memory ").next().expect("a limit");

@@ -1,16 +1,16 @@
 //! The last minutes of the node: what each container and each card had, some seconds apart. Bounded, and lost with the agent.
 
 use super::counters::part;
-use super::snapshot::{Card, Container, Names, Snapshot};
-use crate::regions::Device;
+use super::snapshot::{Card, Names};
+use crate::regions::{Device, Region};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How often the agent takes a look for it.
 pub const EVERY: Duration = Duration::from_secs(5);
-/// Looks that are kept: ten minutes of them.
-const KEPT: u64 = 120;
+/// Looks that are kept: ten minutes of them, or more where they are rarer.
+const KEPT: u32 = 120;
 /// Devices of containers that are kept, those included that have ended since.
 const MOST: usize = 4096;
 
@@ -20,15 +20,15 @@ pub struct History {
     /// When each look was, UTC.
     times: VecDeque<String>,
     /// Looks so far.
-    looks: u64,
+    looks: u32,
     cards: BTreeMap<String, (Card, Line<OfCard>)>,
-    containers: BTreeMap<(Names, usize), (Named, Line<OfContainer>)>,
-    last: Option<Instant>,
+    /// By the place of the region, and the device's index there.
+    containers: BTreeMap<(String, usize), (Named, Line<OfContainer>)>,
 }
 
 /// Samples, each with the number of its look.
 #[derive(Debug)]
-struct Line<T>(VecDeque<(u64, T)>);
+struct Line<T>(VecDeque<(u32, T)>);
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
@@ -50,12 +50,13 @@ struct OfContainer {
     busy: Option<f32>,
     waiting: Option<f32>,
     /// Refusals since the look before.
-    denied: u64,
+    denied: u32,
 }
 
 /// A container's device as the last look found it, and what was counted by then.
 #[derive(Debug)]
 struct Named {
+    names: Names,
     uuid: String,
     memory_limit: Option<u64>,
     core_limit: Option<u32>,
@@ -65,12 +66,12 @@ struct Named {
 }
 
 impl<T> Line<T> {
-    fn push(&mut self, look: u64, sample: T) {
+    fn push(&mut self, look: u32, sample: T) {
         self.0.push_back((look, sample));
     }
 
     /// Drops what is too old; whether anything is left.
-    fn is_kept(&mut self, looks: u64) -> bool {
+    fn is_kept(&mut self, looks: u32) -> bool {
         while self.0.front().is_some_and(|(look, _)| look + KEPT <= looks) {
             self.0.pop_front();
         }
@@ -78,7 +79,7 @@ impl<T> Line<T> {
     }
 
     /// A value for each look that is kept; none where there was none.
-    fn series<V: Clone>(&self, looks: u64, many: usize, value: impl Fn(&T) -> Option<V>) -> Vec<Option<V>> {
+    fn series<V: Clone>(&self, looks: u32, many: usize, value: impl Fn(&T) -> Option<V>) -> Vec<Option<V>> {
         let mut series = vec![None; many];
         for (look, sample) in &self.0 {
             let at = many.checked_sub((looks - look) as usize + 1);
@@ -91,16 +92,17 @@ impl<T> Line<T> {
 }
 
 impl Named {
-    fn of(device: &Device) -> Self {
-        let (uuid, denied) = (device.uuid.clone(), device.denied);
+    fn of(names: &Names, device: &Device) -> Self {
+        let (names, uuid, denied) = (names.clone(), device.uuid.clone(), device.denied);
         let (memory_limit, core_limit) = (device.memory_limit, device.core_limit);
-        Self { uuid, memory_limit, core_limit, used_ns: None, waited_ns: None, denied }
+        Self { names, uuid, memory_limit, core_limit, used_ns: None, waited_ns: None, denied }
     }
 
     fn take(&mut self, device: &Device, now: Instant) -> OfContainer {
         let waited = device.waited_ns.saturating_add(device.lease.waited_ns);
         (self.memory_limit, self.core_limit) = (device.memory_limit, device.core_limit);
         let denied = device.denied.saturating_sub(self.denied);
+        let denied = u32::try_from(denied).unwrap_or(u32::MAX);
         self.denied = device.denied;
         OfContainer {
             used: device.used,
@@ -111,40 +113,52 @@ impl Named {
     }
 }
 
+/// A container as a look has found it.
+pub struct Seen<'l> {
+    pub names: &'l Names,
+    /// Where its region is.
+    pub path: &'l str,
+    pub region: &'l Region,
+}
+
 impl History {
-    /// Takes a look, which was at this time. The same one again tells nothing.
-    pub fn take(&mut self, snapshot: &Snapshot, now: Instant) {
-        if self.last.is_some_and(|last| last >= now) {
-            return;
-        }
-        self.last = Some(now);
-        self.looks += 1;
-        self.times.push_back(snapshot.taken.clone());
-        if self.times.len() as u64 > KEPT {
+    /// Takes a look, which was at this time.
+    pub fn take<'l>(
+        &mut self,
+        taken: &str,
+        cards: &[Card],
+        containers: impl Iterator<Item = Seen<'l>>,
+        now: Instant,
+    ) {
+        self.looks = self.looks.saturating_add(1);
+        self.times.push_back(taken.to_owned());
+        if self.times.len() > KEPT as usize {
             self.times.pop_front();
         }
-        for card in &snapshot.cards {
+        for card in cards {
             let (last, line) = self.cards.entry(card.uuid.clone()).or_default();
             *last = card.clone();
             let busy = card.utilization_ratio.map(|ratio| ratio as f32);
             line.push(self.looks, OfCard { used: card.memory_used_bytes, busy });
         }
-        for container in snapshot.containers.iter().filter(|container| !container.ended) {
-            self.take_container(container, now);
+        for container in containers {
+            self.take_container(&container, now);
         }
         let looks = self.looks;
         self.cards.retain(|_, (_, line)| line.is_kept(looks));
         self.containers.retain(|_, (_, line)| line.is_kept(looks));
     }
 
-    fn take_container(&mut self, container: &Container, now: Instant) {
+    fn take_container(&mut self, container: &Seen<'_>, now: Instant) {
         for device in &container.region.devices {
-            let key = (container.names.clone(), device.index);
+            let key = (container.path.to_owned(), device.index);
             if self.containers.len() >= MOST && !self.containers.contains_key(&key) {
                 return;
             }
-            let (named, line) =
-                self.containers.entry(key).or_insert_with(|| (Named::of(device), Line::default()));
+            let new = || (Named::of(container.names, device), Line::default());
+            let (named, line) = self.containers.entry(key).or_insert_with(new);
+            // Who it is may be learned later.
+            named.names.clone_from(container.names);
             line.push(self.looks, named.take(device, now));
         }
     }
@@ -160,8 +174,8 @@ impl History {
             used: line.series(looks, many, |sample| sample.used),
             busy: line.series(looks, many, |sample| sample.busy),
         });
-        let containers = self.containers.iter().map(|((names, index), (named, line))| ToldContainer {
-            names,
+        let containers = self.containers.iter().map(|((_, index), (named, line))| ToldContainer {
+            names: &named.names,
             device_uuid: &named.uuid,
             device_index: *index,
             memory_limit: named.memory_limit,
@@ -204,55 +218,67 @@ struct ToldContainer<'h> {
     used: Vec<Option<u64>>,
     busy: Vec<Option<f32>>,
     waiting: Vec<Option<f32>>,
-    denied: Vec<Option<u64>>,
+    denied: Vec<Option<u32>>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::looker::tests::{found, looker};
+    use super::super::looker::tests::found;
     use super::*;
+    use crate::regions::Found;
     use serde_json::{Value, json};
 
     fn told(history: &History) -> Value {
         serde_json::to_value(history.told()).expect("plain data")
     }
 
+    fn take(history: &mut History, found: &[Found], now: Instant) {
+        let names: Vec<Names> = found
+            .iter()
+            .map(|found| Names { container: found.container.clone(), ..Names::default() })
+            .collect();
+        let seen = found.iter().zip(&names).map(|(found, names)| Seen {
+            names,
+            path: found.path.to_str().expect("text"),
+            region: &found.region,
+        });
+        history.take("2026-11-28T00:00:00Z", &[], seen, now);
+    }
+
     #[test]
     fn each_look_is_told_with_what_was_used_waited_and_refused_since_the_one_before() {
-        let (mut looker, mut history, begun) = (looker(), History::default(), Instant::now());
-        for (look, (used_ms, waited_ms, denied)) in
-            [(0, 0, 3), (500, 1000, 3), (1000, 1000, 5)].iter().enumerate()
-        {
+        let (mut history, begun) = (History::default(), Instant::now());
+        let looks = [(0, 0, 3), (500, 1000, 3), (1000, 1000, 5), (0, 0, 0)];
+        for (look, (used_ms, waited_ms, denied)) in looks.iter().enumerate() {
             let mut found = found("a", "GPU-1");
             let device = &mut found.region.devices[0];
             device.gpu_time_ns = Some(used_ms * 1_000_000);
             (device.waited_ns, device.lease.waited_ns, device.denied) = (waited_ms * 1_000_000, 0, *denied);
-            let now = begun + look as u32 * EVERY;
-            let snapshot = looker.put_together(vec![found], now);
-            history.take(&snapshot, now);
-            history.take(&snapshot, now);
+            take(&mut history, &[found], begun + look as u32 * EVERY);
         }
         let told = told(&history);
-        assert_eq!(told["times"].as_array().map(Vec::len), Some(3));
+        assert_eq!(told["times"].as_array().map(Vec::len), Some(4));
         let line = &told["containers"][0];
         assert_eq!((&line["container"], &line["device_uuid"]), (&json!("a"), &json!("GPU-1")));
-        let near =
-            |name: &str, at: usize| line[name][at].as_f64().map(|part| (part * 1000.0).round() / 1000.0);
-        assert_eq!([0, 1, 2].map(|at| near("busy", at)), [None, Some(0.1), Some(0.1)]);
-        assert_eq!([0, 1, 2].map(|at| near("waiting", at)), [None, Some(0.2), Some(0.0)]);
-        assert_eq!(line["denied"], json!([0, 0, 2]));
-        assert_eq!(line["used"], json!([1 << 30, 1 << 30, 1 << 30]));
+        let near = |name: &str| {
+            let values = line[name].as_array().expect("numbers").iter().map(Value::as_f64);
+            values.map(|part| part.map(|part| (part * 1000.0).round() / 1000.0)).collect::<Vec<_>>()
+        };
+        // A region that is made anew begins at nought.
+        assert_eq!(near("busy"), [None, Some(0.1), Some(0.1), Some(0.0)]);
+        assert_eq!(near("waiting"), [None, Some(0.2), Some(0.0), Some(0.0)]);
+        assert_eq!(line["denied"], json!([0, 0, 2, 0]));
+        assert_eq!(line["used"], json!([1 << 30, 1 << 30, 1 << 30, 1 << 30]));
     }
 
     #[test]
     fn what_comes_later_or_has_ended_leaves_gaps_and_what_is_old_is_forgotten() {
-        let (mut looker, mut history, begun) = (looker(), History::default(), Instant::now());
+        let (mut history, begun) = (History::default(), Instant::now());
         let mut look = 0;
         let mut see = |names: &[&str]| {
-            let now = begun + look * EVERY;
+            let all: Vec<Found> = names.iter().map(|name| found(name, "GPU-1")).collect();
+            take(&mut history, &all, begun + look * EVERY);
             look += 1;
-            let found = names.iter().map(|name| found(name, "GPU-1")).collect();
-            history.take(&looker.put_together(found, now), now);
             told(&history)
         };
         see(&["old"]);
@@ -274,11 +300,11 @@ mod tests {
 
     #[test]
     fn churn_leaves_no_more_than_the_bound() {
-        let (mut looker, mut history, begun) = (looker(), History::default(), Instant::now());
+        let (mut history, begun) = (History::default(), Instant::now());
         for round in 0..10u32 {
-            let now = begun + round * EVERY;
-            let found = (0..1000).map(|number| found(&format!("c{round}-{number}"), "GPU-1")).collect();
-            history.take(&looker.put_together(found, now), now);
+            let all: Vec<Found> =
+                (0..1000).map(|number| found(&format!("c{round}-{number}"), "GPU-1")).collect();
+            take(&mut history, &all, begun + round * EVERY);
         }
         assert_eq!(history.containers.len(), MOST);
     }

@@ -8,9 +8,9 @@ use super::snapshot::Snapshot;
 use super::who::Who;
 use crate::error::Error;
 use crate::regions::{Index, Places};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long what has ended is told; and of how many devices of containers anything is told.
 const GRACE: Duration = Duration::from_secs(60);
@@ -47,14 +47,15 @@ impl Look {
 
     /// So many looks, so far apart, as an agent would tell its last minutes.
     pub fn watch(&mut self, looks: u32, apart: Duration) -> serde_json::Result<String> {
-        let mut history = History::default();
+        let history = Mutex::new(History::default());
         for look in 0..looks {
             if look != 0 {
                 sleep(apart);
             }
-            let snapshot = self.now();
-            history.take(&snapshot, Instant::now());
+            self.now();
+            self.looker.glance(&self.index, &history);
         }
+        let history = history.into_inner().unwrap_or_else(PoisonError::into_inner);
         serde_json::to_string(&history.told())
     }
 }

@@ -3,11 +3,12 @@
 use super::card::View;
 use super::counters::Ledger;
 use super::events::EventLog;
-use super::snapshot::{Container, LOOK_BUCKETS, Own, Snapshot, printable};
+use super::history::{History, Seen};
+use super::snapshot::{Container, LOOK_BUCKETS, Names, Own, Snapshot, printable};
 use super::who::Who;
-use crate::regions::{Found, Index, Mishap};
+use crate::regions::{Found, Index, Mishap, shown};
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 impl Own {
@@ -26,6 +27,10 @@ impl Own {
     }
 }
 
+fn now_utc() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
 /// What is remembered from one look to the next.
 pub struct Looker {
     who: Who,
@@ -42,6 +47,17 @@ impl Looker {
         let left_out = BTreeMap::from([("bound", 0), ("duplicate", 0)]);
         let own = Own { left_out, ..Own::default() };
         Self { who, ledger: Ledger::new(grace, max_devices), log: EventLog::new(), own, max_devices }
+    }
+
+    /// A look for the history, which changes nothing of what the next look tells.
+    pub fn glance(&self, index: &Index, history: &Mutex<History>) {
+        let found = index.regions();
+        let named: Vec<(Names, String)> =
+            found.iter().map(|found| (self.who.whose(found).0, shown(&found.path))).collect();
+        let seen = found.iter().zip(&named);
+        let seen = seen.map(|(found, (names, path))| Seen { names, path, region: &found.region });
+        let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.take(&now_utc(), &self.who.cards_now(), seen, Instant::now());
     }
 
     /// Looks at the node.
@@ -95,7 +111,7 @@ impl Looker {
             }
         }
         self.own.leave_out("bound", left_out);
-        let taken = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let taken = now_utc();
         let events = self.log.all();
         let own = Own { sources: self.who.sources(), nri: self.who.nri(), ..self.own.clone() };
         let (cards, processes) = (self.who.cards(), self.who.processes());

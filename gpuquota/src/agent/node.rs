@@ -9,6 +9,7 @@ use super::snapshot::Snapshot;
 use super::who::Who;
 use crate::regions::Index;
 use hyper::body::Bytes;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use serde::ser::SerializeMap;
 use std::io;
@@ -20,6 +21,11 @@ use tokio::time::sleep;
 
 /// How long a look is told again.
 pub const FRESH: Duration = Duration::from_secs(1);
+
+/// The history's looks take at most one part in so many of a processor's time.
+const SPARE: u32 = 200;
+/// But for this: they are so far apart at the most.
+const RAREST: Duration = Duration::from_secs(60);
 
 /// What is told of a look, and how.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +111,12 @@ pub struct Node {
     history: std::sync::Mutex<History>,
 }
 
+/// The processor time of this thread so far.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
 impl Node {
     pub fn new(settings: &Settings, index: Arc<Index>, who: Who) -> Self {
         let looker = Looker::new(who, settings.grace, settings.max_devices);
@@ -155,14 +167,18 @@ impl Node {
         written.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
-    /// Looks at the node for its history, for ever.
+    /// Looks at the node for its history, for ever; rarely where a look takes long.
     pub async fn remember(self: &Arc<Self>) {
         loop {
-            if let Ok(view) = self.view().await {
-                let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-                history.take(&view.snapshot, view.when);
-            }
-            sleep(EVERY).await;
+            let state = Arc::clone(&self.state).lock_owned().await;
+            let node = Arc::clone(self);
+            let glance = spawn_blocking(move || {
+                let before = thread_time();
+                state.looker.glance(&node.index, &node.history);
+                thread_time().saturating_sub(before)
+            });
+            let cost = glance.await.unwrap_or(RAREST);
+            sleep((cost * SPARE).clamp(EVERY, RAREST)).await;
         }
     }
 

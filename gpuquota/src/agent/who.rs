@@ -82,6 +82,12 @@ impl Who {
         self.view.devices.iter().map(|device| card(&self.view, device)).collect()
     }
 
+    /// The same as they are now, whatever is told of them.
+    pub fn cards_now(&self) -> Vec<Card> {
+        let view = self.cards.as_ref().map_or_else(|| Arc::clone(&self.view), |cards| cards.view());
+        view.devices.iter().map(|device| card(&view, device)).collect()
+    }
+
     /// The processes at the cards.
     pub fn processes(&self) -> Vec<Seated> {
         self.view.seated.clone()
