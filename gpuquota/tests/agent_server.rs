@@ -300,7 +300,15 @@ fn the_page_may_ask_nobody_but_this_agent_and_names_its_files_alone() {
     let root = Scratch::new();
     let agent = Agent::of(root.path());
     let mut page = String::new();
-    for (path, kind) in [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")] {
+    let script = "text/javascript";
+    let files = [
+        ("/", "text/html"),
+        ("/page.css", "text/css"),
+        ("/page.js", script),
+        ("/ask.js", script),
+        ("/show.js", script),
+    ];
+    for (path, kind) in files {
         let (head, body) = asked(agent.connect(), &format!("GET {path} HTTP/1.1\r\nHost: agent\r\n\r\n"));
         assert!(head.contains(&format!("content-type: {kind}; charset=utf-8")), "{head}");
         for rule in
@@ -420,7 +428,7 @@ fn a_token_opens_everything_and_probes_need_none() {
         agent.ask(&format!("GET {path} HTTP/1.1\r\nHost: agent\r\n{header}\r\n")).0
     };
     // The files of the page tell nothing of the node.
-    for path in ["/livez", "/healthz", "/readyz", "/", "/page.css", "/page.js"] {
+    for path in ["/livez", "/healthz", "/readyz", "/", "/page.css", "/page.js", "/ask.js", "/show.js"] {
         assert_eq!(with(path, ""), "HTTP/1.1 200 OK", "{path}");
     }
     let of_page = ["/api/v1/live", "/api/v1/history", "/api/v1/why?container=a", "//", "/page.js/"];

@@ -13,13 +13,16 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 /// Its paths.
-pub const PATHS: [&str; 3] = ["/", "/page.css", "/page.js"];
+pub const PATHS: [&str; 5] = ["/", "/page.css", "/page.js", "/ask.js", "/show.js"];
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 /// Path, kind and text of each file.
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: [(&str, &str, &str); 5] = [
     (PATHS[0], "text/html; charset=utf-8", include_str!("page/page.html")),
     (PATHS[1], "text/css; charset=utf-8", include_str!("page/page.css")),
-    (PATHS[2], "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    (PATHS[2], SCRIPT, include_str!("page/page.js")),
+    (PATHS[3], SCRIPT, include_str!("page/ask.js")),
+    (PATHS[4], SCRIPT, include_str!("page/show.js")),
 ];
 
 /// Nothing but these files and this agent; and a script can put nothing into the page but text.
