@@ -103,6 +103,7 @@ impl Leases {
             // At the start, containers of an agent before are on their own.
             if begun.elapsed() < START {
                 thread::sleep(ROUND / 5);
+                index.settle();
                 continue;
             }
             for _ in 0..SEARCH {
