@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 /// How often the agent takes a look for it.
 pub const EVERY: Duration = Duration::from_secs(5);
 /// Looks that are kept: ten minutes of them, or more where they are rarer.
-const KEPT: u32 = 120;
+const KEPT: usize = 120;
 /// Devices of containers that are kept, those included that have ended since.
-const MOST: usize = 4096;
+const MOST: usize = 2048;
 
 /// All looks that are kept.
 #[derive(Debug, Default)]
@@ -28,7 +28,33 @@ pub struct History {
 
 /// Samples, each with the number of its look.
 #[derive(Debug)]
-struct Line<T>(VecDeque<(u32, T)>);
+struct Line<T>(VecDeque<Sample<T>>);
+
+/// What one look has seen. It is small, because there are many.
+#[derive(Clone, Copy, Debug)]
+struct Sample<T> {
+    seen: T,
+    /// The look's number, without what is the same for all that are kept.
+    look: u16,
+}
+
+/// A part of the time in thousandths; none where nothing is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part(u16);
+
+impl Part {
+    const NONE: Self = Self(u16::MAX);
+
+    fn of(part: Option<f64>) -> Self {
+        part.map_or(Self::NONE, |part| {
+            Self((part * 1000.0).round().clamp(0.0, f64::from(u16::MAX - 1)) as u16)
+        })
+    }
+
+    fn told(self) -> Option<f64> {
+        (self != Self::NONE).then(|| f64::from(self.0) / 1000.0)
+    }
+}
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
@@ -39,18 +65,18 @@ impl<T> Default for Line<T> {
 #[derive(Clone, Copy, Debug)]
 struct OfCard {
     used: Option<u64>,
-    /// From 0 to 1.
-    busy: Option<f32>,
+    busy: Part,
 }
 
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(2))]
 struct OfContainer {
     used: u64,
     /// Parts of the time since the look before: in which it used the device, and in which its launches waited.
-    busy: Option<f32>,
-    waiting: Option<f32>,
+    busy: Part,
+    waiting: Part,
     /// Refusals since the look before.
-    denied: u32,
+    denied: u16,
 }
 
 /// A container's device as the last look found it, and what was counted by then.
@@ -66,13 +92,18 @@ struct Named {
 }
 
 impl<T> Line<T> {
-    fn push(&mut self, look: u32, sample: T) {
-        self.0.push_back((look, sample));
+    fn push(&mut self, looks: u32, seen: T) {
+        self.0.push_back(Sample { seen, look: looks as u16 });
+    }
+
+    /// How many looks ago a sample was taken.
+    fn age(looks: u32, sample: &Sample<T>) -> usize {
+        usize::from((looks as u16).wrapping_sub(sample.look))
     }
 
     /// Drops what is too old; whether anything is left.
     fn is_kept(&mut self, looks: u32) -> bool {
-        while self.0.front().is_some_and(|(look, _)| look + KEPT <= looks) {
+        while self.0.front().is_some_and(|sample| Self::age(looks, sample) >= KEPT) {
             self.0.pop_front();
         }
         !self.0.is_empty()
@@ -81,10 +112,10 @@ impl<T> Line<T> {
     /// A value for each look that is kept; none where there was none.
     fn series<V: Clone>(&self, looks: u32, many: usize, value: impl Fn(&T) -> Option<V>) -> Vec<Option<V>> {
         let mut series = vec![None; many];
-        for (look, sample) in &self.0 {
-            let at = many.checked_sub((looks - look) as usize + 1);
+        for sample in &self.0 {
+            let at = many.checked_sub(Self::age(looks, sample) + 1);
             if let Some(slot) = at.and_then(|at| series.get_mut(at)) {
-                *slot = value(sample);
+                *slot = value(&sample.seen);
             }
         }
         series
@@ -102,12 +133,12 @@ impl Named {
         let waited = device.waited_ns.saturating_add(device.lease.waited_ns);
         (self.memory_limit, self.core_limit) = (device.memory_limit, device.core_limit);
         let denied = device.denied.saturating_sub(self.denied);
-        let denied = u32::try_from(denied).unwrap_or(u32::MAX);
+        let denied = u16::try_from(denied).unwrap_or(u16::MAX);
         self.denied = device.denied;
         OfContainer {
             used: device.used,
-            busy: part(&mut self.used_ns, device.gpu_time_ns, now).map(|part| part.min(1.0) as f32),
-            waiting: part(&mut self.waited_ns, Some(waited), now).map(|part| part as f32),
+            busy: Part::of(part(&mut self.used_ns, device.gpu_time_ns, now).map(|part| part.min(1.0))),
+            waiting: Part::of(part(&mut self.waited_ns, Some(waited), now)),
             denied,
         }
     }
@@ -132,13 +163,13 @@ impl History {
     ) {
         self.looks = self.looks.saturating_add(1);
         self.times.push_back(taken.to_owned());
-        if self.times.len() > KEPT as usize {
+        if self.times.len() > KEPT {
             self.times.pop_front();
         }
         for card in cards {
             let (last, line) = self.cards.entry(card.uuid.clone()).or_default();
             *last = card.clone();
-            let busy = card.utilization_ratio.map(|ratio| ratio as f32);
+            let busy = Part::of(card.utilization_ratio);
             line.push(self.looks, OfCard { used: card.memory_used_bytes, busy });
         }
         for container in containers {
@@ -172,7 +203,7 @@ impl History {
             model: card.model.as_deref(),
             memory_total: card.memory_total_bytes,
             used: line.series(looks, many, |sample| sample.used),
-            busy: line.series(looks, many, |sample| sample.busy),
+            busy: line.series(looks, many, |sample| sample.busy.told()),
         });
         let containers = self.containers.iter().map(|((_, index), (named, line))| ToldContainer {
             names: &named.names,
@@ -181,8 +212,8 @@ impl History {
             memory_limit: named.memory_limit,
             core_limit: named.core_limit,
             used: line.series(looks, many, |sample| Some(sample.used)),
-            busy: line.series(looks, many, |sample| sample.busy),
-            waiting: line.series(looks, many, |sample| sample.waiting),
+            busy: line.series(looks, many, |sample| sample.busy.told()),
+            waiting: line.series(looks, many, |sample| sample.waiting.told()),
             denied: line.series(looks, many, |sample| Some(sample.denied)),
         });
         Told { times: &self.times, cards: cards.collect(), containers: containers.collect() }
@@ -204,7 +235,7 @@ struct ToldCard<'h> {
     model: Option<&'h str>,
     memory_total: Option<u64>,
     used: Vec<Option<u64>>,
-    busy: Vec<Option<f32>>,
+    busy: Vec<Option<f64>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -216,9 +247,9 @@ struct ToldContainer<'h> {
     memory_limit: Option<u64>,
     core_limit: Option<u32>,
     used: Vec<Option<u64>>,
-    busy: Vec<Option<f32>>,
-    waiting: Vec<Option<f32>>,
-    denied: Vec<Option<u32>>,
+    busy: Vec<Option<f64>>,
+    waiting: Vec<Option<f64>>,
+    denied: Vec<Option<u16>>,
 }
 
 #[cfg(test)]
@@ -293,9 +324,16 @@ mod tests {
             see(&["late"]);
         }
         let told = see(&["late"]);
-        assert_eq!(told["times"].as_array().map(Vec::len), Some(KEPT as usize));
+        assert_eq!(told["times"].as_array().map(Vec::len), Some(KEPT));
         assert_eq!(told["containers"].as_array().map(Vec::len), Some(1));
         assert!(used(&told, 0).iter().all(|value| !value.is_null()));
+    }
+
+    #[test]
+    fn a_sample_is_small_and_parts_are_told_as_they_were() {
+        assert_eq!(size_of::<Sample<OfContainer>>(), 16);
+        let told = [None, Some(0.0), Some(0.25), Some(3.5), Some(1e9)].map(|part| Part::of(part).told());
+        assert_eq!(told, [None, Some(0.0), Some(0.25), Some(3.5), Some(65.534)]);
     }
 
     #[test]

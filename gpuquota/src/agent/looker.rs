@@ -51,7 +51,7 @@ impl Looker {
 
     /// A look for the history, which changes nothing of what the next look tells.
     pub fn glance(&self, index: &Index, history: &Mutex<History>) {
-        let found = index.regions();
+        let found = index.devices();
         let named: Vec<(Names, String)> =
             found.iter().map(|found| (self.who.whose(found).0, shown(&found.path))).collect();
         let seen = found.iter().zip(&named);

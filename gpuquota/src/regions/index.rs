@@ -144,6 +144,19 @@ impl Index {
         found
     }
 
+    /// What every region says of its devices alone; what goes wrong is left to [`Self::search`].
+    pub fn devices(&self) -> Vec<Found> {
+        let mut found = Vec::new();
+        self.state().each(|container, entry, room| {
+            if let Ok(file) = &entry.file
+                && let Ok(region) = room.devices(file)
+            {
+                found.push(Found { container, path: entry.path.clone(), inode: entry.identity, region });
+            }
+        });
+        found
+    }
+
     /// The regions that living processes hold, with their devices; without their files where `is_open` knows them.
     pub fn living(&self, is_open: impl Fn((u64, u64)) -> bool) -> Vec<Living> {
         let mut living = Vec::new();
