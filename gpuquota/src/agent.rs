@@ -85,6 +85,9 @@ impl Agent {
             let watch = move || cards.watch(&naming, || watched.regions(), policy);
             thread.spawn(watch).map(drop).map_err(Error::system("start a thread"))
         };
+        let remembering = Arc::clone(&node);
+        let thread = std::thread::Builder::new().name("history".to_owned());
+        thread.spawn(move || remembering.remember()).map_err(Error::system("start a thread"))?;
         let beside = settings.beside;
         let thread = std::thread::Builder::new().name("guard".to_owned());
         thread.spawn(move || leases::watch(index, beside)).map_err(Error::system("start a thread"))?;

@@ -17,7 +17,6 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
 
 /// How long a look is told again.
 pub const FRESH: Duration = Duration::from_secs(1);
@@ -167,18 +166,14 @@ impl Node {
         written.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
-    /// Looks at the node for its history, for ever; rarely where a look takes long.
-    pub async fn remember(self: &Arc<Self>) {
+    /// Looks at the node for its history, for ever; rarely where a look takes long. It has a thread of its own: looks that go
+    /// from one thread to another leave memory with each.
+    pub fn remember(&self) {
         loop {
-            let state = Arc::clone(&self.state).lock_owned().await;
-            let node = Arc::clone(self);
-            let glance = spawn_blocking(move || {
-                let before = thread_time();
-                state.looker.glance(&node.index, &node.history);
-                thread_time().saturating_sub(before)
-            });
-            let cost = glance.await.unwrap_or(RAREST);
-            sleep((cost * SPARE).clamp(EVERY, RAREST)).await;
+            let before = thread_time();
+            self.state.blocking_lock().looker.glance(&self.index, &self.history);
+            let cost = thread_time().saturating_sub(before);
+            std::thread::sleep((cost * SPARE).clamp(EVERY, RAREST));
         }
     }
 

@@ -84,7 +84,7 @@ pub async fn serve(
     let index = Arc::clone(node.index());
     service::ready(move || index.answers());
     let seats = Arc::new(Seats::new(room(settings.connections)));
-    let router = routes::router(Arc::clone(&node), token.clone());
+    let router = routes::router(node, token.clone());
     let server = Arc::new(Server { router, seats, tls: tls.clone() });
     let accepting: Vec<_> =
         bound.into_iter().map(|bound| tokio::spawn(accept(bound, Arc::clone(&server)))).collect();
@@ -97,7 +97,6 @@ pub async fn serve(
     };
     tokio::select! {
         never = reload => never,
-        () = node.remember() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
