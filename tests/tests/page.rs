@@ -21,23 +21,29 @@ const ENTER: &str = "\u{e007}";
 /// One for all tests: it takes longer to start than they do.
 static BROWSER: Mutex<Option<Result<Browser, String>>> = Mutex::new(None);
 
+/// A node for those tests that leave it as it is.
+static NODE: Mutex<Option<Node>> = Mutex::new(None);
+
 fn browser() -> MutexGuard<'static, Option<Result<Browser, String>>> {
     BROWSER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn main() -> ExitCode {
     let code = trials(&[
-        ("the_page_shows_devices_pods_and_containers_beside_their_limits", || with(shows_the_node)),
-        ("why_on_the_page_answers_as_the_tool_does", || with(answers_why)),
-        ("the_page_works_by_keyboard_and_says_to_a_screen_reader_what_is_what", || with(works_by_keyboard)),
+        ("the_page_shows_devices_pods_and_containers_beside_their_limits", || with_node(shows_the_node)),
+        ("why_on_the_page_answers_as_the_tool_does", || with_node(answers_why)),
+        ("the_page_works_by_keyboard_and_says_to_a_screen_reader_what_is_what", || {
+            with_node(works_by_keyboard)
+        }),
         ("two_hundred_containers_are_shown_sorted_and_filtered", || with(shows_two_hundred)),
         ("a_connection_that_is_lost_is_told_and_made_again", || with(comes_again)),
         ("a_name_that_a_tenant_chose_is_text_and_nothing_else", || with(shows_names_as_text)),
         ("the_page_asks_for_a_token_where_one_is_needed_and_the_tab_keeps_it", || with(asks_for_the_token)),
-        ("the_page_asks_nobody_but_its_agent_and_can_be_read_in_light_and_dark", || with(can_be_read)),
+        ("the_page_asks_nobody_but_its_agent_and_can_be_read_in_light_and_dark", || with_node(can_be_read)),
     ]);
-    // It ends with the tests.
+    // They end with the tests.
     drop(browser().take());
+    drop(NODE.lock().unwrap_or_else(PoisonError::into_inner).take());
     code
 }
 
@@ -45,6 +51,21 @@ fn with(look: fn(&Browser)) -> Verdict {
     let mut browser = browser();
     match browser.get_or_insert_with(Browser::start) {
         Ok(browser) => look(browser),
+        Err(why) => return Verdict::Skipped(why.clone()),
+    }
+    Verdict::Kept
+}
+
+/// The same with the page of the shared node.
+fn with_node(look: fn(&Browser, &mut Node)) -> Verdict {
+    let mut browser = browser();
+    match browser.get_or_insert_with(Browser::start) {
+        Ok(browser) => {
+            let mut node = NODE.lock().unwrap_or_else(PoisonError::into_inner);
+            let node = node.get_or_insert_with(Node::start);
+            node.open(browser);
+            look(browser, node);
+        }
         Err(why) => return Verdict::Skipped(why.clone()),
     }
     Verdict::Kept
@@ -135,9 +156,7 @@ fn cells(browser: &Browser, name: &str) -> Vec<String> {
     told.as_array().expect("cells").iter().map(|cell| cell.as_str().unwrap_or("").to_owned()).collect()
 }
 
-fn shows_the_node(browser: &Browser) {
-    let node = Node::start();
-    node.open(browser);
+fn shows_the_node(browser: &Browser, node: &mut Node) {
     let devices = browser.shows(
         "#devices",
         &["0 NVIDIA H100", "1 NVIDIA H100", "of 80.00 GiB", "5.00 GiB", "28.00 GiB", "30%"],
@@ -159,16 +178,13 @@ fn shows_the_node(browser: &Browser) {
     assert_eq!(order, json!(["lab/train-7", "main", "notebook", "team/web-0", "serve", "side"]));
     browser.shows("#events", &["GQ101", "team/web-0/serve", "requested=2.00GiB"]);
     // It follows the node by itself.
-    let mut node = node;
     assert_eq!(node.programs[3].ask(&format!("alloc {}", 4 * GIB), "rc"), 0);
     browser.until(&format!("return {}.cells[2].innerText.startsWith('6.')", row("notebook")));
     browser.until(&format!("return parseInt({}.cells[4].innerText) > 0", row("main")));
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
 
-fn answers_why(browser: &Browser) {
-    let node = Node::start();
-    node.open(browser);
+fn answers_why(browser: &Browser, node: &mut Node) {
     browser.click("[aria-label='Why? team/web-0/serve']");
     let text = browser.shows("tr.answers", &["GQ30", "Next: "]);
     let mut command = Command::new(artifact("gpuquota"));
@@ -186,9 +202,7 @@ fn answers_why(browser: &Browser) {
     browser.until("return document.querySelector('tr.answers') === null");
 }
 
-fn works_by_keyboard(browser: &Browser) {
-    let node = Node::start();
-    node.open(browser);
+fn works_by_keyboard(browser: &Browser, _: &mut Node) {
     let focus = || {
         browser.run(
             "return document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent",
@@ -370,9 +384,7 @@ for (const element of document.querySelectorAll('body *')) {
 }
 return least";
 
-fn can_be_read(browser: &Browser) {
-    let node = Node::start();
-    node.open(browser);
+fn can_be_read(browser: &Browser, _: &mut Node) {
     browser.click("[aria-label='Why? team/web-0/serve']");
     browser.shows("tr.answers", &["GQ30"]);
     browser.until(&format!("return parseInt({}.cells[4].innerText) > 0", row("main")));
