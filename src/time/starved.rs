@@ -7,7 +7,7 @@ use gpuquota_region::paths::number;
 use gpuquota_region::sys;
 
 /// Of this process.
-static STARVED: Starved = Starved::new();
+static STARVED: Starved = Starved::unknown();
 
 /// By how much the virtual time may stay behind the clock at a launch.
 #[cold]

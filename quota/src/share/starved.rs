@@ -30,9 +30,9 @@ pub struct Starved {
 }
 
 impl Starved {
-    /// Nothing yet.
+    /// Of a process that has not asked yet.
     #[cfg(not(loom))]
-    pub const fn new() -> Self {
+    pub const fn unknown() -> Self {
         Self {
             thread: AtomicU64::new(0),
             total_ns: AtomicU64::new(0),
@@ -77,7 +77,7 @@ mod tests {
         let [virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped] = &words;
         let clock = Clock { virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped };
         let rate = Rate::new(percent).expect("a share");
-        let starved = Starved::new();
+        let starved = Starved::unknown();
         let (mut now, mut total_ns, mut used) = (NOW, 0, 0);
         while now < NOW + 10_000 * MS {
             let within = (now - NOW) % (100 * MS);
@@ -116,7 +116,7 @@ mod tests {
         let [virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped] = &words;
         let clock = Clock { virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped };
         let rate = Rate::new(30).expect("a share");
-        let starved = Starved::new();
+        let starved = Starved::unknown();
         // It has waited for a processor for long, but not since the last look.
         let delay = || Some(Delay { thread: 7, total_ns: 5_000 * MS });
         assert_eq!(starved.credit_ns(clock, NOW, delay), 0, "the first look tells nothing");
@@ -137,7 +137,7 @@ mod tests {
         let words: [AtomicU64; 6] = std::array::from_fn(|_| AtomicU64::new(0));
         let [virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped] = &words;
         let clock = Clock { virtual_time, idle_at, idle_ns, rate, largest_charge_ns, clamped };
-        let starved = Starved::new();
+        let starved = Starved::unknown();
         let credit =
             |now: u64, total_ns: u64| starved.credit_ns(clock, now, || Some(Delay { thread: 7, total_ns }));
         virtual_time.store(NOW, Ordering::Relaxed);
