@@ -18,7 +18,7 @@ mod regions {
     mod unreadable;
     mod watch;
 
-    pub use index::Index;
+    pub use index::{Has, Index};
     pub use place::Places;
     pub use reap::{SETTLE, settle};
 }
@@ -27,7 +27,7 @@ use arbitrary::Arbitrary;
 use gpuquota_fuzz::{Damage, Unnamed};
 use gpuquota_region::layout::{self, DEVICE_READY};
 use libfuzzer_sys::fuzz_target;
-use regions::{Index, Places};
+use regions::{Has, Index, Places};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -97,5 +97,5 @@ fuzz_target!(init: be_settler(), |input: Input| {
     let names: HashSet<&String> = found.iter().map(|found| &found.container).collect();
     assert_eq!(names.len(), found.len(), "no two containers have one name");
     assert!(names.iter().all(|name| !name.chars().any(char::is_control)));
-    let _ = index.living(|_| false);
+    let _ = index.living(|_| Has::Nothing);
 });

@@ -17,7 +17,7 @@ mod watch;
 pub use directory::Owner;
 pub use directory::PREPARED;
 pub use events::{Event, EventKind};
-pub use index::{Found, Index, Living, Mishap};
+pub use index::{AllLiving, Found, Has, Index, Living, Mishap};
 pub use kinds::Kinds;
 pub use names::{harmless, shown};
 pub use place::{OF_OTHERS, OF_USERS, Places};

@@ -8,7 +8,7 @@ mod container;
 mod desk;
 mod device;
 
-use crate::regions::{Index, Living, Owner};
+use crate::regions::{AllLiving, Has, Index, Living, Owner};
 use container::{ContainerDevice, Place, RegionWriter, Said};
 use desk::{Desk, Seat, Unseated};
 use device::{IDLE_LOOK_NS, SharedDevice};
@@ -16,7 +16,7 @@ use gpuquota_quota::share::client::Client;
 use gpuquota_region::sys::{inode_of, monotonic_ns};
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,12 +27,14 @@ const SEARCH: u32 = 2;
 /// How long after its start the agent looks more often.
 const START: Duration = Duration::from_secs(1);
 /// A container with a share that has used nothing for so many searches sleeps where more than so many do: it is on its own,
-/// and gets leases again once it is seen to work.
+/// and gets leases again within a round after it has begun to work. All are awake again where no more than half as many sleep.
 const IDLE_SEARCHES: u32 = 5;
 const AWAKE: usize = 32;
 /// How often it is looked whether a file holds up the thread that gives leases; and where there are none to give.
 const GUARD: Duration = Duration::from_millis(3);
 const IDLE_GUARD: Duration = Duration::from_millis(100);
+/// Where nobody needs leases, what the search finds wakes the thread that gives them, and this time does in any case.
+const NOBODY: Duration = Duration::from_secs(1);
 /// Devices that are shared out; of one owner at most so many, and so many of its containers' devices.
 const DEVICES: usize = 256;
 const DEVICES_OF_OWNER: usize = 16;
@@ -56,6 +58,8 @@ struct Candidate {
 struct Leases {
     beside: bool,
     table: Mutex<Table>,
+    /// The search has found containers.
+    has_found: Condvar,
     desk: Desk,
 }
 
@@ -89,17 +93,22 @@ impl Leases {
     fn search(&self, index: &Index) {
         let here = inode_of(c"/proc/self/ns/time");
         let mut open: HashMap<(u64, u64), Weak<RegionWriter>> = HashMap::new();
-        let mut idle = HashMap::new();
+        let mut idle = Idle::default();
         let begun = Instant::now();
         index.settle();
         loop {
             open.retain(|_, writer| writer.strong_count() != 0);
-            let living = index.living(|inode| open.contains_key(&inode));
+            let mut living = index.living(|inode| match open.contains_key(&inode) {
+                true => Has::File,
+                false if idle.sleeps(inode) => Has::Asleep,
+                false => Has::Nothing,
+            });
             // Of another clock nothing can be told.
-            let same_clock = living.into_iter().filter(|one| one.region.time_namespace == here);
-            let awake = wake(same_clock.collect(), &mut idle);
+            living.read.retain(|one| one.region.time_namespace == here);
+            let awake = idle.wake(living);
             let found = awake.into_iter().filter_map(|living| candidate(living, &mut open)).collect();
             self.table().found = Some(found);
+            self.has_found.notify_one();
             // At the start, containers of an agent before are on their own.
             if begun.elapsed() < START {
                 thread::sleep(ROUND / 5);
@@ -107,8 +116,10 @@ impl Leases {
                 continue;
             }
             for _ in 0..SEARCH {
-                index.settle();
                 thread::sleep(ROUND);
+                if index.settle() {
+                    break;
+                }
             }
         }
     }
@@ -122,7 +133,13 @@ impl Leases {
             let now = monotonic_ns();
             match self.due(now) {
                 Ok((at, places)) => self.look(&seat, at, &places, now)?,
-                Err(next_ns) => thread::sleep(Duration::from_nanos(next_ns.saturating_sub(monotonic_ns()))),
+                Err(Some(next_ns)) => {
+                    thread::sleep(Duration::from_nanos(next_ns.saturating_sub(monotonic_ns())))
+                }
+                Err(None) => {
+                    let nobody = |table: &mut Table| table.found.is_none();
+                    drop(self.has_found.wait_timeout_while(self.table(), NOBODY, nobody));
+                }
             }
             if !seat.is_ours() {
                 return Err(Unseated);
@@ -130,16 +147,16 @@ impl Leases {
         }
     }
 
-    /// A device that is to be looked at now, and its places; else, when one is.
-    fn due(&self, now: u64) -> Result<(usize, Vec<Option<Place>>), u64> {
+    /// A device that is to be looked at now, and its places; else, when one is, if there is any.
+    fn due(&self, now: u64) -> Result<(usize, Vec<Option<Place>>), Option<u64>> {
         let mut table = self.table();
         if let Some(found) = table.found.take() {
             table.devices = arrange(found, std::mem::take(&mut table.devices), self.beside);
         }
         let first = table.devices.iter_mut().enumerate().min_by_key(|(_, device)| device.next_look_ns);
-        let Some((at, device)) = first else { return Err(now + IDLE_LOOK_NS) };
+        let Some((at, device)) = first else { return Err(None) };
         if device.next_look_ns > now {
-            return Err(device.next_look_ns.min(now + IDLE_LOOK_NS));
+            return Err(Some(device.next_look_ns.min(now + IDLE_LOOK_NS)));
         }
         device.leave_out_late(now);
         Ok((at, device.places(now)))
@@ -155,28 +172,46 @@ impl Leases {
     }
 }
 
-/// What a container had used, and for how many searches that has stayed so.
-type Idle = HashMap<(u64, u64), (u64, u32)>;
+/// What a container had used, for how many searches that has stayed so, and whether it sleeps.
+#[derive(Clone, Copy)]
+struct Rest {
+    used: u64,
+    searches: u32,
+    sleeps: bool,
+}
 
-/// Leaves out the containers that sleep.
-fn wake(living: Vec<Living>, idle: &mut Idle) -> Vec<Living> {
-    let before = std::mem::take(idle);
-    let mut sleepy = 0;
-    let stays = |one: &Living| {
-        let devices = &one.region.devices;
-        let words =
-            devices.iter().map(|device| [device.gpu_time_ns.unwrap_or(0), device.launches, device.waits]);
-        let used = words.flatten().fold(0, u64::wrapping_add);
-        let searches = before.get(&one.inode).map_or(0, |(known, searches)| match *known == used {
-            true => searches.saturating_add(1),
-            false => 0,
-        });
-        idle.insert(one.inode, (used, searches));
-        let may_sleep = devices.iter().all(|device| device.core_limit.is_some_and(|limit| limit < 100));
-        sleepy += usize::from(may_sleep && searches >= IDLE_SEARCHES);
-        !may_sleep || searches < IDLE_SEARCHES || sleepy <= AWAKE
-    };
-    living.into_iter().filter(stays).collect()
+/// The containers that rest.
+#[derive(Default)]
+struct Idle(HashMap<(u64, u64), Rest>);
+
+impl Idle {
+    fn sleeps(&self, inode: (u64, u64)) -> bool {
+        self.0.get(&inode).is_some_and(|rest| rest.sleeps)
+    }
+
+    /// Leaves out the containers that sleep.
+    fn wake(&mut self, living: AllLiving) -> Vec<Living> {
+        let before = std::mem::take(&mut self.0);
+        let still = living.still.into_iter().filter_map(|inode| Some((inode, *before.get(&inode)?)));
+        let mut rests: HashMap<_, _> = still.collect();
+        for one in &living.read {
+            let devices = &one.region.devices;
+            let words =
+                devices.iter().map(|device| [device.gpu_time_ns.unwrap_or(0), device.launches, device.waits]);
+            let used = words.flatten().fold(0, u64::wrapping_add);
+            let known = before.get(&one.inode).filter(|known| known.used == used);
+            let searches = known.map_or(0, |known| known.searches.saturating_add(1));
+            let may_sleep = devices.iter().all(|device| device.core_limit.is_some_and(|limit| limit < 100));
+            let sleeps = may_sleep && searches >= IDLE_SEARCHES;
+            rests.insert(one.inode, Rest { used, searches, sleeps });
+        }
+        let most = if before.values().any(|rest| rest.sleeps) { AWAKE / 2 } else { AWAKE };
+        if rests.values().filter(|rest| rest.sleeps).count() <= most {
+            rests.values_mut().for_each(|rest| rest.sleeps = false);
+        }
+        self.0 = rests;
+        living.read.into_iter().filter(|one| !self.sleeps(one.inode)).collect()
+    }
 }
 
 /// Opens a container's region to write leases into it, where nobody has.

@@ -6,7 +6,7 @@
 use super::look::{Seen, names, regions, restore};
 use super::names::plain;
 use super::place::{Kind, OF_OTHERS, OF_USERS};
-use super::read::Sparse;
+use super::read::{Sparse, Still};
 use super::unreadable::Unreadable;
 use super::watch::Watcher;
 use gpuquota_region::names::SECOND;
@@ -16,6 +16,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often a directory is read whose changes the kernel tells; and where it does not.
@@ -41,6 +42,8 @@ pub enum Owner {
 /// A file that may be a region.
 pub struct Entry {
     pub path: PathBuf,
+    /// The container's name, where it is one of a container.
+    pub container: Arc<str>,
     pub identity: (u64, u64),
     pub owner: Owner,
     /// It itself, where it is a regular file that could be opened.
@@ -50,6 +53,10 @@ pub struct Entry {
     /// When its dead may be settled again, and how often that was in vain.
     pub settle_at: Option<Instant>,
     pub vain: u32,
+    /// Whether the last search took it, so that it is within all bounds.
+    pub is_taken: bool,
+    /// Its devices as they were, where whoever gives leases only wants to know when that changes.
+    pub still: Option<Still>,
 }
 
 /// A directory.
@@ -200,14 +207,18 @@ impl Directory {
             _ => Owner::Container(seen.identity().0, seen.identity().1),
         };
         let path = if self.kind == Kind::File { self.path.clone() } else { self.path.join(&name) };
+        let container = self.container(&name);
         let new = || Entry {
             path,
+            container: container.into(),
             identity: seen.identity(),
             owner,
             file: seen.open().map(File::from).map_err(|why| why.word()),
             good_until: None,
             settle_at: None,
             vain: 0,
+            is_taken: false,
+            still: None,
         };
         self.files.insert(name, known.unwrap_or_else(new));
     }
@@ -221,8 +232,14 @@ impl Directory {
         std::mem::take(&mut self.directories).into_values().for_each(|mut gone| gone.forget(watcher));
     }
 
+    /// Shows each region that the last search took.
+    pub fn each_taken(&mut self, look: &mut dyn FnMut(&mut Entry)) {
+        self.files.values_mut().filter(|entry| entry.is_taken).for_each(&mut *look);
+        self.directories.values_mut().for_each(|inner| inner.each_taken(look));
+    }
+
     /// The container of a file in it, by its name.
-    pub fn container(&self, name: &OsStr) -> String {
+    fn container(&self, name: &OsStr) -> String {
         if self.kind == Kind::Container {
             return plain(self.path.file_name().unwrap_or_default());
         }

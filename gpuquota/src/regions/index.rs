@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::read_dir;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Regions of one node that are read; and of one user who is not root. More are a mishap.
@@ -42,6 +42,17 @@ pub struct Found {
     pub region: Region,
 }
 
+/// What whoever gives leases has of a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Has {
+    /// Nothing yet.
+    Nothing,
+    /// Its file.
+    File,
+    /// It gives it no leases as long as its devices do nothing.
+    Asleep,
+}
+
 /// A region that a living process holds, for whoever gives leases.
 pub struct Living {
     /// Whose it is.
@@ -52,6 +63,15 @@ pub struct Living {
     pub file: Option<OwnedFd>,
     /// What it says of its devices.
     pub region: Region,
+}
+
+/// The regions that living processes hold.
+#[derive(Default)]
+pub struct AllLiving {
+    /// Those that were read.
+    pub read: Vec<Living>,
+    /// Those that are asleep and of which nothing has changed; whether anybody still holds them was not asked.
+    pub still: Vec<(u64, u64)>,
 }
 
 /// A file that should have been a region and was not taken, or a directory that could not be read.
@@ -75,9 +95,6 @@ struct State {
     troubles: BTreeMap<PathBuf, &'static str>,
     untold: Vec<Mishap>,
 }
-
-/// Where an entry is: place, directory within it where it is not the place itself, user's tree between, and name.
-type Chosen<'d> = (String, &'d mut Entry);
 
 impl Index {
     /// For a program that goes on.
@@ -118,7 +135,7 @@ impl Index {
         let until = Instant::now() + BUDGET;
         let mut found = Vec::new();
         let mut failed = Vec::new();
-        state.each(|container, entry, room| {
+        state.each(|entry, room| {
             if Instant::now() > until {
                 return failed.push((entry.path.clone(), "out_of_time"));
             }
@@ -131,7 +148,8 @@ impl Index {
             };
             match read {
                 Ok(region) => {
-                    found.push(Found { container, path: entry.path.clone(), inode: entry.identity, region })
+                    let (container, path) = (entry.container.to_string(), entry.path.clone());
+                    found.push(Found { container, path, inode: entry.identity, region })
                 }
                 Err(why) => {
                     entry.good_until = None;
@@ -147,38 +165,59 @@ impl Index {
     /// What every region says of its devices alone; what goes wrong is left to [`Self::search`].
     pub fn devices(&self) -> Vec<Found> {
         let mut found = Vec::new();
-        self.state().each(|container, entry, room| {
+        self.state().each(|entry, room| {
             if let Ok(file) = &entry.file
-                && let Ok(region) = room.devices(file)
+                && let Ok((region, _)) = room.devices(file)
             {
-                found.push(Found { container, path: entry.path.clone(), inode: entry.identity, region });
+                let (container, path) = (entry.container.to_string(), entry.path.clone());
+                found.push(Found { container, path, inode: entry.identity, region });
             }
         });
         found
     }
 
-    /// The regions that living processes hold, with their devices; without their files where `is_open` knows them.
-    pub fn living(&self, is_open: impl Fn((u64, u64)) -> bool) -> Vec<Living> {
-        let mut living = Vec::new();
-        self.state().each(|_, entry, room| {
+    /// The regions that living processes hold, with their devices; without their files where the caller `has` them.
+    pub fn living(&self, has: impl Fn((u64, u64)) -> Has) -> AllLiving {
+        let mut living = AllLiving::default();
+        self.state().each(|entry, room| {
             let Ok(file) = &entry.file else { return };
-            let again = || if is_open(entry.identity) { Ok(None) } else { file.try_clone().map(Some) };
+            let known = has(entry.identity);
+            // What has stirred was found by [`Self::settle`] a moment ago.
+            if known == Has::Asleep && entry.still.is_some() {
+                living.still.push(entry.identity);
+                return;
+            }
+            let again = || if known == Has::File { Ok(None) } else { file.try_clone().map(Some) };
+            entry.still = None;
             if is_held(file)
-                && let Ok(region) = room.devices(file)
+                && let Ok((region, still)) = room.devices(file)
                 && let Ok(file) = again()
             {
+                entry.still = (known == Has::Asleep).then_some(still);
                 let file = file.map(OwnedFd::from);
-                living.push(Living { owner: entry.owner, inode: entry.identity, file, region });
+                living.read.push(Living { owner: entry.owner, inode: entry.identity, file, region });
             }
         });
         living
     }
 
-    /// Settles the dead processes of every region, and reads nothing else.
-    pub fn settle(&self) {
-        self.state().each(|_, entry, _| {
-            settle(entry);
-        });
+    /// Settles the dead processes of the regions that the last search took. True if devices of one that was asleep have done
+    /// something.
+    pub fn settle(&self) -> bool {
+        let mut has_stirred = false;
+        let state = &mut *self.state();
+        for root in &mut state.roots {
+            root.each_taken(&mut |entry| {
+                settle(entry);
+                if let (Some(still), Ok(file)) = (&entry.still, &entry.file)
+                    && !still.is_so(file)
+                {
+                    entry.still = None;
+                    has_stirred = true;
+                }
+            });
+        }
+        has_stirred
     }
 
     /// A directory that was asked for and cannot be read now, for people.
@@ -212,7 +251,7 @@ fn settle(entry: &mut Entry) -> bool {
 
 impl State {
     /// Shows the region of every container to `look`, after a look at what has changed.
-    fn each(&mut self, mut look: impl FnMut(String, &mut Entry, &mut Sparse)) {
+    fn each(&mut self, mut look: impl FnMut(&mut Entry, &mut Sparse)) {
         self.watcher.take_in();
         let mut troubles = BTreeMap::new();
         for (place, root) in self.places.0.iter().zip(&mut self.roots) {
@@ -229,7 +268,7 @@ impl State {
         }
         let (mut files, mut containers, mut users) = (HashSet::new(), HashSet::new(), HashMap::new());
         let mut taken = 0;
-        for (container, entry) in chosen {
+        for entry in chosen {
             if !files.insert(entry.identity) {
                 continue;
             }
@@ -240,11 +279,12 @@ impl State {
             *of_user += 1;
             let word = if taken >= REGIONS || *of_user > REGIONS_OF_USER {
                 "too_many"
-            } else if !containers.insert(container.clone()) {
+            } else if !containers.insert(Arc::clone(&entry.container)) {
                 "duplicate"
             } else {
                 taken += 1;
-                look(container, entry, &mut self.room);
+                entry.is_taken = true;
+                look(entry, &mut self.room);
                 continue;
             };
             troubles.insert(entry.path.clone(), word);
@@ -263,7 +303,7 @@ fn choose<'d>(
     directory: &'d mut Directory,
     places: &Places,
     room: &mut Sparse,
-    chosen: &mut Vec<Chosen<'d>>,
+    chosen: &mut Vec<&'d mut Entry>,
     troubles: &mut BTreeMap<PathBuf, &'static str>,
 ) {
     let mut tell = |path: PathBuf, word: &'static str| {
@@ -275,21 +315,21 @@ fn choose<'d>(
         tell(directory.path.clone(), word);
     }
     let now = Instant::now();
-    let names: Vec<String> = directory.files.keys().map(|name| directory.container(name)).collect();
     let mut regions = Vec::new();
-    for (container, entry) in names.into_iter().zip(directory.files.values_mut()) {
+    for entry in directory.files.values_mut() {
+        entry.is_taken = false;
         match entry.fault(room, now) {
             Some(UNMADE) => {}
             Some(word) => tell(entry.path.clone(), word),
-            None => regions.push((container, entry)),
+            None => regions.push(entry),
         }
     }
     if directory.kind == Kind::Container {
-        let known = regions.iter().position(|(_, entry)| Some(entry.identity) == directory.chosen);
+        let known = regions.iter().position(|entry| Some(entry.identity) == directory.chosen);
         let living: Vec<usize> = if regions.len() < 2 {
             (0..regions.len()).collect()
         } else {
-            (0..regions.len()).filter(|at| regions[*at].1.file.as_ref().is_ok_and(is_held)).collect()
+            (0..regions.len()).filter(|at| regions[*at].file.as_ref().is_ok_and(is_held)).collect()
         };
         // Of several that live, the one that was there first; of several that do not, the one that did.
         let at = match living.as_slice() {
@@ -301,7 +341,7 @@ fn choose<'d>(
             tell(directory.path.clone(), "several_regions");
         }
         let one = at.map(|at| regions.swap_remove(at));
-        directory.chosen = one.as_ref().map(|(_, entry)| entry.identity);
+        directory.chosen = one.as_ref().map(|entry| entry.identity);
         chosen.extend(one);
     } else {
         chosen.extend(regions);

@@ -14,6 +14,7 @@ use super::unreadable::Unreadable;
 use super::{asked, events};
 use gpuquota_region::examine::is_spare;
 use gpuquota_region::header::{Array, RecordTable, half, word};
+use gpuquota_region::layout::Device as DeviceRecord;
 use gpuquota_region::layout::{DEVICES, FILE_BYTES, Header, LimitRecord, OPERATOR_ROW, OURS, Ours, SLOTS};
 use gpuquota_region::names::{self, Lost};
 use gpuquota_region::slot::Described;
@@ -64,6 +65,45 @@ pub fn read(file: OwnedFd) -> Result<Region, Unreadable> {
     if dead && reap(&file) { sparse.region(&file) } else { Ok(region) }
 }
 
+/// The records of a region's devices, as they were at one time.
+#[derive(Debug)]
+pub struct Still {
+    range: Range<u64>,
+    seen: Option<u64>,
+}
+
+impl Still {
+    fn now(file: &File, range: Range<u64>) -> Self {
+        // However long the region says its records are.
+        const MOST: u64 = 2 * (DEVICES * size_of::<DeviceRecord>()) as u64;
+        let range = range.start..range.end.min(range.start.saturating_add(MOST));
+        Self { seen: Self::look(file, &range), range }
+    }
+
+    /// Whether they are still the same.
+    pub fn is_so(&self, file: &File) -> bool {
+        self.seen.is_some() && Self::look(file, &self.range) == self.seen
+    }
+
+    /// A number that hardly any other records have: who changes them so that they keep it stays without leases, and that is its
+    /// own loss.
+    fn look(file: &File, range: &Range<u64>) -> Option<u64> {
+        let mut room = [0; 2 * size_of::<DeviceRecord>()];
+        let (mut at, mut seen) = (range.start, 0u64);
+        while at < range.end {
+            let bytes = usize::try_from(range.end - at).unwrap_or(usize::MAX).min(room.len());
+            let part = room.get_mut(..bytes)?;
+            file.read_exact_at(part, at).ok()?;
+            let words =
+                part.chunks_exact(8).filter_map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)));
+            seen = words
+                .fold(seen, |seen, word| (seen.rotate_left(5) ^ word).wrapping_mul(0x517C_C1B7_2722_0A95));
+            at += bytes as u64;
+        }
+        Some(seen)
+    }
+}
+
 /// Room for a region of which only the used parts are read. It is used again for the next one.
 #[derive(Default)]
 pub struct Sparse {
@@ -86,9 +126,15 @@ impl Sparse {
         self.parsed(file, Part::All, report)
     }
 
-    /// What a region says of its devices alone.
-    pub fn devices(&mut self, file: &File) -> Result<Region, Unreadable> {
-        self.parsed(file, Part::Devices, |snapshot, _| head(snapshot, devices(snapshot)))
+    /// What a region says of its devices alone, and how to see that they do nothing.
+    pub fn devices(&mut self, file: &File) -> Result<(Region, Still), Unreadable> {
+        let (region, range) = self.parsed(file, Part::Devices, |snapshot, _| {
+            let devices = devices(snapshot);
+            // With the place of the next one, which is free.
+            let behind = devices.last().map_or(1, |device| device.index + 2).min(DEVICES);
+            (head(snapshot, devices), snapshot.device_offset(0)..snapshot.device_offset(behind))
+        })?;
+        Ok((region, Still::now(file, range)))
     }
 
     /// Whether there is a region.

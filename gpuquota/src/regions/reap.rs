@@ -36,16 +36,17 @@ fn is_region(file: &File) -> bool {
     matches!(examine(&file, Here::now()), Ok(Examined { found: Found::Ready, .. }))
 }
 
-/// Whether a slot of the region is taken and its process's lock is gone. It reads only the states of the slots: the agent
-/// asks it often.
+/// Whether a slot of the region is taken and its process's lock is gone. The agent asks it often, so the lock is asked first:
+/// of a living process that is the only question. Who took the slot in between has its lock when it is asked again.
 pub fn has_dead(file: &impl AsRawFd) -> bool {
     const HIGH: usize = OURS + offset_of!(Ours, header) + offset_of!(Header, slot_high);
     const STATES: usize = OURS + offset_of!(Ours, slots) + offset_of!(Slot, state);
     let file = borrowed(file.as_raw_fd());
     let word = |at: usize| half_at(&file, at as u64).ok().flatten();
     let high = word(HIGH).unwrap_or(0) as usize;
-    let taken = |at: &usize| word(STATES + at * size_of::<Slot>()) == Some(SLOT_TAKEN);
-    (0..high.min(SLOTS)).filter(taken).any(|at| slot::is_held(&file, at) == Ok(false))
+    let is_taken = |at: usize| word(STATES + at * size_of::<Slot>()) == Some(SLOT_TAKEN);
+    let is_free = |at: usize| slot::is_held(&file, at) == Ok(false);
+    (0..high.min(SLOTS)).any(|at| is_free(at) && is_taken(at) && is_free(at))
 }
 
 /// Gives back what dead processes left in the region, if this user may write it. True if that was done.

@@ -7,6 +7,7 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+use std::cell::OnceCell;
 use std::fmt;
 
 /// A value: bytes and counts are whole.
@@ -79,6 +80,9 @@ pub enum Scheme {
     Dcgm,
 }
 
+/// How many there are.
+const SCHEMES: usize = 4;
+
 /// A family of metrics.
 pub struct Family {
     /// Its name, without the unit and `_total`.
@@ -108,6 +112,8 @@ pub struct Rows<'s> {
     snapshot: &'s Snapshot,
     node: &'s str,
     devices: Vec<(&'s Container, &'s Device)>,
+    /// The labels of these devices, by scheme.
+    labels: [OnceCell<Vec<Vec<Label>>>; SCHEMES],
     node_devices: Vec<NodeDevice<'s>>,
 }
 
@@ -116,7 +122,16 @@ impl<'s> Rows<'s> {
         let containers = snapshot.containers.iter();
         let devices =
             containers.flat_map(|of| of.region.devices.iter().map(move |device| (of, device))).collect();
-        Self { snapshot, node, devices, node_devices: snapshot.devices() }
+        Self { snapshot, node, devices, labels: Default::default(), node_devices: snapshot.devices() }
+    }
+
+    /// Every device of every container, with its labels.
+    fn devices(&self, scheme: Scheme) -> impl Iterator<Item = (&'s Container, &'s Device, &[Label])> {
+        let all =
+            |(container, device): &(&'s Container, &'s Device)| self.of_device(scheme, container, device);
+        let labels = self.labels[scheme as usize].get_or_init(|| self.devices.iter().map(all).collect());
+        let both = self.devices.iter().zip(labels);
+        both.map(|((container, device), labels)| (*container, *device, labels.as_slice()))
     }
 
     fn type_of(&self, uuid: &str) -> String {
@@ -184,12 +199,12 @@ impl<'s> Rows<'s> {
 /// The zone in which HAMi's registry puts all of its metrics.
 const ZONE: &str = "vGPU";
 
-/// Labels as they are written. One without a value is none.
-struct Set<'l>(&'l [Label]);
+/// Labels as they are written, and further ones. One without a value is none.
+struct Set<'l>(&'l [Label], &'l [Label]);
 
 impl EncodeLabelSet for Set<'_> {
     fn encode(&self, encoder: &mut LabelSetEncoder) -> fmt::Result {
-        let mut labels = self.0.iter().filter(|(_, value)| !value.is_empty());
+        let mut labels = self.0.iter().chain(self.1).filter(|(_, value)| !value.is_empty());
         labels.try_for_each(|(name, value)| (*name, value.as_str()).encode(encoder.encode_label()))
     }
 }
@@ -216,30 +231,29 @@ impl Family {
         // Of what has ended the counters alone are true.
         let is_counter = matches!(self.kind, MetricType::Counter | MetricType::Histogram);
         let is_told = |container: &Container| is_counter || !container.ended;
-        let devices = || rows.devices.iter().copied().filter(|(container, _)| is_told(container));
-        let labels = |container, device| rows.of_device(self.scheme, container, device);
-        let mut one = |labels: &[Label], value: Value| write(self.kind, &mut encoder, labels, value);
+        let devices = || rows.devices(self.scheme).filter(|(container, ..)| is_told(container));
+        let mut with = |labels: &[Label], further: &[Label], value: Value| {
+            write(self.kind, &mut encoder, Set(labels, further), value)
+        };
+        let mut one = |labels: &[Label], value: Value| with(labels, &[], value);
         match self.of {
-            Of::Device(value) => devices().try_for_each(|(container, device)| {
-                value(container, device).map_or(Ok(()), |value| one(&labels(container, device), value))
+            Of::Device(value) => devices().try_for_each(|(container, device, labels)| {
+                value(container, device).map_or(Ok(()), |value| one(labels, value))
             }),
-            Of::DeviceBy(label, values) => devices().try_for_each(|(container, device)| {
-                let mut set = labels(container, device);
-                set.push((label, String::new()));
-                let at = set.len() - 1;
-                values(container, device).into_iter().try_for_each(|(is, value)| {
-                    is.clone_into(&mut set[at].1);
-                    one(&set, value)
+            Of::DeviceBy(label, values) => {
+                let mut further = [(label, String::new())];
+                devices().try_for_each(|(container, device, labels)| {
+                    values(container, device).into_iter().try_for_each(|(is, value)| {
+                        is.clone_into(&mut further[0].1);
+                        with(labels, &further, value)
+                    })
                 })
+            }
+            Of::DeviceInfo(_, sets) => devices().try_for_each(|(_, device, labels)| {
+                sets(device).iter().try_for_each(|further| with(labels, further, 1.into()))
             }),
-            Of::DeviceInfo(_, sets) => devices().try_for_each(|(container, device)| {
-                let set = labels(container, device);
-                let further = sets(device).into_iter();
-                further.map(|further| [set.clone(), further].concat()).try_for_each(|set| one(&set, 1.into()))
-            }),
-            Of::DeviceHistogram(histogram) => devices().try_for_each(|(container, device)| {
-                of_histogram(&mut encoder, &labels(container, device), histogram(device))
-            }),
+            Of::DeviceHistogram(histogram) => devices()
+                .try_for_each(|(_, device, labels)| of_histogram(&mut encoder, labels, histogram(device))),
             Of::Container(value) => {
                 let containers = rows.snapshot.containers.iter().filter(|container| is_told(container));
                 let mut of = containers.filter_map(|container| Some((container, value(container)?)));
@@ -282,11 +296,10 @@ impl Family {
     }
 }
 
-fn write(kind: MetricType, encoder: &mut MetricEncoder<'_>, labels: &[Label], value: Value) -> fmt::Result {
+fn write(kind: MetricType, encoder: &mut MetricEncoder<'_>, set: Set<'_>, value: Value) -> fmt::Result {
     if kind == MetricType::Info {
-        return encoder.encode_info(&Set(labels));
+        return encoder.encode_info(&set);
     }
-    let set = Set(labels);
     let mut one = encoder.encode_family(&set)?;
     match (kind, value) {
         (MetricType::Counter, Value::Whole(whole)) => one.encode_counter::<Set<'_>, _, f64>(&whole, None),
@@ -308,6 +321,6 @@ fn of_histogram(encoder: &mut MetricEncoder<'_>, labels: &[Label], histogram: Hi
             (bound, count)
         })
         .collect();
-    let set = Set(labels);
+    let set = Set(labels, &[]);
     encoder.encode_family(&set)?.encode_histogram::<Set<'_>>(histogram.sum, u64::MAX - room, &buckets, None)
 }
