@@ -1,5 +1,5 @@
 /*
- * The shared region of gpuquota, ABI 1.3: one file per container, mapped by every process under the quota.
+ * The shared region of gpuquota, ABI 1.4: one file per container, mapped by every process under the quota.
  * SPDX-License-Identifier: Apache-2.0
  *
  * This file is the specification, and docs/region.md explains it. region/src/layout.rs says the same in Rust; a test
@@ -22,7 +22,7 @@
  *   1.1: leases. 1.2: host_pid of a slot and mode of the header, which nothing ever wrote, are reserved;
  *   GPUQUOTA_EVENT_STARTED_ANEW and HAMi's last_kernel_time are written. 1.3: limits, limits_seq, limit_conflicts,
  *   context_bytes, estimated_contexts, maker_user, maker_mounts, maker_pids, shared_told, events 7 to 11; the file is
- *   longer, so an earlier file in use is refused.
+ *   longer, so an earlier file in use is refused. 1.4: refusals.
  */
 #ifndef GPUQUOTA_REGION_H
 #define GPUQUOTA_REGION_H
@@ -33,7 +33,7 @@
 /* Version and place. */
 #define GPUQUOTA_MAGIC 0x41544F5551555047ull /* "GPUQUOTA" */
 #define GPUQUOTA_ABI_MAJOR 1
-#define GPUQUOTA_ABI_MINOR 3
+#define GPUQUOTA_ABI_MINOR 4
 #define GPUQUOTA_OURS 0x1EB000        /* where struct gpuquota_ours begins */
 #define GPUQUOTA_FILE_BYTES 0x3F5000  /* of the whole file */
 
@@ -104,6 +104,14 @@
 #define GPUQUOTA_EVENT_TWO_REGIONS 10  /* living processes hold another region of this path: -, pid of one of them, - */
 #define GPUQUOTA_EVENT_SHARED 11       /* the writer shares the default region: user and mount namespace of its maker */
 #define GPUQUOTA_EVENT_CONTENTS_LOST 12 /* the file was truncated or overwritten while processes held it: 1 if the writer made it anew, bytes that it put back, - */
+#define GPUQUOTA_REASONS 8                /* reasons of refusals, those that are reserved too */
+#define GPUQUOTA_REFUSED_MEMORY_LIMIT 0   /* the cap on memory would have been passed */
+#define GPUQUOTA_REFUSED_PHYSICAL_LIMIT 1 /* the physical cap, and not the cap on memory */
+#define GPUQUOTA_REFUSED_CONTEXT 2        /* a context does not fit */
+#define GPUQUOTA_REFUSED_CODE 3           /* code that was loaded does not fit */
+#define GPUQUOTA_REFUSED_UNCOUNTED 4      /* no slot for the process: all are taken, or the file cannot be opened */
+#define GPUQUOTA_REFUSED_BY_DRIVER 5      /* not in denied: the limits allowed it, and the driver had no room */
+
 #define GPUQUOTA_LIMIT_KIND_MEMORY 0   /* bytes */
 #define GPUQUOTA_LIMIT_KIND_PHYSICAL 1 /* bytes */
 #define GPUQUOTA_LIMIT_KIND_CORES 2    /* percent */
@@ -168,7 +176,8 @@ struct gpuquota_header {
     uint32_t shared_told;      /* 1 once a process of another user or container was told that it shares the region */
     /* offset 192 */
     struct gpuquota_lease leases[GPUQUOTA_DEVICES]; /* of each device */
-    uint64_t reserved[232];
+    uint32_t refusals[GPUQUOTA_DEVICES][GPUQUOTA_REASONS]; /* by GPUQUOTA_REFUSED_; they stop at the highest number */
+    uint64_t reserved[104];
 };
 
 struct gpuquota_device {

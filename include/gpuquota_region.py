@@ -26,7 +26,7 @@ import sys
 NUMBERS = {
     "MAGIC": 0x41544F5551555047,
     "ABI_MAJOR": 1,
-    "ABI_MINOR": 3,
+    "ABI_MINOR": 4,
     "OURS": 0x1EB000,
     "FILE_BYTES": 0x3F5000,
     "DEVICES": 32,
@@ -52,6 +52,7 @@ NUMBERS = {
     "KIND_GRAPH": 4,
     "KINDS": 5,
     "KIND_SPILLED": 5,
+    "REASONS": 8,
     "EVENT_DENIED": 1,
     "EVENT_BAD_LIMITS": 2,
     "EVENT_REAPED": 3,
@@ -111,6 +112,7 @@ RECORDS = {
         "maker_pids": (184, "I"),
         "shared_told": (188, "I"),
         "leases": (192, "2048s"),
+        "refusals": (2240, "1024s"),
     },
     "lease": {
         "lease": (0, "Q"),
@@ -209,6 +211,7 @@ LONGEST = 2 * FILE_BYTES
 
 KIND_NAMES = ("allocations", "contexts", "code", "pools", "graphs")
 LIMIT_NAMES = ("memory_limit", "physical_limit", "core_limit", "request_percent", "policy")
+REASON_NAMES = ("memory_limit", "physical_limit", "context", "code", "uncounted", "driver")
 KIND_KEYS = ("data_bytes", "context_bytes", "module_bytes", "pool_bytes", "graph_bytes")
 
 # Linux's F_OFD_GETLK; Python names it from 3.9 on, on some platforms.
@@ -343,7 +346,7 @@ def _namespace():
         return 0
 
 
-def _device(index, device, lease, minor):
+def _device(index, device, lease, refused, minor):
     policy, core_limit = lease["policy"], device["core_limit"]
     request = policy & POLICY_REQUEST
     context_bytes = device["context_bytes"] if minor >= MINOR_WITH_LIMITS else 0
@@ -355,6 +358,7 @@ def _device(index, device, lease, minor):
         "used": device["used"] & USED_MASK,
         "peak": device["peak"],
         "denied": device["denied"],
+        "denied_by": dict(zip(REASON_NAMES, refused)),
         "would_deny": device["would_deny"],
         "spilled": device["spilled"] & USED_MASK,
         "spills": device["spills"],
@@ -503,7 +507,8 @@ def read(path):
         for index in range(min(devices.count, DEVICES)):
             if devices.half(index, "state") == DEVICE_READY:
                 lease = record("lease", header["leases"][LEASE_BYTES * index :])
-                found.append(_device(index, devices[index], lease, header["abi_minor"]))
+                refused = struct.unpack_from("<%dI" % REASONS, header["refusals"], index * REASONS * 4)
+                found.append(_device(index, devices[index], lease, refused, header["abi_minor"]))
         processes = []
         per_slot = header["record_count"][2]
         for index in range(slots.count):

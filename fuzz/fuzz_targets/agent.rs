@@ -14,6 +14,7 @@ mod regions {
     mod place;
     mod read;
     mod reap;
+    mod refusals;
     mod report;
     mod unreadable;
     mod watch;

@@ -199,13 +199,24 @@ fn limit(device: &Device, field: &str, value: Option<u64>) -> String {
     )
 }
 
+/// How often requests were refused, and why.
+fn denied(device: &Device) -> String {
+    let by = device.denied_by.named().filter(|(_, count)| *count != 0);
+    let by: Vec<String> = by.map(|(reason, count)| format!("{count} {reason}")).collect();
+    if by.is_empty() {
+        format!("denied {}", device.denied)
+    } else {
+        format!("denied {} ({})", device.denied, by.join(", "))
+    }
+}
+
 fn memory(device: &Device) -> Vec<String> {
     let mut row = vec![
         "  memory".to_owned(),
         limit(device, "memory_limit", device.memory_limit),
         format!("used {}", words::bytes(device.used)),
         format!("peak {}", words::bytes(device.peak)),
-        format!("denied {}", device.denied),
+        denied(device),
     ];
     if device.spilled != 0 || device.spills != 0 {
         row.push(format!(

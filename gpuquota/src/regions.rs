@@ -10,6 +10,7 @@ mod names;
 mod place;
 mod read;
 mod reap;
+mod refusals;
 mod report;
 mod unreadable;
 mod watch;
@@ -23,6 +24,7 @@ pub use names::{harmless, shown};
 pub use place::{OF_OTHERS, OF_USERS, Places};
 pub use read::read_path;
 pub use reap::{SETTLE, settle};
+pub use refusals::Refusals;
 #[cfg(test)]
 pub use report::LeaseReport;
 pub use report::{Device, Process, ProcessDevice, Region};

@@ -27,7 +27,10 @@ fn every_layout_of_the_engines_is_found_and_told() {
         assert_eq!(of("memory_limit_bytes"), Some("2147483648"), "{text}");
         assert_eq!(of("memory_used_bytes"), Some("1073741824"));
         assert_eq!(of("memory_peak_bytes"), Some("1610612736"));
-        assert_eq!(of("memory_denied_total"), Some("5"));
+        let by = |reason: &str| labels.replace('}', &format!(",reason=\"{reason}\"}}"));
+        let denied =
+            |reason: &str| value(&text, &format!("gpuquota_container_memory_denied_total{}", by(reason)));
+        assert_eq!((denied("memory_limit"), denied("context")), (Some("5"), Some("0")));
         assert_eq!(of("core_limit_ratio"), Some("0.3"));
         assert_eq!(of("gpu_time_seconds_total"), Some("2.5"));
         assert_eq!(of("throttled_seconds_total"), Some("0.5"));

@@ -23,6 +23,7 @@ fn a_region_is_told_by_device_and_by_process() {
     assert_eq!(told["region"], json!(path.to_string_lossy()));
     let device = json!({
         "index": 0, "uuid": UUID, "memory_limit": 2_u64 << 30, "used": 1 << 30, "peak": 3_u64 << 29, "denied": 5,
+        "denied_by": { "memory_limit": 5, "physical_limit": 0, "context": 0, "code": 0, "uncounted": 0, "driver": 0 },
         "would_deny": 0, "core_limit": 30, "gpu_time_ns": 2_500_000_000_u64, "waited_ns": 500_000_000,
         "waited_in_flight_ns": 0, "wait_times": [0, 0, 0, 0, 0, 0, 0, 0], "would_wait": 0, "launches": 9, "waits": 0, "spilled": 0, "spills": 0, "physical_limit": null,
         "memory_total": 0, "clamped": 0, "limit_conflicts": 0, "context_bytes": 0, "estimated_contexts": 0, "asked": [],
@@ -39,9 +40,15 @@ fn a_region_is_told_by_device_and_by_process() {
     assert_eq!(told["processes"], json!([process]));
 
     let people = stdout(&output(gpuquota().arg("inspect").arg(&path)));
-    for part in
-        ["limit 2.00 GiB", "used 1.00 GiB", "peak 1.50 GiB", "denied 5", "share 30%", "256.00 MiB", "alive"]
-    {
+    for part in [
+        "limit 2.00 GiB",
+        "used 1.00 GiB",
+        "peak 1.50 GiB",
+        "denied 5 (5 memory_limit)",
+        "share 30%",
+        "256.00 MiB",
+        "alive",
+    ] {
         assert!(people.contains(part), "{part} is not in\n{people}");
     }
 }

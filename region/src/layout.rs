@@ -20,7 +20,7 @@ numbers! { "GPUQUOTA_";
     /// Major version: readers and writers refuse any other.
     ABI_MAJOR: u32 = 1;
     /// Minor version: readers and writers accept others.
-    ABI_MINOR: u32 = 3;
+    ABI_MINOR: u32 = 4;
 
     /// Kinds of records: device, slot, journal, event.
     ARRAYS: usize = 4;
@@ -147,6 +147,22 @@ numbers! { "GPUQUOTA_";
     /// holds: `requested` is 1 if it made the contents anew, `used` the bytes that it put back, of all devices.
     EVENT_CONTENTS_LOST: u32 = 12;
 
+    /// How many reasons of refusals are counted ([`Header::refusals`]), those that are reserved too.
+    REASONS: usize = 8;
+    /// Reason of a refusal: the cap on memory would have been passed.
+    REFUSED_MEMORY_LIMIT: usize = 0;
+    /// Reason of a refusal: the physical cap would have been passed, and the cap on memory not.
+    REFUSED_PHYSICAL_LIMIT: usize = 1;
+    /// Reason of a refusal: a context does not fit.
+    REFUSED_CONTEXT: usize = 2;
+    /// Reason of a refusal: code that was loaded does not fit, with what it takes besides.
+    REFUSED_CODE: usize = 3;
+    /// Reason of a refusal: nothing can be charged to the process, because all slots are taken or the file cannot be opened.
+    REFUSED_UNCOUNTED: usize = 4;
+    /// The limits allowed it, and the driver had no room: the device is full, or a limit of the driver's own holds. It is not
+    /// in [`Device::denied`].
+    REFUSED_BY_DRIVER: usize = 5;
+
     /// In events on limits: the cap on memory.
     LIMIT_KIND_MEMORY: u64 = 0;
     /// In events on limits: the physical cap.
@@ -220,7 +236,9 @@ pub struct Header {
     pub shared_told: AtomicU32,
     /// The lease of each device.
     pub leases: [LeaseRecord; DEVICES],
-    _reserved: [AtomicU64; 232],
+    /// Requests for memory refused so far, by device and reason (`REFUSED_` codes). They stop at the highest number.
+    pub refusals: [[AtomicU32; REASONS]; DEVICES],
+    _reserved: [AtomicU64; 104],
 }
 
 /// What the container and the node's agent tell each other about one device that other containers share: the agent gives
@@ -463,7 +481,7 @@ record!(Header as "gpuquota_header", 4096; magic: 0, abi_major: 8, abi_minor: 12
     record_count: 40, record_offset: 56, generation: 88, boot_id: 96, time_namespace: 112, created_at_ns: 120,
     state: 128, warned: 132, slot_high: 136, _pad0: 140, event_next: 144, fallbacks: 152, shares: 160, limits_seq: 164,
     monitor_ns: 168, maker_user: 176, maker_mounts: 180, maker_pids: 184, shared_told: 188,
-    leases: 192, _reserved: 2240);
+    leases: 192, refusals: 2240, _reserved: 3264);
 record!(LeaseRecord as "gpuquota_lease", 64; lease: 0, renewed_at_ns: 8, wake_seq: 16, policy: 20, asked_at_ns: 24,
     in_flight_ns: 32, uncertainty_ns: 40, waited_ns: 48, held_ns: 56);
 record!(Device as "gpuquota_device", 512; uuid: 0, state: 96, core_limit: 100, memory_limit: 104, memory_total: 112,

@@ -82,6 +82,8 @@ pub struct DeviceView<'b> {
     pub peak: u64,
     /// Requests refused.
     pub denied: u64,
+    /// Requests refused by reason (`layout::REFUSED_` codes); 0 in a file of a version before 1.4.
+    pub denied_by: [u64; layout::REASONS],
     /// Requests that would have been refused (observe mode).
     pub would_deny: u64,
     /// Of the bytes in use, those that lie on the host.
@@ -297,6 +299,7 @@ impl<'b> Snapshot<'b> {
             used: used & layout::USED_MASK,
             peak: word(record, offset_of!(Device, peak))?,
             denied: word(record, offset_of!(Device, denied))?,
+            denied_by: self.refusals(index),
             would_deny: word(record, offset_of!(Device, would_deny))?,
             spilled: word(record, offset_of!(Device, spilled))? & layout::USED_MASK,
             spills: word(record, offset_of!(Device, spills))?,
@@ -325,6 +328,17 @@ impl<'b> Snapshot<'b> {
                 held_ns: word(lease, offset_of!(LeaseRecord, held_ns))?,
             },
         })
+    }
+
+    fn refusals(&self, device: usize) -> [u64; layout::REASONS] {
+        let of_device = device.wrapping_mul(layout::REASONS.wrapping_mul(4));
+        let at = OURS.wrapping_add(offset_of!(Header, refusals)).wrapping_add(of_device);
+        let counts = if device < layout::DEVICES { self.bytes.get(at..) } else { None };
+        let mut by = [0; layout::REASONS];
+        for (reason, count) in by.iter_mut().enumerate() {
+            *count = counts.and_then(|counts| half(counts, reason.wrapping_mul(4))).unwrap_or(0).into();
+        }
+        by
     }
 
     /// Processes that hold a slot, alive or not.

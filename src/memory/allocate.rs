@@ -25,6 +25,7 @@ use crate::container::DeviceRef;
 use crate::devices::Place;
 use crate::driver::cuda::{CUresult, managed};
 use core::sync::atomic::Ordering::Relaxed;
+use gpuquota_region::layout::REFUSED_MEMORY_LIMIT;
 
 /// The address of an allocation that the driver has just made, and the bytes that it has.
 pub type Taken = (u64, u64);
@@ -51,7 +52,7 @@ impl<'p> Memory<'p> {
         }
         let bound = rounded(most, shift);
         let Some(reservation) = self.reserve(place.device, bound) else { return CUresult::OUT_OF_MEMORY };
-        let answer = call_with_retries(self.books(), place.device.record, call);
+        let answer = call_with_retries(self.books(), place.device, call);
         if !answer.is_success() {
             self.books().roll_back(reservation);
             return answer;
@@ -152,7 +153,7 @@ impl<'p> Memory<'p> {
             }
         };
         mark(bound.cast_signed());
-        let answer = call_with_retries(books, device.record, call);
+        let answer = call_with_retries(books, device, call);
         let answer = if answer.is_success() {
             self.settle(reservation, place.context, taken(), shift, answer)
         } else {
@@ -232,7 +233,7 @@ impl<'p> Memory<'p> {
         let (books, device) = (self.books(), place.device);
         let shift = self.state.accounts.blocks.learned(&self.scope.devices, device.index);
         if let Some(reservation) = self.reserve_on_device(device, rounded(bytes, shift)) {
-            let answer = call_with_retries(books, device.record, call);
+            let answer = call_with_retries(books, device, call);
             if answer.is_success() {
                 return self.settle(reservation, place.context, (address(), bytes), shift, answer);
             }
@@ -246,7 +247,7 @@ impl<'p> Memory<'p> {
             let holding = Holding { bytes, device: device.index, journal: 0, owner: place.context };
             books.record_holding(Key::new(Kind::OnHost, address()), holding);
         } else {
-            self.report_refusal(device, bytes);
+            self.report_refusal(device, bytes, REFUSED_MEMORY_LIMIT);
         }
         answer
     }

@@ -7,7 +7,7 @@ use super::reserve::Memory;
 use crate::container::DeviceRef;
 use crate::driver::cuda::{self, CUresult, heaps};
 use crate::driver::sys::cuda::CUlimit;
-use gpuquota_region::layout::KIND_MODULE;
+use gpuquota_region::layout::{KIND_MODULE, REFUSED_CODE};
 use gpuquota_region::sys::KeepErrno;
 
 impl Memory<'_> {
@@ -79,7 +79,7 @@ impl Memory<'_> {
         let grown = charged().saturating_sub(before);
         undo();
         overhead.measure_now(self.charges(), device);
-        self.report_refusal(device, grown);
+        self.report_refusal(device, grown, REFUSED_CODE);
         CUresult::OUT_OF_MEMORY
     }
 }

@@ -24,7 +24,7 @@ use crate::driver::nvml::process_memory::Unlisted;
 use crate::uuid::Uuid;
 use core::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use gpuquota_quota::ledger;
-use gpuquota_region::layout::{CONTEXT_BYTES_UNSEEN, Device, KIND_CONTEXT};
+use gpuquota_region::layout::{CONTEXT_BYTES_UNSEEN, Device, KIND_CONTEXT, REFUSED_CONTEXT};
 use gpuquota_region::sys::{self, KeepErrno};
 
 /// How long a process waits for another one that learns what a context takes, and for another thread that makes one.
@@ -115,7 +115,7 @@ impl Memory<'_> {
         if is_more && self.is_above_cap(device) {
             undo();
             overhead.forget_context(self.charges(), handle());
-            self.report_refusal(device, cost.unwrap_or(0));
+            self.report_refusal(device, cost.unwrap_or(0), REFUSED_CONTEXT);
             return CUresult::OUT_OF_MEMORY;
         }
         answer
@@ -158,7 +158,8 @@ impl Memory<'_> {
             match known_cost(device, sort) {
                 Some(0) => return Expected::Known(None),
                 Some(known) => {
-                    let reservation = self.reserve(device, known).map(|all| self.keep_reservation(all));
+                    let reservation =
+                        self.reserve_context(device, known).map(|all| self.keep_reservation(all));
                     return reservation.map_or(Expected::Refused, |known| Expected::Known(Some(known)));
                 }
                 None => {}

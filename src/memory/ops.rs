@@ -2,11 +2,12 @@
 
 use super::books::{Books, Placement, Reservation};
 use super::holdings::{Key, Kind};
+use super::refusal;
 use super::reserve::Memory;
 use crate::container::DeviceRef;
 use crate::driver::cuda::CUresult;
 use core::sync::atomic::Ordering::Relaxed;
-use gpuquota_region::layout::Device;
+use gpuquota_region::layout::{Device, REFUSED_BY_DRIVER};
 use gpuquota_region::sys;
 
 /// How long the library repeats a call that the driver refuses while the memory of a dead process may be on its way back.
@@ -58,7 +59,7 @@ impl<'p> Memory<'p> {
     ) -> (CUresult, Option<Spillable<'p>>) {
         if let Some(reservation) = self.reserve_on_device(device, self.in_blocks(device, bytes)) {
             let grant = Grant { books: self.books(), reservation };
-            let answer = grant.call(call);
+            let answer = again_after_deaths(grant.books, device, call);
             if !answer.is_out_of_memory() {
                 return (answer, Some(Spillable { grant, kind: Kind::Memory }));
             }
@@ -135,7 +136,7 @@ impl<'p> Grant<'p> {
     /// the memory of that process is back.
     #[inline(always)]
     pub fn call(self, call: impl Fn() -> CUresult) -> CUresult {
-        call_with_retries(self.books, self.reservation.device.record, call)
+        call_with_retries(self.books, self.reservation.device, call)
     }
 
     /// The driver has given the bytes, under this key.
@@ -191,10 +192,35 @@ impl Spillable<'_> {
     }
 }
 
+/// Makes a call that the limits allow, and counts it where the driver has no room for it.
 #[inline]
-pub(super) fn call_with_retries(books: Books<'_>, record: &Device, call: impl Fn() -> CUresult) -> CUresult {
+pub(super) fn call_with_retries(
+    books: Books<'_>,
+    device: DeviceRef,
+    call: impl Fn() -> CUresult,
+) -> CUresult {
     let answer = call();
-    if answer.is_out_of_memory() { retry(books, record, answer, call) } else { answer }
+    if answer.is_out_of_memory() { retry_and_count(books, device, answer, call) } else { answer }
+}
+
+#[cold]
+fn retry_and_count(
+    books: Books<'_>,
+    device: DeviceRef,
+    answer: CUresult,
+    call: impl Fn() -> CUresult,
+) -> CUresult {
+    let answer = retry(books, device.record, answer, call);
+    if answer.is_out_of_memory() {
+        refusal::count(books.container(), device, REFUSED_BY_DRIVER);
+    }
+    answer
+}
+
+/// The same uncounted, where the memory may lie elsewhere.
+fn again_after_deaths(books: Books<'_>, device: DeviceRef, call: impl Fn() -> CUresult) -> CUresult {
+    let answer = call();
+    if answer.is_out_of_memory() { retry(books, device.record, answer, call) } else { answer }
 }
 
 #[cold]

@@ -36,6 +36,8 @@ pub struct MemoryRequest {
     pub bytes: u64,
     /// The cap that forbids it.
     pub cap: Option<u64>,
+    /// Why it is refused, if it is: one of the `REFUSED_` codes.
+    pub reason: usize,
 }
 
 impl MemoryRequest {
@@ -80,7 +82,8 @@ impl MemoryRequest {
 impl Refusals {
     /// Records a refusal as an event, and reports the first one on stderr. `used` bytes were in use.
     pub fn report(&self, container: &Container, request: &MemoryRequest, used: u64) {
-        let MemoryRequest { device, bytes, cap } = *request;
+        let MemoryRequest { device, bytes, cap, reason } = *request;
+        count(container, device, reason);
         device.record.denied.fetch_add(1, Relaxed);
         let region = container.region();
         region.event(EVENT_DENIED, device.index.into(), bytes, used, cap.unwrap_or(0));
@@ -101,6 +104,14 @@ impl Refusals {
                 write_line(request, used, &top);
             }
         }
+    }
+}
+
+/// Counts a refusal by its reason, one of the `REFUSED_` codes.
+pub fn count(container: &Container, device: DeviceRef, reason: usize) {
+    let of_device = container.ours().header.refusals.get(usize::from(device.index));
+    if let Some(count) = of_device.and_then(|of| of.get(reason)) {
+        let _ = count.fetch_update(Relaxed, Relaxed, |count| count.checked_add(1));
     }
 }
 

@@ -7,6 +7,9 @@ use super::refusal::{MemoryRequest, Refusals, any_reserving, count_excess, other
 use crate::container::DeviceRef;
 use crate::devices::Scope;
 use gpuquota_quota::ledger::{self, Refused};
+use gpuquota_region::layout::{
+    REFUSED_CONTEXT, REFUSED_MEMORY_LIMIT, REFUSED_PHYSICAL_LIMIT, REFUSED_UNCOUNTED,
+};
 use gpuquota_region::sys;
 
 /// How long a refusal waits for reservations of calls under way, which may turn out smaller or fail.
@@ -60,6 +63,24 @@ impl<'p> Memory<'p> {
     /// The same with a placement.
     #[inline(always)]
     pub fn reserve_in(self, device: DeviceRef, bytes: u64, placement: Placement) -> Option<Reservation> {
+        self.reserve_as(device, bytes, placement, REFUSED_MEMORY_LIMIT)
+    }
+
+    /// Reserves what a context will take.
+    pub fn reserve_context(self, device: DeviceRef, bytes: u64) -> Option<Reservation> {
+        self.state.overhead.measure_if_due(self.charges(), device);
+        self.reserve_as(device, bytes, Placement::Device, REFUSED_CONTEXT)
+    }
+
+    /// The same; `reason` is that of a refusal.
+    #[inline(always)]
+    fn reserve_as(
+        self,
+        device: DeviceRef,
+        bytes: u64,
+        placement: Placement,
+        reason: usize,
+    ) -> Option<Reservation> {
         let journal = match self.books().try_take(device, bytes, placement) {
             Ok(journal) => {
                 if self.scope.container.observes() {
@@ -67,7 +88,7 @@ impl<'p> Memory<'p> {
                 }
                 journal
             }
-            Err(_) => self.take_slowly(device, bytes, placement)?,
+            Err(_) => self.take_slowly(device, bytes, placement, reason)?,
         };
         Some(Reservation { device, journal, bytes })
     }
@@ -75,11 +96,12 @@ impl<'p> Memory<'p> {
     /// Makes room and tries again, or refuses. A refusal is right only if the bytes of dead processes are back and no
     /// reservation of a call under way may still shrink. Answers the journal that recorded the charge.
     #[cold]
-    fn take_slowly(self, device: DeviceRef, bytes: u64, placement: Placement) -> Option<u8> {
+    fn take_slowly(self, device: DeviceRef, bytes: u64, placement: Placement, reason: usize) -> Option<u8> {
         let _errno = sys::KeepErrno::new();
         let container = &self.scope.container;
         self.state.accounts.absent.look_again(container);
-        let mut request = MemoryRequest { device, bytes, cap: self.books().ceiling(device, placement) };
+        let cap = self.books().ceiling(device, placement);
+        let mut request = MemoryRequest { device, bytes, cap, reason };
         let mut used = ledger::used(&device.record.used);
         let started = sys::monotonic_ns();
         // Unloaded code may still be charged, and pools may hold memory that no allocation uses.
@@ -117,18 +139,30 @@ impl<'p> Memory<'p> {
         None
     }
 
-    /// Records the refusal of something whose size was known only afterwards.
-    pub fn report_refusal(self, device: DeviceRef, bytes: u64) {
+    /// Why a request is refused that has met a cap.
+    fn reason(self, request: MemoryRequest, used: u64) -> usize {
+        let MemoryRequest { device, bytes, reason, cap } = request;
+        if cap.is_none() || self.scope.container.claimed_slot().is_none() {
+            return REFUSED_UNCOUNTED;
+        }
+        let is_within = |cap| used.saturating_add(bytes) <= cap;
+        let is_physical = self.books().ceiling(device, Placement::Anywhere).is_none_or(is_within);
+        if reason == REFUSED_MEMORY_LIMIT && is_physical { REFUSED_PHYSICAL_LIMIT } else { reason }
+    }
+
+    /// Records the refusal of something whose size was known only afterwards, for one of the `REFUSED_` reasons.
+    pub fn report_refusal(self, device: DeviceRef, bytes: u64, reason: usize) {
         let cap = self.books().ceiling(device, Placement::Device);
         let used = ledger::used(&device.record.used);
-        self.report(MemoryRequest { device, bytes, cap }, used);
+        self.report(MemoryRequest { device, bytes, cap, reason }, used);
     }
 
     /// What is in no books is in use too.
     fn report(self, request: MemoryRequest, used: u64) {
         let absent = self.state.accounts.absent.of(request.device);
         let cap = request.cap.map(|cap| cap.saturating_add(absent));
-        let request = MemoryRequest { cap, ..request };
+        let reason = self.reason(request, used);
+        let request = MemoryRequest { cap, reason, ..request };
         self.state.refusals.report(&self.scope.container, &request, used.saturating_add(absent));
     }
 

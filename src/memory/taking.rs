@@ -8,6 +8,7 @@ use crate::container::DeviceRef;
 use crate::driver::cuda::CUresult;
 use crate::driver::cuda::arenas::Arena;
 use gpuquota_quota::arena::{self, Book, Call, Charged, Taken, Usage};
+use gpuquota_region::layout::REFUSED_MEMORY_LIMIT;
 
 /// The largest block by which an arena is expected to grow.
 const MOST_EXCESS: u64 = 64 << 20;
@@ -105,7 +106,7 @@ impl Memory<'_> {
                 admitted = Call::begin_whole(&source, expected);
                 continue;
             }
-            let answer = call_with_retries(books, device.record, &call);
+            let answer = call_with_retries(books, device, &call);
             let is_success = answer.is_success();
             let allowed = allowed_excess(arena);
             let end = begun.end(&source, &Taken { is_success, allowed, expected, undo });
@@ -121,7 +122,7 @@ impl Memory<'_> {
             }
             let Some(excess) = end.undone else { return Some(answer) };
             if is_last {
-                self.report_refusal(device, excess);
+                self.report_refusal(device, excess, REFUSED_MEMORY_LIMIT);
                 break;
             }
             is_last = true;

@@ -156,3 +156,39 @@ fn no_process_is_ended_in_vain_or_without_permission() {
     refused(&on, others, "1");
     assert_eq!(events(&on, "killed").len(), 0);
 }
+
+#[test]
+fn refusals_are_told_by_their_reason() {
+    let machine = Machine::new("H100");
+    let refused = |quota: Setting<'_>, bytes: i64| {
+        let mut program = quota.start("hold", &[]);
+        program.wait_for("pid");
+        assert_eq!(program.ask(&format!("alloc {bytes}"), "rc"), OUT_OF_MEMORY);
+        drop(program);
+        let device = &quota.inspect()["devices"][0];
+        let by = device["denied_by"].as_object().expect("reasons").clone();
+        let counted = by.into_iter().filter(|(_, count)| *count != 0);
+        let counted: Vec<_> = counted.map(|(reason, count)| (reason, count.as_i64())).collect();
+        (device["denied"].as_i64(), counted)
+    };
+    let one = |reason: &str| vec![(reason.to_owned(), Some(1))];
+    assert_eq!(refused(machine.quota().memory(CAP), 2 * CAP), (Some(1), one("memory_limit")));
+    // More than there is, which the limits allow.
+    assert_eq!(refused(machine.quota().memory(200 * GIB), 100 * GIB), (Some(0), one("driver")));
+
+    // An array can lie on the device alone, where it does not fit beside the context.
+    let context = CAP - machine.quota().memory(CAP).start("hold", &[]).ask("info", "free");
+    let physical = (context + 32 * MIB).to_string();
+    let small = machine.quota().memory(CAP).with("GPUQUOTA_MEMORY_PHYSICAL", physical);
+    assert_eq!(small.run("kinds", &["array"]).value("rc"), OUT_OF_MEMORY);
+    assert_eq!(small.inspect()["devices"][0]["denied_by"]["physical_limit"], 1);
+
+    // A context that is known to take more than there is left.
+    let known = machine.quota().memory(GIB);
+    let (first, _) = holder(&known, GIB - context - 64 * MIB);
+    let outcome = known.run("hold", &[]);
+    assert_ne!(outcome.status.code(), Some(0), "{outcome} {:#}", known.inspect()["devices"][0]);
+    let device = &known.inspect()["devices"][0];
+    assert_eq!(device["denied_by"]["context"], 1, "{outcome} {device:#}");
+    drop(first);
+}

@@ -3,7 +3,7 @@
 
 use super::events::{EventLog, Told};
 use super::snapshot::{Container, Names};
-use crate::regions::{Device, Found, Region, shown};
+use crate::regions::{Device, Found, Refusals, Region, shown};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ const COUNTERS: [Field; KEPT] = [
 ];
 /// Steps of the wait times.
 const STEPS: usize = gpuquota_region::layout::WAIT_TIMES;
+/// Reasons of refusals.
+const REASONS: usize = Refusals::REASONS;
 
 /// One counter: what regions before this one have counted, and the highest value of this one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +62,7 @@ impl Counter {
 struct DeviceCounters {
     fields: [Counter; KEPT],
     steps: [Counter; STEPS],
+    refusals: [Counter; REASONS],
     /// GPU time at the look before, and when that was.
     used: Option<(u64, Instant)>,
     /// The time that launches had waited by then, and when that was.
@@ -137,6 +140,7 @@ impl Ledger {
             let mut counters = before.unwrap_or(DeviceCounters {
                 fields: [Counter::default(); KEPT],
                 steps: [Counter::default(); STEPS],
+                refusals: [Counter::default(); REASONS],
                 used: None,
                 waited: None,
             });
@@ -216,6 +220,9 @@ impl DeviceCounters {
         }
         for (counter, step) in self.steps.iter_mut().zip(&mut device.wait_times) {
             *step = counter.see(*step, anew);
+        }
+        for (counter, count) in self.refusals.iter_mut().zip(&mut device.denied_by.0) {
+            *count = counter.see(*count, anew);
         }
         let waited = device.waited_ns.saturating_add(device.lease.waited_ns);
         Parts {

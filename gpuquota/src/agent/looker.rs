@@ -122,7 +122,7 @@ impl Looker {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::regions::{Device, LeaseReport, Process, ProcessDevice, Region};
+    use crate::regions::{Device, LeaseReport, Process, ProcessDevice, Refusals, Region};
 
     pub fn device(index: usize, uuid: &str) -> Device {
         Device {
@@ -134,6 +134,7 @@ pub mod tests {
             used: 1 << 30,
             peak: 1 << 30,
             denied: 3,
+            denied_by: Refusals([2, 0, 1, 0, 0, 4]),
             would_deny: 0,
             spilled: 0,
             spills: 0,
@@ -172,7 +173,7 @@ pub mod tests {
         let processes =
             vec![process(0, [1 << 20, 2 << 20, 0, 3 << 20, 0]), process(1, [1 << 20, 0, 0, 0, 5])];
         let region = Region {
-            abi: [1, 2],
+            abi: [1, 4],
             generation: 1,
             time_namespace: 0,
             fallbacks: 0,

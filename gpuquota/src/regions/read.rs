@@ -253,6 +253,7 @@ fn devices(snapshot: &Snapshot<'_>) -> Vec<Device> {
         used: device.used,
         peak: device.peak,
         denied: device.denied,
+        denied_by: device.denied_by.into(),
         would_deny: device.would_deny,
         spilled: device.spilled,
         spills: device.spills,

@@ -3,6 +3,7 @@
 use super::asked::Asked;
 use super::events::Event;
 use super::kinds::Kinds;
+use super::refusals::Refusals;
 use gpuquota_region::layout::{KINDS, WAIT_TIMES};
 use serde::Serialize;
 
@@ -26,6 +27,8 @@ pub struct Device {
     pub peak: u64,
     /// Requests refused.
     pub denied: u64,
+    /// The same by reason, and what the driver refused though the limits allowed it. All 0 where a version before 1.4 counted.
+    pub denied_by: Refusals,
     /// Requests that would have been refused (observe mode).
     pub would_deny: u64,
     /// Of the bytes in use, those that lie on the host.

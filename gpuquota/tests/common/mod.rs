@@ -90,6 +90,7 @@ pub fn sample(path: &Path) -> Region {
     device.used.store(1 << 30, Relaxed);
     device.peak.store(3 << 29, Relaxed);
     device.denied.store(5, Relaxed);
+    region.ours().header.refusals[0][layout::REFUSED_MEMORY_LIMIT].store(5, Relaxed);
     device.gpu_time_ns.store(2_500_000_000, Relaxed);
     device.waited_ns.store(500_000_000, Relaxed);
     device.launches.store(9, Relaxed);

@@ -3,7 +3,7 @@
 use super::family::{Family, Histogram, Label, Labelled, Of, Value, counter, gauge};
 use crate::agent::identity::Health;
 use crate::agent::nri;
-use crate::agent::snapshot::{Card, LOOK_BUCKETS, Snapshot, printable};
+use crate::agent::snapshot::{Card, Container, LOOK_BUCKETS, Snapshot, printable};
 use crate::regions::Device;
 use crate::words::seconds;
 use gpuquota_region::layout::{ABI_MAJOR, ABI_MINOR};
@@ -63,6 +63,17 @@ fn origins(device: &Device) -> Vec<Vec<Label>> {
         .collect()
 }
 
+/// Refusals by reason. What a library counted that knew no reasons is told as a whole.
+fn denied(container: &Container, device: &Device) -> Vec<(&'static str, Value)> {
+    let by = device.denied_by.named().map(|(reason, count)| (reason, count.into()));
+    let is_known = container.region.abi[1] >= MINOR_WITH_REASONS;
+    let unknown = (!is_known).then(|| ("unknown", device.denied.into()));
+    by.chain(unknown).collect()
+}
+
+/// The first minor version of regions in which refusals have reasons.
+const MINOR_WITH_REASONS: u32 = 4;
+
 fn waits(device: &Device) -> Histogram {
     let last = device.wait_times.len() - 1;
     let bound = |step: usize| if step == last { f64::INFINITY } else { WAIT_BOUNDS[step] };
@@ -108,8 +119,8 @@ pub const FAMILIES: [Family; 55] = [
         })),
     gauge("gpuquota_container_memory_peak", "bytes", "Highest device memory that the container held.",
         Of::Device(|_, device| Some(device.peak.into()))),
-    counter("gpuquota_container_memory_denied", "", "Requests for memory that were refused, because the limit would have been passed.",
-        Of::Device(|_, device| Some(device.denied.into()))),
+    counter("gpuquota_container_memory_denied", "", "Requests for memory that were refused, by reason: memory_limit, physical_limit, context or code (that did not fit), uncounted (no slot for the process), driver (the limits allowed it), unknown (of a library before 1.4 of the region).",
+        Of::DeviceBy("reason", |container, device| denied(container, device))),
     counter("gpuquota_container_memory_would_deny", "", "Requests for memory that would have been refused (observe mode).",
         Of::Device(|_, device| Some(device.would_deny.into()))),
     gauge("gpuquota_container_memory_oversubscribed", "bytes", "Of the memory that the container holds, what lies on the host.",

@@ -8,6 +8,7 @@ use crate::agent::identity::{Health, Identity};
 use crate::agent::looker::tests::{device, found, looker, snapshot};
 use crate::agent::nri;
 use crate::agent::snapshot::{Card, Snapshot};
+use crate::regions::Refusals;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -86,6 +87,7 @@ fn a_container_is_told_in_base_units() {
     let text = text(snapshot(vec![found("pod_main", "GPU-1")]), &Choice::default());
     let labels = "{container=\"pod_main\",device_uuid=\"GPU-1\",device_index=\"0\"}";
     let of_kind = |kind: &str| labels.replace('}', &format!(",kind=\"{kind}\"}}"));
+    let of_reason = |reason: &str| labels.replace('}', &format!(",reason=\"{reason}\"}}"));
     for line in [
         format!("gpuquota_container_memory_held_bytes{} 2097152", of_kind("allocations")),
         format!("gpuquota_container_memory_held_bytes{} 2097152", of_kind("contexts")),
@@ -93,7 +95,9 @@ fn a_container_is_told_in_base_units() {
         format!("gpuquota_container_memory_held_bytes{} 3145728", of_kind("pools")),
         format!("gpuquota_container_memory_held_bytes{} 5", of_kind("graphs")),
         format!("gpuquota_container_memory_limit_bytes{labels} 2147483648"),
-        format!("gpuquota_container_memory_denied_total{labels} 3"),
+        format!("gpuquota_container_memory_denied_total{} 2", of_reason("memory_limit")),
+        format!("gpuquota_container_memory_denied_total{} 0", of_reason("physical_limit")),
+        format!("gpuquota_container_memory_denied_total{} 4", of_reason("driver")),
         format!("gpuquota_container_core_limit_ratio{labels} 0.3"),
         format!("gpuquota_container_gpu_time_seconds_total{labels} 1.5"),
         format!("gpuquota_container_throttled_seconds_total{labels} 0.25"),
@@ -138,14 +142,16 @@ fn an_idle_container_has_all_of_its_series_at_once() {
     let uuid = idle.region.devices[0].uuid.clone();
     idle.region.processes.clear();
     let kept = device(0, &uuid);
+    idle.region.devices[0].denied_by = Refusals::default();
     let device = &mut idle.region.devices[0];
     (device.used, device.peak, device.denied, device.launches, device.waited_ns) = (0, 0, 0, 0, 0);
     device.gpu_time_ns = kept.gpu_time_ns.map(|_| 0);
     device.wait_times = [0; 8];
     let read = parse(&text(snapshot(vec![idle]), &Choice::default()));
+    let denied = &read["gpuquota_container_memory_denied_total"].samples;
+    assert_eq!((denied.len(), denied.iter().map(|sample| sample.value).sum::<f64>()), (6, 0.0));
     for name in [
         "gpuquota_container_memory_used_bytes",
-        "gpuquota_container_memory_denied_total",
         "gpuquota_container_gpu_time_seconds_total",
         "gpuquota_container_throttled_seconds_total",
         "gpuquota_container_processes",
@@ -189,6 +195,7 @@ fn counters_near_the_end_of_their_range_neither_wrap_nor_fall() {
     device.wait_times = [u64::MAX; 8];
     device.core_limit = Some(u32::MAX);
     (device.denied, device.waited_ns, device.waited_in_flight_ns) = (u64::MAX, u64::MAX, u64::MAX);
+    device.denied_by = Refusals([u64::MAX; Refusals::REASONS]);
     (device.used, device.memory_limit, device.gpu_time_ns) = (u64::MAX, Some(u64::MAX), Some(u64::MAX));
     device.lease.waited_ns = u64::MAX;
     let mut other = found("b", "GPU-1");
@@ -248,6 +255,7 @@ fn whatever_tenants_write_the_format_holds_and_no_counter_falls() {
             for word in device.wait_times.iter_mut().chain([
                 &mut device.used,
                 &mut device.denied,
+                &mut device.denied_by.0[0],
                 &mut device.waited_ns,
                 &mut device.launches,
                 &mut device.lease.waited_ns,
