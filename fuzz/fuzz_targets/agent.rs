@@ -1,4 +1,5 @@
 //! The agent's search of a directory that a tenant can write: any names, and a region damaged in any way, alone and beside others.
+//! And whose a region is, by its path, a cgroup and what the sources of names say: none of them is believed.
 #![no_main]
 
 #[allow(dead_code)]
@@ -11,6 +12,7 @@ mod regions {
     mod kinds;
     mod look;
     mod names;
+    mod owners;
     mod place;
     mod read;
     mod reap;
@@ -24,16 +26,27 @@ mod regions {
     pub use reap::{SETTLE, settle};
 }
 
+#[allow(dead_code)]
+#[path = "../../gpuquota/src/agent/identity"]
+mod identity {
+    pub mod cgroup;
+    pub mod facts;
+    pub mod path;
+}
+
 use arbitrary::Arbitrary;
 use gpuquota_fuzz::{Damage, Unnamed};
 use gpuquota_region::layout::{self, DEVICE_READY};
+use identity::cgroup::Cgroup;
+use identity::facts::{Fact, Facts};
+use identity::path;
 use libfuzzer_sys::fuzz_target;
 use regions::{Has, Index, Places};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{LazyLock, Mutex};
 
@@ -62,6 +75,11 @@ struct Input<'i> {
     /// Names: of a container's directory, or of a file where it says so.
     names: Vec<(&'i [u8], bool)>,
     name: &'i [u8],
+    /// A region's path, and the cgroup of who holds it.
+    path: &'i str,
+    cgroup: &'i str,
+    /// What a source says: container's id, pod's UID, namespace, pod, container, a name as runtimes give it.
+    facts: Vec<[&'i str; 6]>,
 }
 
 /// A name that a file can have.
@@ -77,7 +95,31 @@ fn be_settler() {
     }
 }
 
+/// Names the container of a region; whatever was said, nothing that no container can be called becomes a name.
+fn name_container(input: &Input) {
+    let facts = input.facts.iter().take(8).flat_map(|[id, uid, namespace, pod, container, name]| {
+        let some = |text: &&str| Some((*text).to_owned()).filter(|text| !text.is_empty());
+        let fact = Fact {
+            container_id: some(id),
+            pod_uid: some(uid),
+            namespace: (*namespace).to_owned(),
+            pod: (*pod).to_owned(),
+            container: (*container).to_owned(),
+            ..Fact::default()
+        };
+        [fact.checked(), Fact::of_kubernetes_name(name)].into_iter().flatten()
+    });
+    let facts: Vec<Fact> = facts.collect();
+    let clue = path::clue(Path::new(input.path));
+    assert!(clue.pod_uid.iter().all(|uid| path::is_pod_uid(uid)));
+    let cgroup = Cgroup::parse(input.cgroup);
+    let (named, _) = Facts::of([facts.as_slice()].into_iter()).name("label", &clue, &cgroup, &["GPU-1"]);
+    let is_name = |name: &String| name.is_empty() || path::is_name(name, 253);
+    assert!([&named.namespace, &named.pod, &named.container].into_iter().all(is_name), "{named:?}");
+}
+
 fuzz_target!(init: be_settler(), |input: Input| {
+    name_container(&input);
     let _ = fs::remove_dir_all(&*ROOT);
     fs::create_dir(&*ROOT).expect("a directory");
     for (bytes, is_file) in input.names.iter().take(8) {

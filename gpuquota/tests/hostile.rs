@@ -5,6 +5,8 @@ mod common;
 use common::agent::Agent;
 use common::{Scratch, UUID, errors, gpuquota, join, output, sample, stderr, stdout, value};
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -306,4 +308,64 @@ fn a_lease_on_a_file_does_not_hold_up_a_search() {
     assert!(text.contains(UUID));
     holder.kill().expect("it ends");
     holder.wait().expect("it ended");
+}
+
+/// Heads that are nearly right, each with some bytes changed, left out, doubled or put in.
+fn heads() -> impl Iterator<Item = Vec<u8>> {
+    const RIGHT: [&str; 6] = [
+        "GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: application/openmetrics-text; version=1.0.0; q=0.5, */*\r\n\r\n",
+        "HEAD /api/v1/containers?a=%00 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n",
+        "POST /version HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+        "GET http://a/livez HTTP/1.0\r\nConnection: keep-alive, upgrade\r\nUpgrade: h2c\r\n\r\n",
+        "GET /readyz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ];
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut any = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below.max(1) as u64) as usize
+    };
+    (0..1200).map(move |round| {
+        let mut head = RIGHT[round % RIGHT.len()].as_bytes().to_vec();
+        for _ in 0..=any(4) {
+            let at = any(head.len());
+            match if head.is_empty() { 0 } else { any(5) } {
+                0 => head.insert(at, any(256) as u8),
+                1 => _ = head.remove(at),
+                2 => head[at] = [b'\r', b'\n', b' ', b':', b'%', 0, 0xFF, b','][any(8)],
+                3 => head.truncate(at.max(1)),
+                _ => {
+                    let part = head[at..(at + any(64)).min(head.len())].to_vec();
+                    head.splice(at..at, std::iter::repeat_n(part, 1 + any(600)).flatten());
+                }
+            }
+        }
+        head
+    })
+}
+
+#[test]
+fn whatever_head_a_client_sends_it_is_answered_by_the_rules_or_not_at_all() {
+    let root = Scratch::new();
+    sample(&root.join("a.cache"));
+    let agent = Agent::of(root.path());
+    for head in heads() {
+        let mut stream = TcpStream::connect(&agent.address).expect("a connection");
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+        let _ = stream.write_all(&head).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+        let mut answer = Vec::new();
+        let end = stream.read_to_end(&mut answer);
+        let timed_out = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(!timed_out, "no end of {:?}", String::from_utf8_lossy(&head));
+        let line = String::from_utf8_lossy(answer.get(..12).unwrap_or(&answer)).into_owned();
+        let known = ["200", "400", "404", "405", "408", "413", "414", "431", "503", "505"];
+        let is_right = line.is_empty()
+            || known
+                .iter()
+                .any(|status| line == format!("HTTP/1.1 {status}") || line == format!("HTTP/1.0 {status}"));
+        assert!(is_right, "{line:?} to {:?}", String::from_utf8_lossy(&head));
+    }
+    assert!(agent.metrics().contains("gpuquota_container_memory_limit_bytes{container=\"a\""));
 }

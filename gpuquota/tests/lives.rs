@@ -78,6 +78,37 @@ fn while_it_lives_its_word_does_not_grow_old() {
     assert!(old <= 10, "{old} of 200 words were old");
 }
 
+#[test]
+fn of_many_idle_containers_those_that_begin_to_work_get_leases_within_a_second() {
+    const CONTAINERS: usize = 40;
+    let root = Scratch::new();
+    let regions: Vec<_> = (0..CONTAINERS)
+        .map(|number| {
+            let path = root.join(&format!("c{number}.cache"));
+            let region = sample(&path);
+            join(&region, &path);
+            region
+        })
+        .collect();
+    let renewed_ns = |at: usize| regions[at].ours().header.leases[0].renewed_at_ns.load(Relaxed);
+    let age_ns = |at: usize| monotonic_ns().saturating_sub(renewed_ns(at));
+    let _agent = Agent::of(root.path());
+    let all_asleep = || (0..CONTAINERS).all(|at| renewed_ns(at) != 0 && age_ns(at) >= GONE_NS);
+    let begun = Instant::now();
+    while !all_asleep() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "idle containers do not sleep");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let begun = Instant::now();
+    let working = [7, 31];
+    while working.iter().any(|at| age_ns(*at) >= GONE_NS) {
+        working.iter().for_each(|at| _ = regions[*at].ours().devices[0].launches.fetch_add(1, Relaxed));
+        assert!(begun.elapsed() < Duration::from_secs(1), "those that work are left without leases");
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(age_ns(0) >= GONE_NS, "the others sleep on");
+}
+
 /// `tests/attacks/tenant.py` beside containers that share a device.
 #[test]
 fn no_file_of_a_tenant_makes_the_agents_words_to_others_old() {

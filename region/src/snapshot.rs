@@ -343,7 +343,10 @@ impl<'b> Snapshot<'b> {
 
     /// Processes that hold a slot, alive or not.
     pub fn processes(&self) -> impl Iterator<Item = ProcessView> + '_ {
-        (0..self.slots.count).filter_map(|slot| self.process(slot))
+        // Slots behind these were never used.
+        let header = self.bytes.get(OURS..).unwrap_or(&[]);
+        let high = half(header, offset_of!(Header, slot_high)).unwrap_or(0) as usize;
+        (0..self.slots.count.min(high)).filter_map(|slot| self.process(slot))
     }
 
     fn process(&self, slot: usize) -> Option<ProcessView> {
@@ -475,6 +478,8 @@ mod tests {
             ours.journals[2][journal].held.store(100 << layout::HELD_SHIFT, Relaxed);
         }
         slot.state.store(SLOT_TAKEN, Relaxed);
+        ours.header.slot_high.store(3, Relaxed);
+        ours.header.refusals[0][layout::REFUSED_CONTEXT].store(4, Relaxed);
         let [memory, physical] = limits().words();
         ours.limits[2][0].memory.store(memory, Relaxed);
         ours.limits[2][0].physical.store(physical, Relaxed);
@@ -485,6 +490,7 @@ mod tests {
     fn assert_reads_as_the_sample(bytes: &[u8]) {
         let snapshot = Snapshot::parse(bytes).expect("a region");
         let device = snapshot.devices().next().expect("a device");
+        assert_eq!(device.denied_by, [0, 0, 4, 0, 0, 0, 0, 0]);
         assert_eq!((device.uuid, device.used, device.memory_limit), (&b"GPU-1234"[..], 4096, None));
         assert_eq!((device.core_limit, device.lease.request_percent), (Some(30), Some(20)));
         assert_eq!((device.lease.burst, device.lease.idle_only, device.lease.waited_ns), (true, false, 7));

@@ -313,7 +313,7 @@ impl<'w, R: Fn() -> Vec<Found>> Watch<'w, R> {
         let is_there =
             at_card.is_some_and(|device| device.processes.iter().any(|there| there.pid == process.pid));
         let identity = self.names.of_process(&subject.cgroup);
-        is_there && stand(subject, &identity, &self.books()).0 == Standing::Unprotected
+        is_there && stand(subject, &identity, &self.books(), self.names).0 == Standing::Unprotected
     }
 
     /// Naming a difference that is there at three looks in a row, once, and its end.

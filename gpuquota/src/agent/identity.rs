@@ -5,7 +5,7 @@
 //!
 //! - [`path`]: what an engine's layout says; [`cgroup`]: what the kernel says of a process;
 //! - [`facts`]: what sources know, and how a name follows; [`source`]: the threads that ask them;
-//! - [`files`], [`grpc`], [`engine`]: the sources; [`owner`]: which processes hold a region.
+//! - [`files`], [`grpc`], [`engine`]: the sources; [`owner`]: a region's file.
 
 mod cgroup;
 mod engine;
@@ -18,11 +18,12 @@ mod source;
 
 pub use cgroup::Cgroup;
 pub use facts::Identity;
-pub use owner::{open_region, owners};
+pub use owner::open_region;
 pub use path::is_name;
 pub use source::Health;
 
 use crate::error::Error;
+use crate::regions::Found;
 use gpuquota_region::lock::process_stat;
 use path::clue;
 use source::{Board, Source};
@@ -146,18 +147,23 @@ fn or_known(given: Option<&Path>, known: &[&str], option: &str) -> Result<Vec<Pa
 /// A process as it was asked about.
 type Process = (u32, u64);
 
+/// When it was asked who holds a region, by its inode; who that was, and their cgroups.
+type Holders = HashMap<(u64, u64), (Instant, Vec<u32>, Vec<Cgroup>)>;
+
 /// Naming containers.
 pub struct Naming {
     board: Arc<Board>,
     proc: PathBuf,
     processes: Mutex<HashMap<Process, (Instant, Cgroup)>>,
+    holders: Mutex<Holders>,
 }
 
 impl Naming {
     /// Starts to ask the sources.
     pub fn start(sources: &Sources) -> Result<Self, Error> {
         let board = Board::start(sources.open()?).map_err(Error::system("start a thread"))?;
-        Ok(Self { board, proc: sources.proc.clone(), processes: Mutex::default() })
+        let (processes, holders) = Default::default();
+        Ok(Self { board, proc: sources.proc.clone(), processes, holders })
     }
 
     /// Waits until every source has answered once, but not for long.
@@ -165,15 +171,15 @@ impl Naming {
         self.board.settle(Duration::from_secs(1));
     }
 
-    /// The container of a region at `path`, called `label` where nothing is known; `owners` are living processes of it, by the
-    /// locks that they hold. Waits for no source.
-    pub fn of_region(&self, path: &Path, label: &str, owners: &[u32], devices: &[&str]) -> Identity {
-        let clue = clue(path);
-        let cgroups: Vec<Cgroup> = owners.iter().filter_map(|pid| self.cgroup(*pid)).collect();
+    /// The container of a region that was found. Waits for no source.
+    pub fn of_region(&self, found: &Found) -> Identity {
+        let devices: Vec<&str> = found.region.devices.iter().map(|device| device.uuid.as_str()).collect();
+        let clue = clue(&found.path);
+        let cgroups = self.cgroups(found);
         // A stranger that can open the file can hold a lock of it too: whom the path names goes before.
         let named = cgroups.iter().find(|cgroup| cgroup.pod_uid.is_some() && cgroup.pod_uid == clue.pod_uid);
         let cgroup = named.or_else(|| cgroups.iter().find(|cgroup| cgroup.is_container())).cloned();
-        self.name(label, &clue, &cgroup.unwrap_or_default(), devices)
+        self.name(&found.container, &clue, &cgroup.unwrap_or_default(), &devices)
     }
 
     /// The container of a process that has no region.
@@ -187,6 +193,28 @@ impl Naming {
             self.board.want();
         }
         identity
+    }
+
+    /// The cgroups of the processes that hold a region, at most ten seconds old. Who held the same region before under the same
+    /// pid is taken for the same process, so nobody is asked of each at each look.
+    fn cgroups(&self, found: &Found) -> Vec<Cgroup> {
+        let Found { inode, owners, .. } = found;
+        let known = || self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, then, cgroups)) = known().get(inode)
+            && when.elapsed() < FRESH
+            && then == owners
+        {
+            return cgroups.clone();
+        }
+        let cgroups: Vec<Cgroup> = owners.iter().filter_map(|pid| self.cgroup(*pid)).collect();
+        let mut holders = known();
+        if holders.len() >= REMEMBERED {
+            holders.retain(|_, (when, ..)| when.elapsed() < FRESH);
+        }
+        if holders.len() < REMEMBERED {
+            holders.insert(*inode, (Instant::now(), owners.clone(), cgroups.clone()));
+        }
+        cgroups
     }
 
     /// The cgroup of a living process, at most ten seconds old.

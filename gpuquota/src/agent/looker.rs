@@ -181,7 +181,8 @@ pub mod tests {
             processes,
             events: vec![],
         };
-        Found { container: name.to_owned(), path: format!("/{name}").into(), inode: (0, 0), region }
+        let (path, owners) = (format!("/{name}").into(), Vec::new());
+        Found { container: name.to_owned(), path, inode: (0, 0), owners, region }
     }
 
     pub fn looker() -> Looker {

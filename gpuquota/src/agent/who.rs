@@ -2,7 +2,7 @@
 
 use super::card::{CardDevice, Cards, OnCard, Seated, Standing, View, throttle_reasons};
 use super::events::EventLog;
-use super::identity::{Health, Identity, Naming, open_region, owners};
+use super::identity::{Health, Identity, Naming};
 use super::nri;
 use super::snapshot::{Card, Container, Names, What, printable};
 use crate::regions::Found;
@@ -58,9 +58,7 @@ impl Who {
         let Some(naming) = &self.naming else {
             return (Names { container: printable(&found.container), ..Names::default() }, "");
         };
-        let uuids: Vec<&str> = found.region.devices.iter().map(|device| device.uuid.as_str()).collect();
-        let owners = open_region(&found.path).map(|file| owners(&file)).unwrap_or_default();
-        let identity = naming.of_region(&found.path, &found.container, &owners, &uuids);
+        let identity = naming.of_region(found);
         let engine = identity.engine;
         (identity.into(), engine)
     }

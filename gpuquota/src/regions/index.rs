@@ -6,6 +6,7 @@
 use super::directory::{Directory, Entry, Owner, UNMADE, directory_of};
 use super::look::{Seen, is_held};
 use super::names::shown;
+use super::owners::owners;
 use super::place::{Kind, Places};
 use super::read::Sparse;
 use super::reap::{has_dead, reap};
@@ -38,6 +39,8 @@ pub struct Found {
     pub path: PathBuf,
     /// Which file: its file system and its number there.
     pub inode: (u64, u64),
+    /// The processes that hold it, by the kernel's word, as they are called here.
+    pub owners: Vec<u32>,
     /// What it says.
     pub region: Region,
 }
@@ -149,7 +152,8 @@ impl Index {
             match read {
                 Ok(region) => {
                     let (container, path) = (entry.container.to_string(), entry.path.clone());
-                    found.push(Found { container, path, inode: entry.identity, region })
+                    let owners = entry.file.as_ref().map(owners).unwrap_or_default();
+                    found.push(Found { container, path, inode: entry.identity, owners, region })
                 }
                 Err(why) => {
                     entry.good_until = None;

@@ -15,7 +15,9 @@ use super::{asked, events};
 use gpuquota_region::examine::is_spare;
 use gpuquota_region::header::{Array, RecordTable, half, word};
 use gpuquota_region::layout::Device as DeviceRecord;
-use gpuquota_region::layout::{DEVICES, FILE_BYTES, Header, LimitRecord, OPERATOR_ROW, OURS, Ours, SLOTS};
+use gpuquota_region::layout::{
+    DEVICES, FILE_BYTES, Header, LimitRecord, OPERATOR_ROW, OURS, Ours, SLOTS, Slot,
+};
 use gpuquota_region::names::{self, Lost};
 use gpuquota_region::slot::Described;
 use gpuquota_region::snapshot::{DeviceView, LeaseView};
@@ -30,7 +32,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
+/// The PID namespace of this process.
+static HERE: LazyLock<u64> = LazyLock::new(|| inode_of(c"/proc/self/ns/pid"));
+/// Bytes from the header to the first two slots of a region of this version: most regions use no others, so they are read at once.
+const HEAD: usize = offset_of!(Ours, slots) + 2 * size_of::<Slot>();
 /// Room for regions of later minor versions; what lies behind it is not read.
 const LONGEST: usize = 2 * FILE_BYTES;
 
@@ -170,7 +177,8 @@ impl Sparse {
     /// Reads what is used: the header says where it lies.
     fn fill(&mut self, file: &File, size: usize, part: Part) -> io::Result<()> {
         self.bytes.resize(LONGEST, 0);
-        self.load(file, size, OURS, size_of::<Header>())?;
+        let head = if part == Part::Header { size_of::<Header>() } else { HEAD };
+        self.load(file, size, OURS, head)?;
         let header = self.bytes.get(OURS..OURS + size_of::<Header>()).unwrap_or(&[]);
         let Some(RecordTable { arrays: [devices, slots, journals, events], .. }) = RecordTable::read(header)
         else {
@@ -200,6 +208,9 @@ impl Sparse {
     /// Reads so many bytes from there on, as far as there are any.
     fn load(&mut self, file: &File, size: usize, at: usize, bytes: usize) -> io::Result<()> {
         let range = at.min(size)..at.saturating_add(bytes).min(size);
+        if self.filled.iter().any(|known| known.start <= range.start && range.end <= known.end) {
+            return Ok(());
+        }
         let mut filled = range.start;
         self.filled.push(range.clone());
         while let Some(rest) = self.bytes.get_mut(filled..range.end).filter(|rest| !rest.is_empty()) {
@@ -278,7 +289,7 @@ fn devices(snapshot: &Snapshot<'_>) -> Vec<Device> {
 
 fn report(snapshot: &Snapshot<'_>, locks: &Descriptor) -> Region {
     let mut devices = devices(snapshot);
-    let here = inode_of(c"/proc/self/ns/pid");
+    let here = *HERE;
     let processes = snapshot.processes().take(SLOTS).map(|process| {
         let same_namespace = process.pid_namespace == here;
         let described = Described {

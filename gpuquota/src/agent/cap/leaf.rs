@@ -1,6 +1,6 @@
 //! The cgroup of a container: the driver shows a limit inside only where it is set on the container's own.
 
-use crate::agent::identity::owners;
+use crate::regions::owners;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,10 @@
 //! The books beside which the card's figures are laid: what the node's regions say, each with its container's name.
 
 use super::process::{Home, Subject};
-use crate::agent::identity::{Identity, Naming, open_region, owners};
+use crate::agent::identity::{Identity, Naming};
 use crate::regions::{Found, Region};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// One region.
@@ -13,14 +13,12 @@ pub struct Book {
     pub identity: Identity,
     /// Its file.
     pub path: PathBuf,
-    /// The same, open for reading, if it still can be.
-    pub file: Option<OwnedFd>,
     /// What it says.
     pub region: Region,
     /// Its living processes by the kernel's word.
     pub owners: Vec<u32>,
-    /// The containers in which those live.
-    pub homes: BTreeSet<String>,
+    /// The containers in which those live, once somebody has asked.
+    homes: OnceCell<BTreeSet<String>>,
 }
 
 /// A container as a key of a set.
@@ -34,13 +32,9 @@ fn key(home: &Home) -> String {
 impl Book {
     /// Reads who holds a region that was found, and names it.
     pub fn of(found: Found, names: &Naming) -> Self {
-        let file = open_region(&found.path);
-        let owners = file.as_ref().map(owners).unwrap_or_default();
-        let uuids: Vec<&str> = found.region.devices.iter().map(|device| device.uuid.as_str()).collect();
-        let identity = names.of_region(&found.path, &found.container, &owners, &uuids);
-        let subjects = owners.iter().filter_map(|pid| Subject::of(*pid, names));
-        let homes = subjects.filter_map(|subject| subject.home.as_ref().map(key)).collect();
-        Self { identity, path: found.path, file, region: found.region, owners, homes }
+        let identity = names.of_region(&found);
+        let Found { path, region, owners, .. } = found;
+        Self { identity, path, region, owners, homes: OnceCell::new() }
     }
 
     /// Whether anything is limited in it.
@@ -50,11 +44,18 @@ impl Book {
         self.region.devices.iter().any(limited)
     }
 
+    fn homes(&self, names: &Naming) -> &BTreeSet<String> {
+        self.homes.get_or_init(|| {
+            let subjects = self.owners.iter().filter_map(|pid| Subject::of(*pid, names));
+            subjects.filter_map(|subject| subject.home.as_ref().map(key)).collect()
+        })
+    }
+
     /// Whether a process is in its container.
-    pub fn is_home_of(&self, subject: &Subject, identity: &Identity) -> bool {
+    pub fn is_home_of(&self, subject: &Subject, identity: &Identity, names: &Naming) -> bool {
         let same_pod = !self.identity.pod_uid.is_empty() && self.identity.pod_uid == identity.pod_uid;
         let same_container = same_pod && self.identity.container == identity.container;
-        subject.home.as_ref().is_some_and(|home| self.homes.contains(&key(home))) || same_container
+        same_container || subject.home.as_ref().is_some_and(|home| self.homes(names).contains(&key(home)))
     }
 
     /// Whether a process has a slot. One that has lost the lock that tells its pid is known by the pid that its slot has.

@@ -90,7 +90,7 @@ pub fn compare(card: &[CardDevice], books: &[Book], names: &Naming) -> (Vec<Seat
             });
             let (standing, book) = subject
                 .as_ref()
-                .map_or((Standing::Outside, None), |(subject, own)| stand(subject, own, books));
+                .map_or((Standing::Outside, None), |(subject, own)| stand(subject, own, books, names));
             let of_book = book.and_then(|at| books.get(at));
             let own = || subject.as_ref().map(|(_, identity)| identity.clone()).unwrap_or_default();
             seated.push(Seated {
@@ -113,8 +113,17 @@ pub fn compare(card: &[CardDevice], books: &[Book], names: &Naming) -> (Vec<Seat
 }
 
 /// Where a process belongs, and whether it is counted there.
-pub fn stand(subject: &Subject, identity: &Identity, books: &[Book]) -> (Standing, Option<usize>) {
-    let homes: Vec<bool> = books.iter().map(|book| book.is_home_of(subject, identity)).collect();
+pub fn stand(
+    subject: &Subject,
+    identity: &Identity,
+    books: &[Book],
+    names: &Naming,
+) -> (Standing, Option<usize>) {
+    // Most are held by their locks, and then nobody need know where all others live.
+    if let Some(at) = books.iter().position(|book| book.owners.contains(&subject.pid)) {
+        return (Standing::Counted, Some(at));
+    }
+    let homes: Vec<bool> = books.iter().map(|book| book.is_home_of(subject, identity, names)).collect();
     let counted = books.iter().zip(&homes).position(|(book, is_here)| book.has_slot(subject, *is_here));
     let limited = books.iter().zip(&homes).position(|(book, is_here)| *is_here && book.is_limited());
     match (counted, limited) {

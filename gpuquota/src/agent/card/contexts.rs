@@ -7,6 +7,7 @@
 
 use super::books::Book;
 use super::compare::{Seated, Standing};
+use crate::agent::identity::open_region;
 use gpuquota_region::layout::Device;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -79,7 +80,9 @@ impl Costs {
             let missing = book.region.devices.iter().filter(|device| device.context_bytes == 0);
             let told = missing.filter_map(|device| Some((device.offset, *known.get(&device.uuid)?)));
             let told: Vec<(u64, u64)> = told.collect();
-            if let Some(file) = book.file.as_ref().filter(|_| !told.is_empty()) {
+            if !told.is_empty()
+                && let Some(file) = open_region(&book.path)
+            {
                 self.write(&book.path, file.as_raw_fd(), told);
             }
         }
