@@ -1,7 +1,8 @@
 //! The card: NVML's own figures, held against the books.
 //!
 //! A thread looks at who is at each device, four times a second, and lays card and books side by side when that has changed
-//! and every other second. A process of a container with limits that no region counts is reported within a second.
+//! and every other second, on a node of very many containers every few. A process of a container with limits that no region
+//! counts is reported within a second.
 //!
 //! - [`nvml`]: the figures; [`process`]: who a process is; [`books`]: the regions;
 //! - [`mod@compare`]: both side by side; [`mod@guard`]: what is done about a process past its limits;
@@ -35,8 +36,11 @@ use std::time::{Duration, Instant};
 
 /// How often the lists of processes are read.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often card and books are compared where nothing has changed.
+/// How often card and books are compared where nothing has changed; less often where that would take more than so small a part
+/// of the time, and at least so often.
 const COMPARE: Duration = Duration::from_secs(2);
+const COST: u32 = 250;
+const LONGEST: Duration = Duration::from_secs(10);
 /// How often NVML is tried where there was none.
 const RETRY: Duration = Duration::from_secs(30);
 /// Events that are kept.
@@ -231,13 +235,12 @@ impl<'w, R: Fn() -> Vec<Found>> Watch<'w, R> {
     fn follow(mut self, card: &Card) {
         let driver = card.driver();
         let mut devices = card.devices(&[]);
-        let mut compared: Option<Instant> = None;
+        let mut due = Instant::now();
         let mut last = Vec::new();
         loop {
             let begun = Instant::now();
             let now: Vec<_> = devices.iter().map(|device| card.processes(device.index)).collect();
-            let is_due = compared.is_none_or(|when| when.elapsed() >= COMPARE);
-            if is_due || now != last || !self.suspected.is_empty() {
+            if begun >= due || now != last || !self.suspected.is_empty() {
                 let before = devices;
                 devices = card.devices(&before);
                 if devices.is_empty() && !before.is_empty() {
@@ -249,7 +252,7 @@ impl<'w, R: Fn() -> Vec<Found>> Watch<'w, R> {
                     }
                 }
                 self.compare(card, &driver, &devices);
-                compared = Some(Instant::now());
+                due = Instant::now() + (begun.elapsed() * COST).clamp(COMPARE, LONGEST);
             }
             last = now;
             thread::sleep(LOOK.saturating_sub(begun.elapsed()).max(LOOK / 5));
