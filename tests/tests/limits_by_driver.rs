@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gpuquota_promises::{GIB, Machine, Outcome, Program, Scratch, Setting, artifact};
+use gpuquota_promises::{GIB, Machine, OUT_OF_MEMORY, Outcome, Program, Scratch, Setting, artifact};
 
 /// A container on a machine with this driver, whose region knows its device.
 struct Case {
@@ -133,4 +133,48 @@ fn a_reset_takes_back_a_guarantee_from_all_cgroups_above() {
     case.limit(&quota, &leaf, &["--reset"]).success();
     assert_eq!(figure(leaf.join("dmem.min")), "0");
     assert_eq!(figure(pod.join("dmem.min")), (2 * GIB).to_string());
+}
+
+#[test]
+fn the_drivers_limit_holds_programs_that_have_no_library() {
+    for has_dmem in [true, false] {
+        let case = Case::new("615.71.09");
+        let (quota, leaf) = (case.quota(), case.leaf(has_dmem));
+        let start = |cgroup: &Path| {
+            // Neither the library nor any other way of ours is in these programs.
+            let mut program = case.machine.bare().with("CUDA_SIM_CGROUP", cgroup).start("hold", &[]);
+            program.wait_for("pid");
+            program
+        };
+        let alloc = |program: &mut Program, bytes: i64| program.ask(&format!("alloc {bytes}"), "rc");
+        let (mut inside, mut outside) = (start(&leaf), start(case.cgroups.path()));
+        assert_eq!(alloc(&mut inside, GIB), 0);
+        case.limit(&quota, &leaf, &["--memory", "4GiB"]).success();
+        assert_eq!(alloc(&mut inside, 3 * GIB), OUT_OF_MEMORY, "with its context that is more");
+        assert_eq!(alloc(&mut inside, GIB), 0);
+        // All of a cgroup share its limit, and nobody else is held to it.
+        let mut second = start(&leaf);
+        assert_eq!(alloc(&mut second, 2 * GIB), OUT_OF_MEMORY);
+        assert_eq!(alloc(&mut outside, 8 * GIB), 0);
+        inside.finish().success();
+        assert_eq!(alloc(&mut second, 2 * GIB), 0, "what the dead had is free");
+        case.limit(&quota, &leaf, &["--reset"]).success();
+        assert_eq!(alloc(&mut second, 8 * GIB), 0);
+    }
+}
+
+#[test]
+fn what_the_driver_refuses_below_the_cap_is_told_as_such() {
+    let case = Case::new("615.71.09");
+    let (quota, leaf) = (case.quota(), case.leaf(true));
+    case.limit(&quota, &leaf, &["--memory", "2GiB"]).success();
+    // The region allows more than the driver does.
+    let option = ["--memory", "8GiB"];
+    assert_eq!(quota.limit(&option).success().status.code(), Some(0));
+    let quota = quota.with("CUDA_SIM_CGROUP", &leaf);
+    let mut program = quota.start("hold", &[]);
+    program.wait_for("pid");
+    assert_eq!(program.ask(&format!("alloc {}", 4 * GIB), "rc"), OUT_OF_MEMORY);
+    let device = &quota.inspect()["devices"][0];
+    assert_eq!((&device["denied"], &device["denied_by"]["driver"]), (&0.into(), &1.into()), "{device:#}");
 }

@@ -9,7 +9,7 @@ use crate::machine::{EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_PATTERN, MAX_RULES};
 use crate::spec::{ATTRIBUTES, MAX_NAME};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x0a");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x0b");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 4096;
 /// Processes that can work on one device at the same time.
@@ -21,6 +21,8 @@ pub const STALLS: usize = 512;
 pub const STRETCHES: usize = 1280;
 /// The few.
 pub const FEW_STRETCHES: usize = 32;
+/// Cgroups of a process that are known: its own, and so many above it less one.
+pub const CGROUPS: usize = 16;
 /// Pieces of memory of one device that several processes hold.
 pub const SHARED: usize = 256;
 /// Events of one device that several processes know.
@@ -166,6 +168,8 @@ pub struct Slot {
     /// When it first worked on a device, and when it was found dead; 0 before.
     pub started: Word,
     pub ended: Word,
+    /// The cgroups that the process is in, its own first ([`crate::cgroup`]); 0 behind the last.
+    pub cgroups: [Word; CGROUPS],
     _spare: Word,
 }
 

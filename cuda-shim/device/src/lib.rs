@@ -11,6 +11,7 @@
 //! - `shared`, [`memory`], `sums`: bytes held by several processes, by device and by process, and their sums;
 //! - `faults`: what goes wrong by script;
 //! - `spending`: taking the time that calls take;
+//! - [`cgroup`]: the driver's limits of memory by cgroup;
 //! - [`state`]: the file: creating, opening, taking a process slot;
 //! - `sched`: time slicing between processes, pure;
 //! - `lock`, `liveness`, `clock`: locks that outlive their holder's death, who is alive, what time it is;
@@ -25,6 +26,7 @@
 //! them (2 MiB blocks, shared by small allocations) together with the overhead of contexts. Peaks are
 //! raised in the same critical section that raises the sum, so they miss no instant.
 
+pub mod cgroup;
 mod clock;
 mod faults;
 pub mod latency;

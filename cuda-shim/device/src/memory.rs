@@ -9,7 +9,7 @@ use crate::lock::{self, Held};
 use crate::state::State;
 use crate::sums::unpaid;
 
-/// The device has no room for the request.
+/// The device, or a cgroup, has no room for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
 
@@ -21,6 +21,8 @@ pub struct MemoryGuard<'a> {
     pub(crate) device: &'static Device,
     pub(crate) share: &'static Share,
     total: u64,
+    /// Whether the driver has limits by cgroup.
+    limited: bool,
     _held: Held<'a>,
 }
 
@@ -44,6 +46,7 @@ impl State {
             device,
             share: &self.layout().shares[self.slot()][index],
             total: self.machine().devices[index].total_bytes,
+            limited: self.cgroups().ids().next().is_some(),
             _held: held,
         }
     }
@@ -60,12 +63,12 @@ impl MemoryGuard<'_> {
     /// Charges `requested` bytes that take `physical` bytes of the device.
     ///
     /// # Errors
-    /// [`OutOfMemory`] if the device has fewer free; nothing is charged then.
+    /// [`OutOfMemory`] if the device has fewer free, or a cgroup may have no more; nothing is charged then.
     #[inline(always)]
     pub fn charge(&mut self, requested: u64, physical: u64) -> Result<(), OutOfMemory> {
         let device = self.device;
         let held = device.physical.get().saturating_add(physical);
-        if held > self.total {
+        if held > self.total || self.limited && !self.state.fits_cgroups(self.index, physical) {
             return Err(OutOfMemory);
         }
         self.share.requested.add(requested);

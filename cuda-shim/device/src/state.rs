@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
+use crate::cgroup::Chain;
 use crate::latency::Latency;
 use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
 use crate::liveness::{self, Life};
@@ -66,6 +67,7 @@ impl std::error::Error for OpenError {}
 pub struct State {
     layout: &'static Layout,
     machine: Machine,
+    cgroups: Chain,
     slot: usize,
     probe: File,
     _life: Life,
@@ -109,21 +111,21 @@ impl State {
         if header.magic.0.load(Acquire) != MAGIC || header.device_count.get() as usize > MAX_DEVICES {
             return Err(OpenError::Foreign(path.into()));
         }
+        let machine = read_machine(header);
+        let cgroups = Chain::of_this_process(&machine);
         let (slot, life) =
-            take_slot(layout, path, &probe).map_err(io)?.ok_or(OpenError::Full(path.into()))?;
-        Ok(State {
-            layout,
-            machine: read_machine(header),
-            slot,
-            probe,
-            _life: life,
-            family: family_word().map_err(io)?,
-        })
+            take_slot(layout, path, &probe, &cgroups).map_err(io)?.ok_or(OpenError::Full(path.into()))?;
+        Ok(State { layout, machine, cgroups, slot, probe, _life: life, family: family_word().map_err(io)? })
     }
 
     /// The machine.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// The cgroups of this process.
+    pub(crate) fn cgroups(&self) -> &Chain {
+        &self.cgroups
     }
 
     /// Whether this is a forked child's inherited copy: its slot belongs to the parent.
@@ -197,7 +199,12 @@ fn family_word() -> io::Result<&'static AtomicBool> {
 }
 
 /// Takes a slot nobody used before, else the record of an ended process. The byte lock is the arbiter.
-fn take_slot(layout: &'static Layout, path: &Path, probe: &File) -> io::Result<Option<(usize, Life)>> {
+fn take_slot(
+    layout: &'static Layout,
+    path: &Path,
+    probe: &File,
+    cgroups: &Chain,
+) -> io::Result<Option<(usize, Life)>> {
     let used = layout.header.slots_used.get() as usize;
     let fresh = (used.min(SLOTS)..SLOTS).map(|index| (index, slot_state::FREE));
     let ended = (0..SLOTS).map(|index| (index, slot_state::ENDED));
@@ -222,6 +229,8 @@ fn take_slot(layout: &'static Layout, path: &Path, probe: &File) -> io::Result<O
         slot.started.set(0);
         slot.ended.set(0);
         slot.pid.set(u64::from(std::process::id()));
+        let ids = cgroups.ids().chain(std::iter::repeat(0));
+        slot.cgroups.iter().zip(ids).for_each(|(cgroup, id)| cgroup.set(id));
         slot.state.0.store(slot_state::LIVE, Release);
         layout.header.slots_used.0.fetch_max(index as u64 + 1, Release);
         return Ok(Some((index, life)));
