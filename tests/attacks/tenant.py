@@ -1,4 +1,5 @@
-"""What a tenant without a device can do with a region file of its own. Each attack goes on until it is ended.
+"""What a tenant without a device can do with a region file of its own. Each attack goes on until it is ended. Where root starts
+it, it goes on as a user without rights.
 
     tenant.py ATTACK VICTIM ROOT [NUMBER]
 
@@ -24,6 +25,21 @@ RECORDS, RECORD_BYTES = OURS + 0x1000, 512
 STATE, TOTAL, UNTIL = 96, 256, 232
 F_OFD_SETLK, F_SETLEASE = 37, 1024
 ENDLESS = 2**64 - 1
+NOBODY = 65534
+
+
+def be_nobody(root):
+    """The directory is the tenant's; root it is not."""
+    if os.geteuid() == 0:
+        os.chown(root, NOBODY, NOBODY)
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def copy(victim, path):
+    with open(path, "wb") as file:
+        file.write(victim)
 
 
 def lives(file, kind=fcntl.F_WRLCK):
@@ -32,13 +48,13 @@ def lives(file, kind=fcntl.F_WRLCK):
 
 
 def copies(victim, root, number):
-    """So many regions that look like the victim's, each of a container of its own."""
+    """So many regions with the victim's contents, each of a container of its own."""
     files = []
     for index in range(number):
         directory = os.path.join(root, f"tenant_{os.getpid()}_{index}")
         os.makedirs(directory)
         path = os.path.join(directory, "tenant.cache")
-        shutil.copyfile(victim, path)
+        copy(victim, path)
         file = os.open(path, os.O_RDWR)
         lives(file)
         files.append(file)
@@ -106,7 +122,7 @@ def lease(victim, root, number):
         directory = os.path.join(root, f"tenant_{index}")
         os.makedirs(directory)
         path = os.path.join(directory, "tenant.cache")
-        shutil.copyfile(victim, path)
+        copy(victim, path)
         file = os.open(path, os.O_RDONLY)
         fcntl.fcntl(file, F_SETLEASE, fcntl.F_RDLCK)
         lives(file, fcntl.F_RDLCK)
@@ -156,4 +172,7 @@ def page(victim, root, number):
 
 if __name__ == "__main__":
     attack, victim, root = sys.argv[1:4]
-    globals()[attack](victim, root, int(sys.argv[4]) if len(sys.argv) > 4 else 1)
+    with open(victim, "rb") as region:
+        contents = region.read()
+    be_nobody(root)
+    globals()[attack](contents, root, int(sys.argv[4]) if len(sys.argv) > 4 else 1)

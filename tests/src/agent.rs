@@ -35,6 +35,13 @@ impl Agent {
         Self::begun(command, folders)
     }
 
+    /// The same by another file of the program.
+    pub fn by(program: &Path, folders: &[&Path]) -> Self {
+        let mut command = Command::new(program);
+        command.args(LISTEN);
+        Self::begun(command, folders)
+    }
+
     /// An agent that sees a machine's cards too.
     pub fn on(machine: &Machine, folders: &[&Path]) -> Self {
         Self::on_with(machine, folders, &[])
@@ -80,8 +87,24 @@ impl Agent {
 
     /// Sends SIGSTOP: the agent exists and does nothing any more.
     pub fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Sends SIGCONT: it goes on.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Asks it to end, as a service manager does, and waits until it has.
+    pub fn end(mut self) {
+        self.signal("-TERM");
+        let end = self.child.wait().expect("the agent is a child of ours");
+        assert!(end.success(), "{end}");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-STOP", &pid]).status();
+        let status = Command::new("kill").args([signal, &pid]).status();
         assert!(status.is_ok_and(|status| status.success()), "the agent is a child of ours");
     }
 

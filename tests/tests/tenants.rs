@@ -1,14 +1,24 @@
 //! Tenants that attack their neighbours through their own regions (`attacks/tenant.py`): two containers at 30 : 70 of a device
 //! keep their shares within two points, and the agent its time.
 
+use std::fs::{self, File};
+use std::mem::offset_of;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Agent, Host, Judge, Machine, Program, Readings, Scratch, Setting, on_each};
+use gpuquota_promises::{
+    Agent, Host, Judge, Machine, Program, Readings, Scratch, Setting, artifact, on_each,
+};
+use gpuquota_region::layout::LeaseRecord;
+use gpuquota_region::snapshot::lease_offset;
+use gpuquota_region::sys::monotonic_ns;
 
 /// Until the agent has found new regions.
 const FOUND: Duration = Duration::from_secs(3);
+/// So old the agent's last word counts for nothing.
+const GONE: Duration = Duration::from_millis(50);
 /// How long the neighbours are watched.
 const WATCHED: Duration = Duration::from_secs(5);
 
@@ -105,4 +115,73 @@ fn regions_that_come_and_go_take_nothing_of_the_neighbours_shares() {
 #[test]
 fn a_region_without_its_page_takes_nothing_of_the_neighbours_shares() {
     keeps_its_neighbours_shares("page", 2);
+}
+
+/// How old the agent's last word to a container is.
+fn age_of_its_word(container: &Setting<'_>) -> Duration {
+    let at = lease_offset(0).expect("a device") + offset_of!(LeaseRecord, renewed_at_ns);
+    let mut word = [0; 8];
+    let region = File::open(container.region()).expect("a region");
+    region.read_exact_at(&mut word, at as u64).expect("its header");
+    Duration::from_nanos(monotonic_ns().saturating_sub(u64::from_le_bytes(word)))
+}
+
+/// In how many of ten windows of 100 ms each of the processes has run kernels.
+fn windows_at_work(machine: &Machine, pids: &[i64]) -> usize {
+    let busy = || {
+        let truth = machine.truth();
+        pids.iter().map(|pid| truth.busy_ns_of(&[*pid])).collect::<Vec<_>>()
+    };
+    let mut before = busy();
+    let at_work = |_: &usize| {
+        thread::sleep(Duration::from_millis(100));
+        let now = busy();
+        let all = now.iter().zip(&before).all(|(now, before)| now > before);
+        before = now;
+        all
+    };
+    (0..10).filter(at_work).count()
+}
+
+#[test]
+fn an_agent_that_is_killed_stopped_or_replaced_under_load_holds_nobody_up() {
+    let machine = Machine::new("H100");
+    let containers = [30, 70].map(|cores| machine.quota().cores(cores));
+    let folders = [containers[0].home(), containers[1].home()];
+    let mut agent = Agent::of(&folders);
+    let programs = containers.each_ref().map(|one| running(one));
+    let pids = programs.each_ref().map(|(_, pid)| *pid);
+    let is_back = || containers.iter().all(|one| age_of_its_word(one) < GONE);
+    let wait_until_back = |longest: Duration| {
+        let begun = Instant::now();
+        while !is_back() {
+            assert!(begun.elapsed() < longest, "no leases after {longest:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait_until_back(FOUND);
+    // Another file of the same program is a new version to everybody else.
+    let scratch = Scratch::new();
+    let newer = scratch.path().join("gpuquota");
+    fs::copy(artifact("gpuquota"), &newer).expect("a copy");
+    let on_their_own = |what: &str| {
+        // From then on its last word counts for nothing, and each container keeps its own share.
+        thread::sleep(GONE);
+        let at_work = windows_at_work(&machine, &pids);
+        // A busy host may leave a program without a processor for as long as a window.
+        assert!(at_work >= 9, "{what}: all were at work in {at_work} of 10 windows");
+    };
+    agent.stop();
+    on_their_own("stopped");
+    agent.go_on();
+    wait_until_back(Duration::from_secs(1));
+    drop(agent);
+    on_their_own("killed");
+    agent = Agent::of(&folders);
+    wait_until_back(Duration::from_secs(1));
+    agent.end();
+    agent = Agent::by(&newer, &folders);
+    wait_until_back(Duration::from_secs(1));
+    assert!(windows_at_work(&machine, &pids) >= 9, "replaced");
+    drop(agent);
 }
