@@ -45,6 +45,7 @@ use regions::{Has, Index, Places};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::mem::offset_of;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -65,6 +66,9 @@ static SAMPLE: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(|| {
     Mutex::new(file.contents())
 });
 
+/// Where its process says whether it has its slot.
+const STATE: usize = layout::OURS + offset_of!(layout::Ours, slots) + offset_of!(layout::Slot, state);
+
 /// Where the tenant's files are: in memory, because most of an input's time would else be the disk's.
 static ROOT: LazyLock<PathBuf> =
     LazyLock::new(|| PathBuf::from(format!("/dev/shm/gpuquota-fuzz-{}", std::process::id())));
@@ -72,6 +76,8 @@ static ROOT: LazyLock<PathBuf> =
 #[derive(Arbitrary, Debug)]
 struct Input<'i> {
     damage: Damage<'i>,
+    /// One region in so many has a dead process: to settle it a process is started, which takes a hundred times as long as all else.
+    alive: u8,
     /// Names: of a container's directory, or of a file where it says so.
     names: Vec<(&'i [u8], bool)>,
     name: &'i [u8],
@@ -129,6 +135,8 @@ fuzz_target!(init: be_settler(), |input: Input| {
         let _ = if *is_file { fs::write(path, bytes) } else { fs::create_dir(path) };
     }
     let mut sample = SAMPLE.lock().expect("nobody else is here");
+    let state = if input.alive == 1 { layout::SLOT_TAKEN } else { layout::SLOT_FREE };
+    sample[STATE..STATE + 4].copy_from_slice(&state.to_le_bytes());
     input.damage.shown(&mut sample, |bytes| {
         let mut file_name = name(input.name).unwrap_or(OsStr::new("a")).to_owned();
         file_name.push(".cache");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Folders whose paths the documents name from the project's root.
 const FOLDERS: &[&str] = &[
@@ -56,6 +57,27 @@ fn every_link_of_a_document_leads_somewhere() {
     }
     assert!(dead.is_empty(), "links that lead nowhere:\n{}", dead.join("\n"));
     assert!(links > 30, "the documents are not as this test reads them: {links} links");
+}
+
+/// The rows of SECURITY.md that name tests.
+#[test]
+fn every_test_that_is_named_for_an_attack_is_there() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).expect("a file");
+    let (_, table) = text.split_once("| attack | test |").expect("a table");
+    let rows =
+        table.lines().skip_while(|line| !line.starts_with("| ")).take_while(|line| line.starts_with("| "));
+    let named: Vec<&str> =
+        rows.flat_map(|row| quoted(row)).filter(|name| name.matches('_').count() > 3).collect();
+    let is_there = |name: &str| {
+        let declared = [format!("fn {name}("), format!("(\"{name}\",")];
+        let mut grep = Command::new("grep");
+        grep.arg("-rqF").args(["-e", &declared[0], "-e", &declared[1]]);
+        grep.args(["tests/tests", "gpuquota/tests", "gpuquota/src", "quota/tests"]);
+        grep.current_dir(root()).status().expect("grep").success()
+    };
+    let missing: Vec<&&str> = named.iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "SECURITY.md names tests that are not there: {missing:?}");
+    assert!(named.len() > 40, "the table is not as this test reads it: {named:?}");
 }
 
 #[test]

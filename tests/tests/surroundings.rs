@@ -259,6 +259,8 @@ fn too_many_processes() -> Verdict {
     }
     let took = begun.elapsed();
     assert_eq!(refused, ALL - SLOTS);
+    let by = &quota.inspect()["devices"][0]["denied_by"];
+    assert_eq!(by["uncounted"], ALL - SLOTS, "{by}");
     let told = all.into_iter().map(|one| one.finish().stderr);
     assert_eq!(told.filter(|stderr| stderr.contains("1024 living processes")).count(), ALL - SLOTS);
     assert!(took < Duration::from_secs(30), "{took:?}");
