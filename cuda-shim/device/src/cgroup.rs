@@ -10,10 +10,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::layout::{CGROUPS, slot_state};
+use crate::layout::CGROUPS;
 use crate::machine::Machine;
 use crate::spec::DeviceSpec;
-use crate::state::State;
 
 /// The environment variable that names the cgroup of a process, where that is a directory that only looks like one.
 pub const CGROUP_ENV: &str = "CUDA_SIM_CGROUP";
@@ -67,7 +66,7 @@ impl Chain {
     }
 
     /// The limits that hold for a process in it: each with the number of the directory on which it is set.
-    fn limits(&self, device: &DeviceSpec) -> Vec<(u64, u64)> {
+    pub fn limits(&self, device: &DeviceSpec) -> Vec<(u64, u64)> {
         let dmem = self.0.iter().filter(|(directory, _)| is_dmem(directory));
         let dmem: Vec<(u64, u64)> =
             dmem.filter_map(|(at, id)| Some((*id, dmem_limit(at, device)?))).collect();
@@ -76,26 +75,6 @@ impl Chain {
         }
         let nearest = self.0.iter().find_map(|(at, id)| Some((*id, misc_limits(at, device)?[1])));
         nearest.into_iter().collect()
-    }
-}
-
-impl State {
-    /// Whether the cgroups of this process leave room for so many bytes more.
-    pub(crate) fn fits_cgroups(&self, index: usize, bytes: u64) -> bool {
-        let limits = self.cgroups().limits(&self.machine().devices[index]);
-        limits.into_iter().all(|(id, limit)| {
-            limit == NO_LIMIT || self.bytes_of_cgroup(index, id).saturating_add(bytes) <= limit
-        })
-    }
-
-    /// What the processes in a cgroup, by [`id`], and below it take of a device.
-    pub fn bytes_of_cgroup(&self, index: usize, id: u64) -> u64 {
-        let slots = self.slots().iter().zip(&self.layout().shares);
-        let living = slots.filter(|(slot, _)| {
-            let holds = matches!(slot.state.get(), slot_state::LIVE | slot_state::TEARDOWN);
-            holds && slot.cgroups.iter().any(|cgroup| cgroup.get() == id)
-        });
-        living.map(|(_, shares)| shares[index].all_physical()).sum()
     }
 }
 

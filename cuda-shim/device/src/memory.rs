@@ -4,6 +4,7 @@
 //! dead holder adds the sums up anew, so a half-done charge of the dead leaves no trace but its own share,
 //! which the reaper gives back.
 
+use crate::cgroup::NO_LIMIT;
 use crate::layout::{Device, Share, slot_state};
 use crate::lock::{self, Held};
 use crate::state::State;
@@ -56,6 +57,26 @@ impl State {
     pub fn free_bytes(&self, index: usize) -> u64 {
         let physical = self.layout().devices[index].physical.get();
         self.machine().devices[index].total_bytes.saturating_sub(physical)
+    }
+}
+
+impl State {
+    /// Whether the cgroups of this process leave room for so many bytes more.
+    pub(crate) fn fits_cgroups(&self, index: usize, bytes: u64) -> bool {
+        let limits = self.cgroups().limits(&self.machine().devices[index]);
+        limits.into_iter().all(|(id, limit)| {
+            limit == NO_LIMIT || self.bytes_of_cgroup(index, id).saturating_add(bytes) <= limit
+        })
+    }
+
+    /// What the processes in a cgroup, by [`crate::cgroup::id`], and below it take of a device.
+    pub fn bytes_of_cgroup(&self, index: usize, id: u64) -> u64 {
+        let slots = self.slots().iter().zip(&self.layout().shares);
+        let living = slots.filter(|(slot, _)| {
+            let holds = matches!(slot.state.get(), slot_state::LIVE | slot_state::TEARDOWN);
+            holds && slot.cgroups.iter().any(|cgroup| cgroup.get() == id)
+        });
+        living.map(|(_, shares)| shares[index].all_physical()).sum()
     }
 }
 

@@ -152,6 +152,9 @@ pub struct ContainerDevice {
     /// For how long it had the device before this agent; and what was added to that last.
     held_ns: u64,
     told_held_ns: u64,
+    /// GPU time that it had been charged, and when that last grew.
+    total_ns: u64,
+    charged_at_ns: u64,
     /// Its percentage of the device as it said last, and whether it might have more when it was found.
     pub request: Option<u32>,
     pub borrows: bool,
@@ -182,9 +185,24 @@ impl ContainerDevice {
             wake_seq: 0,
             held_ns: lease.held_ns,
             told_held_ns: 0,
+            total_ns: device.gpu_time_ns.unwrap_or(0),
+            charged_at_ns: 0,
             request,
             borrows,
         }
+    }
+
+    /// Takes in what it said.
+    pub fn hear(&mut self, statement: &Statement, now: u64) {
+        self.request = statement.request;
+        if self.total_ns != statement.demand.total_ns {
+            (self.total_ns, self.charged_at_ns) = (statement.demand.total_ns, now);
+        }
+    }
+
+    /// Whether it was charged anything in so long a time.
+    pub fn was_charged(&self, now: u64, within_ns: u64) -> bool {
+        self.charged_at_ns != 0 && now.saturating_sub(self.charged_at_ns) < within_ns
     }
 
     /// The lease, if it is new or has to be renewed.

@@ -9,6 +9,8 @@ use gpuquota_quota::share::scheduler::Scheduler;
 const LEAST_REST: u32 = 10;
 /// How often the agent looks while no container does anything.
 pub const IDLE_LOOK_NS: u64 = 20_000_000;
+/// Where no container was charged anything in this time it looks no more often, whatever they say that they want.
+const CHARGED_NS: u64 = 1_000_000_000;
 const _: () = assert!(RENEWAL_NS + IDLE_LOOK_NS < AGENT_TIMEOUT_NS);
 
 /// All that share one device.
@@ -113,7 +115,7 @@ impl SharedDevice {
         said.retain(|said| !matches!(said, Said::Unreadable));
         for (container, said) in self.containers.iter_mut().zip(&said) {
             if let Said::So(statement) = said {
-                container.request = statement.request;
+                container.hear(statement, now);
             }
         }
         let requests: u32 = self.containers.iter().filter_map(|container| container.request).sum();
@@ -126,7 +128,8 @@ impl SharedDevice {
             }
         }
         self.next_look_ns = self.scheduler.look(&mut self.clients, now);
-        if self.clients.len() <= 1 || self.clients.iter().all(|client| client.is_away(now)) {
+        let is_away = self.clients.len() <= 1 || self.clients.iter().all(|client| client.is_away(now));
+        if is_away || !self.containers.iter().any(|container| container.was_charged(now, CHARGED_NS)) {
             self.next_look_ns = now + IDLE_LOOK_NS;
         }
         let containers = self.containers.iter_mut().zip(&self.clients);
