@@ -120,7 +120,7 @@ pub const FAMILIES: [Family; 55] = [
     gauge("gpuquota_container_memory_peak", "bytes", "Highest device memory that the container held.",
         Of::Device(|_, device| Some(device.peak.into()))),
     counter("gpuquota_container_memory_denied", "", "Requests for memory that were refused, by reason: memory_limit, physical_limit, context or code (that did not fit), uncounted (no slot for the process), driver (the limits allowed it), unknown (of a library before 1.4 of the region).",
-        Of::DeviceBy("reason", |container, device| denied(container, device))),
+        Of::DeviceBy("reason", denied)),
     counter("gpuquota_container_memory_would_deny", "", "Requests for memory that would have been refused (observe mode).",
         Of::Device(|_, device| Some(device.would_deny.into()))),
     gauge("gpuquota_container_memory_oversubscribed", "bytes", "Of the memory that the container holds, what lies on the host.",
