@@ -66,8 +66,7 @@ fn every_test_that_is_named_for_an_attack_is_there() {
     let (_, table) = text.split_once("| attack | test |").expect("a table");
     let rows =
         table.lines().skip_while(|line| !line.starts_with("| ")).take_while(|line| line.starts_with("| "));
-    let named: Vec<&str> =
-        rows.flat_map(|row| quoted(row)).filter(|name| name.matches('_').count() > 3).collect();
+    let named: Vec<&str> = rows.flat_map(quoted).filter(|name| name.matches('_').count() > 3).collect();
     let is_there = |name: &str| {
         let declared = [format!("fn {name}("), format!("(\"{name}\",")];
         let mut grep = Command::new("grep");

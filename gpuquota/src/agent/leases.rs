@@ -8,7 +8,7 @@ mod container;
 mod desk;
 mod device;
 
-use crate::regions::{AllLiving, Has, Index, Living, Owner};
+use crate::regions::{AllLiving, Device, Has, Index, Living, Owner};
 use container::{ContainerDevice, Place, RegionWriter, Said};
 use desk::{Desk, Seat, Unseated};
 use device::{IDLE_LOOK_NS, SharedDevice};
@@ -173,27 +173,51 @@ impl Leases {
 }
 
 /// What a container had used, for how many searches that has stayed so, and whether it sleeps.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Rest {
     used: u64,
     searches: u32,
     sleeps: bool,
+    devices: Vec<Wanted>,
+}
+
+/// One of its devices.
+#[derive(Clone)]
+struct Wanted {
+    uuid: String,
+    /// Whether it has a share there below the whole, and one that others' leases have to keep; and whether it may have more.
+    has_share: bool,
+    has_request: bool,
+    borrows: bool,
+}
+
+impl Rest {
+    /// Whether it needs no leases while it does nothing: it has a share on each device, or nobody there has one.
+    fn may_sleep(&self, needed: &HashSet<String>) -> bool {
+        self.devices.iter().all(|device| device.has_share || !needed.contains(&device.uuid))
+    }
 }
 
 /// The containers that rest.
 #[derive(Default)]
-struct Idle(HashMap<(u64, u64), Rest>);
+struct Idle {
+    rests: HashMap<(u64, u64), Rest>,
+    /// The devices for which leases are needed.
+    needed: HashSet<String>,
+}
 
 impl Idle {
     fn sleeps(&self, inode: (u64, u64)) -> bool {
-        self.0.get(&inode).is_some_and(|rest| rest.sleeps)
+        self.rests.get(&inode).is_some_and(|rest| rest.sleeps)
     }
 
-    /// Leaves out the containers that sleep.
+    /// Leaves out the containers that sleep, and those that have no device for which leases are needed.
     fn wake(&mut self, living: AllLiving) -> Vec<Living> {
-        let before = std::mem::take(&mut self.0);
-        let still = living.still.into_iter().filter_map(|inode| Some((inode, *before.get(&inode)?)));
-        let mut rests: HashMap<_, _> = still.collect();
+        let mut before = std::mem::take(&mut self.rests);
+        let most = if before.values().any(|rest| rest.sleeps) { AWAKE / 2 } else { AWAKE };
+        for inode in living.still {
+            self.rests.extend(before.remove(&inode).map(|rest| (inode, rest)));
+        }
         for one in &living.read {
             let devices = &one.region.devices;
             let words =
@@ -201,17 +225,39 @@ impl Idle {
             let used = words.flatten().fold(0, u64::wrapping_add);
             let known = before.get(&one.inode).filter(|known| known.used == used);
             let searches = known.map_or(0, |known| known.searches.saturating_add(1));
-            let may_sleep = devices.iter().all(|device| device.core_limit.is_some_and(|limit| limit < 100));
-            let sleeps = may_sleep && searches >= IDLE_SEARCHES;
-            rests.insert(one.inode, Rest { used, searches, sleeps });
+            let devices = devices.iter().map(wanted).collect();
+            self.rests.insert(one.inode, Rest { used, searches, sleeps: searches >= IDLE_SEARCHES, devices });
         }
-        let most = if before.values().any(|rest| rest.sleeps) { AWAKE / 2 } else { AWAKE };
-        if rests.values().filter(|rest| rest.sleeps).count() <= most {
-            rests.values_mut().for_each(|rest| rest.sleeps = false);
+        self.needed = needed(self.rests.values());
+        for rest in self.rests.values_mut() {
+            rest.sleeps &= rest.may_sleep(&self.needed);
         }
-        self.0 = rests;
-        living.read.into_iter().filter(|one| !self.sleeps(one.inode)).collect()
+        if self.rests.values().filter(|rest| rest.sleeps).count() <= most {
+            self.rests.values_mut().for_each(|rest| rest.sleeps = false);
+        }
+        let is_needed = |device: &Device| self.needed.contains(&device.uuid);
+        let gets_leases = |one: &Living| !self.sleeps(one.inode) && one.region.devices.iter().any(is_needed);
+        living.read.into_iter().filter(gets_leases).collect()
     }
+}
+
+fn wanted(device: &Device) -> Wanted {
+    let (request, borrows) = container::shares_of(device);
+    let has_share = device.core_limit.is_some_and(|limit| limit < 100);
+    Wanted { uuid: device.uuid.clone(), has_share, has_request: request.is_some(), borrows }
+}
+
+/// The devices for which leases are needed: [`SharedDevice::needs_leases`] says so of those that are awake.
+fn needed<'r>(rests: impl Iterator<Item = &'r Rest>) -> HashSet<String> {
+    let mut all: HashMap<&str, (usize, bool, bool)> = HashMap::new();
+    for device in rests.flat_map(|rest| &rest.devices) {
+        let (count, request, borrows) = all.entry(&device.uuid).or_default();
+        *count += 1;
+        *request |= device.has_request;
+        *borrows |= device.borrows;
+    }
+    let is_needed = |(count, request, borrows): (usize, bool, bool)| borrows || count > 1 && request;
+    all.into_iter().filter(|(_, of)| is_needed(*of)).map(|(uuid, _)| uuid.to_owned()).collect()
 }
 
 /// Opens a container's region to write leases into it, where nobody has.

@@ -96,6 +96,12 @@ fn shares(limit: u32, request: Option<u32>, burst: bool, idle_only: bool) -> (Op
     (request, share.is_some() && burst)
 }
 
+/// The same of a device as it was read.
+pub fn shares_of(device: &Reported) -> (Option<u32>, bool) {
+    let lease = &device.lease;
+    shares(device.core_limit.unwrap_or(0), lease.request_percent, lease.burst, lease.idle_only)
+}
+
 impl Place {
     /// `None` for a device that has no lease.
     pub fn new(region: Arc<RegionWriter>, device: &Reported) -> Option<Self> {
@@ -174,16 +180,14 @@ pub struct Words {
 
 impl ContainerDevice {
     pub fn new(place: Place, device: &Reported) -> Self {
-        let lease = &device.lease;
-        let limit = device.core_limit.unwrap_or(0);
-        let (request, borrows) = shares(limit, lease.request_percent, lease.burst, lease.idle_only);
+        let (request, borrows) = shares_of(device);
         Self {
             place,
             is_announced: false,
             word: 0,
             renewed_at_ns: 0,
             wake_seq: 0,
-            held_ns: lease.held_ns,
+            held_ns: device.lease.held_ns,
             told_held_ns: 0,
             total_ns: device.gpu_time_ns.unwrap_or(0),
             charged_at_ns: 0,
