@@ -97,6 +97,8 @@ struct State {
     /// What is wrong now, by path; and what was not told yet.
     troubles: BTreeMap<PathBuf, &'static str>,
     untold: Vec<Mishap>,
+    /// Whether those that are asleep were settled the last time.
+    of_all: bool,
 }
 
 impl Index {
@@ -115,7 +117,15 @@ impl Index {
         let roots = places.0.iter().map(root).collect();
         let watcher = Watcher::new(by_events);
         let (troubles, untold) = (BTreeMap::new(), Vec::new());
-        Self(Mutex::new(State { places, roots, watcher, room: Sparse::default(), troubles, untold }))
+        Self(Mutex::new(State {
+            places,
+            roots,
+            watcher,
+            room: Sparse::default(),
+            troubles,
+            untold,
+            of_all: false,
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -205,14 +215,17 @@ impl Index {
         living
     }
 
-    /// Settles the dead processes of the regions that the last search took. True if devices of one that was asleep have done
-    /// something.
+    /// Settles the dead processes of the regions that the last search took; of those that are asleep only every other time. True
+    /// if devices of one that was asleep have done something.
     pub fn settle(&self) -> bool {
         let mut has_stirred = false;
         let state = &mut *self.state();
+        state.of_all = !state.of_all;
         for root in &mut state.roots {
             root.each_taken(&mut |entry| {
-                settle(entry);
+                if state.of_all || entry.still.is_none() {
+                    settle(entry);
+                }
                 if let (Some(still), Ok(file)) = (&entry.still, &entry.file)
                     && !still.is_so(file)
                 {
