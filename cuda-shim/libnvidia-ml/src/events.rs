@@ -16,7 +16,7 @@ const XID: u64 = 8;
 /// NVIDIA's number for a device that does not answer any more.
 const FALLEN_OFF_THE_BUS: u64 = 79;
 /// How often a set that is waited for is looked at.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// `nvmlEventSet_t`: a number, never a pointer that is followed.
 #[repr(transparent)]

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How often card and books are compared where nothing has changed; less often where that would take more than so small a part
 /// of the time, and at least so often.
 const COMPARE: Duration = Duration::from_secs(2);
-const COST: u32 = 250;
+const COST: u32 = 500;
 const LONGEST: Duration = Duration::from_secs(10);
 /// How often NVML is tried where there was none.
 const RETRY: Duration = Duration::from_secs(30);
