@@ -184,7 +184,7 @@ impl Index {
                 && let Ok((region, _)) = room.devices(file)
             {
                 let (container, path) = (entry.container.to_string(), entry.path.clone());
-                found.push(Found { container, path, inode: entry.identity, region });
+                found.push(Found { container, path, inode: entry.identity, owners: owners(file), region });
             }
         });
         found
