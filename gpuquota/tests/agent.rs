@@ -42,6 +42,32 @@ fn every_layout_of_the_engines_is_found_and_told() {
     assert_eq!(errors(&text), []);
 }
 
+/// Pods of a job have ended, and the last who had their regions open is the agent, so it is the one that gives their blocks back.
+#[test]
+fn a_container_is_found_at_once_after_many_others_have_gone() {
+    let (root, one) = (Scratch::new(), Scratch::new());
+    sample(&one.join("a.cache"));
+    let whole = std::fs::read(one.join("a.cache")).expect("the region");
+    let start = |name: &str| {
+        std::fs::create_dir(root.join(name)).expect("a directory");
+        std::fs::write(root.join(name).join("a.cache"), &whole).expect("a region without holes");
+    };
+    let many: Vec<String> = (0..120).map(|number| format!("{number}_main")).collect();
+    many.iter().for_each(|name| start(name));
+    let agent = Agent::of(root.path());
+    let shows = |name: &str| agent.metrics().contains(&format!("container=\"{name}\""));
+    assert!(shows("119_main"), "they are found");
+    many.iter().for_each(|name| std::fs::remove_dir_all(root.join(name)).expect("ours"));
+    // The agent sees that they are gone.
+    std::thread::sleep(Duration::from_millis(1500));
+    start("new_main");
+    let begun = std::time::Instant::now();
+    while !shows("new_main") {
+        assert!(begun.elapsed() < Duration::from_secs(3), "it is not found");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn hostile_files_are_counted_and_harm_nobody() {
     let root = Scratch::new();

@@ -22,8 +22,10 @@ use std::time::{Duration, Instant};
 /// How often a directory is read whose changes the kernel tells; and where it does not.
 const RESCAN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_secs(2);
-/// Reading it takes at most so small a part of the time.
+/// Reading it takes at most so small a part of the time. That is against tenants, who may change theirs without end; in a
+/// directory in which nobody but root or this user can make names, a new one never waits for longer than this.
 const COST: u32 = 100;
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// How long a region is taken for one without another look.
 const GOOD: Duration = Duration::from_secs(5);
 /// Files of one container's directory that may be regions, and directories of one user.
@@ -106,15 +108,20 @@ impl Directory {
         let now = Instant::now();
         self.is_stale |= self.watch.is_some_and(|watch| watcher.has_changed(watch));
         if now >= self.due || self.is_stale && now >= self.rests {
+            let mut is_tenants = true;
             match open().and_then(|seen| Ok((seen.open_directory()?, seen))) {
-                Ok((directory, seen)) => self.read(&directory, &seen, watcher),
+                Ok((directory, seen)) => {
+                    is_tenants = self.owner.is_some() || !seen.is_ours_alone();
+                    self.read(&directory, &seen, watcher);
+                }
                 Err(why) => {
                     self.forget(watcher);
                     self.trouble = Some(why.word());
                     self.due = now + POLL;
                 }
             }
-            self.rests = now + now.elapsed() * COST;
+            let rest = now.elapsed() * COST;
+            self.rests = now + if is_tenants { rest } else { rest.min(LONGEST_REST) };
             self.due = self.due.max(self.rests);
         }
         for (name, directory) in &mut self.directories {

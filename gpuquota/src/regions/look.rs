@@ -11,6 +11,7 @@ use gpuquota_region::names::first_of;
 use gpuquota_region::sys::Descriptor;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, linkat, openat, unlinkat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use std::ffi::{OsStr, OsString};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
@@ -72,6 +73,12 @@ impl Seen {
     /// Whose it is.
     pub fn owner(&self) -> u32 {
         self.stat.st_uid
+    }
+
+    /// Whether nobody but root or this process's user can make names in it, where it is a directory.
+    pub fn is_ours_alone(&self) -> bool {
+        let is_ours = [0, geteuid().as_raw()].contains(&self.stat.st_uid);
+        is_ours && self.stat.st_mode & 0o022 == 0
     }
 
     /// When names in it last changed, where it is a directory.
