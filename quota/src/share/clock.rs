@@ -12,7 +12,7 @@ use core::num::NonZeroU64;
 pub const BURST_NS: u64 = 10_000_000;
 
 /// Virtual time that is less behind is brought up to the clock without a question.
-const WORTH_NS: i64 = 2_000_000;
+const WORTH_NS: u64 = 2_000_000;
 
 /// Wall time by which a launch that has waited for a second may go before one that has just arrived: of many launches
 /// that wait for one share none starves.
@@ -84,7 +84,7 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
     let allowance = rate.stretch(BURST_NS).saturating_sub(penalty);
     let mut seen = clock.virtual_time.load(Ordering::Acquire);
     loop {
-        if now_ns.wrapping_sub(seen).cast_signed() >= WORTH_NS {
+        if now_ns.saturating_sub(seen) >= WORTH_NS {
             return Admission::Behind;
         }
         let base = seen.max(now_ns);

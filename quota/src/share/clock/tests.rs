@@ -127,6 +127,19 @@ mod real {
         assert_eq!(words.clamped.load(Ordering::Relaxed), 1);
     }
 
+    /// At any time of the clock, and by however much.
+    #[test]
+    fn a_virtual_time_far_ahead_is_never_taken_for_one_that_is_behind() {
+        for now in [1_000, 5_000_000_000, 1 << 62] {
+            for damaged in [u64::MAX, u64::MAX / 2 + 1, 1 << 63, now + (1 << 61)] {
+                let words = ClockWords::new(damaged);
+                let admission = super::super::admit(words.clock(), now, 1_000_000, rate(10), LONG);
+                assert!(matches!(admission, Admission::Wait { .. }), "{damaged} at {now}: {admission:?}");
+                assert_eq!(words.clamped.load(Ordering::Relaxed), 1, "{damaged} at {now}");
+            }
+        }
+    }
+
     #[test]
     fn a_debt_of_gpu_time_is_paid_at_the_new_rate_from_the_moment_of_the_change_on() {
         let words = ClockWords::new(0);
