@@ -126,9 +126,8 @@ impl Comparison {
         // Less than the other way did: programs have changed, or a container tells less than it does.
         let has_fallen = self.rate.saturating_add(self.other_rate / WORSE) < self.other_rate;
         let kept_ns = if has_fallen { KEPT_NS.0 } else { self.kept_ns.max(KEPT_NS.0) };
-        let is_full = self.all.passed_ns < self.steady_ns || self.all.rate() >= FULL;
-        let is_full = self.way == Way::Turns && is_full;
-        if self.used_ns >= kept_ns && !is_full {
+        let may_win = self.all.passed_ns >= self.steady_ns && self.all.rate() < FULL;
+        if self.used_ns >= kept_ns && (self.way == Way::Beside || may_win) {
             self.begin(self.way.other(), true);
         }
     }

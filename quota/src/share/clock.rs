@@ -68,7 +68,7 @@ pub enum Admission {
         /// When to ask again.
         until_ns: u64,
     },
-    /// Virtual time is so far behind that it is worth knowing why ([`charge_behind`]); nothing is charged.
+    /// Virtual time is so far behind that it is worth knowing why ([`super::starved`]); nothing is charged.
     Behind,
 }
 
@@ -82,9 +82,10 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
     // By the root, so that both waits of milliseconds and of hundreds of milliseconds are told apart.
     let penalty = AGING_NS.saturating_sub((waited_ns / 1_000).isqrt().saturating_mul(1_000));
     let allowance = rate.stretch(BURST_NS).saturating_sub(penalty);
+    let far_behind_ns = now_ns.saturating_sub(WORTH_NS);
     let mut seen = clock.virtual_time.load(Ordering::Acquire);
     loop {
-        if now_ns.saturating_sub(seen) >= WORTH_NS {
+        if seen <= far_behind_ns {
             return Admission::Behind;
         }
         let base = seen.max(now_ns);
@@ -135,12 +136,6 @@ pub fn charge(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate) {
     note_charge(clock, cost_ns);
     let seen = change(clock, |seen| seen.max(now_ns).saturating_add(rate.stretch(cost_ns)));
     note_idle(clock, seen, now_ns);
-}
-
-/// Charges a launch that goes while virtual time is behind, and leaves that so far behind the clock.
-#[cold]
-pub fn charge_behind(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, starved_ns: u64) {
-    charge(clock, now_ns.saturating_sub(starved_ns), cost_ns, rate);
 }
 
 /// Notes that virtual time was found behind and has been brought up to the clock.

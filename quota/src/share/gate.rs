@@ -124,7 +124,7 @@ impl<'p> Gate<'p> {
     #[cold]
     pub fn go_behind(&self, now_ns: u64, books: &Books, starved_ns: u64) {
         if let Some(rate) = books.rate {
-            clock::charge_behind(books.clock, now_ns, self.charge_ns, rate, starved_ns);
+            clock::charge(books.clock, now_ns.saturating_sub(starved_ns), self.charge_ns, rate);
         }
     }
 

@@ -64,7 +64,7 @@ impl Starved {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::clock::{Admission, Rate, admit, charge_behind};
+    use super::super::clock::{Admission, Rate, admit, charge};
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -88,7 +88,7 @@ mod tests {
             let admission = admit(clock, now, MS, rate, 0);
             if admission == Admission::Behind {
                 let delay = || tells.then_some(Delay { thread: 7, total_ns });
-                charge_behind(clock, now, MS, rate, starved.credit_ns(clock, now, delay));
+                charge(clock, now - starved.credit_ns(clock, now, delay), MS, rate);
             }
             now = match admission {
                 Admission::Wait { until_ns } => until_ns.max(now + 50_000),
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(starved.credit_ns(clock, NOW, delay), 0);
         let other = || Some(Delay { thread: 8, total_ns: 9_000 * MS });
         assert_eq!(starved.credit_ns(clock, NOW, other), 0, "another thread's time");
-        charge_behind(clock, NOW, MS, rate, 0);
+        charge(clock, NOW, MS, rate);
         let mut went = 1;
         while admit(clock, NOW, MS, rate, 0) == Admission::Go {
             went += 1;

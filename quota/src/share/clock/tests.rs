@@ -4,7 +4,7 @@ use super::*;
 fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64) -> Admission {
     match super::admit(clock, now_ns, cost_ns, rate, waited_ns) {
         Admission::Behind => {
-            charge_behind(clock, now_ns, cost_ns, rate, 0);
+            charge(clock, now_ns, cost_ns, rate);
             Admission::Go
         }
         admission => admission,
