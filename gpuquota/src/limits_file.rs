@@ -2,8 +2,8 @@
 //! file; where there is none, that of this person in limits.d; where there is none either, vgpu-manager's.
 
 use gpuquota_quota::limits::{
-    self, FilePath, LIMITS_FILE, LIMITS_FOLDER, NoConfig, Person, VGPU_CONFIG, VGPU_CONFIG_BYTES,
-    VGPU_LIBRARY, Words, vgpu_config,
+    self, FilePath, LIMITS_FILE, LIMITS_FILE_BYTES, LIMITS_FOLDER, NoConfig, Person, VGPU_CONFIG,
+    VGPU_CONFIG_BYTES, VGPU_CONFIG_READS, VGPU_LIBRARY, Words, vgpu_config,
 };
 use rustix::process::{getgid, getgroups, getuid};
 use std::ffi::{CStr, OsStr};
@@ -13,10 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a limits file.
-const LONGEST: usize = 8191;
-/// How often a file is read anew that its writer was at.
-const READS: usize = 100;
+/// The longest limits file.
+const LONGEST: usize = LIMITS_FILE_BYTES - 1;
 
 /// Which of them it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +131,7 @@ fn of_person(system: &Path) -> Result<Option<OfPerson>, Unread> {
 
 /// vgpu-manager's file in the words of a limits file.
 fn of_config(path: &Path) -> Result<Option<Vec<u8>>, Unread> {
-    for _ in 0..READS {
+    for _ in 0..VGPU_CONFIG_READS {
         let Some(mut config) = read(path, 4 * VGPU_CONFIG_BYTES)? else { return Ok(None) };
         config.truncate(VGPU_CONFIG_BYTES);
         let mut words = Words::new();

@@ -25,10 +25,12 @@ mod value;
 mod vgpu_config;
 
 pub use knob::{KNOBS, Key, Knob, Source};
-pub use path::{DEFAULT_REGION, LIMITS_FILE, Path, RegionPath, region_path};
+pub use path::{DEFAULT_REGION, LIMITS_FILE, LIMITS_FILE_BYTES, Path, RegionPath, region_path};
 pub use persons::{DEFAULT_NAME, FilePath, LIMITS_FOLDER, Person};
 pub use problem::{Consequence, MAX_PROBLEMS, Origin, Problem, Problems, Reason, Severity};
 pub use read::{Reading, read, read_into};
 pub use types::{CorePolicy, Entry, Env, Limits, Mode, OnError, Selector, Table, Uuid};
 pub use value::{INDEX_MAX, SIZE_END, own_percent, own_size, write_size};
-pub use vgpu_config::{NoConfig, VGPU_CONFIG, VGPU_CONFIG_BYTES, VGPU_LIBRARY, Words, vgpu_config};
+pub use vgpu_config::{
+    NoConfig, VGPU_CONFIG, VGPU_CONFIG_BYTES, VGPU_CONFIG_READS, VGPU_LIBRARY, Words, vgpu_config,
+};

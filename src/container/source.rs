@@ -3,7 +3,7 @@
 
 use gpuquota_quota::limits::{
     FilePath, LIMITS_FILE, LIMITS_FOLDER, NoConfig, Path, Person, VGPU_CONFIG, VGPU_CONFIG_BYTES,
-    VGPU_LIBRARY, Words, vgpu_config,
+    VGPU_CONFIG_READS, VGPU_LIBRARY, Words, vgpu_config,
 };
 use gpuquota_region::links;
 use gpuquota_region::sys::{self, Descriptor, Errno};
@@ -14,8 +14,6 @@ const FLAGS: i32 = libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK;
 const CGROUP_BYTES: usize = 2048;
 /// The real group and so many others, less one: a process with more of them is known by the real one alone.
 const GROUPS: usize = 64;
-/// How often a file is read anew that its writer was at.
-const READS: usize = 100;
 
 /// A place of limits, for messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,7 +128,7 @@ pub fn read_config(words: &mut Words) -> Result<bool, Unread> {
     if links::look(VGPU_LIBRARY).is_err() {
         return Ok(false);
     }
-    for _ in 0..READS {
+    for _ in 0..VGPU_CONFIG_READS {
         let mut config = [0_u8; VGPU_CONFIG_BYTES];
         let config = file.read_at(&mut config, 0).map_err(Unread::System)?;
         match vgpu_config(config, words) {

@@ -5,15 +5,13 @@ use super::source::{self, Place, Unread};
 use crate::driver::loader;
 use crate::environment::Environment;
 use gpuquota_quota::limits::{
-    self, DEFAULT_REGION, Mode, OnError, Problem, Reading, RegionPath, Severity, Source, Words,
+    self, DEFAULT_REGION, LIMITS_FILE_BYTES, Mode, OnError, Problem, Reading, RegionPath, Severity, Source,
+    Words,
 };
 use gpuquota_quota::text::{Fixed, Line};
 use gpuquota_region::file::Opened;
 use gpuquota_region::sys::{self, Errno};
 use gpuquota_region::{OpenError, Region, fault};
-
-/// A limits file must be shorter than this.
-const LIMITS_FILE_BYTES: usize = 8192;
 
 /// The outcome of the start.
 pub enum Outcome {

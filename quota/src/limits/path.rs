@@ -11,6 +11,8 @@ pub const DEFAULT_REGION: &str = "/tmp/cudevshr.cache";
 
 /// The limits file: the operator mounts it read-only, and it outranks the environment.
 pub const LIMITS_FILE: &CStr = c"/etc/gpuquota/limits";
+/// It, and any file of limits, must be shorter than this.
+pub const LIMITS_FILE_BYTES: usize = 8192;
 
 const DEFAULT_MOUNT: &[u8] = b"/usr/local/vgpu";
 

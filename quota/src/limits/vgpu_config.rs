@@ -16,6 +16,8 @@ pub const VGPU_LIBRARY: &CStr = c"/etc/vgpu-manager/driver/libvgpu-control.so";
 
 /// What of the file is read: all devices, of which there are sixteen.
 pub const VGPU_CONFIG_BYTES: usize = DEVICES + 16 * DEVICE;
+/// How often the file is read anew that its writer was at.
+pub const VGPU_CONFIG_READS: usize = 100;
 
 /// Room for the limits of sixteen devices in words.
 pub type Words = Fixed<5120>;
