@@ -82,24 +82,27 @@ pub fn admit(clock: Clock, now_ns: u64, cost_ns: u64, rate: Rate, waited_ns: u64
     // By the root, so that both waits of milliseconds and of hundreds of milliseconds are told apart.
     let penalty = AGING_NS.saturating_sub((waited_ns / 1_000).isqrt().saturating_mul(1_000));
     let allowance = rate.stretch(BURST_NS).saturating_sub(penalty);
-    let far_behind_ns = now_ns.saturating_sub(WORTH_NS);
+    let charge_ns = rate.stretch(cost_ns);
     let mut seen = clock.virtual_time.load(Ordering::Acquire);
     loop {
-        if seen <= far_behind_ns {
-            return Admission::Behind;
-        }
-        let base = seen.max(now_ns);
-        let ahead = base.saturating_sub(now_ns);
-        let (next, admission) = if ahead <= allowance {
-            (base.saturating_add(rate.stretch(cost_ns)), Admission::Go)
-        } else {
-            let largest = clock.largest_charge_ns.load(Ordering::Relaxed);
-            let most = allowance.saturating_add(rate.stretch(largest.saturating_mul(CLAMP_CHARGES)));
-            if ahead <= most {
-                return Admission::Wait { until_ns: base.saturating_sub(allowance) };
+        let (next, admission) = if let Some(behind) = now_ns.checked_sub(seen) {
+            if behind >= WORTH_NS {
+                return Admission::Behind;
             }
-            let until_ns = now_ns.saturating_add(most.saturating_sub(allowance));
-            (now_ns.saturating_add(most), Admission::Wait { until_ns })
+            (now_ns.saturating_add(charge_ns), Admission::Go)
+        } else {
+            let ahead = seen.saturating_sub(now_ns);
+            if ahead <= allowance {
+                (seen.saturating_add(charge_ns), Admission::Go)
+            } else {
+                let largest = clock.largest_charge_ns.load(Ordering::Relaxed);
+                let most = allowance.saturating_add(rate.stretch(largest.saturating_mul(CLAMP_CHARGES)));
+                if ahead <= most {
+                    return Admission::Wait { until_ns: seen.saturating_sub(allowance) };
+                }
+                let until_ns = now_ns.saturating_add(most.saturating_sub(allowance));
+                (now_ns.saturating_add(most), Admission::Wait { until_ns })
+            }
         };
         match clock.virtual_time.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
