@@ -57,6 +57,7 @@ pub mod starved;
 pub mod submission;
 pub mod trust;
 pub mod types;
+mod union;
 pub mod wait;
 mod words;
 

@@ -84,6 +84,14 @@ impl Comparison {
         self.way
     }
 
+    /// Only turns come into question now.
+    pub(super) fn keep_turns(&mut self) {
+        if self.way != Way::Turns || self.is_trial {
+            self.begin(Way::Turns, false);
+        }
+        self.used_ns = 0;
+    }
+
     /// Time has passed in which several wanted the device, and all were charged so much; `in_flight_ns` is the most that one of
     /// them has in flight.
     pub(super) fn pass(&mut self, passed_ns: u64, charged_ns: i64, in_flight_ns: u64) {
@@ -154,8 +162,10 @@ impl Catching {
     pub(super) fn grant(&mut self, all: &mut [Client], passed_ns: u64, now_ns: u64) -> bool {
         let settled = now_ns.saturating_sub(self.since_ns) > SETTLING_NS;
         let mut charged = 0i64;
+        let weights = all.iter().filter(|client| client.wants(now_ns)).map(Client::weight).sum();
         for client in all.iter_mut() {
-            let own = client.pass_beside();
+            let own = client.pass_beside(passed_ns);
+            client.pass_part(passed_ns, own, weights);
             charged = charged.saturating_add(own);
             if settled {
                 client.pace.pass(passed_ns, own, self.is_on);
@@ -164,6 +174,8 @@ impl Catching {
         let wanting = all.iter().filter(|client| client.wants(now_ns));
         let least = wanting.min_by_key(|client| client.vruntime);
         let (lowest, helps) = least.map_or((0, true), |client| (client.vruntime, client.pace.is_helped()));
+        // Others keep their parts beside one that could not use its own.
+        let keep_parts = least.is_some_and(|client| client.wants_little(weights));
         let is_over = now_ns.saturating_sub(self.since_ns) >= self.lasts_ns;
         let waits = |client: &Client| !client.is_away(now_ns) && client.lease == Some(Lease::NONE);
         let mut evens = false;
@@ -177,12 +189,10 @@ impl Catching {
         let mut waits = false;
         for client in all.iter_mut() {
             if evens {
-                client.vruntime = highest;
+                client.even(highest);
             }
-            let ahead_ns =
-                client.time_of(client.vruntime.saturating_sub(if evens { highest } else { lowest }));
             client.launch_beside();
-            if self.is_on && ahead_ns > LAG_NS {
+            if self.is_on && client.ahead_ns(if evens { highest } else { lowest }, keep_parts) > LAG_NS {
                 client.lease = Some(Lease::NONE);
             }
             waits |= client.lease == Some(Lease::NONE);

@@ -3,7 +3,7 @@
 use super::clock::BURST_NS;
 pub use super::lease::QUANTUM_NS;
 use super::lease::{Lease, drains_at};
-use super::pace::Pace;
+use super::pace::{Pace, WHOLE};
 use super::trust::Trust;
 
 /// The quantum of a client whose work in flight ends at an uncertain time: handing over costs more then.
@@ -13,6 +13,8 @@ pub const LONG_QUANTUM_NS: u64 = 20_000_000;
 const LEAST: i64 = 1_500_000;
 /// The most that a client can save up of its share.
 const BURST: i64 = BURST_NS.cast_signed();
+/// The most that counts of what it has had beside others more or less than its part.
+const SAVED_NS: i64 = 20_000_000;
 /// The most of a charge without use that is kept because it may still be corrected.
 const LEFT_OVER: i64 = 3_000_000;
 /// How long a waiting launch counts as waiting: it says so again and again.
@@ -27,6 +29,9 @@ const AWAY_NS: u64 = 50_000_000;
 const LAPSE_NS: u64 = 20_000_000;
 /// If the uncertainty is at most this, the scheduler waits for the predicted end of the work.
 const UNCERTAINTY_NS: u64 = 500_000;
+/// Where it was more than this, containers do not launch beside each other for so long.
+const UNCERTAINTY_BESIDE_NS: u64 = 1_600_000;
+const UNPREDICTABLE_NS: u64 = 1_000_000_000;
 /// How long the use of a client is observed before it is judged.
 const OBSERVED_NS: u64 = 100_000_000;
 /// Number of leases from which on it is judged whether they are returned early.
@@ -127,12 +132,17 @@ pub struct Client {
     wanted_at_ns: u64,
     /// Whether measured launches were in flight at the last look.
     had_work: bool,
-    /// Whether the lengths of its launches vary so much that the end of its work cannot be predicted.
+    /// Whether the lengths of its launches vary so much that the end of its work cannot be predicted; and when that was so last.
     is_unpredictable: bool,
+    unpredictable_at_ns: u64,
     usage: Usage,
     trust: Trust,
+    /// GPU time that it was charged since the last look.
+    charged_ns: i64,
     /// Virtual runtime: for how long it has held the device, divided by its weight.
     pub(super) vruntime: u64,
+    /// Beside others: by how much it has had more than its part of the time.
+    surplus_ns: i64,
     /// For how long it has waited since its last lease.
     queued_ns: u64,
     /// GPU time that it may use before it has had its share.
@@ -152,7 +162,7 @@ impl Client {
         Self { seen: Demand { total_ns, ..Demand::default() }, ..Self::default() }
     }
 
-    fn weight(&self) -> u64 {
+    pub(super) fn weight(&self) -> u64 {
         self.seen.weight.max(1).into()
     }
 
@@ -168,11 +178,16 @@ impl Client {
         if seen.in_flight_ns != 0 {
             self.is_unpredictable = seen.uncertainty_ns > UNCERTAINTY_NS;
         }
+        if seen.uncertainty_ns > UNCERTAINTY_BESIDE_NS {
+            self.unpredictable_at_ns = now_ns;
+        }
         self.works = charged != 0 || seen.in_flight_ns != 0 || self.asks(now_ns);
+        self.charged_ns = self.charged_ns.saturating_add(charged);
         self.backlog_ns = self.backlog_ns.saturating_add(charged);
         self.usage.observe(now_ns, charged, self.weight());
         if self.lease.is_none() {
-            self.budget_ns = seen.budget_ns;
+            // Its own books charge what is in flight already.
+            (self.budget_ns, self.backlog_ns) = (seen.budget_ns, 0);
         }
     }
 
@@ -183,7 +198,9 @@ impl Client {
         self.budget_ns = self.budget_ns.saturating_add(passed.saturating_mul(percent) / 100);
         let open = passed_ns.saturating_mul(self.seen.percent.unwrap_or(100).into()) / 100;
         self.usage.open_ns = self.usage.open_ns.saturating_add(open);
+        let charged = core::mem::take(&mut self.charged_ns);
         if holds {
+            self.pace.hold(passed_ns, charged);
             let has_work = self.had_work || self.seen.in_flight_ns != 0;
             let served = if has_work { passed } else { passed.min(self.backlog_ns.max(0)) };
             self.backlog_ns = self.backlog_ns.saturating_sub(served);
@@ -193,15 +210,45 @@ impl Client {
     }
 
     /// Accounts for what it was charged since, beside others; returns that time.
-    pub(super) fn pass_beside(&mut self) -> i64 {
+    pub(super) fn pass_beside(&mut self, passed_ns: u64) -> i64 {
         let charged = core::mem::take(&mut self.backlog_ns);
         self.budget_ns = self.budget_ns.saturating_sub(charged);
+        // While it works its kernels wait for those of others. Once it does not, what it has not made up for is lost.
+        if self.lease == Some(Lease::BESIDE) {
+            let waited = if self.works { self.queued_ns.saturating_add(passed_ns) } else { 0 };
+            self.queued_ns = waited.min(LONG_QUANTUM_NS);
+        }
         let vruntime = self.vruntime_of(charged.unsigned_abs());
         self.vruntime = match charged {
             0.. => self.vruntime.saturating_add(vruntime),
             _ => self.vruntime.saturating_sub(vruntime),
         };
         charged
+    }
+
+    /// Beside others `passed_ns` have passed in which it was charged so much. Of those that want the device its part is its
+    /// weight's; what it does not use it saves up for a moment only, and what it had while nobody wanted it is soon forgotten.
+    pub(super) fn pass_part(&mut self, passed_ns: u64, charged_ns: i64, weights: u64) {
+        let part_ns = passed_ns.saturating_mul(self.weight()).checked_div(weights).unwrap_or(0);
+        let surplus_ns = self.surplus_ns.saturating_add(charged_ns).saturating_sub_unsigned(part_ns);
+        self.surplus_ns = surplus_ns.clamp(-SAVED_NS, SAVED_NS);
+    }
+
+    /// By how much it has had more than one that has had `least_vruntime`; and if it keeps its part anyway, more than that too.
+    pub(super) fn ahead_ns(&self, least_vruntime: u64, keeps_part: bool) -> u64 {
+        let lag_ns = self.time_of(self.vruntime.saturating_sub(least_vruntime));
+        if keeps_part { lag_ns.min(self.surplus_ns.max(0).unsigned_abs()) } else { lag_ns }
+    }
+
+    /// Whether it cannot use its part, not even alone.
+    pub(super) fn wants_little(&self, weights: u64) -> bool {
+        let part = self.weight().saturating_mul(WHOLE).checked_div(weights).unwrap_or(WHOLE);
+        self.pace.uses_alone().is_some_and(|rate| rate.saturating_mul(3) < part.saturating_mul(2))
+    }
+
+    /// Forgets what it has had so far.
+    pub(super) fn even(&mut self, vruntime: u64) {
+        (self.vruntime, self.surplus_ns) = (vruntime, 0);
     }
 
     /// Whether it has work in flight.
@@ -223,12 +270,20 @@ impl Client {
     pub(super) fn cap_budget(&mut self) {
         let percent = self.seen.percent.unwrap_or(0).into();
         let due_ns = self.queued_ns.saturating_mul(percent) / 100;
-        self.budget_ns = self.budget_ns.min(BURST.saturating_add_unsigned(due_ns));
+        let most_ns = BURST.saturating_add_unsigned(due_ns).saturating_add(self.backlog_ns.min(0));
+        self.budget_ns = self.budget_ns.min(most_ns);
     }
 
-    /// Accounts for time in which it waited for another client.
+    /// What it may still use: its budget, and the part of the time for which it has held the device that it was not charged.
+    fn left_ns(&self) -> i64 {
+        self.budget_ns.saturating_sub(self.backlog_ns.min(0))
+    }
+
+    /// Accounts for time in which it waited: for another client, or for its own share.
     pub(super) fn queue(&mut self, passed_ns: u64) {
-        self.queued_ns = self.queued_ns.saturating_add(passed_ns);
+        if self.has_budget() {
+            self.queued_ns = self.queued_ns.saturating_add(passed_ns);
+        }
     }
 
     /// Whether it wants the device, as far as is believed.
@@ -257,6 +312,11 @@ impl Client {
     pub(super) fn launch_beside(&mut self) {
         let may_launch = self.seen.percent.is_none() || self.budget_ns > 0;
         self.lease = Some(if may_launch { Lease::BESIDE } else { Lease::NONE });
+    }
+
+    /// Whether it has long launches of lengths that vary, or had them lately: only turns tell what they take.
+    pub(super) fn needs_turns(&self, now_ns: u64) -> bool {
+        !self.is_away(now_ns) && now_ns.saturating_sub(self.unpredictable_at_ns) < UNPREDICTABLE_NS
     }
 
     /// Whether it may launch beside others at any time.
@@ -330,10 +390,10 @@ impl Client {
     }
 
     /// Whether its share suffices for a lease: for a whole quantum, with what accrues during it.
-    fn has_budget(&self) -> bool {
+    pub(super) fn has_budget(&self) -> bool {
         self.seen.percent.is_none_or(|percent| {
             let others = i64::from(100u32.saturating_sub(percent));
-            self.budget_ns >= LEAST.max(QUANTUM_NS.cast_signed().saturating_mul(others) / 100)
+            self.left_ns() >= LEAST.max(QUANTUM_NS.cast_signed().saturating_mul(others) / 100)
         })
     }
 
@@ -373,7 +433,7 @@ impl Client {
         let longest = if self.is_unpredictable { LONG_QUANTUM_NS } else { QUANTUM_NS };
         let Some(percent) = self.seen.percent else { return longest };
         let others = 100u64.saturating_sub(percent.into()).max(1);
-        let lasts = self.budget_ns.max(0).unsigned_abs().saturating_mul(100) / others;
+        let lasts = self.left_ns().max(0).unsigned_abs().saturating_mul(100) / others;
         lasts.clamp(LEAST.unsigned_abs(), longest)
     }
 

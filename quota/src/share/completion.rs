@@ -7,7 +7,7 @@ use super::in_flight::InFlight;
 use super::measurement::Measurement;
 use super::overlap::Phase;
 use super::predict::Predictor;
-use super::submission::{Intervals, Parts};
+use super::submission::{Intervals, Parts, Queue};
 use super::types::Unmeasured;
 use super::words;
 use crate::sync::Ordering;
@@ -21,6 +21,10 @@ const SHORTER_THAN_A_SLICE_NS: u64 = 100_000;
 /// How much longer than predicted a launch may take, besides four times its uncertainty, without having been interrupted:
 /// less than any time slice.
 const NOISE_NS: u64 = 400_000;
+
+/// The agent does not see a shorter launch in time that an idle stream gets at the end of a lease: it runs beside the first
+/// ones of the next lease.
+const SHORTER_THAN_A_LOOK_NS: u64 = 1_000_000;
 
 /// By how much clock readings of two processes may differ: a shorter overlap is none.
 const PROCESS_CLOCK_ERROR_NS: u64 = 5_000;
@@ -69,6 +73,8 @@ impl<E> Completion<E> {
         predictor.learn(key, elapsed.saturating_sub(spun));
         let due = self.due_ns(elapsed, now_ns, in_flight, books);
         let (charged, actual) = self.of_unmeasured(now_ns, due);
+        let launches = measurement.unmeasured.count.saturating_add(1);
+        in_flight.union.learn(elapsed.saturating_mul(launches), due.saturating_mul(launches));
         books.correct(Correction {
             charged_at_ns: measurement.launched_at_ns,
             charged_ns: measurement.charged_ns.saturating_add(charged),
@@ -80,13 +86,48 @@ impl<E> Completion<E> {
         due
     }
 
+    /// Beside others it stays charged what its key takes alone. What the events say contains others' kernels, but tells that
+    /// it did not take longer, and which part of it other streams of this process share.
+    pub fn keep_charge(&self, predictor: &Predictor, in_flight: &InFlight, books: &Books) {
+        let Measurement { work, predicted_ns, uncertainty_ns, charged_ns, launched_at_ns, phase, .. } =
+            self.measurement;
+        self.measurement.abandon(in_flight, books);
+        if self.measurement.has_floor {
+            predictor.clear_floor(work.key, Some(predicted_ns));
+        }
+        let Some(elapsed) = self.elapsed_ns else { return };
+        predictor.learn_beside(work.key, elapsed);
+        let Some(began) = self.began_ns.filter(|_| phase != Phase::Between) else { return };
+        // Others' kernels come first: it waited for them.
+        let most_ns = predicted_ns.saturating_add(uncertainty_ns);
+        let (ended, own_ns) = (began.saturating_add(elapsed), elapsed.min(most_ns));
+        let new = in_flight.busy.busy().occupy(ended.saturating_sub(own_ns), ended);
+        if phase == Phase::First {
+            return;
+        }
+        in_flight.union.learn(own_ns, new);
+        if phase == Phase::Single {
+            let actual_ns = predicted_ns.saturating_mul(new).checked_div(own_ns).unwrap_or(predicted_ns);
+            let credit = Credit::default();
+            books.correct(Correction { charged_at_ns: launched_at_ns, charged_ns, actual_ns, credit });
+        }
+    }
+
     /// How long it took by itself. The driver may have interrupted a launch that ended after its lease for the next
     /// container, for a time slice or more.
     fn uninterrupted_ns(&self, elapsed_ns: u64, now_ns: u64) -> u64 {
         let Measurement { proven, predicted_ns, uncertainty_ns, lease_until_ns, .. } = self.measurement;
         let most = predicted_ns.saturating_add(uncertainty_ns.saturating_mul(4)).saturating_add(NOISE_NS);
-        let interrupted = proven && now_ns > lease_until_ns && elapsed_ns > most;
-        if interrupted { predicted_ns } else { elapsed_ns }
+        let interrupted = now_ns > lease_until_ns && (elapsed_ns > most || self.outlasts_lease());
+        if proven && interrupted { predicted_ns } else { elapsed_ns }
+    }
+
+    /// Whether it was to end after its lease, unseen by the agent. What it took is no part of this: else it would show that
+    /// launches take less than they do.
+    fn outlasts_lease(&self) -> bool {
+        let Measurement { submission, predicted_ns, launched_at_ns, lease_until_ns, .. } = self.measurement;
+        let is_unseen = submission.queue == Queue::Idle && predicted_ns < SHORTER_THAN_A_LOOK_NS;
+        is_unseen && launched_at_ns.saturating_add(predicted_ns) > lease_until_ns
     }
 
     /// How long it occupied the device beyond what was charged before.

@@ -108,8 +108,19 @@ impl<'p> Gate<'p> {
     /// What to do now; see [`Wait::step`].
     #[inline]
     pub fn step(&mut self, now_ns: u64, in_flight: &InFlight, books: &Books) -> Step {
-        self.price(now_ns, in_flight);
+        if books.agent.is_beside() {
+            self.price_beside(in_flight);
+        } else {
+            self.price(now_ns, in_flight);
+        }
         self.wait.step(now_ns, self.charge_ns, in_flight, books)
+    }
+
+    /// What it is charged if it goes now, beside others: nothing corrects it.
+    #[inline(never)]
+    fn price_beside(&mut self, in_flight: &InFlight) {
+        self.cost = self.estimate.map_or(Cost::UNKNOWN, Estimate::cost_beside);
+        (self.charge_ns, self.overlaps_ns) = (in_flight.union.added(self.cost.ns), 0);
     }
 
     /// What it is charged if it goes now.
@@ -255,6 +266,7 @@ impl<'p> Gate<'p> {
             events,
             work: self.work,
             proven: self.cost.proven,
+            known: self.estimate.is_some_and(Estimate::is_known),
             launched_at_ns,
             predicted_ns: self.cost.ns,
             covered,

@@ -9,6 +9,7 @@ use super::busy::BusyWords;
 use super::lanes::Lanes;
 use super::overlap::{Overlap, Phase};
 use super::types::{Cost, Covered, MAX_MEASUREMENTS, SAMPLE_NS};
+use super::union::Union;
 use super::words;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -82,6 +83,8 @@ pub struct InFlight {
     measuring_ns: AtomicU64,
     /// How its own streams overlap, while they do.
     pub(super) overlap: Overlap,
+    /// What its launches have added while it had the device to itself.
+    pub(super) union: Union,
     /// When streams of this process occupied the device.
     pub(super) busy: BusyWords,
 }

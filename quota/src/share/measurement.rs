@@ -18,6 +18,8 @@ pub struct Measurement<E> {
     pub work: Work,
     /// Whether its key had been measured before.
     pub proven: bool,
+    /// Whether its key had been measured so often that beside others it is charged what it takes alone.
+    pub known: bool,
     /// When it was launched.
     pub launched_at_ns: u64,
     /// What it was expected to take.
@@ -59,6 +61,7 @@ impl<E: Default> Default for Measurement<E> {
             events: E::default(),
             work: Work { key: 0, stream: 0, context: 0, device: 0 },
             proven: false,
+            known: false,
             launched_at_ns: 0,
             predicted_ns: 0,
             covered: Covered::default(),

@@ -19,9 +19,6 @@ use super::types::MAX_MEASUREMENTS;
 /// How long to wait before a late launch is checked again: at first, and at most.
 const CHECK_NS: (u64, u64) = (100_000, 1_000_000);
 
-/// Beside others, a launch has to be over so much earlier than usual to tell that its key takes less.
-const NOISE_NS: u64 = 10_000;
-
 /// The measured launches of a process. All-zero bytes: none.
 pub struct Measurements<E> {
     slots: [Measurement<E>; MAX_MEASUREMENTS],
@@ -167,32 +164,24 @@ impl<E: Copy> Measurements<E> {
             let shared = books.has_peers || in_flight.streams_overlap(now_ns);
             let begun = measurement.began_ns != 0;
             // What the events say contains others' kernels.
-            let stays = measurement.proven && (measurement.beside || books.agent.is_beside());
+            let stays = measurement.known && (measurement.beside || books.agent.is_beside());
             // Within a stream, launches complete in the order of their launch.
             let seen = match blocked.contains(measurement.work.stream) {
                 true => Observation::Waiting,
                 false => {
                     let unsure = measurement.submission.is_unsure();
-                    let asks = shared || unsure || measurement.is_overdue(now_ns);
-                    observe(measurement, !begun && !stays && asks)
+                    let asks = match stays {
+                        true => in_flight.streams_overlap(now_ns),
+                        false => shared || unsure || measurement.is_overdue(now_ns),
+                    };
+                    observe(measurement, !begun && asks)
                 }
             };
-            if let (true, Observation::Over { elapsed_ns, .. }) = (stays, seen) {
-                let measurement = *measurement;
-                let key = measurement.work.key;
-                // Whatever lies between its events, it does not take longer than they say.
-                let usual_ns =
-                    measurement.predicted_ns.saturating_sub(measurement.uncertainty_ns.saturating_mul(2));
-                if let Some(most_ns) =
-                    elapsed_ns.filter(|most_ns| most_ns.saturating_add(NOISE_NS) < usual_ns)
-                {
-                    predictor.learn(key, most_ns);
-                }
-                if measurement.has_floor {
-                    predictor.clear_floor(key, Some(measurement.predicted_ns));
-                }
+            if let (true, Observation::Over { began_ns, elapsed_ns, .. }) = (stays, seen) {
+                let began_ns = if begun { Some(measurement.began_ns) } else { began_ns };
+                let completion = Completion { measurement: *measurement, began_ns, elapsed_ns, shared };
                 self.unlink(before, this);
-                measurement.abandon(in_flight, &books);
+                completion.keep_charge(predictor, in_flight, &books);
                 continue;
             }
             if let Observation::Over { began_ns, elapsed_ns, between_ns } = seen {

@@ -4,6 +4,11 @@
 const FASTER: u64 = 8;
 const KNOWN_NS: u64 = 20_000_000;
 
+/// All of the time, in millionths.
+pub(super) const WHOLE: u64 = 1_000_000;
+/// What it did in leases of its own counts half after so long.
+const REMEMBERED_NS: u64 = 400_000_000;
+
 /// Work done within a time.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Work {
@@ -21,7 +26,7 @@ impl Work {
     pub fn rate(self) -> u64 {
         let charged = self.charged_ns.max(0).unsigned_abs();
         let rate = charged.saturating_mul(1_000).checked_div(self.passed_ns / 1_000);
-        rate.map_or(0, |rate| rate.min(1_000_000))
+        rate.map_or(0, |rate| rate.min(WHOLE))
     }
 }
 
@@ -31,11 +36,26 @@ pub(super) struct Pace {
     /// What it does if they wait, and if they do not.
     helped: Work,
     alone: Work,
+    /// What it does in leases of its own.
+    held: Work,
 }
 
 impl Pace {
     pub fn pass(&mut self, passed_ns: u64, charged_ns: i64, others_wait: bool) {
         self.of(others_wait).add(passed_ns, charged_ns);
+    }
+
+    /// It had a lease for so long, and was charged so much meanwhile.
+    pub fn hold(&mut self, passed_ns: u64, charged_ns: i64) {
+        self.held.add(passed_ns, charged_ns);
+        if self.held.passed_ns > REMEMBERED_NS {
+            self.held = Work { passed_ns: self.held.passed_ns / 2, charged_ns: self.held.charged_ns / 2 };
+        }
+    }
+
+    /// The part of the time that it uses while it has the device, as far as that is known.
+    pub fn uses_alone(&self) -> Option<u64> {
+        (self.held.passed_ns >= KNOWN_NS).then(|| self.held.rate())
     }
 
     /// Forgets what it did, because it is seen anew.

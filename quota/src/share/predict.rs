@@ -28,6 +28,18 @@ const fn mask(bits: u32) -> u64 {
 /// Measurements that differ by no more than this count as equal: events are no more exact.
 const NOISE_NS: u64 = 500;
 
+/// Beside others nothing corrects a charge, so it is a mean of more measurements: of so many, with their number in so many
+/// bits and the mean in 256ths of a nanosecond.
+const MOST_LONG_WEIGHT: u64 = 1024;
+const LONG_COUNT_BITS: u32 = 11;
+const LONG_FRACTION_BITS: u32 = 8;
+
+/// Intervals of launches beside others contain others' kernels. So many together tell whether a key takes less than it did.
+const BESIDE: u64 = 128;
+const BESIDE_BITS: u32 = 8;
+/// Their mean has to be so much less than the learned one, besides the mean deviation.
+const BESIDE_NOISE_NS: u64 = 10_000;
+
 /// Learned lengths of launches. All-zero bytes are an empty table.
 pub struct Predictor {
     entries: [Estimate; PREDICTOR_ENTRIES],
@@ -43,12 +55,23 @@ pub struct Estimate {
     unmeasured: AtomicU64,
     /// When the first of these was launched.
     since_ns: AtomicU64,
+    /// Mean length of more measurements | their number, saturating at [`MOST_LONG_WEIGHT`].
+    long: AtomicU64,
+    /// The sum of the last intervals beside others | how many they are.
+    beside: AtomicU64,
 }
 
 impl Default for Predictor {
     fn default() -> Self {
         let word = || AtomicU64::new(0);
-        let empty = |_| Estimate { key: word(), mean: word(), unmeasured: word(), since_ns: word() };
+        let empty = |_| Estimate {
+            key: word(),
+            mean: word(),
+            unmeasured: word(),
+            since_ns: word(),
+            long: word(),
+            beside: word(),
+        };
         Self { entries: core::array::from_fn(empty) }
     }
 }
@@ -76,6 +99,13 @@ impl Predictor {
         }
     }
 
+    /// Learns from the interval of a launch beside others: its key takes no longer than such intervals do on average.
+    pub fn learn_beside(&self, key: u64, most_ns: u64) {
+        if let Some(estimate) = self.entry(key | 1) {
+            estimate.learn_beside(most_ns);
+        }
+    }
+
     /// A launch of `key` has been running for `so_far_ns` and is not over: until the next measurement, launches of this key
     /// are predicted to last at least so long.
     pub fn set_floor(&self, key: u64, so_far_ns: u64) {
@@ -87,7 +117,7 @@ impl Predictor {
     /// Undoes [`Self::set_floor`]: the mean is again what it was when the launch was submitted.
     pub fn clear_floor(&self, key: u64, mean_ns: Option<u64>) {
         if let Some(estimate) = self.entry(key | 1) {
-            estimate.clear_floor(mean_ns.unwrap_or(0));
+            estimate.lower(mean_ns.unwrap_or(0));
         }
     }
 
@@ -108,6 +138,8 @@ impl Predictor {
         let before = estimate.key.load(Ordering::Relaxed);
         estimate.mean.store(0, Ordering::Relaxed);
         estimate.unmeasured.store(0, Ordering::Relaxed);
+        estimate.long.store(0, Ordering::Relaxed);
+        estimate.beside.store(0, Ordering::Relaxed);
         let replaced = estimate.key.compare_exchange(before, key, Ordering::AcqRel, Ordering::Acquire);
         replaced.is_ok().then_some(estimate)
     }
@@ -119,6 +151,21 @@ impl Estimate {
     pub fn cost(&self) -> Cost {
         let word = self.mean.load(Ordering::Relaxed);
         Cost { ns: word >> MEAN_SHIFT, proven: true, variation: word >> COUNT_BITS & mask(DEVIATION_BITS) }
+    }
+
+    /// Whether it was measured often enough to be believed where nothing corrects it.
+    pub(super) fn is_known(&self) -> bool {
+        self.mean.load(Ordering::Relaxed) & mask(COUNT_BITS) == MOST_WEIGHT
+    }
+
+    /// The same beside others.
+    pub fn cost_beside(&self) -> Cost {
+        let (cost, ns) = (self.cost(), self.long_ns());
+        Cost { ns: if ns == 0 { cost.ns } else { ns }, ..cost }
+    }
+
+    fn long_ns(&self) -> u64 {
+        self.long.load(Ordering::Relaxed) >> (LONG_COUNT_BITS + LONG_FRACTION_BITS)
     }
 
     /// Counts a launch that was not measured.
@@ -143,7 +190,7 @@ impl Estimate {
         }
     }
 
-    fn clear_floor(&self, mean_ns: u64) {
+    fn lower(&self, mean_ns: u64) {
         let word = self.mean.load(Ordering::Relaxed);
         if word >> MEAN_SHIFT > mean_ns {
             self.mean.store(mean_ns << MEAN_SHIFT | word & mask(MEAN_SHIFT), Ordering::Relaxed);
@@ -162,6 +209,47 @@ impl Estimate {
         let deviation = toward(deviation, away.min(mask(DEVIATION_BITS)), weight);
         // Of two measurements at the same moment either may win: both are measurements.
         self.mean.store(mean << MEAN_SHIFT | deviation << COUNT_BITS | count, Ordering::Relaxed);
+        self.learn_long(actual_ns, self.cost(), count);
+    }
+
+    /// The long mean follows at once where the short one, of so many measurements, has left it by more than lengths vary. A
+    /// first measurement is often too long, and counts until there is another one.
+    fn learn_long(&self, actual_ns: u64, short: Cost, short_count: u64) {
+        if short_count <= 2 {
+            self.store_long(actual_ns << LONG_FRACTION_BITS, 1);
+            return;
+        }
+        let most_away = short.uncertainty_ns().saturating_add(NOISE_NS);
+        if short_count == MOST_WEIGHT && self.long_ns().abs_diff(short.ns) > most_away {
+            self.store_long(short.ns << LONG_FRACTION_BITS, short_count);
+            return;
+        }
+        let word = self.long.load(Ordering::Relaxed);
+        let count = (word & mask(LONG_COUNT_BITS)).saturating_add(1).min(MOST_LONG_WEIGHT);
+        let weight = NonZeroU64::new(count).unwrap_or(NonZeroU64::MIN);
+        let mean = toward(word >> LONG_COUNT_BITS, actual_ns << LONG_FRACTION_BITS, weight);
+        self.store_long(mean, count);
+    }
+
+    fn store_long(&self, mean: u64, count: u64) {
+        self.long.store(mean << LONG_COUNT_BITS | count, Ordering::Relaxed);
+    }
+
+    /// A single interval of a key whose lengths vary says nothing, not even if it is short: others only lengthen it.
+    fn learn_beside(&self, most_ns: u64) {
+        let word = self.beside.load(Ordering::Relaxed);
+        let sum = (word >> BESIDE_BITS).saturating_add(most_ns.min(u64::MAX >> MEAN_SHIFT));
+        let count = (word & mask(BESIDE_BITS)).saturating_add(1);
+        if count < BESIDE {
+            self.beside.store(sum << BESIDE_BITS | count, Ordering::Relaxed);
+            return;
+        }
+        self.beside.store(0, Ordering::Relaxed);
+        let (cost, most_ns) = (self.cost_beside(), sum / BESIDE);
+        if most_ns.saturating_add(BESIDE_NOISE_NS).saturating_add(cost.uncertainty_ns()) < cost.ns {
+            self.lower(most_ns);
+            self.store_long(most_ns << LONG_FRACTION_BITS, 1);
+        }
     }
 }
 

@@ -37,9 +37,10 @@ pub struct Scheduler {
     is_early: bool,
     /// Until when the clients' time is accounted for.
     accounted_ns: u64,
-    /// Whether containers may launch beside each other; which way of sharing loses less; and when it was looked at last
-    /// while several wanted the device, and what all had been charged by then.
-    may_be_beside: bool,
+    /// Whether containers never launch beside each other, and whether they do not now; which way of sharing loses less; and when
+    /// it was looked at last while several wanted the device, and what all had been charged by then.
+    never_beside: bool,
+    only_turns: bool,
     comparison: Comparison,
     catching: Catching,
     contended_ns: u64,
@@ -51,28 +52,29 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A schedule that also tries whether more is done if the containers launch beside each other.
+    /// A schedule of turns, also where containers would do more if they launched beside each other.
     #[must_use]
-    pub fn that_may_let_all_launch() -> Self {
-        Self { may_be_beside: true, ..Self::default() }
+    pub fn of_turns() -> Self {
+        Self { never_beside: true, ..Self::default() }
     }
 
     /// Looks at all clients of a device, in an order that stays the same, and returns when to look again. [`Client::lease`]
     /// then holds what to tell each of them.
     pub fn look(&mut self, all: &mut [Client], now_ns: u64) -> u64 {
         self.account(all, now_ns);
-        if !self.may_be_beside {
-            return self.look_for_turns(all, now_ns);
-        }
+        self.only_turns = self.never_beside || all.iter().any(|client| client.needs_turns(now_ns));
         let count = |all: &[Client], is: fn(&Client, u64) -> bool| {
             all.iter().filter(|client| is(client, now_ns)).count()
         };
-        if count(all, Client::is_there) < 2 {
+        if self.only_turns {
+            self.comparison.keep_turns();
+            if !self.never_beside && !self.turns {
+                self.change(all, true, now_ns);
+            }
+        }
+        if self.only_turns || count(all, Client::is_there) < 2 {
             self.contended_ns = 0;
-            catch_up(all, self.holder, now_ns, false);
-            all.iter_mut().for_each(|client| client.drain(now_ns));
-            self.release(all, now_ns);
-            return now_ns.saturating_add(LOOK_NS);
+            return self.look_for_turns(all, now_ns);
         }
         let passed_ns = self.compare(all, now_ns);
         let turns = self.comparison.way() == Way::Turns && count(all, Client::is_scheduled) > 1;
@@ -267,8 +269,8 @@ impl Scheduler {
     fn set_waiting(&mut self, all: &mut [Client]) {
         for (at, client) in all.iter_mut().enumerate() {
             if client.is_interactive() {
-                if self.may_be_beside {
-                    client.pass_beside();
+                if !self.only_turns {
+                    client.pass_beside(0);
                     client.launch_beside();
                 } else {
                     client.unschedule();
@@ -303,7 +305,8 @@ fn catch_up(all: &mut [Client], holder: Option<usize>, now_ns: u64, beside: bool
     };
     let least = least(Client::wants).or_else(|| least(Client::is_scheduled)).unwrap_or(0);
     for (at, client) in all.iter_mut().enumerate() {
-        if !client.wants(now_ns) || (client.is_interactive() && !beside) {
+        let is_held_back = !client.has_budget() && Some(at) != holder;
+        if !client.wants(now_ns) || (client.is_interactive() && !beside) || is_held_back {
             client.vruntime = client.vruntime.max(least);
         }
         client.note(now_ns, Some(at) == holder);

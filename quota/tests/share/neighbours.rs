@@ -5,7 +5,7 @@ use gpuquota_quota::share::scheduler::LONG_QUANTUM_NS;
 use crate::case::{BURST, Outcome, percent};
 use crate::program::{Lengths, Program, ahead, bursts, collective, saturating, sync, then};
 use crate::random::Random;
-use crate::world::{Host, MS, SECOND, START, US, World, world};
+use crate::world::{Host, MS, SECOND, START, US, Ways, World, world};
 
 /// Shares of containers that could each use up the device.
 const SHARES: [&[u32]; 5] = [&[50, 50], &[10, 90], &[30, 70], &[20, 30, 50], &[25, 25, 25, 25]];
@@ -50,17 +50,19 @@ fn by_leases_each_has_its_share_and_the_device_is_busy() {
     for shares in SHARES {
         for length in [20 * US, 100 * US, 500 * US, MS, 2 * MS, 3 * MS, 5 * MS, 20 * MS, 100 * MS] {
             for lengths in [Lengths::Fixed(length), Lengths::Around(length)] {
-                for burst in [false, true] {
+                for (burst, ways) in
+                    [false, true].into_iter().flat_map(|burst| Ways::ALL.map(|ways| (burst, ways)))
+                {
                     let seen = have(shares, &lengths, |world| {
                         world.containers.iter_mut().for_each(|container| container.may_burst = burst);
-                        world.agent();
+                        world.agent(ways);
                     });
                     let off = |(seen, share): (&f64, &u32)| (seen - f64::from(*share)).abs();
                     let off = seen.iter().zip(shares).map(off).fold(0.0, f64::max);
                     let busy: f64 = seen.iter().sum();
                     assert!(
                         off <= 1.5 && busy >= 98.0,
-                        "{lengths:?} at {shares:?}, {burst}: {seen:.2?}, {busy:.2}"
+                        "{ways:?}, {lengths:?} at {shares:?}, {burst}: {seen:.2?}, {busy:.2}"
                     );
                 }
             }
@@ -68,36 +70,15 @@ fn by_leases_each_has_its_share_and_the_device_is_busy() {
     }
 }
 
-/// Where turns keep a device busy there is nothing to win, so an agent that may let all launch gives turns, however long and
-/// however different kernels are.
-#[test]
-fn by_turns_that_keep_the_device_busy_each_has_its_share_from_an_agent_that_may_let_all_launch_too() {
-    for shares in [&[50, 50][..], &[30, 70], &[5, 31, 31, 31]] {
-        for lengths in [Lengths::Fixed(100 * US), Lengths::Around(MS), Lengths::Around(100 * MS)] {
-            for burst in [false, true] {
-                let seen = have(shares, &lengths, |world| {
-                    world.containers.iter_mut().for_each(|container| container.may_burst = burst);
-                    world.agent_that_may_let_all_launch();
-                });
-                let all: f64 = seen.iter().sum();
-                let due = |share: &u32| f64::from(*share) * 100.0 / f64::from(shares.iter().sum::<u32>());
-                let off = seen.iter().zip(shares).map(|(seen, share)| (seen - due(share)).abs());
-                let off = off.fold(0.0, f64::max);
-                assert!(off <= 2.0 && all >= 96.0, "{lengths:?} at {shares:?}, {burst}: {seen:.2?}");
-            }
-        }
-    }
-}
-
 /// The time that a container has beside a saturating one, and that one, in percent.
-fn beside(shares: [u32; 2], program: Program, neighbour: Lengths, burst: bool) -> [f64; 2] {
+fn beside(ways: Ways, shares: [u32; 2], program: Program, neighbour: Lengths, burst: bool) -> [f64; 2] {
     world(Host::CALM, 3, |world| {
         for (cores, program) in shares.into_iter().zip([program, saturating(neighbour)]) {
             let container = world.container(cores);
             world.containers[container].may_burst = burst;
             world.process(container, [program]);
         }
-        world.agent();
+        world.agent(ways);
         let (from, to) = (START + 5 * SECOND, START + 35 * SECOND);
         world.run(to);
         [0, 1].map(|at| percent(world.gpu.used(at, from, to), to - from))
@@ -109,11 +90,13 @@ fn beside(shares: [u32; 2], program: Program, neighbour: Lengths, burst: bool) -
 #[test]
 fn a_container_may_burst_into_the_time_that_another_leaves() {
     let rarely = || bursts(Lengths::Fixed(MS), 5, 100 * MS);
-    for length in [200 * US, 2 * MS, 20 * MS] {
-        let [own, others] = beside([50, 50], rarely(), Lengths::Fixed(length), true);
-        assert!(own > 4.2 && own + others >= 98.0, "{length}: {own:.2} and {others:.2}");
-        let [own, others] = beside([50, 50], rarely(), Lengths::Fixed(length), false);
-        assert!(own > 4.2 && (47.0..=50.2).contains(&others), "{length}: {own:.2} and {others:.2}");
+    for (length, ways) in
+        [200 * US, 2 * MS, 20 * MS].into_iter().flat_map(|length| Ways::ALL.map(|ways| (length, ways)))
+    {
+        let [own, others] = beside(ways, [50, 50], rarely(), Lengths::Fixed(length), true);
+        assert!(own > 4.2 && own + others >= 98.0, "{ways:?}, {length}: {own:.2} and {others:.2}");
+        let [own, others] = beside(ways, [50, 50], rarely(), Lengths::Fixed(length), false);
+        assert!(own > 4.2 && (47.0..=50.2).contains(&others), "{ways:?}, {length}: {own:.2} and {others:.2}");
     }
 }
 
@@ -130,15 +113,23 @@ fn a_program_that_waits_for_each_launch_is_not_pushed_aside() {
         (MS, MS, 25.0),
         (10 * MS, MS, 44.0),
     ] {
-        let [own, others] = beside([50, 50], sync(Lengths::Fixed(length), host_ns), Lengths::Fixed(MS), true);
-        assert!(own >= least && others >= 48.0, "{length} and {host_ns}: {own:.2} and {others:.2}");
+        for ways in Ways::ALL {
+            let program = sync(Lengths::Fixed(length), host_ns);
+            let [own, others] = beside(ways, [50, 50], program, Lengths::Fixed(MS), true);
+            let kept = own >= least && others >= 48.0;
+            assert!(kept, "{ways:?}, {length} and {host_ns}: {own:.2} and {others:.2}");
+        }
     }
 }
 
-/// Any containers beside each other, which come and go: none has more than its share, in the long run and in any second.
+/// By so much, as a part, the known mean of lengths that vary by half may be off.
+const UNKNOWN: f64 = 0.03;
+
+/// Any containers beside each other, which come and go: none has more than its share, in the long run and in any second. While
+/// they may launch beside each other, no measurement corrects a charge, and of lengths that vary only the mean is known.
 #[test]
 fn by_leases_no_container_has_more_than_its_share() {
-    for seed in 0..60 {
+    for (seed, ways) in (0..60).flat_map(|seed| Ways::ALL.map(|ways| (seed, ways))) {
         world(Host::CALM, seed, |world| {
             let mut described: Vec<String> = Vec::new();
             let random = &mut Random::new(seed);
@@ -157,17 +148,18 @@ fn by_leases_no_container_has_more_than_its_share() {
                 let container = world.container(5 + random.below(60) as u32);
                 world.process(container, [program]);
             }
-            world.agent();
+            world.agent(ways);
             let (from, to) = (START + 5 * SECOND, START + 45 * SECOND);
             world.run(to);
             for (at, container) in world.containers.iter().enumerate() {
                 let outcome = Outcome::of(&world.gpu, at, from, to, container.cores.into());
                 let share = f64::from(container.cores);
                 let most = percent(BURST + LONG_QUANTUM_NS + longest, SECOND);
-                let above = outcome.highest - share;
+                let unknown = if ways == Ways::Both { share * UNKNOWN } else { 0.0 };
+                let above = outcome.highest - share - unknown;
                 assert!(
-                    outcome.mean <= share + 0.5 && above <= most,
-                    "seed {seed}, container {at} of {share}%: {:.2}, at most {:.2}: {described:?}",
+                    outcome.mean <= share + 0.5 + unknown && above <= most,
+                    "{ways:?}, seed {seed}, container {at} of {share}%: {:.2}, at most {:.2}: {described:?}",
                     outcome.mean,
                     outcome.highest
                 );
@@ -176,15 +168,36 @@ fn by_leases_no_container_has_more_than_its_share() {
     }
 }
 
+/// Two programs that are as unlike as can be, whose caps leave time over: neither is without the device for long.
+#[test]
+fn caps_of_unlike_programs_hold_in_every_second() {
+    for (seed, ways) in (0..8).flat_map(|seed| Ways::ALL.map(|ways| (seed, ways))) {
+        world(Host::CALM, seed, |world| {
+            let [streams, waiting] = [44, 21].map(|cores| world.container(cores));
+            world.process(streams, [ahead(Lengths::Around(57 * US), 3, 24)]);
+            world.process(waiting, [sync(Lengths::Around(330 * US), 138 * US)]);
+            world.agent(ways);
+            let (from, to) = (START + 5 * SECOND, START + 45 * SECOND);
+            world.run(to);
+            for (at, share) in [(streams, 44.0), (waiting, 21.0)] {
+                let outcome = Outcome::of(&world.gpu, at, from, to, share);
+                let most = percent(BURST + LONG_QUANTUM_NS, SECOND) + share * UNKNOWN;
+                let kept = outcome.mean >= 0.9 * share && outcome.window <= most + 0.1 * share;
+                assert!(kept, "{ways:?}, seed {seed}, {share}%: {outcome:?}");
+            }
+        });
+    }
+}
+
 /// A container that had the device alone for long is not pushed aside by one that arrives.
 #[test]
 fn use_of_an_idle_device_is_not_counted() {
-    for burst in [false, true] {
+    for (burst, ways) in [false, true].into_iter().flat_map(|burst| Ways::ALL.map(|ways| (burst, ways))) {
         world(Host::CALM, 4, |world| {
             let (early, late) = (world.container(30), world.container(70));
             world.containers.iter_mut().for_each(|container| container.may_burst = burst);
             world.process(early, [saturating(Lengths::Fixed(MS))]);
-            world.agent();
+            world.agent(ways);
             let comes = START + 20 * SECOND;
             world.run(comes);
             world.process(late, [saturating(Lengths::Fixed(MS))]);
@@ -199,8 +212,9 @@ fn use_of_an_idle_device_is_not_counted() {
 /// part of it again, and so has its neighbour: also where the device's slices give neither of them what it wants.
 #[test]
 fn a_container_that_begins_to_want_the_device_gets_leases_again() {
-    for (shares, beside) in
-        [([30, 70], false), ([70, 30], true), ([50, 50], false), ([10, 90], false), ([10, 90], true)]
+    for (shares, ways) in [[30, 70], [70, 30], [50, 50], [10, 90]]
+        .into_iter()
+        .flat_map(|shares| Ways::ALL.map(|ways| (shares, ways)))
     {
         for (length, waits) in [(50 * US, false), (50 * US, true), (200 * US, true), (MS, false), (MS, true)]
         {
@@ -213,17 +227,13 @@ fn a_container_that_begins_to_want_the_device_gets_leases_again() {
                     // Three seconds of a launch in five milliseconds.
                     world.process(container, [then(sync(fixed(), 5 * MS), 600, eager)]);
                 }
-                if beside {
-                    world.agent_that_may_let_all_launch();
-                } else {
-                    world.agent();
-                }
+                world.agent(ways);
                 let (from, to) = (START + 8 * SECOND, START + 18 * SECOND);
                 world.run(to);
                 let seen = [0, 1].map(|at| percent(world.gpu.used(at, from, to), to - from));
                 let all = seen[0] + seen[1];
                 let off = seen[0] - all * f64::from(shares[0]) / 100.0;
-                assert!(off.abs() <= 2.0, "{length} ns at {shares:?}, waits {waits}: {seen:.2?}");
+                assert!(off.abs() <= 2.0, "{ways:?}, {length} ns at {shares:?}, waits {waits}: {seen:.2?}");
             });
         }
     }
@@ -245,7 +255,20 @@ struct Group {
 }
 
 impl Group {
+    /// The mean of three programs whose gaps differ a little: with one gap alone two programs may fall into step, and always or
+    /// never meet.
     fn have(&self, leases: bool) -> Vec<f64> {
+        let gaps: &[u64] = if self.gap.is_some() { &[97, 100, 103] } else { &[100] };
+        let one = |hundredths: &u64| {
+            Self { gap: self.gap.map(|gap| gap * hundredths / 100), ..*self }.have_once(leases)
+        };
+        let all: Vec<Vec<f64>> = gaps.iter().map(one).collect();
+        (0..self.shares.len())
+            .map(|at| all.iter().map(|have| have[at]).sum::<f64>() / all.len() as f64)
+            .collect()
+    }
+
+    fn have_once(&self, leases: bool) -> Vec<f64> {
         let Self { shares, burst, length, gap, switch } = *self;
         world(Host::CALM, 13, |world| {
             world.gpu.switch = switch;
@@ -260,7 +283,7 @@ impl Group {
                 world.process(container, [program]);
             }
             if leases {
-                world.agent_that_may_let_all_launch();
+                world.agent(Ways::Both);
             }
             let (from, to) = (START + 8 * SECOND, START + 20 * SECOND);
             world.run(to);
@@ -308,8 +331,7 @@ fn containers_with_equal_shares_do_as_much_as_without_leases() {
         for group in Group::all(shares, &[50 * US, 200 * US, MS]) {
             let (kept, have, _) = group.kept();
             let due = have.iter().sum::<f64>() / have.len() as f64;
-            // Where shares are caps that take up the whole device together, no gap can be made up for: 97 are missed.
-            assert!(kept >= if group.burst { 97.0 } else { 95.0 }, "{kept:.1}%");
+            assert!(kept >= 97.0, "{kept:.1}%");
             let off = have.iter().map(|have| (have - due).abs()).fold(0.0, f64::max);
             assert!(off <= 2.0, "{have:.1?}");
         }
@@ -330,6 +352,32 @@ fn containers_with_unequal_shares_lose_only_what_the_shares_demand() {
     }
 }
 
+/// Kernels that several streams of a container run at the same time count once, also while containers launch beside each other.
+/// By how much they do depends on how they fall into each other's gaps, so some of the share may be lost.
+#[test]
+fn what_the_streams_of_a_container_do_at_the_same_time_counts_once_beside_others_too() {
+    for (shares, burst) in [([50, 50], false), ([30, 70], false), ([30, 30], true), ([40, 40], false)] {
+        for length in [30 * US, 200 * US, MS] {
+            world(Host::CALM, 17, |world| {
+                let [streams, waiting] = shares.map(|cores| {
+                    let container = world.container(cores);
+                    world.containers[container].may_burst = burst;
+                    container
+                });
+                world.process(streams, [ahead(Lengths::Around(length), 3, 24)]);
+                world.process(waiting, [sync(Lengths::Fixed(50 * US), 100 * US)]);
+                world.agent(Ways::Both);
+                let (from, to) = (START + 8 * SECOND, START + 38 * SECOND);
+                world.run(to);
+                let seen = [streams, waiting].map(|at| percent(world.gpu.used(at, from, to), to - from));
+                let due = if burst { 50.0 } else { f64::from(shares[0]) };
+                let kept = (0.9 * due..=if burst { 100.0 } else { due + 1.0 }).contains(&seen[0]);
+                assert!(kept && seen[1] >= 14.0, "{length} ns at {shares:?}: {seen:.2?}");
+            });
+        }
+    }
+}
+
 /// No launch waits for ever: not beside many containers, nor beside kernels that are longer than any lease.
 #[test]
 fn every_container_gets_a_lease() {
@@ -342,7 +390,7 @@ fn every_container_gets_a_lease() {
                 world.process(container, [saturating(Lengths::Fixed(length))]);
             }
             world.containers.iter_mut().for_each(|container| container.may_burst = true);
-            world.agent();
+            world.agent(Ways::Both);
             world.run(START + 60 * SECOND);
             // A twentieth: twenty times what it may use at once, and all others' longest; and twice that on a busy host.
             let most = 2 * (20 * (LONG_QUANTUM_NS + MS) + 20 * length);
@@ -361,7 +409,7 @@ fn by_leases_a_kernel_that_waits_for_a_later_launch_goes_on() {
             let process = world.process(container, [collective(length)]);
             let other = world.container(50);
             world.process(other, [sync(Lengths::Fixed(MS), 20 * US)]);
-            world.agent();
+            world.agent(Ways::Both);
             world.run(START + 60 * SECOND);
             let pairs = world.launches(process) / 2;
             assert!(pairs > 200, "{pairs} pairs of {length} ns");
@@ -378,7 +426,7 @@ fn without_the_agent_each_keeps_its_own_share_again() {
             world.process(container, [saturating(Lengths::Fixed(MS))]);
             world.containers[container].may_burst = true;
         }
-        world.agent();
+        world.agent(Ways::Both);
         let (gone, to) = (START + 5 * SECOND, START + 15 * SECOND);
         world.run(gone);
         world.no_agent();
@@ -398,7 +446,7 @@ fn the_time_that_one_holds_while_others_wait_is_counted() {
             let container = world.container(cores);
             world.process(container, [saturating(Lengths::Fixed(MS))]);
         }
-        world.agent();
+        world.agent(Ways::Both);
         world.run(START + 20 * SECOND);
         for (container, seconds) in [(0, 6.0), (1, 14.0)] {
             let held = world.held_ns(container) as f64 / 1e9;
@@ -415,7 +463,7 @@ fn by_leases_a_share_of_a_limits_file_binds_too() {
         for length in [100 * US, MS, 5 * MS] {
             let seen = have(shares, &Lengths::Fixed(length), |world| {
                 world.containers.iter_mut().for_each(|container| container.by_file = true);
-                world.agent();
+                world.agent(Ways::Both);
             });
             let about = |(seen, share): (&f64, &u32)| {
                 *seen <= f64::from(*share) + 0.3 && *seen >= 0.85 * f64::from(*share)

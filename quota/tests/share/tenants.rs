@@ -4,7 +4,7 @@ use gpuquota_quota::share::client::Demand;
 
 use crate::case::percent;
 use crate::program::{Lengths, saturating};
-use crate::world::{Host, Lie, MS, SECOND, START, World, world};
+use crate::world::{Host, Lie, MS, SECOND, START, Ways, World, world};
 
 /// Work without an end.
 fn endless(_: u64) -> Demand {
@@ -58,14 +58,14 @@ const LIES: [(&str, Lie); 6] = [
 ];
 
 /// What containers with these shares have from the third second on, in percent.
-fn have(shares: [u32; 2], length: u64, prepare: impl FnOnce(&mut World<'_>)) -> [f64; 2] {
+fn have(ways: Ways, shares: [u32; 2], length: u64, prepare: impl FnOnce(&mut World<'_>)) -> [f64; 2] {
     world(Host::CALM, 3, |world| {
         for cores in shares {
             let container = world.container(cores);
             world.process(container, [saturating(Lengths::Around(length))]);
         }
         prepare(world);
-        world.agent();
+        world.agent(ways);
         let (from, to) = (START + 2 * SECOND, START + 22 * SECOND);
         world.run(to);
         [0, 1].map(|at| percent(world.gpu.used(at, from, to), to - from))
@@ -77,9 +77,14 @@ fn whoever_is_charged_nothing_takes_nothing_of_its_neighbours_shares() {
     for (what, lie) in LIES {
         for tenants in [1, 32, 200] {
             for length in [MS / 5, 3 * MS] {
-                let seen = have([30, 70], length, |world| world.lie(tenants, lie));
-                let kept = (seen[0] - 30.0).abs() <= 2.0 && (seen[1] - 70.0).abs() <= 2.0;
-                assert!(kept, "{tenants} tenants, {what}, beside kernels of {length} ns: {seen:.2?}");
+                for ways in Ways::ALL {
+                    let seen = have(ways, [30, 70], length, |world| world.lie(tenants, lie));
+                    let kept = (seen[0] - 30.0).abs() <= 2.0 && (seen[1] - 70.0).abs() <= 2.0;
+                    assert!(
+                        kept,
+                        "{ways:?}, {tenants} tenants, {what}, beside kernels of {length} ns: {seen:.2?}"
+                    );
+                }
             }
         }
     }
@@ -89,10 +94,10 @@ fn whoever_is_charged_nothing_takes_nothing_of_its_neighbours_shares() {
 #[test]
 fn forged_charges_are_worth_a_weight_and_no_more() {
     let forges = |now: u64| Demand { total_ns: now, ..everything(now) };
-    for lie in [forges, wild] {
-        let seen = have([30, 70], MS, |world| world.lie(1, lie));
+    for (lie, ways) in [forges, wild].into_iter().flat_map(|lie| Ways::ALL.map(|ways| (lie, ways))) {
+        let seen = have(ways, [30, 70], MS, |world| world.lie(1, lie));
         let kept = seen[0] >= 13.0 && seen[1] >= 33.0;
-        assert!(kept, "of 30 and 70 beside 100: {seen:.2?}");
+        assert!(kept, "{ways:?}, of 30 and 70 beside 100: {seen:.2?}");
     }
 }
 
@@ -104,7 +109,7 @@ fn a_container_that_comes_amid_lies_has_its_share() {
         world.containers.iter_mut().for_each(|container| container.may_burst = true);
         world.process(early, [saturating(Lengths::Fixed(MS))]);
         world.lie(32, everything);
-        world.agent();
+        world.agent(Ways::Both);
         let comes = START + 10 * SECOND;
         world.run(comes);
         world.process(late, [saturating(Lengths::Fixed(MS))]);
@@ -121,7 +126,7 @@ fn whoever_works_again_is_believed_again() {
     world(Host::CALM, 6, |world| {
         let (early, late) = (world.container(50), world.container(50));
         world.process(early, [saturating(Lengths::Fixed(MS))]);
-        world.agent();
+        world.agent(Ways::Both);
         let comes = START + 3 * SECOND;
         for now in (START..comes).step_by(2 * MS as usize) {
             world.containers[late].asks_in_vain(now);

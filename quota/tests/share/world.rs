@@ -163,6 +163,19 @@ struct Thread<'p> {
     due_at: u64,
 }
 
+/// How an agent may let containers share a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ways {
+    /// One after the other.
+    Turns,
+    /// By turns or beside each other, as more work is done.
+    Both,
+}
+
+impl Ways {
+    pub const ALL: [Self; 2] = [Self::Turns, Self::Both];
+}
+
 /// How the host behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
@@ -409,13 +422,11 @@ impl<'p> World<'p> {
     }
 
     /// Starts the agent, which gives turns.
-    pub fn agent(&mut self) {
-        self.agent_with(Scheduler::default());
-    }
-
-    /// Starts an agent that also tries to let all containers launch.
-    pub fn agent_that_may_let_all_launch(&mut self) {
-        self.agent_with(Scheduler::that_may_let_all_launch());
+    pub fn agent(&mut self, ways: Ways) {
+        self.agent_with(match ways {
+            Ways::Turns => Scheduler::of_turns(),
+            Ways::Both => Scheduler::default(),
+        });
     }
 
     fn agent_with(&mut self, scheduler: Scheduler) {

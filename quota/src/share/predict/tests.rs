@@ -77,3 +77,48 @@ fn a_full_table_forgets_old_keys_for_new_ones() {
         assert_eq!(mean(&predictor, new), Some(1_000), "key {number}");
     }
 }
+
+fn beside(predictor: &Predictor, key: u64) -> Option<u64> {
+    predictor.find(key).map(|estimate| estimate.cost_beside().ns)
+}
+
+/// A key whose lengths are 50, 75, 100, 125 and 150 us in turn.
+fn varies(predictor: &Predictor, key: u64, launches: u64) {
+    (0..launches).for_each(|launch| predictor.learn(key, 50_000 + launch % 5 * 25_000));
+}
+
+#[test]
+fn beside_others_a_key_is_charged_a_mean_of_many_measurements() {
+    let predictor = Box::<Predictor>::default();
+    varies(&predictor, 7, 1_000);
+    (0..16).for_each(|_| predictor.learn(7, 150_000));
+    assert!(mean(&predictor, 7).is_some_and(|mean| mean > 120_000), "the short one follows");
+    assert!(beside(&predictor, 7).is_some_and(|mean| (98_000..104_000).contains(&mean)));
+    (0..200).for_each(|_| predictor.learn(7, 400_000));
+    assert!(beside(&predictor, 7).is_some_and(|mean| mean > 380_000), "a key that has changed");
+}
+
+#[test]
+fn a_first_measurement_that_is_too_long_counts_for_nothing_beside_others() {
+    let predictor = Box::<Predictor>::default();
+    predictor.learn(7, 2_000_000);
+    (0..15).for_each(|_| predictor.learn(7, 1_000_000));
+    assert!(beside(&predictor, 7).is_some_and(|mean| mean < 1_070_000), "{:?}", beside(&predictor, 7));
+    (0..60).for_each(|_| predictor.learn(7, 1_000_000));
+    assert!(beside(&predictor, 7).is_some_and(|mean| mean < 1_002_000), "{:?}", beside(&predictor, 7));
+}
+
+#[test]
+fn beside_others_only_many_intervals_together_tell_that_a_key_takes_less() {
+    let predictor = Box::<Predictor>::default();
+    varies(&predictor, 7, 1_000);
+    let before = beside(&predictor, 7);
+    for launch in 0..10 * BESIDE {
+        predictor.learn_beside(7, 50_000 + launch % 5 * 25_000);
+    }
+    assert_eq!(beside(&predictor, 7), before, "as short as ever");
+    (0..2 * BESIDE).for_each(|_| predictor.learn_beside(7, 900_000));
+    assert_eq!(beside(&predictor, 7), before, "what is longer contains others' kernels");
+    (0..2 * BESIDE).for_each(|_| predictor.learn_beside(7, 40_000));
+    assert_eq!(beside(&predictor, 7), Some(40_000));
+}
