@@ -147,7 +147,7 @@ def main():
     sets["the default"] = {}
     sets["everything"] = merged(merged(MONITORING, SECRETS), {
         "hostPID": True, "unprotected": "kill", "runtimeClassName": "nvidia", "imagePullSecrets": [{"name": "pull"}],
-        "nri": {"unprotected": "stop"}, "metrics": {"hami": True, "dcgm": True}, "extraArgs": ["--beside"],
+        "nri": {"unprotected": "stop"}, "metrics": {"hami": True, "dcgm": True}, "extraArgs": ["--turns"],
         "networkPolicy": {"from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
         "nodeSelector": {"nvidia.com/gpu.present": "true"}, "podAnnotations": {"a": "b"},
     })

@@ -88,9 +88,9 @@ impl Agent {
         let remembering = Arc::clone(&node);
         let thread = std::thread::Builder::new().name("history".to_owned());
         thread.spawn(move || remembering.remember()).map_err(Error::system("start a thread"))?;
-        let beside = settings.beside;
+        let turns = settings.turns;
         let thread = std::thread::Builder::new().name("guard".to_owned());
-        thread.spawn(move || leases::watch(index, beside)).map_err(Error::system("start a thread"))?;
+        thread.spawn(move || leases::watch(index, turns)).map_err(Error::system("start a thread"))?;
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
         let runtime = runtime.map_err(Error::system("start"))?;

@@ -56,16 +56,16 @@ struct Candidate {
 
 #[derive(Default)]
 struct Leases {
-    beside: bool,
+    turns: bool,
     table: Mutex<Table>,
     /// The search has found containers.
     has_found: Condvar,
     desk: Desk,
 }
 
-/// Watches for ever. `beside`: containers may launch beside each other where more work is done so.
-pub fn watch(index: Arc<Index>, beside: bool) {
-    let leases = Arc::new(Leases { beside, ..Leases::default() });
+/// Watches for ever. `turns`: containers only take turns.
+pub fn watch(index: Arc<Index>, turns: bool) {
+    let leases = Arc::new(Leases { turns, ..Leases::default() });
     let begin = |name: &str, work: Box<dyn FnOnce() + Send>| {
         let thread = thread::Builder::new().name(name.to_owned());
         // Without it nobody gives leases, and each container is on its own; the next round tries again.
@@ -151,7 +151,7 @@ impl Leases {
     fn due(&self, now: u64) -> Result<(usize, Vec<Option<Place>>), Option<u64>> {
         let mut table = self.table();
         if let Some(found) = table.found.take() {
-            table.devices = arrange(found, std::mem::take(&mut table.devices), self.beside);
+            table.devices = arrange(found, std::mem::take(&mut table.devices), self.turns);
         }
         let first = table.devices.iter_mut().enumerate().min_by_key(|(_, device)| device.next_look_ns);
         let Some((at, device)) = first else { return Err(None) };
@@ -280,7 +280,7 @@ fn candidate(living: Living, open: &mut HashMap<(u64, u64), Weak<RegionWriter>>)
 }
 
 /// Every device that takes leases, with what is known of those that were there before.
-fn arrange(found: Vec<Candidate>, mut before: Vec<SharedDevice>, beside: bool) -> Vec<SharedDevice> {
+fn arrange(found: Vec<Candidate>, mut before: Vec<SharedDevice>, turns: bool) -> Vec<SharedDevice> {
     let mut devices: Vec<SharedDevice> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut owners: HashMap<Owner, (HashSet<String>, usize)> = HashMap::new();
@@ -294,7 +294,7 @@ fn arrange(found: Vec<Candidate>, mut before: Vec<SharedDevice>, beside: bool) -
             }
             let at = *known.entry(uuid.clone()).or_insert(devices.len());
             if at == devices.len() {
-                devices.push(SharedDevice::new(uuid.clone(), beside));
+                devices.push(SharedDevice::new(uuid.clone(), turns));
             }
             devices[at].add(container, client);
             uuids.insert(uuid);

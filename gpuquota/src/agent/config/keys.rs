@@ -57,8 +57,8 @@ pub struct Settings {
     pub sources: Sources,
     /// What to do about processes past the limits of their containers.
     pub unprotected: Policy,
-    /// Whether containers may launch beside each other where more work is done so.
-    pub beside: bool,
+    /// Whether containers only take turns, also where they would do more beside each other.
+    pub turns: bool,
     /// Quotas for containers as the runtime makes them.
     pub nri: nri::Settings,
     pub log_level: Level,
@@ -83,7 +83,7 @@ impl Default for Settings {
             connections: 1024,
             sources: Sources::default(),
             unprotected: Policy::default(),
-            beside: false,
+            turns: false,
             nri: nri::Settings::default(),
             log_level: Level::INFO,
             log_format: LogFormat::Text,
@@ -185,10 +185,10 @@ pub const KEYS: [Key; 26] = [
         set(&mut settings.dcgm_metrics, truth(value))
     }),
     key(
-        "beside",
+        "turns",
         None,
-        "Let containers launch beside each other where more work is done so than in turns",
-        |settings, value| set(&mut settings.beside, truth(value)),
+        "Give containers turns only, also where they would do more if they launched beside each other",
+        |settings, value| set(&mut settings.turns, truth(value)),
     ),
     key(
         "node-name",

@@ -27,8 +27,8 @@ pub struct SharedDevice {
 }
 
 impl SharedDevice {
-    pub fn new(uuid: String, beside: bool) -> Self {
-        let scheduler = if beside { Scheduler::that_may_let_all_launch() } else { Scheduler::default() };
+    pub fn new(uuid: String, turns: bool) -> Self {
+        let scheduler = if turns { Scheduler::of_turns() } else { Scheduler::default() };
         Self {
             uuid,
             containers: Vec::new(),
