@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gpuquota_promises::{Machine, Outcome, Program, Scratch, artifact, program};
+use gpuquota_promises::{Machine, Outcome, Program, Scratch, Setting, artifact, program};
 
 /// Held by whoever measures: the host is theirs, as far as this file can see to it.
 fn quiet() -> MutexGuard<'static, ()> {
@@ -52,8 +52,8 @@ fn busy(machine: &Machine, loops: &[&[&str]]) -> f64 {
 const AHEAD: &[&str] = &["step_50us", "60", "plain", "400"];
 
 /// What `stamps` says of each of the loops with these arguments, which begin together.
-fn stamped(machine: &Machine, loops: &[&[&str]]) -> Vec<Outcome> {
-    let start = |arguments: &&[&str]| machine.bare().start("stamps", arguments);
+fn stamped(setting: &Setting<'_>, loops: &[&[&str]]) -> Vec<Outcome> {
+    let start = |arguments: &&[&str]| setting.start("stamps", arguments);
     let mut all: Vec<_> = loops.iter().map(start).collect();
     for one in &mut all {
         one.wait_for("ready");
@@ -70,7 +70,7 @@ fn two_processes_that_wait_for_each_kernel_pay_a_switch_for_each() {
     let (machine, _file) = with_stamps();
     comes_out(|| {
         let waits: &[&str] = &["turns", "3000", "50000"];
-        let all = stamped(&machine, &[waits, waits]);
+        let all = stamped(&machine.bare(), &[waits, waits]);
         let seen: Vec<_> = all.iter().map(|told| (told.value("stop_ns"), told.value("stops"))).collect();
         let right = |(stop, stops): &(i64, i64)| near(*stop as f64, 2.0 * 137e3 + 50e3) && *stops > 300;
         let all_right = seen.iter().all(right);
@@ -99,7 +99,7 @@ fn a_long_kernel_is_stopped_for_the_slices_of_the_others_and_the_switches() {
         let (machine, _file) = with_stamps();
         comes_out(|| {
             let kernel: &[&str] = &["many", "1", "200000000"];
-            let told = stamped(&machine, &vec![kernel; count]);
+            let told = stamped(&machine.bare(), &vec![kernel; count]);
             let all: Vec<_> = told.iter().map(|told| told.value("sum_ns")).collect();
             let round = if count == 1 { 2091.0 } else { count as f64 * (2091.0 + 152.6) };
             let right = all.iter().all(|ns| near(*ns as f64, 200e6 * round / 2091.0));
@@ -113,7 +113,7 @@ fn a_process_keeps_its_slice_while_it_has_work_queued() {
     let _quiet = quiet();
     let (machine, _file) = with_stamps();
     comes_out(|| {
-        let all = stamped(&machine, &[&["turns", "300", "10000"], &["many", "4000", "200000"]]);
+        let all = stamped(&machine.bare(), &[&["turns", "300", "10000"], &["many", "4000", "200000"]]);
         let seen = (all[0].value("stop_ns"), all[0].value("stops"));
         (seen, near(seen.0 as f64, (137.0 + 2091.0 + 152.6) * 1e3) && seen.1 > 100)
     });
@@ -124,7 +124,7 @@ fn alone_a_process_pays_for_no_switch() {
     let _quiet = quiet();
     let (machine, _file) = with_stamps();
     comes_out(|| {
-        let gap = |arguments: &[&str]| stamped(&machine, &[arguments])[0].value("gap_ns");
+        let gap = |arguments: &[&str]| stamped(&machine.bare(), &[arguments])[0].value("gap_ns");
         let seen = (gap(&["turns", "3000", "50000"]), gap(&["many", "1000", "50000"]));
         // On the card 8.6 us where the host waits, 1.3 us where it is ahead.
         (seen, (8300..11_000).contains(&seen.0) && seen.1 == 1312)
@@ -174,6 +174,89 @@ fn a_process_needs_as_long_to_its_first_kernels_as_on_the_card() {
     assert!(none.value("context_ns") < 20_000_000, "an ideal machine takes time: {none}");
 }
 
+/// What `latencies` says of each call on each device: on the first one 20 ms by its own table, on the second one 5 ms by the
+/// machine's.
+#[test]
+fn what_calls_take_is_what_they_take_on_their_device() {
+    let _quiet = quiet();
+    let table = |time: &str| {
+        let keys =
+            "context module allocate memory_info function_launch record query synchronize free processes";
+        let lines: Vec<_> = keys.split(' ').map(|key| format!("{key} = \"{time}\"")).collect();
+        lines.join("\n")
+    };
+    let (machine, _file) = from_file(&format!(
+        "ideal = true\n[latency]\n{}\ninit = \"1ms\"\n[[device]]\nlike = \"H100\"\n[device.latency]\n{}\n\
+         module_launch = \"20ms\"\nlaunch = \"4ms\"\n[[device]]\nlike = \"T4\"",
+        table("5ms"),
+        table("20ms"),
+    ));
+    // Whichever context is current.
+    for arguments in [&[][..], &["elsewhere"]] {
+        let told: Vec<_> = (0..3).map(|_| machine.bare().run("latencies", arguments).success()).collect();
+        for (call, wanted) in [
+            ("context", [20, 5]),
+            ("module", [20, 5]),
+            ("allocate", [20, 5]),
+            ("memory_info", [20, 5]),
+            ("first_launch", [44, 5]),
+            ("launch", [4, 0]),
+            ("synchronize", [20, 5]),
+            ("record", [20, 5]),
+            ("query", [20, 5]),
+            ("stream_query", [20, 5]),
+            ("free", [20, 5]),
+            ("processes", [20, 5]),
+        ] {
+            for (device, wanted) in wanted.into_iter().enumerate() {
+                let key = format!("{call}_{device}");
+                let took = told.iter().map(|told| told.value(&key)).min().expect("three");
+                let range = 1000 * wanted..1000 * wanted + 3000;
+                assert!(range.contains(&took), "{key}: {took} instead of {wanted} ms: {told:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_of_different_kinds_take_what_is_usual_on_each_of_them() {
+    let _quiet = quiet();
+    let (machine, _file) = from_file("[[device]]\nlike = \"T4\"\n[[device]]\nlike = \"H100\"");
+    let (one_ideal, _file) =
+        from_file("[[device]]\nlike = \"T4\"\n[[device]]\nlike = \"H100\"\nideal = true");
+    let contexts = |machine: &Machine| {
+        let told: Vec<_> = (0..3).map(|_| machine.bare().run("latencies", &[]).success()).collect();
+        ["context_0", "context_1"].map(|key| told.iter().map(|told| told.value(key)).min().expect("three"))
+    };
+    comes_out(|| {
+        let seen = contexts(&machine);
+        (seen, seen[0].abs_diff(108_624) < 2000 && seen[1].abs_diff(101_412) < 2000)
+    });
+    let seen = contexts(&one_ideal);
+    assert!(seen[0] > 108_000 && seen[1] < 20_000, "{seen:?}");
+}
+
+/// Kernels of 1 ms, five on each device, of which the first one lets 100 ms pass between two.
+#[test]
+fn the_front_end_of_a_device_does_not_delay_another_one() {
+    let _quiet = quiet();
+    for gaps in [["100ms", "0ms"], ["0ms", "100ms"]] {
+        let [first, second] = gaps.map(|gap| format!("[[device]]\nlike = \"T4\"\nlatency.gap = \"{gap}\""));
+        let (machine, _file) = from_file(&format!("ideal = true\n{first}\n{second}"));
+        comes_out(|| {
+            let told = machine.bare().run("latencies", &[]).success();
+            // The last device is waited for first.
+            let seen = [told.value("kernels_0"), told.value("kernels_1")];
+            let all = 405_000..425_000;
+            let right = match gaps[0] {
+                "100ms" => all.contains(&seen[0]) && (5000..25_000).contains(&seen[1]),
+                _ => all.contains(&seen[0]) && all.contains(&seen[1]),
+            };
+            (seen, right)
+        });
+    }
+}
+
 #[test]
 fn a_list_of_processes_takes_longer_with_each_of_them() {
     let _quiet = quiet();
@@ -215,6 +298,43 @@ fn streams_that_share_a_queue_wait_for_each_other() {
     }
     let told = Machine::new("H200").bare().run("queues", &["40"]).success();
     assert!(told.value("took_us") < 30_000, "streams of an ideal machine share queues: {told}");
+}
+
+/// Two kernels of 10 ms in each of four streams, as above, on devices of one machine.
+#[test]
+fn each_device_has_its_own_queues() {
+    let _quiet = quiet();
+    let (machine, _file) = from_file(
+        "ideal = true\nconnections = 2\n[[device]]\nlike = \"T4\"\nconnections = 1\n[[device]]\nlike = \"T4\"\n\
+         [[device]]\nlike = \"T4\"\nconnections = 32",
+    );
+    for (device, queued) in [("0", 4), ("1", 2), ("2", 1)] {
+        comes_out(|| {
+            let setting = machine.bare().with("CUDA_VISIBLE_DEVICES", device);
+            let took = setting.run("queues", &["4"]).success().value("took_us") as f64;
+            (took, near(took, 10_000.0 * f64::from(queued + 1)))
+        });
+    }
+}
+
+/// As `two_processes_that_wait_for_each_kernel_pay_a_switch_for_each`, on devices of one machine.
+#[test]
+fn each_device_has_its_own_cost_of_a_switch() {
+    let _quiet = quiet();
+    let rule = "[[kernel]]\npattern = \"work_*\"\nduration = \"1ns\"\nargument = 0\nstamps = 1";
+    let (machine, _file) = from_file(&format!(
+        "ideal = true\n[latency]\nswitch = \"300us\"\n[[device]]\nlike = \"T4\"\nlatency.switch = \"1ms\"\n\
+         [[device]]\nlike = \"T4\"\n{rule}"
+    ));
+    for (device, switch) in [("0", 1e6), ("1", 3e5)] {
+        comes_out(|| {
+            let waits: &[&str] = &["turns", "200", "1000000"];
+            let all = stamped(&machine.bare().with("CUDA_VISIBLE_DEVICES", device), &[waits, waits]);
+            let seen: Vec<_> = all.iter().map(|told| told.value("stop_ns")).collect();
+            let all_right = seen.iter().all(|stop| near(*stop as f64, 2.0 * switch + 1e6));
+            (seen, all_right)
+        });
+    }
 }
 
 #[test]

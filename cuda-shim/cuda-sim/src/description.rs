@@ -5,17 +5,19 @@ use std::path::Path;
 
 use cuda_shim_device::machine::{MAX_DEVICES, MAX_RULES, SLICE_NS};
 use cuda_shim_device::spec::ATTRIBUTES;
-use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
+use cuda_shim_device::{DeviceSpec, KernelRule, Latency, Machine, Startup};
 use cuda_shim_symbols::ROWS;
 use serde::Deserialize;
 
 use crate::faults::Fault;
-use crate::latency::{self, Latencies};
+use crate::latency::{Latencies, OfNoDevice};
 use crate::profiles::Profile;
 use crate::states::Outcome;
 use crate::values::{
-    Connections, CudaVersion, Duration, Handles, Name, Parameter, Pattern, Preset, Size, Slice, Version,
+    Connections, CudaVersion, Duration, Handles, Moment, Name, Parameter, Pattern, Preset, Size, Slice,
+    Version,
 };
+use crate::whereabouts;
 
 /// Most faults of a file; those of its NVML come on top.
 const MOST_FAULTS: usize = 32;
@@ -50,9 +52,9 @@ struct Description {
     /// Whether nothing takes time but work and what this file says.
     #[serde(default)]
     ideal: bool,
-    /// What calls and the devices' front ends take.
-    latency: Option<Latencies>,
-    /// Queues between a process and a device.
+    /// What starting takes, and calls and front ends on devices that say nothing else.
+    latency: Option<Latencies<Moment>>,
+    /// Queues between a process and a device that says nothing else.
     connections: Option<Connections>,
     /// Whether handles of what is gone are dealt out again.
     #[serde(default)]
@@ -84,6 +86,12 @@ struct Device {
     /// Whether the driver keeps account of ended processes.
     #[serde(default)]
     accounting: bool,
+    /// Whether nothing takes time here but work and what this file says; the machine's word without it.
+    ideal: Option<bool>,
+    /// What calls that concern it take, and its front end.
+    latency: Option<Latencies<OfNoDevice>>,
+    /// Queues between a process and it.
+    connections: Option<Connections>,
     /// The instances that it is split into: "3g.40gb".
     #[serde(default)]
     mig: Vec<String>,
@@ -116,18 +124,18 @@ pub fn read(path: &Path, ideal: bool) -> Outcome<Machine> {
 }
 
 fn machine(text: &str, ideal: bool) -> Outcome<Machine> {
-    let description: Description = toml::from_str(text).map_err(|error| error.to_string())?;
+    let description: Description = toml::from_str(text).map_err(|error| whereabouts::told(&error, text))?;
     let all = description.device.iter().flat_map(|device| std::iter::repeat_n(device, device.count.get()));
     let all: Vec<_> = all.take(MAX_DEVICES + 1).collect();
-    let whole = all
-        .iter()
-        .enumerate()
-        .map(|(index, device)| device.spec(index).map_err(|what| format!("device {index}: {what}")));
+    let whole = all.iter().enumerate().map(|(index, device)| {
+        let spec = device.spec(index).map_err(|what| format!("device {index}: {what}"))?;
+        Ok(DeviceSpec { latency: description.latency_of(device, ideal), ..spec })
+    });
     let whole = whole.collect::<Outcome<_>>()?;
     let mut usual = Machine::new(whole);
-    // A device's calls take what those of the first device of the machine take.
+    // What concerns no device is as on a machine of the first device's kind.
     if let Some(first) = all.first().filter(|_| !ideal && !description.ideal) {
-        usual.latency = first.like.latency();
+        usual.startup = first.like.startup().unwrap_or_default();
         usual.slice_ns = SLICE_NS;
     }
     for (index, device) in all.iter().enumerate() {
@@ -173,12 +181,40 @@ fn machine(text: &str, ideal: bool) -> Outcome<Machine> {
                 stamps: rule.stamps.map(|parameter| parameter.0),
             })
             .collect(),
-        latency: latency::of(usual.latency, description.latency, description.connections),
+        startup: told(usual.startup, description.latency),
+        delays: None,
         reuses_handles: matches!(description.handles, Handles::Reused),
         faults,
         lacks,
         devices: usual.devices,
     })
+}
+
+impl Description {
+    /// What takes time on a device: what its own table says, else the machine's, else what is usual on such a device.
+    fn latency_of(&self, device: &Device, ideal: bool) -> Option<Latency> {
+        let is_ideal = ideal || device.ideal.unwrap_or(self.ideal);
+        let usual = if is_ideal { None } else { device.like.latency() };
+        let mut latency = usual.unwrap_or_default();
+        if let Some(told) = &self.latency {
+            told.put(&mut latency);
+        }
+        if let Some(told) = &device.latency {
+            told.put(&mut latency);
+        }
+        if let Some(connections) = device.connections.as_ref().or(self.connections.as_ref()) {
+            latency.connections = connections.0;
+        }
+        (latency != Latency::default()).then_some(latency)
+    }
+}
+
+/// What starting takes: what is usual, but for what the machine's table says.
+fn told(mut startup: Startup, latency: Option<Latencies<Moment>>) -> Startup {
+    if let Some(latency) = latency {
+        latency.put_startup(&mut startup);
+    }
+    startup
 }
 
 impl Device {
@@ -236,7 +272,6 @@ fn take_over(spec: &mut DeviceSpec, attributes: BTreeMap<i32, i32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cuda_shim_device::Latency;
 
     /// The machine of a file on a machine where nothing else takes time.
     fn machine_of(text: &str) -> Outcome<Machine> {
@@ -289,24 +324,119 @@ mod tests {
         assert_eq!((machine.lacks.len(), machine.kernels.len()), (1, 1));
         assert_eq!((machine.kernels[0].argument, machine.kernels[0].stamps), (Some(0), Some(1)));
         assert!(machine.devices[0].accounting);
-        let latency = machine.latency.expect("a table");
+        let latency = machine.devices[0].latency.expect("a table");
         assert_eq!((latency.launch_ns, latency.dispatch_ns, latency.event_ns), (4000, 550, 1250));
-        assert_eq!((latency.preempt_ns, latency.connections, latency.jitter_ppm), (152_600, 8, 100_000));
+        assert_eq!((latency.preempt_ns, latency.connections, latency.jitter.ppm), (152_600, 8, 100_000));
+        assert_eq!((machine.startup.init_ns, machine.startup.jitter.ppm), (101_000_000, 100_000));
         assert_eq!((machine.slice_ns, machine.reuses_handles), (2_091_000, true));
     }
 
     #[test]
     fn calls_and_front_ends_take_time_only_where_the_file_says_so() {
         let none = machine_of("[[device]]\nlike = \"H100\"").expect("a machine");
-        assert_eq!(none.latency, None);
+        assert_eq!((none.devices[0].latency, none.startup), (None, Startup::default()));
         let some = machine_of("[latency]\ngap = \"1.4us\"\n[[device]]\nlike = \"H100\"").expect("a machine");
-        assert_eq!(some.latency, Some(Latency { gap_ns: 1400, ..Latency::default() }));
+        assert_eq!(some.devices[0].latency, Some(Latency { gap_ns: 1400, ..Latency::default() }));
+    }
+
+    /// Key by key: the device, the machine, the built-in device of its kind, nothing.
+    #[test]
+    fn a_device_takes_what_it_says_else_what_the_machine_says_else_what_is_usual() {
+        let text = r#"
+            connections = 4
+            [latency]
+            gap = "2us"
+            record = "3us"
+            init = "7ms"
+            seed = 5
+            [[device]]
+            like = "H100"
+            connections = 2
+            [device.latency]
+            gap = "9us"
+            preempt = "1us"
+            [[device]]
+            like = "T4"
+            latency = { switch = "2us", seed = 6 }
+            [[device]]
+            like = "H200"
+            ideal = true
+            "#;
+        let usual = |like| Latency::preset(like).expect("a preset");
+        let [h100, t4, ideal] = &machine(text, false).expect("a machine").devices[..] else { panic!() };
+        let [h100, t4, ideal] = [h100, t4, ideal].map(|device| device.latency.expect("it takes time"));
+        let told = |latency: Latency| (latency.gap_ns, latency.record_ns, latency.connections);
+        assert_eq!([h100, t4, ideal].map(told), [(9000, 3000, 2), (2000, 3000, 4), (2000, 3000, 4)]);
+        let switches = |latency: Latency| (latency.preempt_ns, latency.switch_ns);
+        let preempt_ns = usual("T4").preempt_ns;
+        let wanted = [(1000, usual("H100").switch_ns), (preempt_ns, 2000), (0, 0)];
+        assert_eq!([h100, t4, ideal].map(switches), wanted);
+        let launches = [usual("H100").launch_ns, usual("T4").launch_ns, 0];
+        assert_eq!([h100, t4, ideal].map(|latency| latency.launch_ns), launches);
+        assert_ne!(launches[0], launches[1]);
+        assert_eq!([h100, t4, ideal].map(|latency| latency.jitter.seed), [5, 6, 5]);
+
+        let startup = machine(text, false).expect("a machine").startup;
+        let usual = Startup::preset("H100").expect("a preset");
+        assert_eq!((startup.init_ns, startup.nvml_init_ns), (7_000_000, usual.nvml_init_ns));
+        let startup = machine_of(text).expect("a machine").startup;
+        assert_eq!((startup.init_ns, startup.nvml_init_ns), (7_000_000, 0));
+    }
+
+    #[test]
+    fn a_device_is_ideal_as_its_machine_is_unless_it_says_so_itself() {
+        let takes_time = |text: &str, ideal| {
+            let machine = machine(text, ideal).expect("a machine");
+            machine.devices.iter().map(|device| device.latency.is_some()).collect::<Vec<_>>()
+        };
+        let own = "ideal = true\n[[device]]\nlike = \"T4\"\nideal = false\n[[device]]\nlike = \"T4\"";
+        assert_eq!(takes_time(own, false), [true, false]);
+        assert_eq!(takes_time(own, true), [false, false]);
+        let own = "[[device]]\nlike = \"T4\"\n[[device]]\nlike = \"T4\"\nideal = true\ncount = 2";
+        assert_eq!(takes_time(own, false), [true, false, false]);
+    }
+
+    #[test]
+    fn instances_take_what_the_whole_device_takes() {
+        let text = "[[device]]\nlike = \"T4\"\n[[device]]\nlike = \"H100\"\nmig = [\"3g.40gb\"]\nlatency.gap = \"5us\"";
+        let devices = machine(text, false).expect("a machine").devices;
+        let gaps: Vec<_> =
+            devices.iter().map(|device| device.latency.expect("it takes time").gap_ns).collect();
+        assert_eq!(gaps, [Latency::preset("T4").expect("a preset").gap_ns, 5000, 5000]);
+    }
+
+    #[test]
+    fn what_is_wrong_about_a_device_is_told_with_its_number() {
+        let first = "[[device]]\nlike = \"H100\"\ncount = 2\n[[device]]\nlike = \"T4\"\n";
+        for (second, line, told) in [
+            ("[device.latency]\ngap = \"2s\"", "line 7", "at most 1s"),
+            ("latency = { gap = \"-1us\" }", "line 6", "such as 2ms"),
+            ("latency.gaps = \"1us\"", "line 6", "unknown field `gaps`"),
+            ("[device.latency]\ninit = \"1ms\"", "line 7", "belongs to no device"),
+            ("[device.latency]\nnvml_init = \"1ms\"", "line 7", "belongs to no device"),
+            ("latency = 3", "line 6", "latency"),
+            ("connections = 33", "line 6", "1 to 32"),
+            ("ideal = \"yes\"", "line 6", "ideal"),
+            ("memory = \"1GB\"", "line 6", "80GiB"),
+        ] {
+            let text = format!("{first}{second}");
+            let error = machine_of(&text).err().unwrap_or_else(|| panic!("{text} is a machine"));
+            let named = error.contains(told) && error.contains(line) && error.starts_with("device 2: ");
+            assert!(named, "{text:?}: {error}");
+        }
+        for other in ["[[kernel]]\npattern = 1", "slice = 1", "[latency]\ngap = 1", "[[device"] {
+            let text = format!("{other}\n{first}");
+            let error = machine_of(&text).err().unwrap_or_else(|| panic!("{text} is a machine"));
+            assert!(!error.contains("device 0"), "{text:?}: {error}");
+        }
     }
 
     #[test]
     fn the_machine_that_is_shipped_with_latencies_is_one() {
         let machine = machine_of(include_str!("../../machines/h200-latency.toml")).expect("a machine");
-        assert!(machine.latency.is_some_and(|latency| latency.gap_after_event_ns > latency.gap_ns));
+        assert!(
+            machine.devices[0].latency.is_some_and(|latency| latency.gap_after_event_ns > latency.gap_ns)
+        );
     }
 
     #[test]

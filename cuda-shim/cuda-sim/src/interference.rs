@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use clap::Args;
-use cuda_shim_device::Machine;
 use cuda_shim_device::machine::parse_duration;
+use cuda_shim_device::{Delays, Machine};
 
 /// How often it looks whether the command has ended.
 const LOOK: Duration = Duration::from_millis(1);
@@ -34,9 +34,9 @@ impl Interference {
     /// The machine on which calls are held up.
     pub fn on(&self, mut machine: Machine) -> Machine {
         if let Some((least, most)) = self.delay {
-            let latency = machine.latency.get_or_insert_default();
-            (latency.delay_one_in, latency.delay_least_ns, latency.delay_most_ns) =
-                (self.delay_one_in, least, most);
+            let seed = machine.startup.jitter.seed;
+            let delays = Delays { one_in: self.delay_one_in, least_ns: least, most_ns: most, seed };
+            machine.delays = Some(delays);
         }
         machine
     }

@@ -1,38 +1,60 @@
 //! What a machine file says of the time that calls and front ends take.
 
-use cuda_shim_device::Latency;
-use serde::Deserialize;
+use cuda_shim_device::{Latency, Startup};
+use serde::de::{Deserialize, Deserializer, Error};
 
-use crate::values::{Connections, Moment, Part};
+use crate::values::{Moment, Part};
 
-/// Declares the keys of the table `[latency]`, and which of the numbers each of them is.
+/// Declares the keys of a table `latency`, and which of the numbers each of them is.
 macro_rules! latencies {
     ($($(#[$doc:meta])* $key:ident: $number:ident,)*) => {
-        /// What is left out takes what it takes on the built-in device, or nothing.
-        #[derive(Deserialize)]
+        /// The table of a machine, or of a device, where `Start` is [`OfNoDevice`]. What it leaves out is said elsewhere.
+        #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
-        pub struct Latencies {
+        pub struct Latencies<Start> {
             $($(#[$doc])* $key: Option<Moment>,)*
+            /// Of `cuInit`.
+            init: Option<Start>,
+            /// Of the first `nvmlInit`.
+            nvml_init: Option<Start>,
             /// How much shorter or longer each of them is at most, as a part of itself.
             jitter: Option<Part>,
             /// Other numbers make other jitter.
             seed: Option<u32>,
         }
 
-        impl Latencies {
-            fn put(self, latency: &mut Latency) {
-                $(if let Some(moment) = self.$key {
-                    latency.$number = moment.0;
-                })*
-                if let Some(part) = self.jitter {
-                    latency.jitter_ppm = part.0;
-                }
-                if let Some(seed) = self.seed {
-                    latency.seed = seed.into();
-                }
+        impl<Start> Latencies<Start> {
+            /// Puts what the table says into what is so without it.
+            pub fn put(&self, latency: &mut Latency) {
+                $(replace(&mut latency.$number, self.$key.as_ref().map(|moment| moment.0));)*
+                replace(&mut latency.jitter.ppm, self.jitter.as_ref().map(|part| part.0));
+                replace(&mut latency.jitter.seed, self.seed.map(u64::from));
             }
         }
     };
+}
+
+impl Latencies<Moment> {
+    /// Likewise, of what concerns no device.
+    pub fn put_startup(&self, startup: &mut Startup) {
+        replace(&mut startup.init_ns, self.init.as_ref().map(|moment| moment.0));
+        replace(&mut startup.nvml_init_ns, self.nvml_init.as_ref().map(|moment| moment.0));
+        replace(&mut startup.jitter.ppm, self.jitter.as_ref().map(|part| part.0));
+        replace(&mut startup.jitter.seed, self.seed.map(u64::from));
+    }
+}
+
+fn replace(number: &mut u64, told: Option<u64>) {
+    *number = told.unwrap_or(*number);
+}
+
+/// What no device's table can say.
+pub enum OfNoDevice {}
+
+impl<'de> Deserialize<'de> for OfNoDevice {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(Error::custom("this call belongs to no device: write it in the machine's table [latency]"))
+    }
 }
 
 latencies! {
@@ -50,8 +72,6 @@ latencies! {
     synchronize: synchronize_ns,
     /// From the end of what a call waits for to its return.
     wake: wake_ns,
-    /// Of `cuInit`.
-    init: init_ns,
     /// Of making a context.
     context: context_ns,
     /// Of loading a module or a library.
@@ -62,8 +82,6 @@ latencies! {
     free: free_ns,
     /// Of `cuMemGetInfo`.
     memory_info: memory_info_ns,
-    /// Of the first `nvmlInit`.
-    nvml_init: nvml_init_ns,
     /// Of a list of processes of NVML.
     processes: processes_ns,
     /// And of each process in it.
@@ -80,23 +98,4 @@ latencies! {
     preempt: preempt_ns,
     /// Of one from a process that has no work.
     switch: switch_ns,
-}
-
-/// What takes time on a machine: what is usual there, and what its file says.
-pub fn of(
-    usual: Option<Latency>,
-    told: Option<Latencies>,
-    connections: Option<Connections>,
-) -> Option<Latency> {
-    if told.is_none() && connections.is_none() {
-        return usual;
-    }
-    let mut latency = usual.unwrap_or_default();
-    if let Some(told) = told {
-        told.put(&mut latency);
-    }
-    if let Some(connections) = connections {
-        latency.connections = connections.0;
-    }
-    Some(latency)
 }

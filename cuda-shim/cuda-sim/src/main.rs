@@ -12,6 +12,7 @@ mod run;
 mod states;
 mod truth;
 mod values;
+mod whereabouts;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

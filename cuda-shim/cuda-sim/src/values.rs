@@ -2,7 +2,7 @@
 
 use cuda_shim_device::machine::{MAX_PARAMETERS, MAX_PATTERN, parse_duration};
 use cuda_shim_device::spec::MAX_NAME;
-use cuda_shim_device::{DeviceSpec, Latency, PRESETS};
+use cuda_shim_device::{DeviceSpec, Latency, PRESETS, Startup};
 use serde::Deserialize;
 
 /// Declares values that are written as text, each with the function that reads it.
@@ -166,6 +166,11 @@ impl Preset {
     /// What its calls take.
     pub fn latency(&self) -> Option<Latency> {
         Latency::preset(&self.0)
+    }
+
+    /// What starting takes on a machine of such devices.
+    pub fn startup(&self) -> Option<Startup> {
+        Startup::preset(&self.0)
     }
 }
 

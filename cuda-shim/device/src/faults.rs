@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::latency::{Latency, scattered};
+use crate::latency::{Delays, scattered};
 use crate::liveness::kill_own_process;
 use crate::machine::Fault;
 use crate::state::State;
@@ -15,7 +15,7 @@ pub struct Faults {
     rules: Vec<(Fault, AtomicU64)>,
     /// Calls so far, where some are held up at random.
     calls: AtomicU64,
-    delays: Option<Latency>,
+    delays: Option<Delays>,
     /// The error that every call answers from now on; 0 for none.
     stuck: AtomicI32,
 }
@@ -29,7 +29,7 @@ impl Faults {
         let is_ours = |fault: &&Fault| fault.program.is_none() || fault.program.as_deref() == own;
         let rules: Vec<_> =
             faults.iter().filter(is_ours).map(|fault| (fault.clone(), AtomicU64::new(0))).collect();
-        let delays = state.machine().latency.filter(|latency| latency.delay_one_in > 0);
+        let delays = state.machine().delays;
         // Each process is held up at other calls.
         let calls = AtomicU64::new((state.slot() as u64) << 40);
         (delays.is_some() || !rules.is_empty()).then_some(Faults {
@@ -46,8 +46,8 @@ impl Faults {
         if met.error != 0 {
             return met;
         }
-        if let Some(latency) = &self.delays {
-            let [before, after] = latency.delay(self.calls.fetch_add(1, Relaxed)).map(Duration::from_nanos);
+        if let Some(delays) = &self.delays {
+            let [before, after] = delays.of(self.calls.fetch_add(1, Relaxed)).map(Duration::from_nanos);
             std::thread::sleep(before);
             met.late = after;
         }

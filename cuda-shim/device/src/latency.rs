@@ -1,6 +1,6 @@
 //! What calls take of their host's time, and the front end of a device of its streams'. Pure data.
 
-/// Nanoseconds, where nothing else is said.
+/// What the calls that concern a device take, and its front end. Nanoseconds, where nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
     /// The host's part of a launch.
@@ -17,8 +17,6 @@ pub struct Latency {
     pub synchronize_ns: u64,
     /// How long after the end of what it waits for a call returns.
     pub wake_ns: u64,
-    /// `cuInit`.
-    pub init_ns: u64,
     /// Making a context.
     pub context_ns: u64,
     /// Loading a module.
@@ -29,8 +27,6 @@ pub struct Latency {
     pub free_ns: u64,
     /// `cuMemGetInfo`.
     pub memory_info_ns: u64,
-    /// The first `nvmlInit`.
-    pub nvml_init_ns: u64,
     /// A list of processes of NVML.
     pub processes_ns: u64,
     /// And each process in it.
@@ -49,20 +45,45 @@ pub struct Latency {
     pub switch_ns: u64,
     /// Queues between a process and a device; streams beyond share one. 0 for one each.
     pub connections: u64,
-    /// By how many millionths of itself each of these times is shorter or longer, at most.
-    pub jitter_ppm: u64,
-    /// What jitter and delays are picked by.
-    pub seed: u64,
-    /// One of so many calls is held up; 0 for none.
-    pub delay_one_in: u64,
-    /// For how long at least.
-    pub delay_least_ns: u64,
-    /// For how long at most.
-    pub delay_most_ns: u64,
+    /// By how much each of these times varies.
+    pub jitter: Jitter,
 }
 
 /// How many numbers there are.
-pub const NUMBERS: usize = 28;
+pub const NUMBERS: usize = 23;
+
+/// What the calls take that concern no device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Startup {
+    /// `cuInit`.
+    pub init_ns: u64,
+    /// The first `nvmlInit`.
+    pub nvml_init_ns: u64,
+    /// By how much each of these times varies.
+    pub jitter: Jitter,
+}
+
+/// By how much times are shorter or longer than what is said of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Jitter {
+    /// By so many millionths of themselves at most.
+    pub ppm: u64,
+    /// Another number makes other jitter.
+    pub seed: u64,
+}
+
+/// Calls that a busy host holds up at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delays {
+    /// One of so many calls is held up.
+    pub one_in: u64,
+    /// For how long at least.
+    pub least_ns: u64,
+    /// For how long at most.
+    pub most_ns: u64,
+    /// Another number picks other calls.
+    pub seed: u64,
+}
 
 impl Latency {
     /// The numbers in the order of the state file.
@@ -75,13 +96,11 @@ impl Latency {
             query_ns,
             synchronize_ns,
             wake_ns,
-            init_ns,
             context_ns,
             module_ns,
             allocate_ns,
             free_ns,
             memory_info_ns,
-            nvml_init_ns,
             processes_ns,
             each_process_ns,
             dispatch_ns,
@@ -91,11 +110,7 @@ impl Latency {
             preempt_ns,
             switch_ns,
             connections,
-            jitter_ppm,
-            seed,
-            delay_one_in,
-            delay_least_ns,
-            delay_most_ns,
+            jitter: Jitter { ppm, seed },
         } = self;
         [
             launch_ns,
@@ -105,13 +120,11 @@ impl Latency {
             query_ns,
             synchronize_ns,
             wake_ns,
-            init_ns,
             context_ns,
             module_ns,
             allocate_ns,
             free_ns,
             memory_info_ns,
-            nvml_init_ns,
             processes_ns,
             each_process_ns,
             dispatch_ns,
@@ -121,11 +134,8 @@ impl Latency {
             preempt_ns,
             switch_ns,
             connections,
-            jitter_ppm,
+            ppm,
             seed,
-            delay_one_in,
-            delay_least_ns,
-            delay_most_ns,
         ]
     }
 
@@ -141,13 +151,11 @@ impl Latency {
             query_ns: 316,
             synchronize_ns: 550,
             wake_ns: 4200,
-            init_ns: 101_266_230,
             context_ns: 108_623_972,
             module_ns: 609_633,
             allocate_ns: 40_053,
             free_ns: 91_356,
             memory_info_ns: 5480,
-            nvml_init_ns: 11_634_095,
             processes_ns: 15_200,
             each_process_ns: 8740,
             dispatch_ns: 375,
@@ -167,13 +175,11 @@ impl Latency {
                 query_ns: 198,
                 synchronize_ns: 350,
                 wake_ns: 4600,
-                init_ns: 95_773_477,
                 context_ns: 101_411_837,
                 module_ns: 602_632,
                 allocate_ns: 47_000,
                 free_ns: 94_175,
                 memory_info_ns: 4637,
-                nvml_init_ns: 9_948_506,
                 processes_ns: 2500,
                 each_process_ns: 18_700,
                 dispatch_ns: 704,
@@ -184,25 +190,41 @@ impl Latency {
             _ => None,
         }
     }
+}
 
+impl Startup {
+    /// What starting takes on a machine of such devices, from the same measurements.
+    pub fn preset(device: &str) -> Option<Startup> {
+        let startup = |init_ns, nvml_init_ns| Startup { init_ns, nvml_init_ns, jitter: Jitter::default() };
+        match device {
+            "H200" | "A100" | "T4" => Some(startup(101_266_230, 11_634_095)),
+            "H100" => Some(startup(95_773_477, 9_948_506)),
+            _ => None,
+        }
+    }
+}
+
+impl Jitter {
     /// `ns` with the jitter of the call or the step with this number.
     pub fn vary(&self, ns: u64, number: u64) -> u64 {
-        if self.jitter_ppm == 0 {
+        if self.ppm == 0 {
             return ns;
         }
-        let most = u128::from(ns) * u128::from(self.jitter_ppm) / 1_000_000;
+        let most = u128::from(ns) * u128::from(self.ppm) / 1_000_000;
         let most = u64::try_from(most).unwrap_or(u64::MAX / 4).min(u64::MAX / 4);
         (ns + scattered(self.seed, number) % (2 * most + 1)).saturating_sub(most)
     }
+}
 
+impl Delays {
     /// For how long the call with this number is held up before and after its work.
-    pub fn delay(&self, number: u64) -> [u64; 2] {
+    pub fn of(&self, number: u64) -> [u64; 2] {
         let random = |which: u64| scattered(self.seed ^ which << 56, number);
-        if self.delay_one_in == 0 || !random(1).is_multiple_of(self.delay_one_in) {
+        if !random(1).is_multiple_of(self.one_in) {
             return [0; 2];
         }
-        let range = self.delay_most_ns.saturating_sub(self.delay_least_ns);
-        let delay = self.delay_least_ns + random(2) % (range + 1);
+        let range = self.most_ns.saturating_sub(self.least_ns);
+        let delay = self.least_ns + random(2) % (range + 1);
         if random(3) & 1 == 0 { [delay, 0] } else { [0, delay] }
     }
 }
@@ -221,24 +243,19 @@ mod tests {
 
     #[test]
     fn jitter_stays_within_its_bounds_and_its_mean_is_the_time_itself() {
-        let latency = Latency { jitter_ppm: 250_000, ..Latency::default() };
-        let all: Vec<_> = (0..10_000).map(|number| latency.vary(4000, number)).collect();
+        let jitter = Jitter { ppm: 250_000, seed: 0 };
+        let all: Vec<_> = (0..10_000).map(|number| jitter.vary(4000, number)).collect();
         assert!(all.iter().all(|ns| (3000..=5000).contains(ns)));
         assert!((all.iter().sum::<u64>() / 10_000).abs_diff(4000) < 20);
-        assert_eq!(latency.vary(4000, 7), latency.vary(4000, 7));
-        assert_ne!(latency.vary(4000, 7), Latency { seed: 1, ..latency }.vary(4000, 7));
-        assert_eq!(Latency { jitter_ppm: 1_000_000, ..latency }.vary(0, 1), 0);
+        assert_eq!(jitter.vary(4000, 7), jitter.vary(4000, 7));
+        assert_ne!(jitter.vary(4000, 7), Jitter { seed: 1, ..jitter }.vary(4000, 7));
+        assert_eq!(Jitter { ppm: 1_000_000, ..jitter }.vary(0, 1), 0);
     }
 
     #[test]
     fn delays_meet_one_of_so_many_calls_before_or_after_its_work() {
-        let latency = Latency {
-            delay_one_in: 10,
-            delay_least_ns: 1_000_000,
-            delay_most_ns: 10_000_000,
-            ..Latency::default()
-        };
-        let delays: Vec<_> = (0..10_000).map(|number| latency.delay(number)).collect();
+        let delays = Delays { one_in: 10, least_ns: 1_000_000, most_ns: 10_000_000, seed: 0 };
+        let delays: Vec<_> = (0..10_000).map(|number| delays.of(number)).collect();
         for side in 0..2 {
             let hit: Vec<_> = delays.iter().map(|delay| delay[side]).filter(|ns| *ns > 0).collect();
             assert!((400..600).contains(&hit.len()), "{}", hit.len());

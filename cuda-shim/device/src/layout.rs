@@ -5,11 +5,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::latency;
 use crate::machine::{EXPORTS, MAX_DEVICES, MAX_FAULTS, MAX_PATTERN, MAX_RULES};
 use crate::spec::{ATTRIBUTES, MAX_NAME};
 
 /// First word of a finished state file. The number at its end is the version of the layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x0b");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"cudasim\x0c");
 /// Process slots, ended processes included.
 pub const SLOTS: usize = 4096;
 /// Processes that can work on one device at the same time.
@@ -77,7 +78,9 @@ pub struct SpecCells {
     pub name: [Word; MAX_NAME / 8],
     pub uuid: [Word; 2],
     /// The numeric fields, in the order of `state::spec_numbers`.
-    pub numbers: [Word; 24],
+    pub numbers: [Word; 25],
+    /// In the order of `Latency::numbers`.
+    pub latency: [Word; latency::NUMBERS],
     /// By number: 0 if unknown, else the value with bit 32 set.
     pub attributes: [Word; ATTRIBUTES],
 }
@@ -314,12 +317,12 @@ pub struct Header {
     pub fault_count: Word,
     /// Inode of the PID namespace in which the machine was made: the node's own.
     pub namespace: Word,
-    /// 1 if something takes time of what `latency` tells.
-    pub has_latency: Word,
     /// 1 if handles of what is gone are dealt out again.
     pub reuses_handles: Word,
-    /// In the order of `state::latency_numbers`.
-    pub latency: [Word; 32],
+    /// In the order of `state::startup_numbers`.
+    pub startup: [Word; 4],
+    /// In the order of `state::delay_numbers`; zeroes if no call is held up.
+    pub delays: [Word; 4],
     pub driver_version: [Word; 8],
     /// A bit for each export that the driver does not hand out.
     pub lacks: [Word; EXPORTS / 64],

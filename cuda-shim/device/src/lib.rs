@@ -50,7 +50,7 @@ pub mod truth;
 
 pub use clock::Clock;
 pub use faults::Faults;
-pub use latency::Latency;
+pub use latency::{Delays, Jitter, Latency, Startup};
 pub use layout::SEATS;
 pub use liveness::{clock_ns, raise as out_of_the_way};
 pub use machine::{Fault, KernelRule, MAX_PATTERN, Machine};

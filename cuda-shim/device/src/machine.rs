@@ -1,6 +1,6 @@
 //! What a simulated machine is made of: its devices, its driver, its kernels' durations. Pure data.
 
-use crate::latency::Latency;
+use crate::latency::{Delays, Latency, Startup};
 use crate::mig;
 use crate::spec::DeviceSpec;
 
@@ -104,8 +104,10 @@ pub struct Machine {
     pub launch_queue: u32,
     /// Durations by kernel name, first match wins.
     pub kernels: Vec<KernelRule>,
-    /// What calls and the front ends of the devices take; `None` where they take nothing.
-    pub latency: Option<Latency>,
+    /// What starting takes; what takes time on a device is said there.
+    pub startup: Startup,
+    /// Whether calls are held up at random.
+    pub delays: Option<Delays>,
     /// Whether the handle of what is gone is dealt out to the next object of its kind.
     pub reuses_handles: bool,
     /// What goes wrong.
@@ -163,7 +165,8 @@ impl Machine {
             teardown_ns: 0,
             launch_queue: 1024,
             kernels: Vec::new(),
-            latency: None,
+            startup: Startup::default(),
+            delays: None,
             reuses_handles: false,
             faults: Vec::new(),
             lacks: Vec::new(),
@@ -171,8 +174,9 @@ impl Machine {
     }
 
     /// The same machine where nothing takes time but work.
-    pub fn ideal(self) -> Machine {
-        Machine { latency: None, slice_ns: IDEAL_SLICE_NS, ..self }
+    pub fn ideal(mut self) -> Machine {
+        self.devices.iter_mut().for_each(|spec| spec.latency = None);
+        Machine { startup: Startup::default(), slice_ns: IDEAL_SLICE_NS, ..self }
     }
 
     /// `H100`, `2xA100`, `H100-MIG-3g.40gb`, ...: `count` devices of one built-in model, whole or each split into as many
@@ -189,9 +193,10 @@ impl Machine {
         if !(1..=MAX_DEVICES).contains(&count) {
             return None;
         }
-        let devices = (0..count).map(|index| DeviceSpec::preset(model, index)).collect::<Option<_>>()?;
-        let mut machine = Machine::new(devices);
-        machine.latency = Latency::preset(model);
+        let device =
+            |index| Some(DeviceSpec { latency: Latency::preset(model), ..DeviceSpec::preset(model, index)? });
+        let mut machine = Machine::new((0..count).map(device).collect::<Option<_>>()?);
+        machine.startup = Startup::preset(model).unwrap_or_default();
         machine.slice_ns = SLICE_NS;
         if let Some(profile) = profile {
             for index in 0..count {

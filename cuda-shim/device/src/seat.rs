@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 
 use crate::clock::Clock;
+use crate::latency::Latency;
 use crate::layout::{BUCKET_NS, BUCKETS, Device, FEW_STRETCHES, Round, SEATS, STALLS, STRETCHES, SeatCells};
 use crate::liveness::{clock_ns, sleep_until};
 use crate::lock::{self, Held};
@@ -169,6 +170,16 @@ impl Seat {
         let _held = self.state.schedule(self.index);
         self.state.bring_up(self.index, clock_ns());
         self.state.due_of(self.index, self.number, time)
+    }
+
+    /// Whether calls that concern the device take time.
+    pub fn takes_time(&self) -> bool {
+        self.state.latency(self.index).is_some()
+    }
+
+    /// Has the calling thread take a call's part of the host's time, if such calls take any.
+    pub fn spend(&self, part: impl FnOnce(&Latency) -> u64) {
+        self.state.spend(self.index, part);
     }
 
     /// Its place among the seats of the device.
@@ -492,7 +503,7 @@ impl State {
         let mut schedule = read_round(active(device), &demand.seats);
         // Alone, whose turn it is already, a seat has its time with the clock.
         if demand.seats != [schedule.current] {
-            schedule.advance(wall, self.turns(), None, &mut demand);
+            schedule.advance(wall, self.turns(index), None, &mut demand);
         }
         schedule.wall = schedule.wall.max(wall);
         let spare = (device.active_round.get() + 1) & 1;
@@ -518,13 +529,13 @@ impl State {
         if schedule.seat_time(place) >= time {
             return None;
         }
-        schedule.advance(u64::MAX, self.turns(), Some((place, time)), &mut demand);
+        schedule.advance(u64::MAX, self.turns(index), Some((place, time)), &mut demand);
         Some(schedule.wall)
     }
 
-    fn turns(&self) -> Turns {
+    fn turns(&self, index: usize) -> Turns {
         let machine = self.machine();
-        let latency = machine.latency.unwrap_or_default();
+        let latency = machine.devices.get(index).and_then(|spec| spec.latency).unwrap_or_default();
         Turns {
             slice_ns: machine.slice_ns,
             preempt_ns: latency.preempt_ns,

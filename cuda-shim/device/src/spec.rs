@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::latency::Latency;
+
 /// Longest device name in bytes, as in the driver's own 96-byte buffers.
 pub const MAX_NAME: usize = 96;
 /// Numbers of `CUdevice_attribute` end below this one.
@@ -60,6 +62,8 @@ pub struct DeviceSpec {
     pub attributes: Option<BTreeMap<i32, i32>>,
     /// Whether the driver keeps account of ended processes from the start.
     pub accounting: bool,
+    /// What calls take that concern it, and its front end; `None` where they take nothing.
+    pub latency: Option<Latency>,
     /// What it is a part of, if it is an instance of a split device (MIG).
     pub part: Option<Part>,
 }
@@ -76,7 +80,8 @@ pub struct Part {
 }
 
 impl DeviceSpec {
-    /// A built-in device by name ([`PRESETS`]); `index` makes its UUID and PCI address its own.
+    /// A built-in device by name ([`PRESETS`]) where nothing takes time but work; `index` makes its UUID and PCI address its
+    /// own.
     pub fn preset(name: &str, index: usize) -> Option<DeviceSpec> {
         let hopper = DeviceSpec {
             name: "NVIDIA H100 80GB HBM3".into(),
@@ -102,6 +107,7 @@ impl DeviceSpec {
             unlisted_bytes: 0,
             attributes: None,
             accounting: false,
+            latency: None,
             part: None,
         };
         let mut spec = match name {

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::cgroup::Chain;
-use crate::latency::Latency;
+use crate::latency::{Delays, Jitter, Latency, Startup};
 use crate::layout::{self, Header, LENGTH, Layout, MAGIC, SLOTS, Slot, slot_state};
 use crate::liveness::{self, Life};
 use crate::machine::{EXPORTS, Fault, KernelRule, MAX_DEVICES, MAX_FAULTS, MAX_RULES, Machine};
@@ -67,6 +67,8 @@ impl std::error::Error for OpenError {}
 pub struct State {
     layout: &'static Layout,
     machine: Machine,
+    /// Whether calls take time on a device.
+    takes_time: bool,
     cgroups: Chain,
     slot: usize,
     probe: File,
@@ -115,12 +117,20 @@ impl State {
         let cgroups = Chain::of_this_process(&machine);
         let (slot, life) =
             take_slot(layout, path, &probe, &cgroups).map_err(io)?.ok_or(OpenError::Full(path.into()))?;
-        Ok(State { layout, machine, cgroups, slot, probe, _life: life, family: family_word().map_err(io)? })
+        let takes_time = machine.devices.iter().any(|spec| spec.latency.is_some());
+        let family = family_word().map_err(io)?;
+        Ok(State { layout, machine, takes_time, cgroups, slot, probe, _life: life, family })
     }
 
     /// The machine.
     pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// Whether calls take time on any device of the machine.
+    #[inline]
+    pub fn takes_time(&self) -> bool {
+        self.takes_time
     }
 
     /// The cgroups of this process.
@@ -244,7 +254,7 @@ pub fn namespace(process: &str) -> Option<u64> {
 }
 
 /// The numeric fields of a device, in the order of the file.
-fn spec_numbers(spec: &DeviceSpec) -> [u64; 24] {
+fn spec_numbers(spec: &DeviceSpec) -> [u64; 25] {
     let part =
         spec.part.map_or([0; 3], |part| [part.of as u64 + 1, part.instance.into(), part.slices.into()]);
     [
@@ -272,7 +282,26 @@ fn spec_numbers(spec: &DeviceSpec) -> [u64; 24] {
         part[1],
         part[2],
         spec.attributes.is_some().into(),
+        spec.latency.is_some().into(),
     ]
+}
+
+fn startup_numbers(startup: &mut Startup) -> [&mut u64; 4] {
+    let Startup { init_ns, nvml_init_ns, jitter: Jitter { ppm, seed } } = startup;
+    [init_ns, nvml_init_ns, ppm, seed]
+}
+
+fn delay_numbers(delays: &mut Delays) -> [&mut u64; 4] {
+    let Delays { one_in, least_ns, most_ns, seed } = delays;
+    [one_in, least_ns, most_ns, seed]
+}
+
+fn write_numbers<const COUNT: usize>(cells: &[layout::Word; COUNT], numbers: [&mut u64; COUNT]) {
+    cells.iter().zip(numbers).for_each(|(cell, number)| cell.set(*number));
+}
+
+fn read_numbers<const COUNT: usize>(cells: &[layout::Word; COUNT], numbers: [&mut u64; COUNT]) {
+    cells.iter().zip(numbers).for_each(|(cell, number)| *number = cell.get());
 }
 
 fn write_machine(header: &Header, machine: &Machine) {
@@ -283,10 +312,10 @@ fn write_machine(header: &Header, machine: &Machine) {
     header.teardown_ns.set(machine.teardown_ns);
     header.launch_queue.set(machine.launch_queue.max(1).into());
     header.rule_count.set(machine.kernels.len().min(MAX_RULES) as u64);
-    header.has_latency.set(machine.latency.is_some().into());
     header.reuses_handles.set(machine.reuses_handles.into());
-    for (cell, number) in header.latency.iter().zip(machine.latency.unwrap_or_default().numbers()) {
-        cell.set(*number);
+    write_numbers(&header.startup, startup_numbers(&mut machine.startup.clone()));
+    if let Some(mut delays) = machine.delays {
+        write_numbers(&header.delays, delay_numbers(&mut delays));
     }
     layout::write_text(&header.driver_version, &machine.driver_version);
     for (cells, rule) in header.rules.iter().zip(&machine.kernels) {
@@ -322,6 +351,9 @@ fn write_machine(header: &Header, machine: &Machine) {
         for (cell, number) in cells.numbers.iter().zip(spec_numbers(spec)) {
             cell.set(number);
         }
+        if let Some(mut latency) = spec.latency {
+            write_numbers(&cells.latency, latency.numbers());
+        }
         for (id, value) in spec.attributes.iter().flatten() {
             if let Some(cell) = usize::try_from(*id).ok().and_then(|id| cells.attributes.get(id)) {
                 cell.set(KNOWN | u64::from(value.cast_unsigned()));
@@ -347,12 +379,22 @@ fn read_part([of, instance, slices]: [u64; 3]) -> Option<Part> {
     Some(Part { of, instance: instance as u32, slices: slices as u32 })
 }
 
-fn read_latency(header: &Header) -> Latency {
+fn read_latency(cells: &layout::SpecCells) -> Latency {
     let mut latency = Latency::default();
-    for (cell, number) in header.latency.iter().zip(latency.numbers()) {
-        *number = cell.get();
-    }
+    read_numbers(&cells.latency, latency.numbers());
     latency
+}
+
+fn read_startup(header: &Header) -> Startup {
+    let mut startup = Startup::default();
+    read_numbers(&header.startup, startup_numbers(&mut startup));
+    startup
+}
+
+fn read_delays(header: &Header) -> Option<Delays> {
+    let mut delays = Delays { one_in: 0, least_ns: 0, most_ns: 0, seed: 0 };
+    read_numbers(&header.delays, delay_numbers(&mut delays));
+    Some(delays).filter(|delays| delays.one_in > 0)
 }
 
 fn read_machine(header: &Header) -> Machine {
@@ -389,6 +431,7 @@ fn read_machine(header: &Header) -> Machine {
                 accounting: next() != 0,
                 part: read_part([next(), next(), next()]),
                 attributes: (next() != 0).then(|| read_attributes(&cells.attributes)),
+                latency: (next() != 0).then(|| read_latency(cells)),
             }
         })
         .collect();
@@ -410,7 +453,8 @@ fn read_machine(header: &Header) -> Machine {
                 stamps: read_parameter(&cells.stamps),
             })
             .collect(),
-        latency: (header.has_latency.get() != 0).then(|| read_latency(header)),
+        startup: read_startup(header),
+        delays: read_delays(header),
         reuses_handles: header.reuses_handles.get() != 0,
         faults: header.faults[..(header.fault_count.get() as usize).min(MAX_FAULTS)]
             .iter()

@@ -46,7 +46,7 @@ fn init(call: &str) -> Code {
     met(call, || {
         code(open().map(|state| {
             if USERS.fetch_add(1, Ordering::Relaxed) == 0 {
-                state.spend(|latency| latency.nvml_init_ns);
+                state.spend_at_start(|startup| startup.nvml_init_ns);
             }
         }))
     })

@@ -19,6 +19,7 @@ pub struct Listed {
 /// Every live process with a context on the device or on one of its instances, as far as the driver tells the caller.
 pub fn running(device: &Device) -> Vec<Listed> {
     device.state.spend_on(
+        device.index,
         || found(device),
         |latency, listed| latency.processes_ns + listed.len() as u64 * latency.each_process_ns,
     )

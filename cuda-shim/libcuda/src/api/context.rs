@@ -62,7 +62,7 @@ fn create(out: Out<ContextHandle>, flags: u32, device: i32) -> Outcome {
     if flags & !FLAGS_MASK != 0 {
         return Err(INVALID_VALUE);
     }
-    latency::spend(|latency| latency.context_ns);
+    latency::spend(|_| Ok(ordinal), |latency| latency.context_ns);
     let mut world = world()?;
     let handle = world.contexts.add(Context::new(ordinal, false, flags));
     if let Err(status) = contexts::activate(&mut world, handle) {
@@ -93,12 +93,13 @@ fn or_current(world: &World, handle: ContextHandle) -> Outcome<ContextHandle> {
 export! {
     fn cuDevicePrimaryCtxRetain(out: Out<ContextHandle>, device: i32) {
         out.required()?;
-        let is_new = {
+        let (ordinal, is_new) = {
             let world = world()?;
-            world.devices[contexts::primary_of(&world, device)?.0].retained == 0
+            let ordinal = contexts::primary_of(&world, device)?.0;
+            (ordinal, world.devices[ordinal].retained == 0)
         };
         if is_new {
-            latency::spend(|latency| latency.context_ns);
+            latency::spend(|_| Ok(ordinal), |latency| latency.context_ns);
         }
         let mut world = world()?;
         let (ordinal, handle) = contexts::primary_of(&world, device)?;

@@ -29,7 +29,7 @@ fn record(null: NullStream, event: EventHandle, stream: StreamHandle, flags: u32
     if flags > 1 {
         return Err(INVALID_VALUE);
     }
-    latency::spend(|latency| latency.record_ns);
+    latency::spend(|world| streams::device_meant(world, null, stream), |latency| latency.record_ns);
     let mut world = world()?;
     let stream = streams::stream(&mut world, null, stream)?;
     if world.events.get(event)?.context != world.streams.get(stream)?.context {
@@ -93,7 +93,7 @@ export! {
 
     early fn cuEventQuery(event: EventHandle) {
         event.given()?;
-        latency::spend(|latency| latency.query_ns);
+        latency::spend(|world| events::device_of(world, event), |latency| latency.query_ns);
         let mark = {
             let mut world = world()?;
             captures::forbid_unsafe_call(&mut world)?;

@@ -4,8 +4,6 @@
 //! Exports symbols.
 #![allow(unsafe_code)]
 
-use cuda_shim_device::Latency;
-
 use crate::api::abi::{LaunchConfig, LaunchParams};
 use crate::api::export::export;
 use crate::model::objects::handle::{Handle, KernelHandle, StreamHandle};
@@ -22,42 +20,35 @@ const COOPERATIVE: u32 = 2;
 #[inline]
 fn launch(null: NullStream, stream: StreamHandle, request: &Request) -> Outcome {
     let driver = driver()?;
-    match driver.latency() {
-        None => enqueue(driver, null, stream, request, None),
-        Some(latency) => launch_late(driver, null, stream, request, latency),
+    if driver.state.takes_time() {
+        take_time(driver, null, stream, request)?;
     }
+    enqueue(driver, null, stream, request)
 }
 
-/// The same where it takes time.
+/// Takes the time of a launch, if launches on this stream's device take any.
 #[cold]
-fn launch_late(
-    driver: &Driver,
-    null: NullStream,
-    stream: StreamHandle,
-    request: &Request,
-    latency: &Latency,
-) -> Outcome {
-    let loading = latency::late_loading(&mut driver.world(), request.kernel, latency)?;
-    driver.state.spend(|latency| latency.launch_ns + loading);
-    enqueue(driver, null, stream, request, Some(latency))
+fn take_time(driver: &Driver, null: NullStream, stream: StreamHandle, request: &Request) -> Outcome {
+    let mut world = driver.world();
+    let ordinal = streams::device_meant(&mut world, null, stream)?;
+    let Some(latency) = world.latency(ordinal) else { return Ok(()) };
+    let loading = latency::late_loading(&mut world, request.kernel, latency)?;
+    let index = world.devices[ordinal].index;
+    drop(world);
+    driver.state.spend(index, |latency| latency.launch_ns + loading);
+    Ok(())
 }
 
 /// Waits while the hardware queue is full, until its oldest launch has ended.
 #[inline(always)]
-fn enqueue(
-    driver: &Driver,
-    null: NullStream,
-    stream: StreamHandle,
-    request: &Request,
-    latency: Option<&Latency>,
-) -> Outcome {
+fn enqueue(driver: &Driver, null: NullStream, stream: StreamHandle, request: &Request) -> Outcome {
     loop {
         let mut world = driver.world();
         let stream = streams::stream(&mut world, null, stream)?;
         if !world.captures.is_empty() && capture(&mut world, stream, request)? {
             return Ok(());
         }
-        let Some((seat, full_until)) = streams::lay_out_launch(&mut world, stream, request, latency)? else {
+        let Some((seat, full_until)) = streams::lay_out_launch(&mut world, stream, request)? else {
             return Ok(());
         };
         drop(world);

@@ -22,13 +22,13 @@ mod vmm;
 use crate::api::export::export;
 use crate::model::objects::heap::{UNIT, Use};
 use crate::model::operations::{access, captures, contexts, latency, lending, marks, memory};
-use crate::model::world::world;
+use crate::model::world::{World, world};
 use crate::tools::ffi::Out;
 use crate::tools::status::{INVALID_VALUE, NOT_FOUND, OUT_OF_MEMORY, Outcome};
 
 #[inline]
 fn allocate(out: Out<u64>, size: u64) -> Outcome {
-    latency::spend(|latency| latency.allocate_ns);
+    latency::spend(|world| world.current_device(), |latency| latency.allocate_ns);
     let mut world = world()?;
     out.required()?;
     let (context, ordinal) = world.current_context().map(|(handle, context)| (handle, context.device))?;
@@ -43,7 +43,7 @@ fn allocate(out: Out<u64>, size: u64) -> Outcome {
 /// Free and total bytes of the current context's device.
 #[inline]
 pub fn info() -> Outcome<(u64, u64)> {
-    latency::spend(|latency| latency.memory_info_ns);
+    latency::spend(|world| world.current_device(), |latency| latency.memory_info_ns);
     let world = world()?;
     let device = &world.devices[world.current_device()?];
     world.state.reap_among_peers();
@@ -61,7 +61,8 @@ pub fn row_of(width: u64, height: u64, element: u32) -> Outcome<u64> {
 /// Frees memory once the work of its context is over, as the call promises.
 #[inline]
 pub fn free(address: u64) -> Outcome {
-    latency::spend(|latency| latency.free_ns);
+    let device = |world: &mut World| memory::device_of(world, address).or_else(|_| world.current_device());
+    latency::spend(device, |latency| latency.free_ns);
     let (context, mark) = {
         let mut world = world()?;
         if address == 0 {
@@ -88,7 +89,7 @@ pub fn free(address: u64) -> Outcome {
             Err(_) => return memory::free_at(&mut world, &own),
         }
     };
-    marks::wait(&mark);
+    marks::wait_as_well(&mark);
     let mut world = world()?;
     contexts::note_over(&mut world, context, &mark);
     let own = memory::callers_own(&mut world, address)?;

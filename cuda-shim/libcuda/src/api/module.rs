@@ -33,7 +33,9 @@ fn read_file(name: Text) -> Outcome<usize> {
 fn load_library(out: Out<LibraryHandle>, image: usize) -> Outcome {
     out.required()?;
     let driver = driver()?;
-    let contents = driver.state.spend_on(|| image::contents(image), |latency, _| latency.module_ns);
+    // A library belongs to no context: where none is current it is read for the first device.
+    let device = |world: &mut World| world.current_device().or(Ok(0));
+    let contents = latency::spend_on(driver, device, || image::contents(image), |latency| latency.module_ns);
     let contents = Arc::new(contents?);
     let mut world = driver.world();
     let library = Library { kernels: Kernels::new(), modules: Vec::new(), contents, loaded: false };
@@ -252,10 +254,16 @@ export! {
     early fn cuFuncLoad(kernel: KernelHandle) {
         kernel.given()?;
         let driver = driver()?;
-        driver.world().kernels.get(kernel)?;
-        if let Some(latency) = driver.latency() {
-            let takes = latency::late_loading(&mut driver.world(), kernel, latency)?;
-            driver.state.spend(|_| takes);
+        let mut world = driver.world();
+        let context = world.kernels.get(kernel)?.context;
+        let found = world.device_of(context).or_else(|_| world.current_device());
+        if let Ok(ordinal) = found
+            && let Some(latency) = world.latency(ordinal)
+        {
+            let takes = latency::late_loading(&mut world, kernel, latency)?;
+            let index = world.devices[ordinal].index;
+            drop(world);
+            driver.state.spend(index, |_| takes);
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ export! {
     }
 
     twin fn |null| cuStreamQuery / cuStreamQuery_ptsz (handle: StreamHandle) {
-        latency::spend(|latency| latency.query_ns);
+        latency::spend(|world| streams::device_meant(world, null, handle), |latency| latency.query_ns);
         let mark = {
             let mut world = world()?;
             let handle = streams::stream(&mut world, null, handle)?;

@@ -31,10 +31,14 @@ use crate::tools::status::{
 };
 
 impl World {
-    /// What the machine's front ends take, if they take anything.
-    #[inline]
-    pub fn latency(&self) -> Option<&'static Latency> {
-        self.state.machine().latency.as_ref()
+    /// What takes time on a device, if anything does.
+    pub fn latency(&self, ordinal: usize) -> Option<&'static Latency> {
+        self.state.latency(self.devices.get(ordinal)?.index)
+    }
+
+    /// The ordinal of a context's device.
+    pub fn device_of(&self, context: ContextHandle) -> Outcome<usize> {
+        Ok(self.contexts.get(context)?.device)
     }
 
     /// The calling thread's current context, which is active.
@@ -213,12 +217,6 @@ impl Driver {
             world.devices[ordinal].current_pool = pool;
         }
         let _ = DRIVER.set(Driver { state, world: Spin::new(world) });
-    }
-
-    /// What calls take on this machine, if they take anything.
-    #[inline]
-    pub fn latency(&self) -> Option<&'static Latency> {
-        self.state.machine().latency.as_ref()
     }
 
     /// The world, locked.

@@ -6,7 +6,6 @@
 
 use crate::api::abi::{InstantiateParams, UpdateResult};
 use crate::api::export::export;
-use crate::model::objects::exec::Plan;
 use crate::model::objects::graph::owns_memory;
 use crate::model::objects::handle::{GraphExecHandle, GraphHandle, Handle, NodeHandle, StreamHandle};
 use crate::model::objects::op::Op;
@@ -36,7 +35,7 @@ fn instantiate(out: Out<GraphExecHandle>, graph: GraphHandle, flags: u64) -> Out
 }
 
 pub fn launch(null: NullStream, exec: GraphExecHandle, stream: StreamHandle) -> Outcome {
-    latency::spend(|latency| latency.launch_ns);
+    latency::spend(|world| streams::device_meant(world, null, stream), |latency| latency.launch_ns);
     let mut world = world()?;
     let stream = streams::stream(&mut world, null, stream)?;
     world.execs.get(exec)?;
@@ -78,12 +77,11 @@ fn update(exec: GraphExecHandle, graph: GraphHandle) -> Outcome<Option<(u32, Nod
             return Ok(Some((NOT_SUPPORTED_THERE, new.node)));
         }
     }
-    let gap = execs::gap(&world);
     let exec = world.execs.get_mut(exec)?;
     for (old, new) in exec.steps.iter_mut().zip(new.steps) {
         old.op = new.op;
     }
-    exec.plan = Plan::of(&exec.steps, gap);
+    exec.plan = None;
     exec.kept = new.kept;
     Ok(None)
 }
@@ -156,14 +154,13 @@ export! {
     early fn cuGraphNodeSetEnabled(exec: GraphExecHandle, node: NodeHandle, enabled: u32) {
         exec.given()?;
         let mut world = world()?;
-        let gap = execs::gap(&world);
         let exec = world.execs.get_mut(exec)?;
         let step = exec.steps.iter_mut().find(|step| step.node == node).ok_or(INVALID_VALUE)?;
         if !matches!(step.op, Op::Kernel(_) | Op::Copy(_) | Op::Fill(_)) {
             return Err(INVALID_VALUE);
         }
         step.enabled = enabled != 0;
-        exec.plan = Plan::of(&exec.steps, gap);
+        exec.plan = None;
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use crate::model::objects::user_object::Kept;
 pub struct GraphExec {
     pub steps: Vec<Step>,
     pub flags: u64,
-    pub plan: Plan,
+    /// What its last launch went by; none before the first and once a step has changed.
+    pub plan: Option<Plan>,
     /// End of its last launch in seat time: it never runs beside itself.
     pub tail: u64,
     /// Objects of callers that it keeps alive.
@@ -25,6 +26,12 @@ impl GraphExec {
     pub fn memory(&self) -> Vec<u64> {
         let allocated = |step: &Step| if let Op::Alloc(address, _) = step.op { Some(address) } else { None };
         self.steps.iter().filter_map(allocated).collect()
+    }
+
+    /// When what happens after a launch on a device with this gap between kernels.
+    pub fn planned(&mut self, gap: u64) -> &Plan {
+        let plan = self.plan.take().filter(|plan| plan.gap == gap);
+        self.plan.insert(plan.unwrap_or_else(|| Plan::of(&self.steps, gap)))
     }
 }
 
@@ -46,13 +53,14 @@ pub struct Plan {
     pub busy: Vec<(u64, u64)>,
     pub kernels: u64,
     pub length: u64,
+    gap: u64,
 }
 
 impl Plan {
     /// Branches run side by side, so a graph takes as long as its longest chain. A kernel that has one before it begins
     /// `gap` later.
     pub fn of(steps: &[Step], gap: u64) -> Plan {
-        let mut plan = Plan::default();
+        let mut plan = Plan { gap, ..Plan::default() };
         let mut busy = Vec::new();
         // Whether a kernel is over when a step is.
         let mut has_kernel: Vec<bool> = Vec::new();

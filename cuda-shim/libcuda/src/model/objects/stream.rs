@@ -69,7 +69,7 @@ impl Stream {
     /// When a kernel or a graph begins here that is launched now, with what a front end takes before it.
     pub fn begin(&self, context: &Context, now: u64, state: &State, latency: &Latency) -> u64 {
         let gap = if self.behind_event { latency.gap_after_event_ns } else { latency.gap_ns };
-        let [gap, dispatch] = [gap, latency.dispatch_ns].map(|ns| state.vary(latency, ns));
+        let [gap, dispatch] = [gap, latency.dispatch_ns].map(|ns| state.vary(latency.jitter, ns));
         (self.after(context) + gap).max(now + dispatch)
     }
 

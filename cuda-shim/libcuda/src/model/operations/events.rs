@@ -11,7 +11,7 @@ use crate::tools::status::{CAPTURED_EVENT, Outcome};
 
 /// Records the end of a stream in an event.
 pub fn record(world: &mut World, event: EventHandle, stream: StreamHandle) -> Outcome {
-    let latency = world.latency();
+    let latency = world.latency(streams::device_of(world, stream)?);
     let mut mark = match latency {
         Some(latency) => streams::lay_out_event(world, stream, latency)?,
         None => streams::stream_mark(world, stream)?,
@@ -65,6 +65,11 @@ pub fn recorded(world: &World, event: EventHandle) -> Option<Mark> {
 pub fn recorded_elsewhere(world: &World, event: EventHandle) -> Option<SharedEvent> {
     let (shared, _) = world.events.get(event).ok()?.shared?;
     world.state.is_recorded_elsewhere(shared).then_some(shared)
+}
+
+/// The ordinal of an event's device.
+pub fn device_of(world: &World, event: EventHandle) -> Outcome<usize> {
+    world.device_of(world.events.get(event)?.context)
 }
 
 pub fn mark_of(world: &World, handle: EventHandle) -> Outcome<Option<Mark>> {

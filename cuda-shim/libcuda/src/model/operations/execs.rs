@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::objects::exec::{GraphExec, Plan, Step};
+use crate::model::objects::exec::{GraphExec, Step};
 use crate::model::objects::graph::owns_memory;
 use crate::model::objects::handle::{GraphExecHandle, GraphHandle, NodeHandle, StreamHandle};
 use crate::model::objects::op::{HostCall, Op};
@@ -61,25 +61,18 @@ pub fn compile(world: &World, graph: GraphHandle, flags: u64) -> Outcome<GraphEx
     }
     let mut steps = Vec::new();
     lay_open(world, graph, &[], &mut steps)?;
-    let plan = Plan::of(&steps, gap(world));
-    Ok(GraphExec { steps, flags, plan, tail: 0, kept: user_objects::kept_by(world, graph)? })
-}
-
-/// How far kernels of a graph lie apart that follow each other.
-pub fn gap(world: &World) -> u64 {
-    world.latency().map_or(0, |latency| latency.gap_ns)
+    Ok(GraphExec { steps, flags, plan: None, tail: 0, kept: user_objects::kept_by(world, graph)? })
 }
 
 /// Changes a step's work; its kind stays.
 pub fn set_step(world: &mut World, exec: GraphExecHandle, node: NodeHandle, op: Op) -> Outcome {
-    let gap = gap(world);
     let exec = world.execs.get_mut(exec)?;
     let step = exec.steps.iter_mut().find(|step| step.node == node).ok_or(INVALID_VALUE)?;
     if std::mem::discriminant(&step.op) != std::mem::discriminant(&op) {
         return Err(INVALID_VALUE);
     }
     step.op = op;
-    exec.plan = Plan::of(&exec.steps, gap);
+    exec.plan = None;
     Ok(())
 }
 
@@ -103,8 +96,10 @@ pub fn graph_of(world: &mut World, exec: GraphExecHandle) -> Outcome<GraphHandle
 
 /// Begins a launch: its memory, its time, its events. What it moves and whom it calls is still to be done.
 pub fn run(world: &mut World, handle: GraphExecHandle, stream: StreamHandle) -> Outcome<Launched> {
-    let exec = world.execs.get(handle)?;
-    let (plan, tail, again) = (exec.plan.clone(), exec.tail, exec.flags & AUTO_FREE != 0);
+    let ordinal = streams::device_of(world, stream)?;
+    let gap = world.latency(ordinal).map_or(0, |latency| latency.gap_ns);
+    let exec = world.execs.get_mut(handle)?;
+    let (plan, tail, again) = (exec.planned(gap).clone(), exec.tail, exec.flags & AUTO_FREE != 0);
     let ops: Vec<Op> = exec.steps.iter().map(|step| if step.enabled { step.op } else { Op::Empty }).collect();
     for op in &ops {
         if let Op::Wait(event) = op
@@ -115,7 +110,6 @@ pub fn run(world: &mut World, handle: GraphExecHandle, stream: StreamHandle) -> 
     }
     change_memory(world, &ops, again)?;
     let start = streams::lay_out_graph(world, stream, tail, &plan.busy, plan.kernels, plan.length)?;
-    let ordinal = world.contexts.get(world.streams.get(stream)?.context)?.device;
     for (op, (begin, end)) in ops.iter().zip(&plan.spans) {
         if let Op::Kernel(launch) = op
             && launch.timing.log != 0

@@ -1,22 +1,42 @@
-//! What calls take of their host's time and a device's front end of its streams', on a machine that says so.
+//! What calls take of their host's time and a device's front end of its streams', on a device that says so.
 
 use cuda_shim_device::Latency;
 
 use crate::model::objects::handle::KernelHandle;
-use crate::model::world::{World, driver};
+use crate::model::world::{Driver, World, driver};
 use crate::tools::status::Outcome;
 
-/// Has a call take its part of the host's time, if calls take any. The caller does not hold the world.
+/// Has a call take its part of the host's time, if calls take any on the device that it concerns: `device` finds that one's
+/// ordinal. A call that concerns none will fail, and takes nothing. The caller does not hold the world.
 #[inline]
-pub fn spend(part: impl FnOnce(&Latency) -> u64) {
-    if let Ok(driver) = driver() {
-        driver.state.spend(part);
+pub fn spend(device: impl FnOnce(&mut World) -> Outcome<usize>, part: impl FnOnce(&Latency) -> u64) {
+    if let Ok(driver) = driver()
+        && driver.state.takes_time()
+        && let Ok(index) = find(driver, device)
+    {
+        driver.state.spend(index, part);
     }
 }
 
-/// Whether calls take any time at all.
-pub fn are_simulated() -> bool {
-    driver().is_ok_and(|driver| driver.latency().is_some())
+/// Does the work of a call, which takes its part of the host's time if it does not take more anyway.
+pub fn spend_on<T>(
+    driver: &Driver,
+    device: impl FnOnce(&mut World) -> Outcome<usize>,
+    work: impl FnOnce() -> T,
+    part: impl FnOnce(&Latency) -> u64,
+) -> T {
+    match find(driver, device) {
+        Ok(index) => driver.state.spend_on(index, work, |latency, _| part(latency)),
+        Err(_) => work(),
+    }
+}
+
+/// The place in the machine of the device that is found.
+#[cold]
+fn find(driver: &Driver, device: impl FnOnce(&mut World) -> Outcome<usize>) -> Outcome<usize> {
+    let mut world = driver.world();
+    let ordinal = device(&mut world)?;
+    Ok(world.device(ordinal as i32)?.1.index)
 }
 
 /// What a launch takes more because code is loaded only then; nothing the next time.

@@ -1,7 +1,7 @@
 //! Asking and waiting for what was enqueued.
 
 use crate::model::objects::time::Mark;
-use crate::model::operations::{host, latency, stamps};
+use crate::model::operations::{host, stamps};
 use crate::tools::status::{NOT_READY, Outcome};
 
 /// Tells a caller whether a mark is reached.
@@ -16,15 +16,24 @@ pub fn ask(mark: &Mark) -> Outcome {
     Ok(())
 }
 
-/// Waits until a mark is reached.
+/// Waits until a mark is reached, as a call does that does nothing else.
 pub fn wait(mark: &Mark) {
-    let waits = latency::are_simulated() && !mark.is_done();
-    latency::spend(|latency| latency.synchronize_ns);
+    let waits = mark.seat.takes_time() && !mark.is_done();
+    mark.seat.spend(|latency| latency.synchronize_ns);
+    end(mark, waits);
+}
+
+/// The same in a call that has taken its part of the host's time.
+pub fn wait_as_well(mark: &Mark) {
+    end(mark, mark.seat.takes_time() && !mark.is_done());
+}
+
+fn end(mark: &Mark, waits: bool) {
     stamps::wait(mark.seat, mark.time);
     for host in &mark.hosts {
         host::wait(host);
     }
     if waits {
-        latency::spend(|latency| latency.wake_ns);
+        mark.seat.spend(|latency| latency.wake_ns);
     }
 }

@@ -106,6 +106,11 @@ fn begins(world: &mut World, address: u64) -> Outcome<Found> {
     Ok(Found { ordinal, spot, context, purpose })
 }
 
+/// The ordinal of the device on which the allocation lies that begins at `address`.
+pub fn device_of(world: &mut World, address: u64) -> Outcome<usize> {
+    begins(world, address).map(|found| found.ordinal)
+}
+
 /// The same, if it is a caller's to free.
 #[inline(always)]
 pub fn callers_own(world: &mut World, address: u64) -> Outcome<Found> {

@@ -11,7 +11,7 @@ use crate::model::objects::image;
 use crate::model::objects::kernel::{Kernel, Kernels, Module};
 use crate::model::objects::op::{Launch, Op};
 use crate::model::objects::request::Request;
-use crate::model::operations::memory;
+use crate::model::operations::{latency, memory};
 use crate::model::world::{World, driver, world};
 use crate::tools::ffi::Text;
 use crate::tools::status::{NOT_FOUND, Outcome};
@@ -130,7 +130,8 @@ pub fn variable(world: &mut World, handle: ModuleHandle, name: &str) -> Outcome<
 pub fn load(image: usize) -> Outcome<ModuleHandle> {
     let driver = driver()?;
     let context = driver.world().current()?;
-    let contents = driver.state.spend_on(|| image::contents(image), |latency, _| latency.module_ns);
+    let device = |world: &mut World| world.device_of(context);
+    let contents = latency::spend_on(driver, device, || image::contents(image), |latency| latency.module_ns);
     let contents = Arc::new(contents?);
     let mut world = driver.world();
     Ok(world.modules.add(new_module(context, Handle::NULL, contents)))

@@ -1,6 +1,6 @@
 //! How the driver starts in a process: the machine, and which of its devices the process sees.
 
-use cuda_shim_device::{Machine, State, open_from_env};
+use cuda_shim_device::{DeviceSpec, Machine, State, open_from_env};
 
 use crate::model::objects::graph_memory::Usage;
 use crate::model::objects::handle::Handle;
@@ -29,7 +29,7 @@ pub fn start() -> Outcome {
     })?;
     faults::arm(state);
     faults::met("cuInit", || {
-        state.spend(|latency| latency.init_ns);
+        state.spend_at_start(|startup| startup.init_ns);
         publish(state)
     })
 }
@@ -57,6 +57,7 @@ fn publish(state: &'static State) -> Outcome {
 
 fn open_device(state: &'static State, index: usize, base: u64, reach: u64) -> Outcome<Device> {
     let spec = state.machine().devices.get(index).ok_or(NOT_INITIALIZED)?.clone();
+    let lanes = vec![0; connections(&spec)];
     Ok(Device {
         index,
         spec,
@@ -70,15 +71,15 @@ fn open_device(state: &'static State, index: usize, base: u64, reach: u64) -> Ou
         graph_memory: Usage::default(),
         queue: Vec::new(),
         launches: 0,
-        lanes: vec![0; connections(state.machine())],
+        lanes,
         streams_made: 0,
         stamps: Stamps::default(),
     })
 }
 
-/// Queues between this process and a device, as the machine or its environment says; 0 where each stream has its own.
-fn connections(machine: &Machine) -> usize {
-    let usual = machine.latency.map_or(0, |latency| latency.connections);
+/// Queues between this process and a device, as the device or the environment says; 0 where each stream has its own.
+fn connections(spec: &DeviceSpec) -> usize {
+    let usual = spec.latency.map_or(0, |latency| latency.connections);
     if usual == 0 {
         return 0;
     }

@@ -32,6 +32,17 @@ pub fn stream(world: &mut World, null: NullStream, handle: StreamHandle) -> Outc
     }
 }
 
+/// The ordinal of a stream's device.
+pub fn device_of(world: &World, handle: StreamHandle) -> Outcome<usize> {
+    world.device_of(world.streams.get(handle)?.context)
+}
+
+/// The same of the stream that a handle means in a call of `null`.
+pub fn device_meant(world: &mut World, null: NullStream, handle: StreamHandle) -> Outcome<usize> {
+    let stream = stream(world, null, handle)?;
+    device_of(world, stream)
+}
+
 /// A new stream of a context.
 pub fn add(world: &mut World, context: ContextHandle, order: Order, priority: i32) -> Outcome<StreamHandle> {
     let id = world.new_id();
@@ -80,7 +91,6 @@ pub fn lay_out_launch(
     world: &mut World,
     handle: StreamHandle,
     request: &Request,
-    latency: Option<&Latency>,
 ) -> Outcome<Option<(&'static Seat, u64)>> {
     let stream = world.streams.get_mut(handle)?;
     let context = world.contexts.get_mut(stream.context)?;
@@ -96,7 +106,7 @@ pub fn lay_out_launch(
     if *oldest > now {
         return Ok(Some((seat, *oldest)));
     }
-    let (start, end) = match latency {
+    let (start, end) = match &device.spec.latency {
         None => {
             let start = stream.after(context).max(now);
             (start, work.run(start, duration))
@@ -131,13 +141,13 @@ pub fn lay_out_graph(
     kernels: u64,
     length: u64,
 ) -> Outcome<u64> {
-    let latency = world.latency();
     let stream = world.streams.get_mut(handle)?;
     let context = world.contexts.get_mut(stream.context)?;
     let device = world.devices.get_mut(context.device).ok_or(INVALID_CONTEXT)?;
     let seat = device.seat.ok_or(INVALID_CONTEXT)?;
     let mut work = seat.work(&mut world.clock);
     let now = work.now();
+    let latency = &device.spec.latency;
     let begin = match latency {
         None => stream.after(context).max(now),
         Some(latency) => stream.begin(context, now, world.state, latency),
@@ -159,7 +169,7 @@ pub fn lay_out_graph(
 /// When an event is over that is recorded in a stream now: it takes of the stream's time.
 pub fn lay_out_event(world: &mut World, handle: StreamHandle, latency: &Latency) -> Outcome<Mark> {
     let (seat, after) = seat_and_start(world, handle)?;
-    let takes = world.state.vary(latency, latency.event_ns);
+    let takes = world.state.vary(latency.jitter, latency.event_ns);
     let time = (after + takes).max(seat.work(&mut world.clock).now());
     let stream = world.streams.get_mut(handle)?;
     stream.behind_event = true;
