@@ -147,83 +147,115 @@ fn usage_error(binary: &str, arguments: &[&str], word: &str) -> String {
     outcome.stderr.clone()
 }
 
-/// What a machine file says of times, each in its fourth line.
+/// What a machine file says of times.
+const TIMES: [&str; 20] = [
+    "launch",
+    "module_launch",
+    "function_launch",
+    "record",
+    "query",
+    "synchronize",
+    "wake",
+    "context",
+    "module",
+    "allocate",
+    "free",
+    "memory_info",
+    "processes",
+    "each_process",
+    "dispatch",
+    "gap",
+    "gap_after_event",
+    "event",
+    "preempt",
+    "switch",
+];
+
+/// Of its machine alone.
+const STARTS: [&str; 2] = ["init", "nvml_init"];
+
+const NO_TIMES: [&str; 11] = [
+    "\"-1us\"",
+    "-1",
+    "\"1.5\"",
+    "\"nan\"",
+    "\"infus\"",
+    "\"2s\"",
+    "\"99999999999999999999s\"",
+    "3",
+    "true",
+    "[]",
+    "\"\"",
+];
+
+const OTHERS: [(&str, &str); 8] = [
+    ("jitter", "-0.1"),
+    ("jitter", "1.01"),
+    ("jitter", "nan"),
+    ("jitter", "inf"),
+    ("jitter", "\"10%\""),
+    ("seed", "-1"),
+    ("seed", "0.5"),
+    ("lunch", "\"1us\""),
+];
+
+const NO_CONNECTIONS: [&str; 5] = ["0", "-1", "33", "1.5", "\"8\""];
+const NO_IDEALS: [&str; 2] = ["1", "\"yes\""];
+
+/// All pairs of these.
+fn pairs(keys: &[&'static str], values: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    keys.iter().flat_map(|key| values.iter().map(move |value| (*key, *value))).collect()
+}
+
+/// A machine file that is none ends with status 2, and the message has this line.
+#[track_caller]
+fn no_machine(scratch: &Scratch, text: &str, line: &str) -> String {
+    let file = scratch.file("machine.toml", text);
+    usage_error("cuda-sim", &["run", file.to_str().expect("text"), "--", "true"], line)
+}
+
 #[test]
 fn latencies_that_are_none_are_told_with_their_line_and_their_key() {
     let scratch = Scratch::new();
-    let keys = [
-        "launch",
-        "module_launch",
-        "function_launch",
-        "record",
-        "query",
-        "synchronize",
-        "wake",
-        "init",
-        "context",
-        "module",
-        "allocate",
-        "free",
-        "memory_info",
-        "nvml_init",
-        "processes",
-        "each_process",
-        "dispatch",
-        "gap",
-        "gap_after_event",
-        "event",
-        "preempt",
-        "switch",
-    ];
-    let values = [
-        "\"-1us\"",
-        "-1",
-        "\"1.5\"",
-        "\"nan\"",
-        "\"infus\"",
-        "\"2s\"",
-        "\"99999999999999999999s\"",
-        "3",
-        "true",
-        "[]",
-        "\"\"",
-    ];
-    let bad = keys.iter().flat_map(|key| values.iter().map(move |value| (*key, *value)));
-    let others = [
-        ("jitter", "-0.1"),
-        ("jitter", "1.01"),
-        ("jitter", "nan"),
-        ("jitter", "inf"),
-        ("jitter", "\"10%\""),
-        ("seed", "-1"),
-        ("seed", "0.5"),
-        ("lunch", "\"1us\""),
-    ];
-    for (key, value) in bad.chain(others) {
+    for (key, value) in [pairs(&TIMES, &NO_TIMES), pairs(&STARTS, &NO_TIMES), OTHERS.to_vec()].concat() {
         let text = format!("[[device]]\nlike = \"H100\"\n[latency]\n{key} = {value}\n");
-        let file = scratch.file("machine.toml", text);
-        let told = usage_error("cuda-sim", &["run", file.to_str().expect("text"), "--", "true"], "line 4");
-        assert!(told.contains(key), "{key} = {value}: {told}");
+        let told = no_machine(&scratch, &text, "line 4");
+        assert!(told.contains(key) && !told.contains("device 0"), "{key} = {value}: {told}");
     }
     for (key, value) in [
         ("slice", "\"-2ms\""),
         ("slice", "\"0ms\""),
         ("slice", "\"3600s\""),
         ("slice", "2"),
-        ("connections", "0"),
-        ("connections", "-1"),
-        ("connections", "33"),
-        ("connections", "1.5"),
-        ("connections", "\"8\""),
         ("handles", "\"fresh\""),
         ("handles", "1"),
-        ("ideal", "1"),
-        ("ideal", "\"yes\""),
-    ] {
+    ]
+    .into_iter()
+    .chain(pairs(&["connections"], &NO_CONNECTIONS))
+    .chain(pairs(&["ideal"], &NO_IDEALS))
+    {
         let text = format!("{key} = {value}\n[[device]]\nlike = \"H100\"\n");
-        let file = scratch.file("machine.toml", text);
-        let told = usage_error("cuda-sim", &["run", file.to_str().expect("text"), "--", "true"], "line 1");
+        let told = no_machine(&scratch, &text, "line 1");
         assert!(told.contains(key), "{key} = {value}: {told}");
+    }
+}
+
+/// In the table of the third device of a machine.
+#[test]
+fn latencies_of_a_device_that_are_none_are_told_with_the_device_too() {
+    let scratch = Scratch::new();
+    let machine = "[[device]]\nlike = \"H100\"\ncount = 2\n[[device]]\nlike = \"T4\"\n";
+    let starts = pairs(&STARTS, &["\"1ms\"", "3"]);
+    for (key, value) in [pairs(&TIMES, &NO_TIMES), starts, OTHERS.to_vec()].concat() {
+        let told = no_machine(&scratch, &format!("{machine}[device.latency]\n{key} = {value}\n"), "line 7");
+        assert!(told.contains(key) && told.contains("device 2"), "{key} = {value}: {told}");
+    }
+    let tables = pairs(&["latency"], &["3", "\"8us\"", "[]", "{ gap = \"-1us\" }"]);
+    for (key, value) in
+        [pairs(&["connections"], &NO_CONNECTIONS), pairs(&["ideal"], &NO_IDEALS), tables].concat()
+    {
+        let told = no_machine(&scratch, &format!("{machine}{key} = {value}\n"), "line 6");
+        assert!(told.contains(key) && told.contains("device 2"), "{key} = {value}: {told}");
     }
 }
 

@@ -326,6 +326,7 @@ mod tests {
         assert!(machine.devices[0].accounting);
         let latency = machine.devices[0].latency.expect("a table");
         assert_eq!((latency.launch_ns, latency.dispatch_ns, latency.event_ns), (4000, 550, 1250));
+        assert_eq!((latency.gap_ns, latency.switch_ns), (1600, 140_000));
         assert_eq!((latency.preempt_ns, latency.connections, latency.jitter.ppm), (152_600, 8, 100_000));
         assert_eq!((machine.startup.init_ns, machine.startup.jitter.ppm), (101_000_000, 100_000));
         assert_eq!((machine.slice_ns, machine.reuses_handles), (2_091_000, true));

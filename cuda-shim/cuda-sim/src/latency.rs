@@ -10,7 +10,7 @@ macro_rules! latencies {
     ($($(#[$doc:meta])* $key:ident: $number:ident,)*) => {
         /// The table of a machine, or of a device, where `Start` is [`OfNoDevice`]. What it leaves out is said elsewhere.
         #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = "a table of times, such as { launch = \"4us\" }")]
         pub struct Latencies<Start> {
             $($(#[$doc])* $key: Option<Moment>,)*
             /// Of `cuInit`.
