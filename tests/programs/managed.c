@@ -1,11 +1,12 @@
 /* Managed memory, line by line: "take BYTES", "give" the last one, "prefetch" all to the device and advise that they lie there,
- * "info". */
+ * "send TYPE ID" the last one to such a location, "advise TYPE ID" that it lies there, "info". */
 #include "common.h"
 
 int main(void)
 {
     static struct { CUdeviceptr memory; size_t bytes; } all[64];
     const CUmemLocation device = { .type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0 };
+    CUmemLocation place;
     int count = 0;
     char line[64];
 
@@ -24,6 +25,10 @@ int main(void)
                 if (rc == CUDA_SUCCESS)
                     rc = cuMemAdvise(all[i].memory, all[i].bytes, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, device);
             }
+        } else if (sscanf(line, "send %d %d", (int *)&place.type, &place.id) == 2) {
+            rc = cuMemPrefetchAsync(all[count - 1].memory, all[count - 1].bytes, place, 0, NULL);
+        } else if (sscanf(line, "advise %d %d", (int *)&place.type, &place.id) == 2) {
+            rc = cuMemAdvise(all[count - 1].memory, all[count - 1].bytes, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, place);
         } else {
             say_memory();
         }

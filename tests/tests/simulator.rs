@@ -255,6 +255,32 @@ fn hundreds_of_processes_have_a_context_on_one_device() {
     assert_eq!(free, truth.device("total_bytes") - PROCESSES * 4 * MIB);
 }
 
+/// `CUmemLocation`: a type and a number, which counts for a device alone.
+#[test]
+fn managed_memory_is_sent_to_places_that_there_are_and_to_no_others() {
+    const INVALID_VALUE: i64 = 1;
+    const INVALID_DEVICE: i64 = 101;
+    let machine = Machine::new("2xH100");
+    let mut program = machine.bare().start("managed", &[]);
+    assert_eq!(program.ask("take 4194304", "rc"), 0);
+    for (place, wanted) in [
+        ("1 0", 0),
+        ("1 1", 0),
+        ("2 0", 0),
+        ("2 99", 0),
+        ("3 0", 0),
+        ("4 0", 0),
+        ("1 2", INVALID_DEVICE),
+        ("1 -1", INVALID_DEVICE),
+        ("0 0", INVALID_VALUE),
+        ("5 0", INVALID_VALUE),
+    ] {
+        for order in ["send", "advise"] {
+            assert_eq!(program.ask(&format!("{order} {place}"), "rc"), wanted, "{order} {place}");
+        }
+    }
+}
+
 /// Calls every function of the header with bad arguments, in a folder where it may write.
 fn call_badly(setting: &gpuquota_promises::Setting<'_>, seed: &str) {
     let scratch = Scratch::new();

@@ -79,8 +79,8 @@ pub fn describe(machine: &str, ideal: bool) -> Outcome<Machine> {
     }
     let known = PRESETS.join(", ");
     Err(format!(
-        "machine \"{machine}\" is not known: write one of {known}, several of one, such as 2xH100, or the path of a \
-         machine file"
+        "machine \"{machine}\" is not known: write one of {known}, several of one, such as 2xH100, split ones, such as \
+         H100-MIG-3g.40gb, or the path of a machine file"
     ))
 }
 

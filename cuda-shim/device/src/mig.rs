@@ -30,6 +30,14 @@ pub fn is_capable(spec: &DeviceSpec) -> bool {
     spec.part.is_none() && matches!((spec.cc_major, spec.cc_minor), (8, 0) | (9.., _))
 }
 
+/// How the instances of a device with so much memory are written.
+fn names(total_bytes: u64) -> String {
+    let name = |profile: &Profile| {
+        format!("{}g.{}gb", profile.slices, (total_bytes * profile.memory / 8).div_ceil(1 << 30))
+    };
+    PROFILES.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
 /// The profile that is written `3g.40gb`. Gigabytes are whole ones of an eighth of 80 on most devices; others have their
 /// own names, so what is asked of them is that they come near an eighth's multiple.
 fn named<'p>(text: &str, total_bytes: u64) -> Option<(&'p Profile, u64)> {
@@ -58,8 +66,9 @@ pub fn instances(whole: &DeviceSpec, index: usize, profiles: &[&str]) -> Result<
     let (mut slices, mut memory, mut instances) = (0, 0, Vec::<DeviceSpec>::new());
     for text in profiles {
         let known = named(text, whole.total_bytes);
-        let (profile, total_bytes) =
-            known.ok_or_else(|| format!("{text:?} is no instance of a {}: write 3g.40gb", whole.name))?;
+        let (profile, total_bytes) = known.ok_or_else(|| {
+            format!("{text:?} is no instance of a {}: write one of {}", whole.name, names(whole.total_bytes))
+        })?;
         slices += profile.slices;
         memory += profile.memory;
         if slices > 7 || memory > 8 {
@@ -112,6 +121,8 @@ mod tests {
     fn instances_of_different_kinds_share_a_device() {
         let mut machine = Machine::preset("H100").expect("a machine");
         assert!(machine.split(0, &["4g.40gb", "3g.40gb", "1g.10gb"]).is_err());
+        let error = machine.split(0, &["3g.70gb"]).expect_err("it is none");
+        assert!(error.ends_with("one of 1g.10gb, 1g.20gb, 2g.20gb, 3g.40gb, 4g.40gb, 7g.80gb"), "{error}");
         machine.split(0, &["3g.40gb", "2g.20gb", "1g.10gb"]).expect("they fit");
         let parts: Vec<_> = machine.devices.iter().filter_map(|spec| spec.part).collect();
         let told: Vec<_> = parts.iter().map(|part| (part.of, part.instance, part.slices)).collect();

@@ -20,12 +20,25 @@ const ATTACH_HOST: u32 = 2;
 /// `CU_DEVICE_CPU`.
 const CPU: i32 = -1;
 
-/// `CU_MEM_LOCATION_TYPE_DEVICE`.
-const ON_DEVICE: u64 = 1;
+/// `CU_MEM_LOCATION_TYPE_DEVICE`, and those of the host: `_HOST`, `_HOST_NUMA` and `_HOST_NUMA_CURRENT`.
+const ON_DEVICE: u32 = 1;
+const ON_HOST: std::ops::RangeInclusive<u32> = 2..=4;
 
-/// Where a location of two words is: the device, or the host.
-fn device_of(location: u64) -> i32 {
-    if location & u64::from(u32::MAX) == ON_DEVICE { (location >> 32) as i32 } else { CPU }
+/// Where a location of two words is, its type and a number: the device, or the host.
+fn device_of(location: u64) -> Outcome<i32> {
+    match location as u32 {
+        ON_DEVICE => {
+            let device = (location >> 32) as i32;
+            world()?.device(device).map(|_| device)
+        }
+        kind if ON_HOST.contains(&kind) => Ok(CPU),
+        _ => Err(INVALID_VALUE),
+    }
+}
+
+/// Whether an advice says where: the preferred location, and who shall have access.
+fn says_where(advice: u32) -> bool {
+    matches!(advice, 3 | 5 | 6)
 }
 
 fn allocate(out: Out<u64>, size: u64, flags: u32) -> Outcome {
@@ -77,7 +90,7 @@ fn advise(address: u64, count: u64, advice: u32, device: i32) -> Outcome {
     }
     let mut world = world()?;
     check(&mut world, address, count)?;
-    if advice > 2 && advice != 4 && device != CPU {
+    if says_where(advice) && device != CPU {
         world.device(device)?;
     }
     if let Some(known) = world.regions.advice_of(address) {
@@ -132,15 +145,14 @@ fn range_attribute(out: Out<i32>, size: u64, attribute: u32, address: u64, count
 }
 
 fn prefetch(null: NullStream, address: u64, count: u64, device: i32, stream: StreamHandle) -> Outcome {
-    {
-        let mut world = world()?;
-        check(&mut world, address, count)?;
-        if let Some(advice) = world.regions.advice_of(address) {
-            advice.prefetched = device;
-        }
-        managed::move_pages(&mut world, address, count, device == CPU);
+    check(&mut *world()?, address, count)?;
+    submit(null, stream, Op::Empty)?;
+    let mut world = world()?;
+    if let Some(advice) = world.regions.advice_of(address) {
+        advice.prefetched = device;
     }
-    submit(null, stream, Op::Empty).map(|_| ())
+    managed::move_pages(&mut world, address, count, device == CPU);
+    Ok(())
 }
 
 export! {
@@ -153,7 +165,8 @@ export! {
     }
 
     early fn cuMemAdvise_v2(address: u64, count: u64, advice: u32, location: u64) {
-        advise(address, count, advice, device_of(location))
+        let device = if says_where(advice) { device_of(location)? } else { CPU };
+        advise(address, count, advice, device)
     }
 
     fn cuMemRangeGetAttribute(out: Out<i32>, size: u64, attribute: u32, address: u64, count: u64) {
@@ -187,6 +200,6 @@ export! {
         if address == 0 || flags != 0 {
             return Err(INVALID_VALUE);
         }
-        prefetch(null, address, count, device_of(location), stream)
+        prefetch(null, address, count, device_of(location)?, stream)
     }
 }
