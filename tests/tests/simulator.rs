@@ -1,7 +1,10 @@
 //! The test instrument itself: `cuda-sim` runs any command on the requested machine, and prints the device's own figures.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Promise, Scratch, artifact, program, twice};
 
@@ -237,6 +240,25 @@ fn a_kernel_s_stamps_show_the_time_slices_of_others() {
     let last = both.iter().map(|told| told.value("last_ns")).max().expect("two");
     assert!(last - first >= 2 * KERNELS * EACH, "more than the device had time for: {both:?}");
     assert!(last - first < 3 * KERNELS * EACH, "the device stood still: {both:?}");
+}
+
+/// Each write to such a socket is a packet of its own.
+#[test]
+fn what_a_process_is_told_is_one_line_in_one_piece() {
+    let machine = Machine::new("H100");
+    let (here, there) = UnixDatagram::pair().expect("a pair of sockets");
+    here.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let setting = machine.bare().with("CUDA_SIM_STATE", "/nowhere/state");
+    let mut command = setting.command(program("door_linked"), &[]);
+    command.stderr(OwnedFd::from(there)).stdout(Stdio::null());
+    assert!(!command.status().expect("it starts").success());
+    let mut packet = [0; 1024];
+    let length = here.recv(&mut packet).expect("a packet");
+    let told = String::from_utf8_lossy(&packet[..length]);
+    assert!(
+        told.starts_with("simulated ") && told.ends_with('\n') && told.contains("/nowhere/state"),
+        "{told:?}"
+    );
 }
 
 #[test]

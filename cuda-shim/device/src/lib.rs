@@ -15,6 +15,7 @@
 //! - [`state`]: the file: creating, opening, taking a process slot;
 //! - `sched`: time slicing between processes, pure;
 //! - `lock`, `liveness`, `clock`: locks that outlive their holder's death, who is alive, what time it is;
+//! - `telling`: what people are told;
 //! - `layout`: the fixed layout of the file;
 //! - [`machine`]: the description of a machine, pure;
 //! - [`latency`]: what calls and front ends take, pure;
@@ -46,6 +47,7 @@ pub mod spec;
 mod spending;
 pub mod state;
 mod sums;
+mod telling;
 pub mod truth;
 
 pub use clock::Clock;
@@ -61,4 +63,5 @@ pub use shared::SharedKey;
 pub use shared_event::SharedEvent;
 pub use spec::{DeviceSpec, PRESETS, Part};
 pub use state::{OpenError, STATE_ENV, State};
+pub use telling::tell;
 pub use truth::{DeviceTruth, ProcessTruth, Truth};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, OnceLock};
 
 use cuda_shim_device::machine::MAX_DEVICES;
-use cuda_shim_device::{DeviceSpec, Faults, OpenError, Part, State, open_from_env};
+use cuda_shim_device::{DeviceSpec, Faults, OpenError, Part, State, open_from_env, tell};
 
 use crate::abi::{Code, Error, code};
 
@@ -24,7 +24,7 @@ pub fn machine() -> Result<&'static State, Error> {
 pub fn open() -> Result<&'static State, Error> {
     open_from_env().map_err(|error| {
         static SAID: Once = Once::new();
-        SAID.call_once(|| eprintln!("simulated NVML: {error}"));
+        SAID.call_once(|| tell(format_args!("simulated NVML: {error}")));
         match error {
             OpenError::NotSimulated => Error::DriverNotLoaded,
             _ => Error::Unknown,

@@ -10,7 +10,7 @@ use std::ffi::CString;
 use std::sync::{Arc, OnceLock};
 
 use cuda_shim_device::machine::matches;
-use cuda_shim_device::{DeviceSpec, KernelRule, Machine};
+use cuda_shim_device::{DeviceSpec, KernelRule, Machine, tell};
 
 use crate::model::objects::contents::Contents;
 use crate::model::objects::handle::{
@@ -153,7 +153,9 @@ fn rules_of_environment() -> &'static [KernelRule] {
         rules
             .filter_map(|rule| {
                 rule.parse()
-                    .map_err(|error: String| eprintln!("simulated libcuda: CUDA_SIM_KERNEL: {error}"))
+                    .map_err(|error: String| {
+                        tell(format_args!("simulated libcuda: CUDA_SIM_KERNEL: {error}"))
+                    })
                     .ok()
             })
             .collect()

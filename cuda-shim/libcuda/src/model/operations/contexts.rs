@@ -1,6 +1,6 @@
 //! How contexts begin and end.
 
-use cuda_shim_device::{SEATS, Seat};
+use cuda_shim_device::{SEATS, Seat, tell};
 
 use crate::model::objects::context::Context;
 use crate::model::objects::handle::ContextHandle;
@@ -24,9 +24,9 @@ pub fn activate(world: &mut World, handle: ContextHandle) -> Outcome {
         world.state.memory(index).charge_context(overhead).map_err(|_| OUT_OF_MEMORY)?;
     }
     if enter(world, ordinal).is_none() {
-        eprintln!(
+        tell(format_args!(
             "simulated libcuda: device {index} has no place for this process: at most {SEATS} processes work on one device"
-        );
+        ));
         world.state.memory(index).release_context(overhead);
         return Err(OUT_OF_MEMORY);
     }

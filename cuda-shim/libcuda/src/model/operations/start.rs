@@ -1,6 +1,6 @@
 //! How the driver starts in a process: the machine, and which of its devices the process sees.
 
-use cuda_shim_device::{DeviceSpec, Machine, State, open_from_env};
+use cuda_shim_device::{DeviceSpec, Machine, State, open_from_env, tell};
 
 use crate::model::objects::graph_memory::Usage;
 use crate::model::objects::handle::Handle;
@@ -24,7 +24,7 @@ pub fn machine_version() -> i32 {
 /// Finds the machine and publishes the driver.
 pub fn start() -> Outcome {
     let state = open_from_env().map_err(|error| {
-        eprintln!("simulated libcuda: {error}");
+        tell(format_args!("simulated libcuda: {error}"));
         NO_DEVICE
     })?;
     faults::arm(state);
