@@ -27,7 +27,10 @@ static const char image[] = ".version 7.0\n.target sm_50\n.address_size 64\n.vis
         say(name_, (long long)((seconds() - from_) * 1e6));                            \
     } while (0)
 
-static CUresult launch(const struct card *it) { return cuLaunchKernel(it->kernel, 1, 1, 1, 32, 1, 1, 0, it->stream, NULL, NULL); }
+static CUkernel of_library;
+
+static CUresult launch_of(CUfunction kernel, CUstream stream) { return cuLaunchKernel(kernel, 1, 1, 1, 32, 1, 1, 0, stream, NULL, NULL); }
+static CUresult launch(const struct card *it) { return launch_of(it->kernel, it->stream); }
 
 static void calls(int i, struct card *it, int elsewhere)
 {
@@ -46,6 +49,7 @@ static void calls(int i, struct card *it, int elsewhere)
         must(cuCtxSetCurrent(all[0].context));
     TAKES("first_launch", i, launch(it));
     TAKES("launch", i, launch(it));
+    TAKES("library_launch", i, launch_of((CUfunction)of_library, it->stream));
     TAKES("wait", i, cuStreamSynchronize(it->stream));
     TAKES("synchronize", i, cuStreamSynchronize(it->stream));
     TAKES("record", i, cuEventRecord(it->event, it->stream));
@@ -60,9 +64,12 @@ static void calls(int i, struct card *it, int elsewhere)
 int main(int argc, char **argv)
 {
     int count;
+    CUlibrary library;
     (void)argv;
     must(cuInit(0));
     must(nvmlInit_v2());
+    must(cuLibraryLoadData(&library, image, NULL, NULL, 0, NULL, NULL, 0));
+    must(cuLibraryGetKernel(&of_library, library, "busy_1ms"));
     must(cuDeviceGetCount(&count));
     for (int i = 0; i < count && i < MOST; i++)
         calls(i, &all[i], argc > 1);

@@ -201,6 +201,7 @@ fn what_calls_take_is_what_they_take_on_their_device() {
             ("memory_info", [20, 5]),
             ("first_launch", [44, 5]),
             ("launch", [4, 0]),
+            ("library_launch", [44, 5]),
             ("synchronize", [20, 5]),
             ("record", [20, 5]),
             ("query", [20, 5]),

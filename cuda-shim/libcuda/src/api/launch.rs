@@ -21,22 +21,13 @@ const COOPERATIVE: u32 = 2;
 fn launch(null: NullStream, stream: StreamHandle, request: &Request) -> Outcome {
     let driver = driver()?;
     if driver.state.takes_time() {
-        take_time(driver, null, stream, request)?;
+        let context = |world: &mut World| {
+            let stream = streams::stream(world, null, stream)?;
+            Ok(world.streams.get(stream)?.context)
+        };
+        latency::spend_and_load(driver, context, request.kernel, |latency| latency.launch_ns)?;
     }
     enqueue(driver, null, stream, request)
-}
-
-/// Takes the time of a launch, if launches on this stream's device take any.
-#[cold]
-fn take_time(driver: &Driver, null: NullStream, stream: StreamHandle, request: &Request) -> Outcome {
-    let mut world = driver.world();
-    let ordinal = streams::device_meant(&mut world, null, stream)?;
-    let Some(latency) = world.latency(ordinal) else { return Ok(()) };
-    let loading = latency::late_loading(&mut world, request.kernel, latency)?;
-    let index = world.devices[ordinal].index;
-    drop(world);
-    driver.state.spend(index, |latency| latency.launch_ns + loading);
-    Ok(())
 }
 
 /// Waits while the hardware queue is full, until its oldest launch has ended.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::api::export::export;
 use crate::model::objects::handle::{KernelHandle, LibraryHandle, ModuleHandle};
 use crate::model::objects::image;
-use crate::model::objects::kernel::{Kernels, Library};
+use crate::model::objects::kernel::{Kernels, Library, Loaded};
 use crate::model::operations::latency;
 use crate::model::operations::modules::{self, load};
 use crate::model::world::{World, driver, world};
@@ -38,7 +38,8 @@ fn load_library(out: Out<LibraryHandle>, image: usize) -> Outcome {
     let contents = latency::spend_on(driver, device, || image::contents(image), |latency| latency.module_ns);
     let contents = Arc::new(contents?);
     let mut world = driver.world();
-    let library = Library { kernels: Kernels::new(), modules: Vec::new(), contents, loaded: false };
+    let library =
+        Library { kernels: Kernels::new(), modules: Vec::new(), contents, loaded: Loaded::default() };
     let library = world.libraries.add(library);
     out.put(library)
 }
@@ -254,18 +255,15 @@ export! {
     early fn cuFuncLoad(kernel: KernelHandle) {
         kernel.given()?;
         let driver = driver()?;
-        let mut world = driver.world();
-        let context = world.kernels.get(kernel)?.context;
-        let found = world.device_of(context).or_else(|_| world.current_device());
-        if let Ok(ordinal) = found
-            && let Some(latency) = world.latency(ordinal)
-        {
-            let takes = latency::late_loading(&mut world, kernel, latency)?;
-            let index = world.devices[ordinal].index;
-            drop(world);
-            driver.state.spend(index, |_| takes);
+        let context = {
+            let world = driver.world();
+            let own = world.kernels.get(kernel)?.context;
+            if own.is_null() { world.current() } else { Ok(own) }
+        };
+        match context {
+            Ok(context) => latency::spend_and_load(driver, |_| Ok(context), kernel, |_| 0),
+            Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     early fn cuFuncIsLoaded(state: Out<u32>, kernel: KernelHandle) {

@@ -22,6 +22,21 @@ use crate::tools::status::{INVALID_HANDLE, Outcome};
 /// Kernels by name.
 pub type Kernels = HashMap<CString, KernelHandle>;
 
+/// The contexts into which a launch has loaded code, by their numbers; only known where that takes time.
+#[derive(Default)]
+pub struct Loaded(Vec<u64>);
+
+impl Loaded {
+    /// Loads it into a context; tells whether it was not there yet.
+    pub fn load(&mut self, context: u64) -> bool {
+        let is_new = !self.0.contains(&context);
+        if is_new {
+            self.0.push(context);
+        }
+        is_new
+    }
+}
+
 /// A module: code loaded into one context.
 pub struct Module {
     pub context: ContextHandle,
@@ -31,8 +46,7 @@ pub struct Module {
     /// Variables that were asked for: address and size.
     pub variables: HashMap<String, (u64, u64)>,
     pub contents: Arc<Contents>,
-    /// Whether a launch has loaded its code; only known where that takes time.
-    pub loaded: bool,
+    pub loaded: Loaded,
 }
 
 impl Item for Module {
@@ -44,8 +58,7 @@ pub struct Library {
     pub kernels: Kernels,
     pub modules: Vec<ModuleHandle>,
     pub contents: Arc<Contents>,
-    /// As for a module.
-    pub loaded: bool,
+    pub loaded: Loaded,
 }
 
 impl Item for Library {
@@ -64,8 +77,7 @@ pub struct Kernel {
     pub set: HashMap<i32, i32>,
     /// The shape of the launch interface of before CUDA 4: block, shared bytes.
     pub shape: ([u32; 3], u32),
-    /// As for a module.
-    pub loaded: bool,
+    pub loaded: Loaded,
 }
 
 impl Item for Kernel {
@@ -107,7 +119,7 @@ impl Kernel {
             duration,
             set: HashMap::new(),
             shape: ([1; 3], 0),
-            loaded: false,
+            loaded: Loaded::default(),
         }
     }
 

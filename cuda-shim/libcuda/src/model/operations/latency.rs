@@ -2,7 +2,7 @@
 
 use cuda_shim_device::Latency;
 
-use crate::model::objects::handle::KernelHandle;
+use crate::model::objects::handle::{ContextHandle, KernelHandle};
 use crate::model::world::{Driver, World, driver};
 use crate::tools::status::Outcome;
 
@@ -39,17 +39,42 @@ fn find(driver: &Driver, device: impl FnOnce(&mut World) -> Outcome<usize>) -> O
     Ok(world.device(ordinal as i32)?.1.index)
 }
 
+/// The same for a call that first loads a kernel into the context that `context` finds, if it is not there yet.
+#[cold]
+pub fn spend_and_load(
+    driver: &Driver,
+    context: impl FnOnce(&mut World) -> Outcome<ContextHandle>,
+    kernel: KernelHandle,
+    part: impl FnOnce(&Latency) -> u64,
+) -> Outcome {
+    let mut world = driver.world();
+    let context = context(&mut world)?;
+    let ordinal = world.device_of(context)?;
+    let Some(latency) = world.latency(ordinal) else { return Ok(()) };
+    let takes = part(latency) + late_loading(&mut world, kernel, context, latency)?;
+    let index = world.devices[ordinal].index;
+    drop(world);
+    driver.state.spend(index, |_| takes);
+    Ok(())
+}
+
 /// What a launch takes more because code is loaded only then; nothing the next time.
-pub fn late_loading(world: &mut World, kernel: KernelHandle, latency: &Latency) -> Outcome<u64> {
+fn late_loading(
+    world: &mut World,
+    kernel: KernelHandle,
+    context: ContextHandle,
+    latency: &Latency,
+) -> Outcome<u64> {
+    let context = world.contexts.get(context)?.id;
     let kernel = world.kernels.get_mut(kernel)?;
-    if std::mem::replace(&mut kernel.loaded, true) {
+    if !kernel.loaded.load(context) {
         return Ok(0);
     }
-    let loaded = match (world.modules.get_mut(kernel.module), world.libraries.get_mut(kernel.library)) {
+    let code = match (world.modules.get_mut(kernel.module), world.libraries.get_mut(kernel.library)) {
         (Ok(module), _) => &mut module.loaded,
         (_, Ok(library)) => &mut library.loaded,
         _ => return Ok(latency.function_launch_ns),
     };
-    let first = !std::mem::replace(loaded, true);
-    Ok(latency.function_launch_ns + if first { latency.module_launch_ns } else { 0 })
+    let is_first = code.load(context);
+    Ok(latency.function_launch_ns + if is_first { latency.module_launch_ns } else { 0 })
 }

@@ -8,7 +8,7 @@ use crate::model::objects::contents::Contents;
 use crate::model::objects::handle::{ContextHandle, Handle, KernelHandle, LibraryHandle, ModuleHandle};
 use crate::model::objects::heap::Use;
 use crate::model::objects::image;
-use crate::model::objects::kernel::{Kernel, Kernels, Module};
+use crate::model::objects::kernel::{Kernel, Kernels, Loaded, Module};
 use crate::model::objects::op::{Launch, Op};
 use crate::model::objects::request::Request;
 use crate::model::operations::{latency, memory};
@@ -138,7 +138,14 @@ pub fn load(image: usize) -> Outcome<ModuleHandle> {
 }
 
 fn new_module(context: ContextHandle, library: LibraryHandle, contents: Arc<Contents>) -> Module {
-    Module { context, library, kernels: Kernels::new(), variables: HashMap::new(), contents, loaded: false }
+    Module {
+        context,
+        library,
+        kernels: Kernels::new(),
+        variables: HashMap::new(),
+        contents,
+        loaded: Loaded::default(),
+    }
 }
 
 /// The same by the name as a caller passes it; the module is looked at first.
