@@ -425,6 +425,15 @@ mod tests {
             let named = error.contains(told) && error.contains(line) && error.starts_with("device 2: ");
             assert!(named, "{text:?}: {error}");
         }
+        let most = format!("[[device]]\nlike = \"T4\"\ncount = {}\n", i64::MAX);
+        for (counts, index) in
+            [("0x2", "device 2"), ("1_0", "device 10"), ("2.5", "device 0"), ("-1", "device 0")]
+        {
+            let text = format!("[[device]]\nlike = \"T4\"\ncount = {counts}\n[[device]]\nlike = \"T5\"");
+            let error = machine_of(&text).err().unwrap_or_else(|| panic!("{text} is a machine"));
+            assert!(error.starts_with(index), "{text:?}: {error}");
+        }
+        assert!(machine_of(&format!("{most}{most}{most}[[device]]\nlike = 1")).is_err());
         for other in ["[[kernel]]\npattern = 1", "slice = 1", "[latency]\ngap = 1", "[[device"] {
             let text = format!("{other}\n{first}");
             let error = machine_of(&text).err().unwrap_or_else(|| panic!("{text} is a machine"));
@@ -445,6 +454,7 @@ mod tests {
         for (text, told) in [
             ("", "missing field `device`"),
             ("device = []", "1 to 32 devices"),
+            ("[device]\nlike = \"H100\"", "write [[device]]"),
             ("[[device]]\nlike = \"H900\"", "H900"),
             ("[[device]]\nlike = \"H100\"\nmemroy = \"1GiB\"", "memroy"),
             ("[[device]]\nlike = \"H100\"\nmemory = \"1GB\"", "80GiB"),
