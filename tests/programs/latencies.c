@@ -57,6 +57,14 @@ static void calls(int i, struct card *it, int elsewhere)
     TAKES("query", i, cuEventQuery(it->event));
     TAKES("stream_query", i, cuStreamQuery(it->stream));
     TAKES("free", i, cuMemFree(it->memory));
+    CUgraph graph;
+    CUgraphExec exec;
+    must(cuStreamBeginCapture(it->stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    for (int k = 0; k < KERNELS; k++)
+        must(launch(it));
+    must(cuStreamEndCapture(it->stream, &graph));
+    must(cuGraphInstantiateWithFlags(&exec, graph, 0));
+    TAKES("graph", i, cuGraphLaunch(exec, it->stream) || cuStreamSynchronize(it->stream));
     must(nvmlDeviceGetHandleByIndex_v2(i, &it->card));
     TAKES("processes", i, nvmlDeviceGetComputeRunningProcesses_v3(it->card, &listed, processes));
 }
