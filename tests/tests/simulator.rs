@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gpuquota_promises::{GIB, MIB, Machine, Outcome, Program, Promise, Scratch, artifact, program, twice};
+use gpuquota_promises::{GIB, Machine, Outcome, Program, Promise, Scratch, artifact, program, twice};
 
 fn cuda_sim(arguments: &[&str]) -> Outcome {
     let mut command = Command::new(artifact("cuda-sim"));
@@ -259,22 +259,6 @@ fn what_a_process_is_told_is_one_line_in_one_piece() {
         told.starts_with("simulated ") && told.ends_with('\n') && told.contains("/nowhere/state"),
         "{told:?}"
     );
-}
-
-#[test]
-fn hundreds_of_processes_have_a_context_on_one_device() {
-    const PROCESSES: i64 = 200;
-    let scratch = Scratch::new();
-    let file = scratch.file("many.toml", "[[device]]\nlike = \"H100\"\ncontext = \"2MiB\"");
-    let machine = Machine::new(file.to_str().expect("text"));
-    let mut all: Vec<_> = (0..PROCESSES).map(|_| machine.bare().start("hold", &[])).collect();
-    for one in &mut all {
-        assert_eq!(one.ask("alloc 2097152", "rc"), 0);
-    }
-    let truth = machine.truth();
-    assert_eq!(truth.device("physical_bytes"), PROCESSES * 4 * MIB);
-    let free = all[0].ask("info", "free");
-    assert_eq!(free, truth.device("total_bytes") - PROCESSES * 4 * MIB);
 }
 
 /// `CUmemLocation`: a type and a number, which counts for a device alone.
