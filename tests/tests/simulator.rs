@@ -37,6 +37,25 @@ fn a_machine_is_fresh_unless_a_state_is_named() {
 }
 
 #[test]
+fn whoever_asks_for_another_machine_than_a_named_state_is_told_that_it_stays() {
+    let state = format!("kept-{}", std::process::id());
+    for (options, told) in [
+        (&["T4"][..], 0),
+        (&["T4"], 0),
+        (&["T4", "--ideal"], 1),
+        (&["H100"], 1),
+        (&["T4", "--delay", "1ms..2ms"], 1),
+        (&["T4"], 0),
+    ] {
+        let outcome = cuda_sim(&[&["run"], options, &["--state", &state, "--", "true"]].concat()).success();
+        let line = format!("state {state} is there already and stays");
+        assert_eq!(outcome.stderr.lines().filter(|told| told.contains(&line)).count(), told, "{outcome}");
+        assert_eq!(outcome.stderr.lines().count(), told, "{outcome}");
+    }
+    cuda_sim(&["forget", "--state", &state]).success();
+}
+
+#[test]
 fn a_command_ends_as_it_ends_without_the_simulator() {
     let run = |script: &str| cuda_sim(&["run", "H100", "--", "sh", "-c", script]);
     assert_eq!(run("exit 42").status.code(), Some(42));

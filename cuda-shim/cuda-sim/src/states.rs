@@ -4,7 +4,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io, process};
 
-use cuda_shim_device::{Machine, STATE_ENV, State};
+use cuda_shim_device::{Machine, OpenError, STATE_ENV, State, tell};
 
 /// What goes wrong, for people.
 pub type Outcome<T> = Result<T, String>;
@@ -49,13 +49,27 @@ pub fn prepare(name: Option<&str>, machine: &Machine) -> Outcome<StateFile> {
     let draft = path.with_file_name(format!(".draft-{}", process::id()));
     let _ = fs::remove_file(&draft);
     State::create(&draft, machine).map_err(|error| format!("{}: {error}", draft.display()))?;
-    let placed = match fs::hard_link(&draft, &path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && name.is_some() => Ok(()),
-        placed => placed,
+    let placed = match (fs::hard_link(&draft, &path), name) {
+        (Err(error), Some(name)) if error.kind() == io::ErrorKind::AlreadyExists => join(name, &path, &draft),
+        (placed, _) => placed.map_err(|error| format!("{}: {error}", path.display())),
     };
     let _ = fs::remove_file(&draft);
-    placed.map_err(|error| format!("{}: {error}", path.display()))?;
+    placed?;
     Ok(StateFile { path, fresh: name.is_none() })
+}
+
+/// Joins a state that is there already, and says so if it is not the machine of the draft.
+fn join(name: &str, path: &Path, draft: &Path) -> Outcome<()> {
+    let machine = |path| State::machine_of(path).map_err(|error: OpenError| error.to_string());
+    let made =
+        machine(path).map_err(|error| format!("{error}; cuda-sim forget --state {name} removes it"))?;
+    if made != machine(draft)? {
+        tell(format_args!(
+            "cuda-sim: state {name} is there already and stays the machine that it was made as; \
+             cuda-sim forget --state {name} removes it"
+        ));
+    }
+    Ok(())
 }
 
 /// The file of a state that must exist: the named one, or that of the environment.

@@ -103,23 +103,22 @@ impl State {
     /// [`OpenError`].
     pub(crate) fn enter(path: &Path) -> Result<State, OpenError> {
         let io = |error| OpenError::Io(path.into(), error);
-        let probe = liveness::raise(liveness::open(path).map_err(io)?);
-        let length = probe.metadata().map_err(io)?.len();
-        if length != LENGTH as u64 {
-            return Err(OpenError::Foreign(path.into()));
-        }
-        let layout = map(&probe).map_err(io)?;
-        let header = &layout.header;
-        if header.magic.0.load(Acquire) != MAGIC || header.device_count.get() as usize > MAX_DEVICES {
-            return Err(OpenError::Foreign(path.into()));
-        }
-        let machine = read_machine(header);
+        let (probe, layout) = open(path)?;
+        let machine = read_machine(&layout.header);
         let cgroups = Chain::of_this_process(&machine);
         let (slot, life) =
             take_slot(layout, path, &probe, &cgroups).map_err(io)?.ok_or(OpenError::Full(path.into()))?;
         let takes_time = machine.devices.iter().any(|spec| spec.latency.is_some());
         let family = family_word().map_err(io)?;
         Ok(State { layout, machine, takes_time, cgroups, slot, probe, _life: life, family })
+    }
+
+    /// The machine of the state file at `path`; takes no process slot.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn machine_of(path: &Path) -> Result<Machine, OpenError> {
+        Ok(read_machine(&open(path)?.1.header))
     }
 
     /// The machine.
@@ -161,6 +160,21 @@ impl State {
     pub(crate) fn is_alive(&self, slot: usize) -> bool {
         slot == self.slot || liveness::is_alive(&self.probe, slot)
     }
+}
+
+/// A finished state file of this version.
+fn open(path: &Path) -> Result<(File, &'static Layout), OpenError> {
+    let io = |error| OpenError::Io(path.into(), error);
+    let file = liveness::raise(liveness::open(path).map_err(io)?);
+    if file.metadata().map_err(io)?.len() != LENGTH as u64 {
+        return Err(OpenError::Foreign(path.into()));
+    }
+    let layout = map(&file).map_err(io)?;
+    let header = &layout.header;
+    if header.magic.0.load(Acquire) != MAGIC || header.device_count.get() as usize > MAX_DEVICES {
+        return Err(OpenError::Foreign(path.into()));
+    }
+    Ok((file, layout))
 }
 
 fn map(file: &File) -> io::Result<&'static Layout> {
