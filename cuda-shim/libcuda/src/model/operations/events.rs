@@ -11,7 +11,7 @@ use crate::tools::status::{CAPTURED_EVENT, Outcome};
 
 /// Records the end of a stream in an event.
 pub fn record(world: &mut World, event: EventHandle, stream: StreamHandle) -> Outcome {
-    let latency = world.latency(streams::device_of(world, stream)?);
+    let latency = streams::latency(world, stream)?;
     let mut mark = match latency {
         Some(latency) => streams::lay_out_event(world, stream, latency)?,
         None => streams::stream_mark(world, stream)?,

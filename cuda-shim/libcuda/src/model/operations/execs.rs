@@ -97,7 +97,7 @@ pub fn graph_of(world: &mut World, exec: GraphExecHandle) -> Outcome<GraphHandle
 /// Begins a launch: its memory, its time, its events. What it moves and whom it calls is still to be done.
 pub fn run(world: &mut World, handle: GraphExecHandle, stream: StreamHandle) -> Outcome<Launched> {
     let ordinal = streams::device_of(world, stream)?;
-    let gap = world.latency(ordinal).map_or(0, |latency| latency.gap_ns);
+    let gap = streams::latency(world, stream)?.map_or(0, |latency| latency.gap_ns);
     let exec = world.execs.get_mut(handle)?;
     let (plan, tail, again) = (exec.planned(gap).clone(), exec.tail, exec.flags & AUTO_FREE != 0);
     let ops: Vec<Op> = exec.steps.iter().map(|step| if step.enabled { step.op } else { Op::Empty }).collect();

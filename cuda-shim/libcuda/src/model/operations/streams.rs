@@ -37,7 +37,13 @@ pub fn device_of(world: &World, handle: StreamHandle) -> Outcome<usize> {
     world.device_of(world.streams.get(handle)?.context)
 }
 
-/// The same of the stream that a handle means in a call of `null`.
+/// What takes time on a stream's device, if anything does.
+#[inline]
+pub fn latency(world: &World, handle: StreamHandle) -> Outcome<Option<&'static Latency>> {
+    if world.state.takes_time() { Ok(world.latency(device_of(world, handle)?)) } else { Ok(None) }
+}
+
+/// The ordinal of the device of the stream that a handle means in a call of `null`.
 pub fn device_meant(world: &mut World, null: NullStream, handle: StreamHandle) -> Outcome<usize> {
     let stream = stream(world, null, handle)?;
     device_of(world, stream)
