@@ -181,7 +181,7 @@ fn machine(text: &str, ideal: bool) -> Outcome<Machine> {
                 stamps: rule.stamps.map(|parameter| parameter.0),
             })
             .collect(),
-        startup: told(usual.startup, description.latency),
+        startup: startup_of(usual.startup, description.latency),
         delays: None,
         reuses_handles: matches!(description.handles, Handles::Reused),
         faults,
@@ -210,7 +210,7 @@ impl Description {
 }
 
 /// What starting takes: what is usual, but for what the machine's table says.
-fn told(mut startup: Startup, latency: Option<Latencies<Moment>>) -> Startup {
+fn startup_of(mut startup: Startup, latency: Option<Latencies<Moment>>) -> Startup {
     if let Some(latency) = latency {
         latency.put_startup(&mut startup);
     }

@@ -327,7 +327,8 @@ fn write_machine(header: &Header, machine: &Machine) {
     header.launch_queue.set(machine.launch_queue.max(1).into());
     header.rule_count.set(machine.kernels.len().min(MAX_RULES) as u64);
     header.reuses_handles.set(machine.reuses_handles.into());
-    write_numbers(&header.startup, startup_numbers(&mut machine.startup.clone()));
+    let mut startup = machine.startup;
+    write_numbers(&header.startup, startup_numbers(&mut startup));
     if let Some(mut delays) = machine.delays {
         write_numbers(&header.delays, delay_numbers(&mut delays));
     }
