@@ -37,10 +37,9 @@ pub struct Scheduler {
     is_early: bool,
     /// Until when the clients' time is accounted for.
     accounted_ns: u64,
-    /// Whether containers never launch beside each other, and whether they do not now; which way of sharing loses less; and when
-    /// it was looked at last while several wanted the device, and what all had been charged by then.
+    /// Whether containers never launch beside each other; which way of sharing loses less; and when it was looked at last while
+    /// several wanted the device, and what all had been charged by then.
     never_beside: bool,
-    only_turns: bool,
     comparison: Comparison,
     catching: Catching,
     contended_ns: u64,
@@ -62,19 +61,15 @@ impl Scheduler {
     /// then holds what to tell each of them.
     pub fn look(&mut self, all: &mut [Client], now_ns: u64) -> u64 {
         self.account(all, now_ns);
-        self.only_turns = self.never_beside || all.iter().any(|client| client.needs_turns(now_ns));
         let count = |all: &[Client], is: fn(&Client, u64) -> bool| {
             all.iter().filter(|client| is(client, now_ns)).count()
         };
-        if self.only_turns {
-            self.comparison.keep_turns();
-            if !self.never_beside && !self.turns {
-                self.change(all, true, now_ns);
-            }
-        }
-        if self.only_turns || count(all, Client::is_there) < 2 {
+        if self.never_beside || count(all, Client::is_there) < 2 {
             self.contended_ns = 0;
             return self.look_for_turns(all, now_ns);
+        }
+        if count(all, Client::needs_turns) != 0 {
+            self.comparison.keep_turns();
         }
         let passed_ns = self.compare(all, now_ns);
         let turns = self.comparison.way() == Way::Turns && count(all, Client::is_scheduled) > 1;
@@ -269,7 +264,7 @@ impl Scheduler {
     fn set_waiting(&mut self, all: &mut [Client]) {
         for (at, client) in all.iter_mut().enumerate() {
             if client.is_interactive() {
-                if !self.only_turns {
+                if !self.never_beside {
                     client.pass_beside(0);
                     client.launch_beside();
                 } else {
