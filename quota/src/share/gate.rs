@@ -108,17 +108,20 @@ impl<'p> Gate<'p> {
     /// What to do now; see [`Wait::step`].
     #[inline]
     pub fn step(&mut self, now_ns: u64, in_flight: &InFlight, books: &Books) -> Step {
-        if books.agent.is_beside() {
-            self.price_beside(in_flight);
+        if books.agent.lease.is_some() {
+            self.price_under_lease(now_ns, in_flight, books);
         } else {
             self.price(now_ns, in_flight);
         }
         self.wait.step(now_ns, self.charge_ns, in_flight, books)
     }
 
-    /// What it is charged if it goes now, beside others: nothing corrects it.
+    /// What it is charged if it goes now under a lease: beside others nothing corrects it.
     #[inline(never)]
-    fn price_beside(&mut self, in_flight: &InFlight) {
+    fn price_under_lease(&mut self, now_ns: u64, in_flight: &InFlight, books: &Books) {
+        if !books.agent.is_beside() {
+            return self.price(now_ns, in_flight);
+        }
         self.cost = self.estimate.map_or(Cost::UNKNOWN, Estimate::cost_beside);
         (self.charge_ns, self.overlaps_ns) = (in_flight.union.added(self.cost.ns), 0);
     }

@@ -45,7 +45,8 @@ pub struct Predictor {
     entries: [Estimate; PREDICTOR_ENTRIES],
 }
 
-/// The learned length of one key.
+/// The learned length of one key, in a cache line.
+#[repr(align(64))]
 pub struct Estimate {
     /// 0 for a free entry.
     key: AtomicU64,
