@@ -390,7 +390,7 @@ impl Client {
     }
 
     /// Whether its share suffices for a lease: for a whole quantum, with what accrues during it.
-    pub(super) fn has_budget(&self) -> bool {
+    fn has_budget(&self) -> bool {
         self.seen.percent.is_none_or(|percent| {
             let others = i64::from(100u32.saturating_sub(percent));
             self.left_ns() >= LEAST.max(QUANTUM_NS.cast_signed().saturating_mul(others) / 100)

@@ -300,8 +300,7 @@ fn catch_up(all: &mut [Client], holder: Option<usize>, now_ns: u64, beside: bool
     };
     let least = least(Client::wants).or_else(|| least(Client::is_scheduled)).unwrap_or(0);
     for (at, client) in all.iter_mut().enumerate() {
-        let is_held_back = !client.has_budget() && Some(at) != holder;
-        if !client.wants(now_ns) || (client.is_interactive() && !beside) || is_held_back {
+        if !client.wants(now_ns) || (client.is_interactive() && !beside) {
             client.vruntime = client.vruntime.max(least);
         }
         client.note(now_ns, Some(at) == holder);
