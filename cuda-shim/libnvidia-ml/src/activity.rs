@@ -24,8 +24,8 @@ pub fn now_us() -> u64 {
     since_1970_us(clock_ns())
 }
 
-/// What each process did in the samples after `last_seen`: its pid, the time of the last sample and percent. Processes that
-/// did nothing are left out.
+/// What each process did in the samples after `last_seen`: its pid, the time of the last sample and whole percent, 0 for one
+/// that worked for less. Processes that did nothing are left out.
 fn samples(device: &Device, last_seen: u64) -> Result<Vec<(u32, u64, u32)>, Error> {
     let new: Vec<_> = closed(device).filter(|sample| sample.time_stamp > last_seen).collect();
     let Some(time_stamp) = new.last().map(|sample| sample.time_stamp) else { return Err(Error::NotFound) };
@@ -37,8 +37,8 @@ fn samples(device: &Device, last_seen: u64) -> Result<Vec<(u32, u64, u32)>, Erro
     let whole = PERIOD_NS * new.len() as u64;
     let told: Vec<_> = busy
         .into_iter()
+        .filter(|(_, busy)| *busy > 0)
         .map(|(process, busy)| (process, (busy.min(whole) * 100 / whole) as u32))
-        .filter(|(_, percent)| *percent > 0)
         .map(|(process, percent)| (naming.sampled(process), time_stamp, percent))
         .collect();
     if told.is_empty() { Err(Error::NotFound) } else { Ok(told) }

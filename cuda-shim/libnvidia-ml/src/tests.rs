@@ -216,6 +216,32 @@ fn utilisation_follows_the_work_and_names_who_did_it() {
 }
 
 #[test]
+fn who_worked_for_less_than_a_percent_is_told_with_none() {
+    let (_turn, seat, device) = device();
+    // By then no sample that is kept has other tests' work.
+    seat.wait(seat.now() + 7 * PERIOD_NS);
+    let mut count = 1;
+    let mut sample =
+        ProcessUtilizationSample { pid: 0, time_stamp: 0, sm_util: 9, mem_util: 0, enc_util: 0, dec_util: 0 };
+    let mut ask = || {
+        (
+            nvmlDeviceGetProcessUtilization(device, out(&mut sample), out(&mut count), 0),
+            sample.pid,
+            sample.sm_util,
+        )
+    };
+    assert_eq!(ask().0, is(Error::NotFound), "nobody worked");
+    let end = {
+        let mut work = seat.work(&mut cuda_shim_device::Clock::default());
+        let now = work.now();
+        work.run(now, 1_000_000)
+    };
+    seat.wait(end + PERIOD_NS);
+    assert_eq!(ask(), (SUCCESS, std::process::id(), 0));
+    nvmlShutdown();
+}
+
+#[test]
 fn samples_are_told_once_in_their_order() {
     const UTILIZATION: u32 = 1;
     let (_turn, seat, device) = device();
