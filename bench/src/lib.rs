@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod gate;
+pub mod peers;
+
 use std::path::Path;
 
 /// The median of some figures; not a number without any.

@@ -1,10 +1,11 @@
 //! Takes the figures: programs on one simulated machine, with the sides of each comparison alternately.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use gpuquota_promises::{Machine, Outcome, Scratch, Setting, artifact, program};
+use gpuquota_bench::gate::{CALLS, gate, said};
+use gpuquota_bench::peers::{Library, Limits, Peer, Side, in_turn};
+use gpuquota_promises::{Lost, Machine, Scratch, Setting, artifact, program};
 
 /// One comparison with every figure of every round.
 pub struct Row {
@@ -14,8 +15,8 @@ pub struct Row {
     pub without: Vec<f64>,
     /// Nanoseconds with it.
     pub with: Vec<f64>,
-    /// Nanoseconds with another library in its place, if the command line names one.
-    pub peer: Vec<f64>,
+    /// The same with each of the other libraries that the command line names in its place; none where no peer is measured.
+    pub peers: Vec<Side<f64>>,
     /// The most that it may add, in nanoseconds.
     pub goal: Goal,
 }
@@ -31,52 +32,41 @@ pub enum Goal {
     None,
 }
 
-/// The keys that the program `gate` prints, the names of their rows, and the most nanoseconds that each may add.
-const CALLS: [(&str, &str, f64); 6] = [
-    ("pair", "cuMemAlloc + cuMemFree", 60.0),
-    ("pair_live", "the same, 10,000 live", 60.0),
-    ("any_pair_live", "any of 10,000 live", 60.0),
-    ("info", "cuMemGetInfo", 20.0),
-    ("launch", "cuLaunchKernel, no share", 5.0),
-    ("init", "cuInit", 100_000.0),
-];
+/// The limits under which calls are measured.
+const CAPPED: Limits = Limits { cores: None, memory: Some(40) };
 
 /// All comparisons, in the order of the table.
-pub fn all(rounds: usize, peer: Option<&Path>) -> Vec<Row> {
+pub fn all(rounds: usize, peers: &[Peer]) -> Vec<Row> {
     let machine = Machine::new("H100");
-    let mut sides =
-        vec![machine.bare(), machine.quota().memory("40GiB"), machine.quota().memory("40GiB").cores(99)];
-    let scratch = Scratch::new();
-    sides.extend(peer.map(|library| {
-        let region = scratch.path().join("peer.cache");
-        let setting = machine.bare().preloading(library.to_owned(), true);
-        let setting = setting.with("CUDA_DEVICE_MEMORY_SHARED_CACHE", region).with("LIBCUDA_LOG_LEVEL", "0");
-        setting.with("CUDA_DEVICE_MEMORY_LIMIT", "40g")
-    }));
-    let mut figures: [Vec<Vec<f64>>; 4] = Default::default();
-    for _ in 0..rounds {
-        for (side, figures) in sides.iter().zip(&mut figures) {
-            figures.push(gate(side));
-        }
-    }
-    let column = |side: usize, call: usize| figures[side].iter().map(|round| round[call]).collect::<Vec<_>>();
+    let homes: Vec<_> = peers.iter().map(|_| Scratch::new()).collect();
+    let ours =
+        |limits| Library::Ours.container(&machine, limits, &Scratch::new()).expect("ours needs no mounts");
+    let shared = Ok(ours(Limits { cores: Some(99), ..CAPPED }));
+    let mut sides = vec![Ok(machine.bare()), Ok(ours(CAPPED))];
+    sides.extend(peers.iter().zip(&homes).map(|(peer, home)| peer.container(&machine, CAPPED, home)));
+    let sides: Vec<_> = sides.iter().collect();
+    let mut calls = in_turn(rounds, &[&sides[..], &[&shared]].concat(), gate);
+    let launches = calls.pop().expect("the last side");
+    let column = |side: &Side<Vec<f64>>, call: usize| -> Side<f64> {
+        side.clone().map(|rounds| rounds.iter().map(|round| round[call]).collect())
+    };
     let mut rows: Vec<_> = CALLS
         .iter()
         .enumerate()
-        .map(|(call, (_, name, goal))| Row {
-            name,
-            without: column(0, call),
-            with: column(1, call),
-            peer: column(3, call),
-            goal: Goal::Adds(*goal),
+        .map(|(at, call)| Row {
+            name: call.name,
+            without: column(&calls[0], at).unwrap_or_else(|why| panic!("without a library: {why}")),
+            with: column(&calls[1], at).unwrap_or_else(|why| panic!("with ours: {why}")),
+            peers: calls[2..].iter().map(|side| column(side, at)).collect(),
+            goal: Goal::Adds(call.goal_ns),
         })
         .collect();
-    let launch = CALLS.iter().position(|(key, ..)| *key == "launch").expect("it is in the list");
+    let launch = CALLS.iter().position(|call| call.key == "launch").expect("it is in the list");
     let shared = Row {
         name: "cuLaunchKernel, 99% share",
-        without: column(0, launch),
-        with: column(2, launch),
-        peer: Vec::new(),
+        without: rows[launch].without.clone(),
+        with: column(&launches, launch).unwrap_or_else(|why| panic!("with ours: {why}")),
+        peers: Vec::new(),
         goal: Goal::Adds(60.0),
     };
     rows.insert(launch + 1, shared);
@@ -103,41 +93,26 @@ const LOADS: [Load; 6] = [
 ];
 
 impl Load {
-    fn row(&self, rounds: usize, sides: &[Setting<'_>]) -> Row {
-        let mut figures: [Vec<f64>; 3] = Default::default();
-        // Without the library, with it, and the peer.
-        let sides: Vec<_> = match sides {
-            // With a million living allocations a peer whose frees search a list would take hours.
-            [without, with, _, peer] if self.arguments[1].len() < 6 => vec![without, with, peer],
-            [without, with, ..] => vec![without, with],
-            _ => Vec::new(),
+    fn row(&self, rounds: usize, sides: &[&Result<Setting<'_>, String>]) -> Row {
+        // With a million living allocations a peer whose frees search a list would take hours.
+        let sides = if self.arguments[1].len() < 6 { sides } else { &sides[..2] };
+        let mut figures = in_turn(rounds, sides, |side| self.run(side)).into_iter();
+        let mut next = |who: &str| {
+            let side = figures.next().expect("a side for each library");
+            side.unwrap_or_else(|why| panic!("{}, {who}: {why}", self.name))
         };
-        for _ in 0..rounds {
-            for (side, figures) in sides.iter().zip(&mut figures) {
-                let mut all: Vec<_> =
-                    (0..self.processes).map(|_| side.start("pairs", &self.arguments)).collect();
-                all.iter_mut().for_each(|one| _ = one.wait_for("ready"));
-                all.iter_mut().for_each(|one| one.tell("go"));
-                let each = all.into_iter().map(|one| said(&one.finish().success(), "pair"));
-                figures.push(each.sum::<f64>() / self.processes as f64);
-            }
-        }
-        let [without, with, peer] = figures;
-        Row { name: self.name, without, with, peer, goal: Goal::Adds(60.0) }
+        let (without, with) = (next("without a library"), next("with ours"));
+        Row { name: self.name, without, with, peers: figures.collect(), goal: Goal::Adds(60.0) }
     }
-}
 
-/// A figure that a program prints.
-fn said(outcome: &Outcome, key: &str) -> f64 {
-    let lines = outcome.out.lines().filter_map(|line| line.split_once('='));
-    let found = lines.filter(|(said, _)| *said == key).find_map(|(_, value)| value.parse().ok());
-    found.unwrap_or_else(|| panic!("it does not say {key}: {outcome}"))
-}
-
-/// One run of the program `gate`: a figure for each of [`CALLS`].
-fn gate(setting: &Setting<'_>) -> Vec<f64> {
-    let outcome = setting.run("gate", &[]).success();
-    CALLS.iter().map(|(key, ..)| said(&outcome, key)).collect()
+    /// The mean of its processes.
+    fn run(&self, side: &Setting<'_>) -> Result<f64, Lost> {
+        let mut all: Vec<_> = (0..self.processes).map(|_| side.start("pairs", &self.arguments)).collect();
+        all.iter_mut().try_for_each(|one| one.hear("ready").map(drop))?;
+        all.iter_mut().for_each(|one| one.tell("go"));
+        let each = all.into_iter().map(|one| Ok(said(&one.try_finish()?, "pair")));
+        Ok(each.sum::<Result<f64, Lost>>()? / self.processes as f64)
+    }
 }
 
 /// The start of a program without CUDA: with nothing, an empty library and ours preloaded.
@@ -163,9 +138,9 @@ fn exec(rounds: usize) -> [Row; 2] {
             name: "/bin/true, empty library",
             without: without.clone(),
             with: empty,
-            peer: Vec::new(),
+            peers: Vec::new(),
             goal: Goal::None,
         },
-        Row { name: "/bin/true", without, with: ours, peer: Vec::new(), goal: Goal::TimesEmpty(2.0) },
+        Row { name: "/bin/true", without, with: ours, peers: Vec::new(), goal: Goal::TimesEmpty(2.0) },
     ]
 }

@@ -3,14 +3,16 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use gpuquota_bench::peers::Peer;
 use gpuquota_bench::{median, store};
+use serde_json::{Map, json};
 
 use crate::measure::{Goal, Row};
 
-/// The table, in Markdown: medians, the nanoseconds that the library adds, and the goal.
-pub fn table(rows: &[Row]) -> String {
-    let peers = rows.iter().any(|row| !row.peer.is_empty());
-    let (head, rule) = if peers { (" peer | peer adds, to ours |", "--:|--:|") } else { ("", "") };
+/// The table, in Markdown: medians, the nanoseconds that the library adds, and the goal; two columns for each peer.
+pub fn table(rows: &[Row], peers: &[Peer]) -> String {
+    let head: String = peers.iter().map(|peer| format!(" {0} | {0} adds, to ours |", peer.name)).collect();
+    let rule = "--:|--:|".repeat(peers.len());
     let mut text =
         format!("| | without | with | ratio | added | goal | |{head}\n|---|--:|--:|--:|--:|--:|---|{rule}\n");
     let empty = rows.iter().find(|row| matches!(row.goal, Goal::None)).map_or(0.0, added);
@@ -29,21 +31,27 @@ pub fn table(rows: &[Row]) -> String {
         let (without, with) = (time(median(&row.without)), time(median(&row.with)));
         let ratio = format!("{:.2}", median(&row.with) / median(&row.without));
         let line = [row.name, &without, &with, &ratio, &time(added(row)), &goal, verdict].join(" | ");
-        let peer = if row.peer.is_empty() {
-            " | |"
-        } else {
-            &format!(" {} | {:.1} |", time(median(&row.peer)), times(row))
-        };
-        writeln!(text, "| {line} |{}", if peers { peer } else { "" }).expect("a String takes everything");
+        let others: String = (0..peers.len()).map(|at| columns(row, at)).collect();
+        writeln!(text, "| {line} |{others}").expect("a String takes everything");
+    }
+    for warning in peers.iter().filter_map(|peer| peer.warning.as_ref()) {
+        writeln!(text, "\n{warning}").expect("a String takes everything");
     }
     text
 }
 
 /// Writes `raw.json`, every figure of every round in nanoseconds, and `README.md`, the table and the machine.
-pub fn write(folder: &Path, rows: &[Row], table: &str) -> std::io::Result<()> {
+pub fn write(folder: &Path, rows: &[Row], peers: &[Peer], table: &str) -> std::io::Result<()> {
     let rows: Vec<_> = rows
         .iter()
-        .map(|row| serde_json::json!({ "name": row.name, "without_ns": row.without, "with_ns": row.with, "peer_ns": row.peer }))
+        .map(|row| {
+            let figures = row
+                .peers
+                .iter()
+                .map(|side| side.as_ref().map_or_else(|why| json!({ "failed": why }), |ns| json!(ns)));
+            let others: Map<_, _> = peers.iter().map(|peer| peer.name.clone()).zip(figures).collect();
+            json!({ "name": row.name, "without_ns": row.without, "with_ns": row.with, "peers_ns": others })
+        })
         .collect();
     store(folder, &rows.into(), table)
 }
@@ -53,9 +61,16 @@ fn added(row: &Row) -> f64 {
     difference(&row.with, &row.without)
 }
 
-/// The peer's addition as a multiple of ours.
-fn times(row: &Row) -> f64 {
-    difference(&row.peer, &row.without) / added(row)
+/// A peer's two columns: its nanoseconds, and its addition as a multiple of ours; or why it has none.
+fn columns(row: &Row, at: usize) -> String {
+    match row.peers.get(at) {
+        None => " | |".into(),
+        Some(Err(why)) => format!(" {why} | |"),
+        Some(Ok(ns)) => {
+            let times = difference(ns, &row.without) / added(row);
+            format!(" {} | {times:.1} |", time(median(ns)))
+        }
+    }
 }
 
 fn difference(with: &[f64], without: &[f64]) -> f64 {

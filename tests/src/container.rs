@@ -24,10 +24,16 @@ pub fn after(options: &[&str], script: &str, command: Command) -> Outcome {
 
 /// Starts that.
 pub fn start_after(options: &[&str], script: &str, command: Command) -> Program {
-    let mut all = Command::new("unshare");
-    all.args(options).args(["sh", "-c", &format!("set -e; {script}; exec \"$@\""), "sh"]);
-    all.arg(command.get_program()).args(command.get_args());
+    let words = words_after(options, script);
+    let mut all = Command::new(&words[0]);
+    all.args(&words[1..]).arg(command.get_program()).args(command.get_args());
     Program::start(all)
+}
+
+/// The command line that does it with the command behind it; it becomes the command, with the same pid.
+pub fn words_after(options: &[&str], script: &str) -> Vec<String> {
+    let script = format!("set -e; {script}; exec \"$@\"");
+    ["unshare"].iter().chain(options).copied().chain(["sh", "-c", &script, "sh"]).map(str::to_owned).collect()
 }
 
 /// A script that puts a copy of /etc in its place, so that files can be added to it.

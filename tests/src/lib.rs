@@ -25,16 +25,16 @@ mod trial;
 pub use agent::Agent;
 pub use artifacts::{artifact, client, fetched, program};
 pub use browser::Browser;
-pub use container::{NO_NAMESPACE, Podman, after, mount_namespace, own_etc, start_after};
+pub use container::{NO_NAMESPACE, Podman, after, mount_namespace, own_etc, start_after, words_after};
 pub use cpu_limit::CpuLimit;
 pub use judge::{Host, Judge, on_each};
 pub use machine::{Machine, Setting, Truth};
 pub use monitors::{Seen, hamis_monitor, kais_monitor, volcanos_monitor};
-pub use program::{Outcome, Program};
+pub use program::{Lost, Outcome, Program};
 pub use promise::Promise;
 pub use readings::{Readings, Used, used_by, watch};
 pub use scratch::Scratch;
-pub use symbols::{binutils, exports};
+pub use symbols::{binutils, exports, try_exports};
 pub use trial::{Trial, Verdict, trials, twice};
 
 /// One mebibyte.

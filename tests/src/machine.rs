@@ -81,7 +81,7 @@ impl Machine {
 
     /// Programs on this machine without the library.
     pub fn bare(&self) -> Setting<'_> {
-        Setting { machine: self, home: None, preload: Vec::new(), variables: Vec::new() }
+        Setting { machine: self, home: None, preload: Vec::new(), variables: Vec::new(), before: Vec::new() }
     }
 
     /// Programs on this machine in one container: they share a quota, which has no limits yet.
@@ -93,6 +93,7 @@ impl Machine {
             home: Some(home),
             preload: vec![artifact("libgpuquota.so")],
             variables: Vec::new(),
+            before: Vec::new(),
         }
         .with("GPUQUOTA_REGION", region)
     }
@@ -147,6 +148,7 @@ pub struct Setting<'m> {
     home: Option<Scratch>,
     preload: Vec<PathBuf>,
     variables: Vec<(OsString, OsString)>,
+    before: Vec<String>,
 }
 
 impl Setting<'_> {
@@ -160,7 +162,7 @@ impl Setting<'_> {
     pub fn without_limits(&self) -> Self {
         let region = self.variables.iter().filter(|(name, _)| name == "GPUQUOTA_REGION").cloned();
         let (machine, preload) = (self.machine, self.preload.clone());
-        Self { machine, home: None, preload, variables: region.collect() }
+        Self { machine, home: None, preload, variables: region.collect(), before: self.before.clone() }
     }
 
     /// Caps the memory of every device: a number of bytes, or one with a unit.
@@ -177,6 +179,12 @@ impl Setting<'_> {
     pub fn preloading(mut self, library: PathBuf, before: bool) -> Self {
         let place = if before { 0 } else { self.preload.len() };
         self.preload.insert(place, library);
+        self
+    }
+
+    /// Starts every program by this command, which takes the program's command line as its last arguments.
+    pub fn behind(mut self, command: Vec<String>) -> Self {
+        self.before = command;
         self
     }
 
@@ -213,7 +221,9 @@ impl Setting<'_> {
     /// The command that runs a program on the machine. Its command line has the whole setting, so a test may put other
     /// commands in front. Only the program gets the preloaded libraries.
     pub fn command(&self, program: impl Into<OsString>, arguments: &[&str]) -> Command {
-        let mut command = Command::new("env");
+        let mut words = self.before.iter().map(String::as_str).chain(["env"]);
+        let mut command = Command::new(words.next().expect("at least env"));
+        command.args(words);
         for (name, value) in self.machine.environment.iter().chain(&self.variables) {
             command.arg(join(name, "=", value));
         }
@@ -257,6 +267,11 @@ impl Truth {
     #[track_caller]
     pub fn of_device(&self, device: usize, key: &str) -> i64 {
         number(&self.figures["devices"][device], key)
+    }
+
+    /// The UUID of device 0.
+    pub fn uuid(&self) -> &str {
+        self.figures["devices"][0]["uuid"].as_str().expect("the device tells its UUID")
     }
 
     /// How long kernels of these processes, dead ones included, have occupied device 0, in nanoseconds.

@@ -1,6 +1,7 @@
 //! A running test program: its output, its input, its end. No wait lasts for ever.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -56,6 +57,15 @@ impl Program {
 
     /// Waits for the program's next line with `key`, and answers its value.
     pub fn wait_for(&mut self, key: &str) -> i64 {
+        match self.hear(key) {
+            Ok(value) => value,
+            Err(Lost::Late(waited)) => panic!("waited {waited:?} for {key}; said so far:\n{}", self.out),
+            Err(Lost::Ended(outcome)) => panic!("ended before it said {key}: {outcome}"),
+        }
+    }
+
+    /// The same of a program that may fail: one with a library that is not ours.
+    pub fn hear(&mut self, key: &str) -> Result<i64, Lost> {
         let until = Instant::now() + self.timeout;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -64,16 +74,11 @@ impl Program {
                     if let Some((said, value)) = line.split_once('=')
                         && said == key
                     {
-                        return value.parse().unwrap_or_else(|_| panic!("{line}: not a number"));
+                        return Ok(value.parse().unwrap_or_else(|_| panic!("{line}: not a number")));
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("waited {:?} for {key}; said so far:\n{}", self.timeout, self.out)
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    let outcome = self.reap();
-                    panic!("ended before it said {key}: {outcome}")
-                }
+                Err(RecvTimeoutError::Timeout) => return Err(Lost::Late(self.timeout)),
+                Err(RecvTimeoutError::Disconnected) => return Err(Lost::Ended(self.reap())),
             }
         }
     }
@@ -102,15 +107,27 @@ impl Program {
         self.reap()
     }
 
+    /// The same of a program that may fail: it has to end by itself, with status 0.
+    pub fn try_finish(mut self) -> Result<Outcome, Lost> {
+        self.stdin = None;
+        let outcome = self.end().ok_or(Lost::Late(self.timeout))?;
+        if outcome.status.success() { Ok(outcome) } else { Err(Lost::Ended(outcome)) }
+    }
+
     fn reap(&mut self) -> Outcome {
+        self.end().unwrap_or_else(|| {
+            self.child.kill().ok();
+            panic!("still running after {:?}; said so far:\n{}", self.timeout, self.out)
+        })
+    }
+
+    /// Waits for the end; `None` if it did not come in time.
+    fn end(&mut self) -> Option<Outcome> {
         let until = Instant::now() + self.timeout;
         let status = loop {
             match self.child.try_wait().expect("the program is a child of ours") {
                 Some(status) => break status,
-                None if Instant::now() > until => {
-                    self.child.kill().ok();
-                    panic!("still running after {:?}; said so far:\n{}", self.timeout, self.out);
-                }
+                None if Instant::now() > until => return None,
                 None => std::thread::sleep(Duration::from_millis(2)),
             }
         };
@@ -119,7 +136,12 @@ impl Program {
             self.record(&line);
         }
         let stderr = self.stderr.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
-        Outcome { status, said: std::mem::take(&mut self.said), out: std::mem::take(&mut self.out), stderr }
+        Some(Outcome {
+            status,
+            said: std::mem::take(&mut self.said),
+            out: std::mem::take(&mut self.out),
+            stderr,
+        })
     }
 
     fn record(&mut self, line: &str) {
@@ -136,6 +158,27 @@ impl Drop for Program {
         // A test that fails half way must not leave its programs running; on a program that has ended this does nothing.
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// Why a program did not do what was waited for.
+#[derive(Debug)]
+pub enum Lost {
+    /// It was waited for so long.
+    Late(Duration),
+    /// It had ended.
+    Ended(Outcome),
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Late(waited) => write!(f, "hangs for {} s", waited.as_secs()),
+            Self::Ended(outcome) => match (outcome.status.signal(), outcome.status.code()) {
+                (Some(signal), _) => write!(f, "ended by signal {signal}"),
+                (None, code) => write!(f, "ended with status {}", code.unwrap_or_default()),
+            },
+        }
     }
 }
 

@@ -85,9 +85,16 @@ pub struct Cell {
     /// The processes of each container.
     pub processes: usize,
     pub event: Event,
+    /// The grid of a launch. Some libraries charge by it, whatever a kernel takes.
+    pub blocks: u32,
+    /// Whether controllers get three seconds before the observation, in which they come from far off.
+    pub settled: bool,
     /// How long the device is observed.
     pub seconds: u64,
 }
+
+/// The grid of a launch where nothing else is said: 16 waves on an H100, as of an elementwise kernel on four million values.
+const BLOCKS: u32 = 1 << 14;
 
 impl Cell {
     pub fn new(kernels: Kernels, way: &'static str, share: u32) -> Self {
@@ -101,6 +108,8 @@ impl Cell {
             paced: false,
             processes: 1,
             event: Event::Nothing,
+            blocks: BLOCKS,
+            settled: false,
             seconds: 8,
         };
         if cell.longest() > 50_000_000 { cell.seconds(20) } else { cell }
@@ -133,6 +142,14 @@ impl Cell {
         Self { event, ..self }
     }
 
+    pub fn blocks(self, blocks: u32) -> Self {
+        Self { blocks, ..self }
+    }
+
+    pub fn settled(self) -> Self {
+        Self { settled: true, ..self }
+    }
+
     pub fn seconds(self, seconds: u64) -> Self {
         Self { seconds, ..self }
     }
@@ -152,7 +169,7 @@ impl Cell {
     /// no measurement had predicted.
     pub fn settling(&self) -> Duration {
         // The agent looks for new regions every two seconds.
-        let found = if self.shares.len() > 1 { 3_000 } else { 1_500 };
+        let found = if self.shares.len() > 1 || self.settled { 3_000 } else { 1_500 };
         Duration::from_millis(found) + Duration::from_nanos(6 * self.longest())
     }
 
@@ -214,6 +231,9 @@ impl Cell {
         }
         if !self.fixed {
             name += ", lent";
+        }
+        if self.blocks != BLOCKS {
+            name += &format!(", {} blocks", self.blocks);
         }
         if self.processes > 1 {
             name += &format!(", {} processes", self.processes);

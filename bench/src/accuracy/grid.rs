@@ -19,6 +19,26 @@ pub fn quick() -> Vec<Cell> {
     ]
 }
 
+/// The cells in which libraries are held against each other. They settle for longer, because controllers begin far off.
+pub fn like_for_like() -> Vec<Cell> {
+    let cell = |length, way, share| Cell::new(Kernels::Each(length), way, share).seconds(6);
+    vec![
+        cell(50 * US, "async", 30),
+        cell(MS, "sync", 30),
+        cell(MS, "async", 30),
+        cell(MS, "async", 75),
+        cell(MS, "streams", 30),
+        cell(MS, GRAPH, 30),
+        cell(20 * MS, "async", 30),
+        // A block on each processor, as a persistent kernel has.
+        cell(MS, "async", 30).blocks(132),
+        cell(MS, "async", 30).containers(&[30, 70]),
+    ]
+    .into_iter()
+    .map(Cell::settled)
+    .collect()
+}
+
 /// A few cells for each question, in a quarter of an hour; or all cells, in some hours.
 pub fn cells(full: bool) -> Vec<Cell> {
     if full { grid() } else { [by_length(), by_way(), by_company(), by_event()].concat() }

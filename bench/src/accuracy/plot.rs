@@ -10,8 +10,11 @@ const HEIGHT: f64 = 110.0;
 const LEFT: f64 = 40.0;
 /// Panels of the picture: the first cells with one container and one share.
 const PANELS: usize = 8;
+/// The colours of the peers, in their order, and their names.
+const COLOURS: [(&str, &str); 4] =
+    [("#c33", "red"), ("#36c", "blue"), ("#c80", "orange"), ("#838", "purple")];
 
-/// The first round of some cells, over time; ours in black, the peer's in red, the share as a line.
+/// The first round of some cells, over time; ours in black, each peer in its colour, the share as a green line.
 pub fn svg(rows: &[Row<'_>]) -> String {
     let plain = |row: &&Row<'_>| row.cell.shares == [30] && !row.ours.is_empty();
     let rows: Vec<_> = rows.iter().filter(plain).take(PANELS).collect();
@@ -31,9 +34,11 @@ fn panel(text: &mut String, top: f64, row: &Row<'_>) {
     let y = |percent: f64| top + HEIGHT * (1.0 - percent.clamp(0.0, 100.0) / 100.0);
     let share = y(row.cell.share(0));
     let right = LEFT + WIDTH;
-    let peers = if row.peer.is_empty() { "" } else { "; red: the peer" };
+    let sides: Vec<_> = row.peers.iter().zip(COLOURS.iter().cycle()).collect();
+    let legend = sides.iter().map(|(side, (_, colour))| format!("; {colour}: {}", side.name));
+    let legend = legend.collect::<String>();
     let lines = format!(
-        "<text x=\"{LEFT}\" y=\"{}\">{}{peers}</text>\n\
+        "<text x=\"{LEFT}\" y=\"{}\">{}{legend}</text>\n\
          <rect x=\"{LEFT}\" y=\"{top}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#ccc\"/>\n\
          <line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{share}\" y2=\"{share}\" stroke=\"#2a7\"/>\n\
          <text x=\"4\" y=\"{}\">100%</text><text x=\"4\" y=\"{}\">0%</text>\n",
@@ -43,8 +48,11 @@ fn panel(text: &mut String, top: f64, row: &Row<'_>) {
         top + HEIGHT
     );
     text.push_str(&lines);
-    for (rounds, colour) in [(&row.peer, "#c33"), (&row.ours, "#000")] {
-        rounds.first().into_iter().for_each(|figures| curve(text, figures, colour, y));
+    let peers =
+        sides.iter().filter_map(|(side, (colour, _))| Some((side.rounds.as_ref().ok()?.first()?, *colour)));
+    let ours = row.ours.first().map(|figures| (figures, "#000"));
+    for (figures, colour) in peers.chain(ours) {
+        curve(text, figures, colour, y);
     }
 }
 

@@ -3,18 +3,19 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use gpuquota_bench::peers::Peer;
 use gpuquota_bench::{median, store};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::Row;
 use crate::run::{Figures, Loss};
+use crate::{Row, Side};
 
 /// The head of the table.
 const HEAD: &str =
     "| kernels, way, share | uncapped busy % | mean % | window error | goal | busy % of due | p99 launch | |";
 
 /// The median of some rounds' figure.
-fn of(rounds: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
+pub fn of(rounds: &[Figures], figure: impl Fn(&Figures) -> f64) -> f64 {
     median(&rounds.iter().map(figure).collect::<Vec<_>>())
 }
 
@@ -23,11 +24,11 @@ pub fn means(row: &Row<'_>, rounds: &[Figures]) -> Vec<f64> {
     (0..row.cell.shares.len()).map(|at| of(rounds, |figures| figures.means[at])).collect()
 }
 
-fn words(means: &[f64]) -> String {
+pub fn words(means: &[f64]) -> String {
     means.iter().map(|mean| format!("{mean:.2}")).collect::<Vec<_>>().join(" : ")
 }
 
-fn time(ns: f64) -> String {
+pub fn time(ns: f64) -> String {
     if ns < 1e6 { format!("{:.0} us", ns / 1e3) } else { format!("{:.1} ms", ns / 1e6) }
 }
 
@@ -63,58 +64,108 @@ pub fn line(row: &Row<'_>) -> String {
     let goal = format!("{:.2}, {:.1}", row.cell.mean_goal(), row.cell.window_goal());
     let verdict = if is_kept(row, &row.ours) { "kept" } else { "missed" };
     let mut text = format!("| {name} | {uncapped:.1} | {means} | {window} | {goal} | {rest} | {verdict} |");
-    if !row.peer.is_empty() {
-        let [means, window, rest] = cells(row, &row.peer);
-        let verdict = if is_kept(row, &row.peer) { "would keep" } else { "would miss" };
-        write!(text, "\n| - the peer | | {means} | {window} | | {rest} | {verdict} |")
-            .expect("a String takes all");
-    }
-    text
-}
-
-/// The table, in Markdown, and the number of cells that keep their goals.
-pub fn table(rows: &[Row<'_>], peer: bool) -> String {
-    let lines: Vec<_> = rows.iter().map(line).collect();
-    let rule = "|---|--:|--:|--:|--:|--:|--:|---|";
-    let count = |rounds: for<'r> fn(&'r Row<'_>) -> &'r [Figures]| {
-        let all: Vec<_> = rows.iter().filter(|row| !rounds(row).is_empty()).collect();
-        let kept = all.iter().filter(|row| is_kept(row, rounds(row))).count();
-        format!("{kept} of {} cells", all.len())
-    };
-    let mut text = format!("{HEAD}\n{rule}\n{}\n\nKept: {}", lines.join("\n"), count(|row| &row.ours));
-    if peer {
-        write!(text, "; the peer would keep {}", count(|row| &row.peer)).expect("a String takes all");
-    }
-    text += ".\nMeans in percent of the device's time and errors in points, each the median of the rounds; goal: how far \
-             the mean, and any window of a second, may be off.\n";
-    text
-}
-
-/// The loss of programs without a limit.
-pub fn losses(losses: &[Loss]) -> String {
-    let mut text = String::new();
-    if !losses.is_empty() {
-        text += "\n| without a share | launches without the library | with | lost |\n|---|--:|--:|--:|\n";
-    }
-    for loss in losses {
-        let (without, with) = (median(&loss.without), median(&loss.with));
-        let lost: Vec<_> = loss.without.iter().zip(&loss.with).map(|(a, b)| 100.0 * (a - b) / a).collect();
-        let line = format!("| {} | {without:.0} | {with:.0} | {:.2}% |\n", loss.name, median(&lost));
+    for side in &row.peers {
+        let name = &side.name;
+        let line = match &side.rounds {
+            Ok(rounds) => {
+                let [means, window, rest] = cells(row, rounds);
+                let verdict = if is_kept(row, rounds) { "would keep" } else { "would miss" };
+                format!("\n| - {name} | | {means} | {window} | | {rest} | {verdict} |")
+            }
+            Err(why) => format!("\n| - {name} | | - | - | | - | - | {why} |"),
+        };
         text += &line;
     }
     text
 }
 
-/// Writes `README.md`, the table and the machine, `raw.json`, every figure of every round, and the plot.
-pub fn write(folder: &Path, rows: &[Row<'_>], table: &str, plot: &str) -> std::io::Result<()> {
-    let side = |rounds: &[Figures]| -> Vec<_> {
-        let one = |figures: &Figures| json!({ "mean": figures.means, "window": figures.window, "busy": figures.busy, "p99_ns": figures.p99_ns });
+/// The table, in Markdown, and the number of cells that keep their goals.
+pub fn table(rows: &[Row<'_>], peers: &[Peer]) -> String {
+    let lines: Vec<_> = rows.iter().map(line).collect();
+    let rule = "|---|--:|--:|--:|--:|--:|--:|---|";
+    let measured: Vec<_> = rows.iter().filter(|row| !row.ours.is_empty()).collect();
+    let kept = measured.iter().filter(|row| is_kept(row, &row.ours)).count();
+    let mut text =
+        format!("{HEAD}\n{rule}\n{}\n\nKept: {kept} of {} cells", lines.join("\n"), measured.len());
+    for peer in peers {
+        let sides = rows.iter().flat_map(|row| row.peers.iter().map(move |side| (row, side)));
+        let sides: Vec<_> = sides.filter(|(_, side)| side.name == peer.name).collect();
+        let kept =
+            sides.iter().filter(|(row, side)| side.rounds.as_ref().is_ok_and(|rounds| is_kept(row, rounds)));
+        write!(text, "; {} would keep {} of {}", peer.name, kept.count(), sides.len())
+            .expect("a String takes all");
+    }
+    text += ".\nMeans in percent of the device's time and errors in points, each the median of the rounds; goal: how far \
+             the mean, and any window of a second, may be off.\n";
+    for warning in peers.iter().filter_map(|peer| peer.warning.as_ref()) {
+        writeln!(text, "\n{warning}").expect("a String takes all");
+    }
+    text
+}
+
+/// The loss of programs without a limit.
+pub fn losses(losses: &[Loss<'_>]) -> String {
+    let mut text = String::new();
+    if !losses.is_empty() {
+        text += "\n| without a share | launches without the library | with | lost |\n|---|--:|--:|--:|\n";
+    }
+    for loss in losses {
+        let line = match &loss.with {
+            Ok(with) => {
+                format!("{:.0} | {:.0} | {:.2}%", median(&loss.without), median(with), lost(loss, with))
+            }
+            Err(why) => format!("{:.0} | - | {why}", median(&loss.without)),
+        };
+        text += &format!("| {} | {line} |\n", loss.name);
+    }
+    text
+}
+
+/// What a library costs in launches, in percent: the median of the differences within each round.
+pub fn lost(loss: &Loss<'_>, with: &[f64]) -> f64 {
+    median(
+        &loss
+            .without
+            .iter()
+            .zip(with)
+            .map(|(without, with)| 100.0 * (without - with) / without)
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// Writes `README.md`, the table and the machine, `raw.json`, every figure of every round, and the plot. `further` are figures
+/// beside those of the cells.
+pub fn write(
+    folder: &Path,
+    rows: &[Row<'_>],
+    further: Value,
+    table: &str,
+    plot: &str,
+) -> std::io::Result<()> {
+    let side = |rounds: &[Figures]| -> Value {
+        let one = |figures: &Figures| {
+            json!({ "mean": figures.means, "window": figures.window, "busy": figures.busy, "p99_ns": figures.p99_ns,
+                    "p99_request_ns": figures.p99_request_ns })
+        };
         rounds.iter().map(one).collect()
     };
     let row = |row: &Row<'_>| {
-        let (ours, peer) = (side(&row.ours), side(&row.peer));
-        json!({ "cell": row.cell.name(), "uncapped_busy": row.uncapped, "ours": ours, "peer": peer })
+        let peer = |of: &Side| {
+            let figures =
+                of.rounds.as_ref().map_or_else(|why| json!({ "failed": why }), |rounds| side(rounds));
+            (of.name.clone(), figures)
+        };
+        let peers: Map<_, _> = row.peers.iter().map(peer).collect();
+        json!({ "cell": row.cell.name(), "uncapped_busy": row.uncapped, "ours": side(&row.ours), "peers": peers })
     };
-    store(folder, &rows.iter().map(row).collect(), &format!("{table}\n![over time](plot.svg)\n"))?;
+    let cells: Value = rows.iter().map(row).collect();
+    let raw = match further {
+        Value::Object(mut all) => {
+            all.insert("cells".into(), cells);
+            all.into()
+        }
+        _ => cells,
+    };
+    store(folder, &raw, &format!("{table}\n![over time](plot.svg)\n"))?;
     std::fs::write(folder.join("plot.svg"), plot)
 }
