@@ -97,8 +97,8 @@ fuzz: ## the fuzz targets (SECONDS=n for each, default 600; TARGET=name for one)
 	@scripts/fuzz $(or $(SECONDS),600) $(TARGET)
 
 .PHONY: bench
-bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the data in bench/runs/name, PEER=library compares)
-	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN)) $(if $(PEER),--peer $(PEER))
+bench: prerequisites artifacts programs ## what the library costs (RUN=name keeps the data in bench/runs/name, PEER="name=library ..." compares)
+	@$(CARGO) run --quiet -p gpuquota-bench -- $(if $(RUN),--json bench/runs/$(RUN)) $(PEER:%=--peer %)
 	@$(MAKE) --no-print-directory counts
 
 .PHONY: bench-agent
@@ -116,9 +116,9 @@ counts-keep: prerequisites artifacts programs ## the same, and keeps them as ben
 	@$(CARGO) run --quiet -p gpuquota-bench --bin gpuquota-counts -- --keep
 
 .PHONY: bench-accuracy
-bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, IDEAL=1: calls take no time, FULL=1: hours, PEER=library [PEER_ENV="A=B"])
-	@GPUQUOTA_FETCH=no $(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(IDEAL),--ideal) $(if $(RUN),--json bench/runs/$(RUN)) \
-	    $(if $(PEER),--peer $(PEER)) $(if $(PEER_ENV),--peer-env "$(PEER_ENV)")
+bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, IDEAL=1: calls take no time, FULL=1: hours, PEER="name=library ..." compares, LIKE_FOR_LIKE=1: in columns)
+	@GPUQUOTA_FETCH=no $(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(LIKE_FOR_LIKE),--like-for-like) $(if $(IDEAL),--ideal) $(if $(RUN),--json bench/runs/$(RUN)) \
+	    $(PEER:%=--peer %) $(if $(PEER_ENV),--peer-env "$(PEER_ENV)")
 
 .PHONY: release
 release: prerequisites ## dist/: tarballs, .debs, SBOMs, checksums, checked (RELEASING.md; RELEASE_ARCHES="x86_64 aarch64")

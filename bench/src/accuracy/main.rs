@@ -113,6 +113,7 @@ pub struct Row<'c> {
 
 /// A peer's part of a cell.
 pub struct Side {
+    /// Its name.
     pub name: String,
     /// Each round, or why it cannot run the cell.
     pub rounds: Result<Vec<Figures>, String>,
