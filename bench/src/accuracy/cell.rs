@@ -93,7 +93,8 @@ pub struct Cell {
     pub seconds: u64,
 }
 
-/// The grid of a launch where nothing else is said: 16 waves on an H100, as of an elementwise kernel on four million values.
+/// The grid of a launch where nothing else is said. On an H100 a kernel of 1 ms has some 3,000 blocks where it multiplies
+/// matrices in tiles of 128 x 128, and some 260,000 where it adds arrays.
 const BLOCKS: u32 = 1 << 14;
 
 impl Cell {

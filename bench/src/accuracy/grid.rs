@@ -30,8 +30,9 @@ pub fn like_for_like() -> Vec<Cell> {
         cell(MS, "streams", 30),
         cell(MS, GRAPH, 30),
         cell(20 * MS, "async", 30),
-        // A block on each processor, as a persistent kernel has.
+        // A block on each processor, as a persistent kernel has; and an elementwise one of 1 ms with four values to a thread.
         cell(MS, "async", 30).blocks(132),
+        cell(MS, "async", 30).blocks(1 << 18),
         cell(MS, "async", 30).containers(&[30, 70]),
     ]
     .into_iter()
