@@ -21,7 +21,7 @@ pub fn quick() -> Vec<Cell> {
 
 /// The cells in which libraries are held against each other. They settle for longer, because controllers begin far off.
 pub fn like_for_like() -> Vec<Cell> {
-    let cell = |length, way, share| Cell::new(Kernels::Each(length), way, share).seconds(6);
+    let cell = |length, way, share| Cell::new(Kernels::Each(length), way, share).seconds(5);
     vec![
         cell(50 * US, "async", 30),
         cell(MS, "sync", 30),

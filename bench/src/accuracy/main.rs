@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     let rows = measure(&cells, rounds, &options.peers);
     let (mut text, mut further) = (table::table(&rows, &options.peers), Value::Null);
     if options.like_for_like {
-        let measured = like::measure(options.ideal, &options.peers, if options.quick { 1 } else { 5 });
+        let measured = like::measure(options.ideal, &options.peers, rounds);
         text = like::table(&rows, &measured, &options.peers) + "\n" + &text;
         further = like::raw(&measured, &options.peers);
     } else if !options.quick {
