@@ -36,7 +36,8 @@ fn panel(text: &mut String, top: f64, row: &Row<'_>) {
     let right = LEFT + WIDTH;
     let sides: Vec<_> = row.peers.iter().zip(COLOURS.iter().cycle()).collect();
     let legend = sides.iter().map(|(side, (_, colour))| format!("; {colour}: {}", side.name));
-    let legend = legend.collect::<String>();
+    let ours = if sides.is_empty() { "" } else { "; black: gpuquota" };
+    let legend = [ours.to_owned()].into_iter().chain(legend).collect::<String>();
     let lines = format!(
         "<text x=\"{LEFT}\" y=\"{}\">{}{legend}</text>\n\
          <rect x=\"{LEFT}\" y=\"{top}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#ccc\"/>\n\
