@@ -113,9 +113,16 @@ pub fn table(rows: &[Row<'_>], measured: &Measured<'_>, peers: &[Peer]) -> Strin
         call_lines(measured),
     );
     section("cap: the most that the card gave, and above the cap", &all[1..], caps.into());
-    text + "Medians of the rounds. A cell is observed for 5 s, from 3 s after its programs have started. A request is all that a program \
-            launches before it waits. Every launch has 16,384 blocks where the name does not say otherwise: HAMi-core and \
-            vgpu-manager charge by blocks, whatever a kernel takes.\n"
+    if let Some(cell) = rows.first().map(|row| row.cell) {
+        let (lasts, after) = (cell.seconds, cell.settling().as_secs_f64());
+        write!(
+            text,
+            "A cell is observed for {lasts} s, from {after:.1} s after its programs have started, or later. "
+        )
+        .expect("a String takes all");
+    }
+    text + "Figures are medians of the rounds. A request is all that a program launches before it waits. Every launch has 16,384 \
+            blocks where the name does not say otherwise: HAMi-core and vgpu-manager charge by blocks, whatever a kernel takes.\n"
 }
 
 /// A cell of the table for ours, and for each peer.
