@@ -173,7 +173,7 @@ pub enum Lost {
 impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Late(waited) => write!(f, "hangs for {} s", waited.as_secs()),
+            Self::Late(waited) => write!(f, "took more than {} s", waited.as_secs()),
             Self::Ended(outcome) => match (outcome.status.signal(), outcome.status.code()) {
                 (Some(signal), _) => write!(f, "ended by signal {signal}"),
                 (None, code) => write!(f, "ended with status {}", code.unwrap_or_default()),
