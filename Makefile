@@ -116,8 +116,8 @@ counts-keep: prerequisites artifacts programs ## the same, and keeps them as ben
 	@$(CARGO) run --quiet -p gpuquota-bench --bin gpuquota-counts -- --keep
 
 .PHONY: bench-accuracy
-bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, IDEAL=1: calls take no time, FULL=1: hours, PEER="name=library ..." compares, LIKE_FOR_LIKE=1: in columns)
-	@GPUQUOTA_FETCH=no $(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(LIKE_FOR_LIKE),--like-for-like) $(if $(IDEAL),--ideal) $(if $(RUN),--json bench/runs/$(RUN)) \
+bench-accuracy: prerequisites artifacts programs ## is the share exact? (RUN=name, IDEAL=1: calls take no time, FULL=1: hours, ROUNDS=n, PEER="name=library ..." compares, LIKE_FOR_LIKE=1: in columns)
+	@GPUQUOTA_FETCH=no $(CARGO) run --quiet --release -p gpuquota-bench --bin gpuquota-accuracy -- $(if $(FULL),--full) $(if $(LIKE_FOR_LIKE),--like-for-like) $(if $(IDEAL),--ideal) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(RUN),--json bench/runs/$(RUN)) \
 	    $(PEER:%=--peer %) $(if $(PEER_ENV),--peer-env "$(PEER_ENV)")
 
 .PHONY: release

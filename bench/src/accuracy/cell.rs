@@ -188,6 +188,12 @@ impl Cell {
         (0..self.shares.len()).map(|container| self.share(container)).sum()
     }
 
+    /// Whether its containers wait for each kernel beside each other, so that they cannot fill the device: they are to do as much
+    /// together as without a limit, each its part of that.
+    pub fn waits_beside_others(&self) -> bool {
+        self.way == "sync" && self.shares.len() > 1
+    }
+
     /// Whether another library can run this cell: it needs no part of ours.
     pub fn suits_peers(&self) -> bool {
         matches!(self.event, Event::Nothing | Event::Killed) && self.fixed
@@ -196,6 +202,9 @@ impl Cell {
     /// The largest error of a window of a second, in points. Between containers a quantum of 10 ms is added, because a lease
     /// may have just begun.
     pub fn window_goal(&self) -> f64 {
+        if self.waits_beside_others() {
+            return f64::INFINITY;
+        }
         let alone = match self.longest() {
             0..=5_000_000 => 1.0,
             5_000_001..=10_000_000 => 2.0,
@@ -204,16 +213,22 @@ impl Cell {
         alone + if self.shares.len() > 1 { 1.0 } else { 0.0 }
     }
 
-    /// How busy the device has to be, in percent of the shares: for containers whose shares together are the whole device.
-    pub fn busy_goal(&self) -> f64 {
-        if self.shares.len() > 1 && self.due() > 99.5 { 98.0 } else { 0.0 }
+    /// How busy the device has to be, in percent of the shares: for containers whose shares together are the whole device, and
+    /// that keep it so busy without a limit.
+    pub fn busy_goal(&self, uncapped: f64) -> f64 {
+        if self.waits_beside_others() {
+            return 0.97 * uncapped;
+        }
+        let most = if self.ideal { 98.0 } else { 97.0 };
+        if self.shares.len() > 1 && self.due() > 99.5 { most } else { 0.0 }
     }
 
     /// The largest error of the mean, in points: 0.5, 0.2 where calls take no time, or 1.5 beside other containers, and one
     /// kernel of the observed time.
     pub fn mean_goal(&self) -> f64 {
-        // Between containers that each could use up the device: 1.5 points.
+        // Between containers that each could use up the device: 1.5 points; 2 where they cannot.
         let least = match (self.shares.len(), self.ideal) {
+            _ if self.waits_beside_others() => 2.0,
             (2.., _) => 1.5,
             (_, true) => 0.2,
             (_, false) => 0.5,

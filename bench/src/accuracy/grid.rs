@@ -97,6 +97,9 @@ fn by_company() -> Vec<Cell> {
     cells.push(one(MS).containers(&[30, 30]));
     cells
         .extend([&[30, 70][..], &[20, 20], &[10, 20, 30]].map(|shares| one(MS).containers(shares).lending()));
+    let waits = |length, shares| Cell::new(Kernels::Each(length), "sync", 30).containers(shares).lending();
+    cells.extend([50 * US, 200 * US, MS].map(|length| waits(length, &[50, 50])));
+    cells.extend([200 * US, MS].map(|length| waits(length, &[30, 70])));
     cells
 }
 

@@ -6,7 +6,7 @@
 //! shares, latencies, throughput, costs of calls and caps. `--peer NAME=LIBRARY`, as often as wanted, also measures another
 //! library in the cells that it can run. Its name chooses its variables (`hami`, `vgpu-manager`); `--peer-env
 //! "NAME=VALUE ..."` behind it replaces them. `--json FOLDER` writes table, plot and raw figures there. `--only WORD` runs
-//! the cells with that word in their names.
+//! the cells with that word in their names. Each cell is the median of three rounds, or of those that `--rounds` says.
 
 #![forbid(unsafe_code)]
 
@@ -36,12 +36,13 @@ struct Options {
     full: bool,
     like_for_like: bool,
     ideal: bool,
+    rounds: Option<usize>,
     folder: Option<PathBuf>,
     peers: Vec<Peer>,
     only: String,
 }
 
-const USAGE: &str = "usage: gpuquota-accuracy [--quick | --full | --like-for-like] [--ideal] [--only WORD] [--json FOLDER] \
+const USAGE: &str = "usage: gpuquota-accuracy [--quick | --full | --like-for-like] [--ideal] [--rounds N] [--only WORD] [--json FOLDER] \
                      [--peer NAME=LIBRARY [--peer-env \"NAME=VALUE ...\"]]...";
 
 fn options() -> Result<Options, String> {
@@ -53,6 +54,11 @@ fn options() -> Result<Options, String> {
             "--full" => options.full = true,
             "--ideal" => options.ideal = true,
             "--like-for-like" => options.like_for_like = true,
+            "--rounds" => {
+                let rounds = arguments.next().ok_or(USAGE)?;
+                let rounds: Option<usize> = rounds.parse().ok().filter(|rounds| (1..=99).contains(rounds));
+                options.rounds = Some(rounds.ok_or("--rounds takes a number from 1 to 99")?);
+            }
             "--json" => options.folder = Some(arguments.next().ok_or(USAGE)?.into()),
             "--only" => options.only = arguments.next().ok_or(USAGE)?,
             _ if peers::option(&mut options.peers, &flag, arguments.next())? => {}
@@ -77,7 +83,7 @@ fn main() -> ExitCode {
     };
     cells.retain(|cell| cell.name().contains(&options.only));
     cells.iter_mut().for_each(|cell| cell.ideal = options.ideal);
-    let rounds = if options.quick { 1 } else { 3 };
+    let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 3 });
     let rows = measure(&cells, rounds, &options.peers);
     let (mut text, mut further) = (table::table(&rows, &options.peers), Value::Null);
     if options.like_for_like {
@@ -152,7 +158,11 @@ fn row<'c>(cell: &'c Cell, rounds: usize, peers: &[Peer]) -> Row<'c> {
     let uncapped = if cannot { 0.0 } else { run::uncapped(cell) };
     // A program cannot get more than it uses without a limit. Several containers have to fill the device.
     let filled = if cell.ideal { 98.0 } else { 90.0 };
-    let enough = if cell.shares.len() > 1 { filled } else { 1.1 * cell.due() };
+    let enough = match cell.shares.len() {
+        _ if cell.waits_beside_others() => 0.0,
+        1 => 1.1 * cell.due(),
+        _ => filled,
+    };
     let rounds = if uncapped >= enough { rounds } else { 0 };
     let suits = rounds > 0 && cell.suits_peers();
     let side = |peer: &Peer| Side { name: peer.name.clone(), rounds: Ok(Vec::new()) };

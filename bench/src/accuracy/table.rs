@@ -44,12 +44,15 @@ fn cells(row: &Row<'_>, rounds: &[Figures]) -> [String; 3] {
 /// Whether the cell keeps its goals, by the medians of its rounds.
 pub fn is_kept(row: &Row<'_>, rounds: &[Figures]) -> bool {
     let means = means(row, rounds);
-    let off =
-        means.iter().enumerate().map(|(at, mean)| (mean - row.cell.share(at)).abs()).fold(0.0, f64::max);
-    let busy = 100.0 * of(rounds, |figures| figures.busy) / row.cell.due();
+    let all = of(rounds, |figures| figures.busy);
+    // Those that cannot fill the device are to have their parts of what they do.
+    let part = if row.cell.waits_beside_others() { all / row.cell.due() } else { 1.0 };
+    let off = |(at, mean): (usize, &f64)| (mean - part * row.cell.share(at)).abs();
+    let off = means.iter().enumerate().map(off).fold(0.0, f64::max);
+    let busy = 100.0 * all / row.cell.due();
     off <= row.cell.mean_goal()
         && of(rounds, |figures| figures.window) <= row.cell.window_goal()
-        && busy >= row.cell.busy_goal()
+        && busy >= row.cell.busy_goal(row.uncapped)
 }
 
 /// One row of the table.
@@ -61,7 +64,10 @@ pub fn line(row: &Row<'_>) -> String {
         return format!("| {name} | {uncapped:.1} | - | - | - | - | - | {why} |");
     }
     let [means, window, rest] = cells(row, &row.ours);
-    let goal = format!("{:.2}, {:.1}", row.cell.mean_goal(), row.cell.window_goal());
+    let goal = match row.cell.waits_beside_others() {
+        true => format!("{:.2}, {:.1} busy", row.cell.mean_goal(), row.cell.busy_goal(row.uncapped)),
+        false => format!("{:.2}, {:.1}", row.cell.mean_goal(), row.cell.window_goal()),
+    };
     let verdict = if is_kept(row, &row.ours) { "kept" } else { "missed" };
     let mut text = format!("| {name} | {uncapped:.1} | {means} | {window} | {goal} | {rest} | {verdict} |");
     for side in &row.peers {
@@ -95,8 +101,11 @@ pub fn table(rows: &[Row<'_>], peers: &[Peer]) -> String {
         write!(text, "; {} would keep {} of {}", peer.name, kept.count(), sides.len())
             .expect("a String takes all");
     }
-    text += ".\nMeans in percent of the device's time and errors in points, each the median of the rounds; goal: how far \
-             the mean, and any window of a second, may be off.\n";
+    let rounds = measured.first().map_or(0, |row| row.ours.len());
+    let each = if rounds == 1 { "of one round".to_owned() } else { format!("the median of {rounds} rounds") };
+    write!(text, ".\nMeans in percent of the device's time and errors in points, each {each}; goal: how far \
+             the mean, and any window of a second, may be off; for containers that wait for each kernel beside each other, how far the \
+             mean may be off from their part of what they do, and how busy the device is to be: 97% of what it is without a limit.\n").expect("a String takes all");
     for warning in peers.iter().filter_map(|peer| peer.warning.as_ref()) {
         writeln!(text, "\n{warning}").expect("a String takes all");
     }
