@@ -179,6 +179,26 @@ fn the_table_of_costs_is_that_of_its_run() {
     }
 }
 
+/// Every figure of two decimals that is told of a run on the simulated card stands in the run that the section names.
+#[test]
+fn the_tables_of_accuracy_and_of_other_libraries_are_those_of_their_runs() {
+    let numbers = read(&root().join("docs/numbers.md"));
+    for heading in ["## How exact the share is", "## Beside other libraries, in the lab"] {
+        let lines = section(&numbers, heading);
+        let text = lines.join("\n");
+        let folder =
+            text.split("(../").nth(1).and_then(|rest| rest.split(')').next()).expect("it names its run");
+        let run = read(&root().join(folder).join("README.md"));
+        let cells = lines.iter().filter(|line| line.starts_with('|')).flat_map(|line| line.split(['|', ' ', ':', ',']));
+        let is_exact = |cell: &&str| cell.split_once('.').is_some_and(|(_, decimals)| decimals.trim_end_matches('%').len() == 2);
+        let figures: Vec<&str> = cells.filter(is_exact).collect();
+        assert!(figures.len() >= 20, "{heading}: the tables are not as this test reads them: {figures:?}");
+        for figure in figures {
+            assert!(run.contains(figure.trim_end_matches('%')), "{heading}: {folder} has no {figure}");
+        }
+    }
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the project").to_owned()
 }
