@@ -160,12 +160,16 @@ pub(super) struct Catching {
 impl Catching {
     /// Lets all launch but those that are too far ahead, and returns whether somebody waits.
     pub(super) fn grant(&mut self, all: &mut [Client], passed_ns: u64, now_ns: u64) -> bool {
+        let waited = all.iter().any(|client| client.asks(now_ns) && client.lease == Some(Lease::NONE));
         let settled = now_ns.saturating_sub(self.since_ns) > SETTLING_NS;
         let mut charged = 0i64;
         let weights = all.iter().filter(|client| client.wants(now_ns)).map(Client::weight).sum();
         for client in all.iter_mut() {
             let own = client.pass_beside(passed_ns);
             client.pass_part(passed_ns, own, weights);
+            if waited {
+                client.held_ns = client.held_ns.saturating_add(own.max(0).unsigned_abs());
+            }
             charged = charged.saturating_add(own);
             if settled {
                 client.pace.pass(passed_ns, own, self.is_on);

@@ -149,7 +149,7 @@ pub struct Client {
     budget_ns: i64,
     /// GPU time that it was charged and has not had yet.
     backlog_ns: i64,
-    /// For how long it has held the device while others waited.
+    /// For how long it has held the device while others waited; beside others, what it was charged meanwhile.
     pub held_ns: u64,
     /// What it does beside others, and while they wait.
     pub(super) pace: Pace,

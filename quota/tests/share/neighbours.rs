@@ -455,6 +455,26 @@ fn the_time_that_one_holds_while_others_wait_is_counted() {
     });
 }
 
+/// The heavier one waits for each kernel, and the lighter one for its lag.
+#[test]
+fn beside_others_the_time_that_one_uses_while_others_wait_is_counted() {
+    world(Host::CALM, 9, |world| {
+        for cores in [30, 70] {
+            let container = world.container(cores);
+            world.containers[container].may_burst = true;
+            world.process(container, [sync(Lengths::Fixed(50 * US), 8 * US)]);
+        }
+        world.agent(Ways::Both);
+        let (from, to) = (START + 8 * SECOND, START + 18 * SECOND);
+        world.run(from);
+        let before = [0, 1].map(|container| world.held_ns(container));
+        world.run(to);
+        let held = [0, 1].map(|container| percent(world.held_ns(container) - before[container], to - from));
+        let used = percent(world.gpu.used(1, from, to), to - from);
+        assert!(held[1] >= 0.3 * used && held[1] <= used + 1.0 && held[0] < 10.0, "{held:.1?} of {used:.1}");
+    });
+}
+
 /// The container itself enforces a share that a limits file sets, whatever its lease is; that costs a part of the share where
 /// all shares together are the whole device.
 #[test]
