@@ -189,8 +189,13 @@ fn the_tables_of_accuracy_and_of_other_libraries_are_those_of_their_runs() {
         let folder =
             text.split("(../").nth(1).and_then(|rest| rest.split(')').next()).expect("it names its run");
         let run = read(&root().join(folder).join("README.md"));
-        let cells = lines.iter().filter(|line| line.starts_with('|')).flat_map(|line| line.split(['|', ' ', ':', ',']));
-        let is_exact = |cell: &&str| cell.split_once('.').is_some_and(|(_, decimals)| decimals.trim_end_matches('%').len() == 2);
+        let cells = lines
+            .iter()
+            .filter(|line| line.starts_with('|'))
+            .flat_map(|line| line.split(['|', ' ', ':', ',']));
+        let is_exact = |cell: &&str| {
+            cell.split_once('.').is_some_and(|(_, decimals)| decimals.trim_end_matches('%').len() == 2)
+        };
         let figures: Vec<&str> = cells.filter(is_exact).collect();
         assert!(figures.len() >= 20, "{heading}: the tables are not as this test reads them: {figures:?}");
         for figure in figures {
