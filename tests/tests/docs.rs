@@ -194,7 +194,9 @@ fn the_tables_of_accuracy_and_of_other_libraries_are_those_of_their_runs() {
             .filter(|line| line.starts_with('|'))
             .flat_map(|line| line.split(['|', ' ', ':', ',']));
         let is_exact = |cell: &&str| {
-            cell.split_once('.').is_some_and(|(_, decimals)| decimals.trim_end_matches('%').len() == 2)
+            let decimals = cell.split_once('.').map(|(_, decimals)| decimals.trim_end_matches('%'));
+            decimals
+                .is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit()))
         };
         let figures: Vec<&str> = cells.filter(is_exact).collect();
         assert!(figures.len() >= 20, "{heading}: the tables are not as this test reads them: {figures:?}");
