@@ -21,6 +21,7 @@
 //! | 1 | [`lease`] | when a container may launch beside others, as the node's agent decides |
 //! | 1 | `lanes` | when the work of each stream should be over |
 //! | 1 | `overlap` | how the streams of a process overlap |
+//! | 1 | `union` | which part of what launches take they add to the time that a process has the device |
 //! | 1 | `pace` | how fast containers get on beside each other |
 //! | 1 | [`predict`] | how long a launch will take: a mean by key |
 //! | 1 | [`trust`] | what the agent believes of a container, by its own clock and by what that was charged |

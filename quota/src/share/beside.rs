@@ -6,7 +6,8 @@
 //! which more GPU time is charged is kept, and the other one is tried again now and then. Beside others a launch is
 //! charged what its key takes alone, as its turns have shown.
 //!
-//! Shares are kept by lag: a container that has had more than the others, by its weight, waits until they have caught up.
+//! Shares are kept by lag: a container that has had more than the others, by its weight, waits until they have caught up. Beside
+//! one that could not use its part of the time alone either, it only waits for what it has had beyond its own part.
 
 use super::client::Client;
 use super::lease::Lease;

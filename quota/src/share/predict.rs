@@ -5,6 +5,9 @@
 //! number of launches since the previous measurement. Whether a launch is measured does not depend on how long it takes,
 //! so the sum of all charges is right on average for lengths of any distribution, also while they change; the prediction
 //! itself only shapes the short run.
+//!
+//! Beside other containers nothing corrects a charge: the events say when others' kernels ran, too. There a launch is charged a
+//! mean of many more measurements, and only many intervals together tell that a key takes less than it did.
 
 use super::types::{Cost, Unmeasured, VARIATION_PARTS};
 use super::words::remainder;
