@@ -105,7 +105,7 @@ impl Comparison {
         // What is charged and not yet done, or the reverse, is to be little beside it.
         self.steady_ns = self.steady_ns.max(in_flight_ns.saturating_mul(STEADY)).min(LONGEST_STEADY_NS);
         if self.all.passed_ns > self.steady_ns.saturating_mul(2).max(REMEMBERED_NS) {
-            self.all = Work { passed_ns: self.all.passed_ns / 2, charged_ns: self.all.charged_ns / 2 };
+            self.all.halve();
             self.steady_ns /= 2;
         }
         if self.is_trial {

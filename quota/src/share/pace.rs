@@ -22,6 +22,11 @@ impl Work {
         self.charged_ns = self.charged_ns.saturating_add(charged_ns);
     }
 
+    /// Lets all of it count half, so that what comes counts more.
+    pub fn halve(&mut self) {
+        (self.passed_ns, self.charged_ns) = (self.passed_ns / 2, self.charged_ns / 2);
+    }
+
     /// In millionths of the time; no device does more than there is.
     pub fn rate(self) -> u64 {
         let charged = self.charged_ns.max(0).unsigned_abs();
@@ -49,7 +54,7 @@ impl Pace {
     pub fn hold(&mut self, passed_ns: u64, charged_ns: i64) {
         self.held.add(passed_ns, charged_ns);
         if self.held.passed_ns > REMEMBERED_NS {
-            self.held = Work { passed_ns: self.held.passed_ns / 2, charged_ns: self.held.charged_ns / 2 };
+            self.held.halve();
         }
     }
 

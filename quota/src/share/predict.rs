@@ -105,7 +105,7 @@ impl Predictor {
 
     /// Learns from the interval of a launch beside others: its key takes no longer than such intervals do on average.
     pub fn learn_beside(&self, key: u64, most_ns: u64) {
-        if let Some(estimate) = self.entry(key | 1) {
+        if let Some(estimate) = self.find(key) {
             estimate.learn_beside(most_ns);
         }
     }

@@ -50,9 +50,7 @@ fn by_leases_each_has_its_share_and_the_device_is_busy() {
     for shares in SHARES {
         for length in [20 * US, 100 * US, 500 * US, MS, 2 * MS, 3 * MS, 5 * MS, 20 * MS, 100 * MS] {
             for lengths in [Lengths::Fixed(length), Lengths::Around(length)] {
-                for (burst, ways) in
-                    [false, true].into_iter().flat_map(|burst| Ways::ALL.map(|ways| (burst, ways)))
-                {
+                for (burst, ways) in Ways::with([false, true]) {
                     let seen = have(shares, &lengths, |world| {
                         world.containers.iter_mut().for_each(|container| container.may_burst = burst);
                         world.agent(ways);
@@ -90,9 +88,7 @@ fn beside(ways: Ways, shares: [u32; 2], program: Program, neighbour: Lengths, bu
 #[test]
 fn a_container_may_burst_into_the_time_that_another_leaves() {
     let rarely = || bursts(Lengths::Fixed(MS), 5, 100 * MS);
-    for (length, ways) in
-        [200 * US, 2 * MS, 20 * MS].into_iter().flat_map(|length| Ways::ALL.map(|ways| (length, ways)))
-    {
+    for (length, ways) in Ways::with([200 * US, 2 * MS, 20 * MS]) {
         let [own, others] = beside(ways, [50, 50], rarely(), Lengths::Fixed(length), true);
         assert!(own > 4.2 && own + others >= 98.0, "{ways:?}, {length}: {own:.2} and {others:.2}");
         let [own, others] = beside(ways, [50, 50], rarely(), Lengths::Fixed(length), false);
@@ -129,7 +125,7 @@ const UNKNOWN: f64 = 0.03;
 /// they may launch beside each other, no measurement corrects a charge, and of lengths that vary only the mean is known.
 #[test]
 fn by_leases_no_container_has_more_than_its_share() {
-    for (seed, ways) in (0..60).flat_map(|seed| Ways::ALL.map(|ways| (seed, ways))) {
+    for (seed, ways) in Ways::with(0..60) {
         world(Host::CALM, seed, |world| {
             let mut described: Vec<String> = Vec::new();
             let random = &mut Random::new(seed);
@@ -171,7 +167,7 @@ fn by_leases_no_container_has_more_than_its_share() {
 /// Two programs that are as unlike as can be, whose caps leave time over: neither is without the device for long.
 #[test]
 fn caps_of_unlike_programs_hold_in_every_second() {
-    for (seed, ways) in (0..8).flat_map(|seed| Ways::ALL.map(|ways| (seed, ways))) {
+    for (seed, ways) in Ways::with(0..8) {
         world(Host::CALM, seed, |world| {
             let [streams, waiting] = [44, 21].map(|cores| world.container(cores));
             world.process(streams, [ahead(Lengths::Around(57 * US), 3, 24)]);
@@ -192,7 +188,7 @@ fn caps_of_unlike_programs_hold_in_every_second() {
 /// A container that had the device alone for long is not pushed aside by one that arrives.
 #[test]
 fn use_of_an_idle_device_is_not_counted() {
-    for (burst, ways) in [false, true].into_iter().flat_map(|burst| Ways::ALL.map(|ways| (burst, ways))) {
+    for (burst, ways) in Ways::with([false, true]) {
         world(Host::CALM, 4, |world| {
             let (early, late) = (world.container(30), world.container(70));
             world.containers.iter_mut().for_each(|container| container.may_burst = burst);
@@ -212,10 +208,7 @@ fn use_of_an_idle_device_is_not_counted() {
 /// part of it again, and so has its neighbour: also where the device's slices give neither of them what it wants.
 #[test]
 fn a_container_that_begins_to_want_the_device_gets_leases_again() {
-    for (shares, ways) in [[30, 70], [70, 30], [50, 50], [10, 90]]
-        .into_iter()
-        .flat_map(|shares| Ways::ALL.map(|ways| (shares, ways)))
-    {
+    for (shares, ways) in Ways::with([[30, 70], [70, 30], [50, 50], [10, 90]]) {
         for (length, waits) in [(50 * US, false), (50 * US, true), (200 * US, true), (MS, false), (MS, true)]
         {
             world(Host::CALM, 11, |world| {

@@ -94,7 +94,7 @@ fn whoever_is_charged_nothing_takes_nothing_of_its_neighbours_shares() {
 #[test]
 fn forged_charges_are_worth_a_weight_and_no_more() {
     let forges = |now: u64| Demand { total_ns: now, ..everything(now) };
-    for (lie, ways) in [forges, wild].into_iter().flat_map(|lie| Ways::ALL.map(|ways| (lie, ways))) {
+    for (lie, ways) in Ways::with([forges, wild]) {
         let seen = have(ways, [30, 70], MS, |world| world.lie(1, lie));
         let kept = seen[0] >= 13.0 && seen[1] >= 33.0;
         assert!(kept, "{ways:?}, of 30 and 70 beside 100: {seen:.2?}");

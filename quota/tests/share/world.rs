@@ -174,6 +174,11 @@ pub enum Ways {
 
 impl Ways {
     pub const ALL: [Self; 2] = [Self::Turns, Self::Both];
+
+    /// Each of these, with either way.
+    pub fn with<T: Copy>(each: impl IntoIterator<Item = T>) -> impl Iterator<Item = (T, Self)> {
+        each.into_iter().flat_map(|one| Self::ALL.map(|ways| (one, ways)))
+    }
 }
 
 /// How the host behaves.
